@@ -1,0 +1,1 @@
+//! gatewrt-protocol

@@ -1,0 +1,1 @@
+//! gatewrt-tests
