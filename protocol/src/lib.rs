@@ -1,1 +1,53 @@
-//! gatewrt-protocol
+//! What coordinator and router say to each other: topics, records, signatures, join codes and the value
+//! types in them. It ends at bytes: no socket, file, clock or randomness is in here, so that daemon,
+//! coordinator, command line and page share one definition of each record.
+//!
+//! Trust: a record is believed for its signature alone (RFC 7515 compact JWS, Ed25519 by RFC 8037), never
+//! for the broker it came through. [`jws::open`] verifies before it parses anything else.
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod join;
+pub mod jws;
+pub mod key;
+pub mod name;
+pub mod prefix;
+pub mod record;
+pub mod topic;
+
+pub use id::{NetworkId, NodeId};
+pub use join::{JoinAnswer, JoinCode, JoinRequest, Problem};
+pub use jws::{RecordError, Signer};
+pub use key::{PublicKey, WgPublicKey};
+pub use name::{NetworkName, NodeName};
+pub use prefix::Prefix;
+pub use record::{
+    Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport,
+    Kind, Member, MemberUpdate, Path, PeerReport, Policy, Presence, Record, Report, Role, Roster, ServedPrefix,
+    Tombstone,
+};
+pub use topic::Topic;
+
+/// The protocol's version: a record whose `min` is higher is skipped, what was known before stays.
+pub const VERSION: u16 = 1;
+
+/// The longest signed record either side accepts, in bytes, measured before anything is decoded.
+pub const MAX_RECORD: usize = 16 * 1024;
+
+/// Makes a string newtype travel as its text in JSON.
+macro_rules! text_serde {
+    ($type:ty) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use text_serde;

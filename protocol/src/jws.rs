@@ -1,0 +1,162 @@
+//! Signed records: JWS compact serialisation (RFC 7515) with EdDSA over Ed25519 (RFC 8037).
+//!
+//! The header names the record's kind (`typ`), so that a signature over one kind never passes for another,
+//! and the key (`kid`). [`open`] checks size, then signature, then parses; nothing else is looked at before.
+
+use crate::{Kind, MAX_RECORD, PublicKey, Record, VERSION};
+use data_encoding::BASE64URL_NOPAD;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a message is no record that may be believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordError {
+    /// Longer than [`MAX_RECORD`]; the length in bytes.
+    TooLong(usize),
+    /// Not three base64url parts with a header of ours.
+    Malformed,
+    /// Signed with a key of another name than the expected one.
+    ForeignKey,
+    /// The signature does not fit: forged or altered.
+    BadSignature,
+    /// A sound signature over another kind of record than this place takes.
+    WrongKind,
+    /// Needs a newer protocol version than [`VERSION`]; the one it names.
+    TooNew(u16),
+    /// Signed, but its content can't be read; what the parser said.
+    Content(String),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(bytes) => write!(f, "{bytes} bytes, at most {MAX_RECORD} are accepted"),
+            Self::Malformed => f.write_str("not a signed record"),
+            Self::ForeignKey => f.write_str("signed with a key that is not trusted here"),
+            Self::BadSignature => f.write_str("the signature does not fit: forged or altered"),
+            Self::WrongKind => f.write_str("a record of another kind than belongs here"),
+            Self::TooNew(min) => {
+                write!(f, "needs protocol version {min}, this is {VERSION}: upgrade to take part in what is new")
+            }
+            Self::Content(what) => write!(f, "signed, but unreadable: {what}"),
+        }
+    }
+}
+impl std::error::Error for RecordError {}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    alg: String,
+    kid: String,
+    typ: String,
+}
+
+/// The least of any payload: which protocol version is needed to understand it.
+#[derive(Deserialize)]
+struct Least {
+    #[serde(default)]
+    min: u16,
+}
+
+/// Signs records with one key. The seed is wiped by no one: keep the value in one place.
+pub struct Signer {
+    pair: Ed25519KeyPair,
+    public: PublicKey,
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signer({})", self.public.kid())
+    }
+}
+
+impl Signer {
+    /// A signer from the 32 secret bytes of RFC 8032.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are an Ed25519 seed");
+        let public = pair.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes");
+        Self { pair, public: PublicKey(public) }
+    }
+
+    /// The key others verify with.
+    pub fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    /// The signed form of `record`. Fails when it is longer than [`MAX_RECORD`].
+    pub fn sign<T: Record>(&self, record: &T) -> Result<String, RecordError> {
+        let payload = serde_json::to_vec(record).map_err(|error| RecordError::Content(error.to_string()))?;
+        let token = self.sign_bytes(record.kind(), &payload);
+        if token.len() > MAX_RECORD { Err(RecordError::TooLong(token.len())) } else { Ok(token) }
+    }
+
+    /// Signs a payload as it is.
+    pub fn sign_bytes(&self, kind: Kind, payload: &[u8]) -> String {
+        let header = Header { alg: "EdDSA".into(), kid: self.public.kid(), typ: kind.typ().into() };
+        let header = serde_json::to_vec(&header).expect("three strings are always JSON");
+        let mut token = BASE64URL_NOPAD.encode(&header);
+        token.push('.');
+        token.push_str(&BASE64URL_NOPAD.encode(payload));
+        let signature = self.pair.sign(token.as_bytes());
+        token.push('.');
+        token.push_str(&BASE64URL_NOPAD.encode(signature.as_ref()));
+        token
+    }
+}
+
+/// Verifies `token` with `key`: the kind it was signed as and its payload.
+pub fn verify(token: &[u8], key: &PublicKey) -> Result<(Kind, Vec<u8>), RecordError> {
+    if token.len() > MAX_RECORD {
+        return Err(RecordError::TooLong(token.len()));
+    }
+    let last = token.iter().rposition(|&b| b == b'.').ok_or(RecordError::Malformed)?;
+    let signature = decode(&token[last + 1..])?;
+    if UnparsedPublicKey::new(&ED25519, &key.0).verify(&token[..last], &signature).is_err() {
+        return Err(whose(token, key));
+    }
+    let first = token.iter().position(|&b| b == b'.').filter(|&first| first < last).ok_or(RecordError::Malformed)?;
+    let header: Header = parse(&decode(&token[..first])?)?;
+    let kind = Kind::from_typ(&header.typ).ok_or(RecordError::WrongKind)?;
+    if header.alg != "EdDSA" {
+        return Err(RecordError::Malformed);
+    }
+    Ok((kind, decode(&token[first + 1..last])?))
+}
+
+/// Verifies `token` with `key` and reads a record of the kind wanted.
+pub fn open<T: Record>(token: &[u8], key: &PublicKey) -> Result<T, RecordError> {
+    let (kind, payload) = verify(token, key)?;
+    if !T::accepts(kind) {
+        return Err(RecordError::WrongKind);
+    }
+    let least: Least = parse(&payload)?;
+    if least.min > VERSION {
+        return Err(RecordError::TooNew(least.min));
+    }
+    T::parse(kind, &payload).map_err(|error| RecordError::Content(error.to_string()))
+}
+
+/// The payload of a record without any check of its signature: for showing, never for believing.
+pub fn peek(token: &str) -> Option<serde_json::Value> {
+    let payload = token.split('.').nth(1)?;
+    serde_json::from_slice(&BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?).ok()
+}
+
+/// Tells a foreign key from a forgery, for the message only: the header is not trusted.
+fn whose(token: &[u8], key: &PublicKey) -> RecordError {
+    let header = token.split(|&b| b == b'.').next().and_then(|header| decode(header).ok());
+    match header.and_then(|header| serde_json::from_slice::<Header>(&header).ok()) {
+        None => RecordError::Malformed,
+        Some(header) if header.kid != key.kid() => RecordError::ForeignKey,
+        Some(_) => RecordError::BadSignature,
+    }
+}
+
+fn decode(part: &[u8]) -> Result<Vec<u8>, RecordError> {
+    BASE64URL_NOPAD.decode(part).map_err(|_| RecordError::Malformed)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, RecordError> {
+    serde_json::from_slice(bytes).map_err(|error| RecordError::Content(error.to_string()))
+}

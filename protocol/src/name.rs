@@ -1,0 +1,125 @@
+//! Names that people choose, checked where they come in.
+
+use crate::text_serde;
+use std::{fmt, str::FromStr};
+
+/// Why a text can't be a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameError {
+    text: String,
+    longest: usize,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "“{}” can't be a name here: 1 to {} characters of a-z, 0-9 and “-”, with a letter or digit first and last",
+            self.text, self.longest
+        )
+    }
+}
+impl std::error::Error for NameError {}
+
+fn check(text: &str, longest: usize) -> Result<String, NameError> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let sound = (1..=longest).contains(&bytes.len())
+        && bytes.iter().all(|&b| inner(b) || b == b'-')
+        && bytes.first().is_some_and(|&b| inner(b))
+        && bytes.last().is_some_and(|&b| inner(b));
+    let refused = || NameError { text: text.chars().take(40).collect(), longest };
+    sound.then(|| text.to_owned()).ok_or_else(refused)
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $longest:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(String);
+
+        impl $type {
+            /// The longest such name, in characters.
+            pub const LONGEST: usize = $longest;
+
+            /// The name's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+        impl FromStr for $type {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                check(text, $longest).map(Self)
+            }
+        }
+        text_serde!($type);
+    };
+}
+
+name!(
+    /// A network's name. The interface on a router is `gw-<name>`, and an interface's name has at most 15
+    /// characters (`IFNAMSIZ` in `linux/if.h`), which leaves 12.
+    NetworkName,
+    12
+);
+name!(
+    /// A node's name: one label of a DNS name (RFC 1123), unique in its network.
+    NodeName,
+    63
+);
+
+impl NetworkName {
+    /// The interface of this network on a router.
+    pub fn interface(&self) -> String {
+        format!("gw-{}", self.0)
+    }
+}
+
+impl NodeName {
+    /// The nearest name to a hostname as a router gives it: lower case, anything else than a-z, 0-9 becomes
+    /// “-”; `router` when nothing is left.
+    pub fn from_hostname(hostname: &str) -> Self {
+        let label = hostname.split('.').next().unwrap_or_default().to_ascii_lowercase();
+        let label: String =
+            label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(Self::LONGEST).collect();
+        let label = label.trim_matches('-');
+        Self(if label.is_empty() { "router".to_owned() } else { label.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_a_name_may_be() {
+        for sound in ["a", "home", "site-2", "0", "twelve-chars"] {
+            assert_eq!(sound.parse::<NetworkName>().expect("sound").as_str(), sound);
+        }
+        for unsound in ["", "-a", "a-", "Home", "a_b", "a.b", "a b", "ä", "thirteen-char", "../etc", "a\n"] {
+            assert!(unsound.parse::<NetworkName>().is_err(), "{unsound:?}");
+        }
+    }
+
+    #[test]
+    fn hostnames_become_names() {
+        for (hostname, name) in [("OpenWrt", "openwrt"), ("gl.lan", "gl"), ("_x_", "x"), ("", "router"), ("ü", "router")] {
+            assert_eq!(NodeName::from_hostname(hostname).as_str(), name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_hostname_becomes_a_sound_name(hostname in ".*") {
+            let name = NodeName::from_hostname(&hostname);
+            prop_assert_eq!(name.as_str().parse::<NodeName>(), Ok(name.clone()));
+        }
+    }
+}

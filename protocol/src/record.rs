@@ -1,0 +1,453 @@
+//! The records: what is signed and published. Field names are the wire form, pinned by `fixtures/`; fields
+//! that are empty or at their default are left out, unknown ones are ignored.
+
+use crate::{NetworkId, NetworkName, NodeId, NodeName, Prefix, WgPublicKey, id::base32};
+use ring::digest;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+/// What a signed message is, as named in its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// [`Member`]
+    Member,
+    /// [`Tombstone`]
+    Tombstone,
+    /// [`Roster`]
+    Roster,
+    /// [`Policy`]
+    Policy,
+    /// [`Assignment`]
+    Assignment,
+    /// [`Report`]
+    Report,
+    /// [`Presence`]
+    Presence,
+    /// [`crate::JoinRequest`]
+    Join,
+}
+
+impl Kind {
+    const TABLE: [(Self, &'static str); 8] = [
+        (Self::Member, "gatewrt-member"),
+        (Self::Tombstone, "gatewrt-tombstone"),
+        (Self::Roster, "gatewrt-roster"),
+        (Self::Policy, "gatewrt-policy"),
+        (Self::Assignment, "gatewrt-assignment"),
+        (Self::Report, "gatewrt-report"),
+        (Self::Presence, "gatewrt-presence"),
+        (Self::Join, "gatewrt-join"),
+    ];
+
+    /// The `typ` of a JWS header.
+    pub fn typ(self) -> &'static str {
+        Self::TABLE.iter().find(|(kind, _)| *kind == self).map_or("", |(_, typ)| typ)
+    }
+
+    /// The kind of a `typ`; `None` for kinds of a later version.
+    pub fn from_typ(typ: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|(_, known)| *known == typ).map(|(kind, _)| *kind)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.typ().trim_start_matches("gatewrt-"))
+    }
+}
+
+/// A value that travels signed.
+pub trait Record: Serialize + Sized {
+    /// What it is signed as.
+    fn kind(&self) -> Kind;
+    /// Whether a message signed as `kind` can be one.
+    fn accepts(kind: Kind) -> bool;
+    /// Reads the payload of a message that was signed as `kind`.
+    fn parse(kind: Kind, payload: &[u8]) -> Result<Self, serde_json::Error>;
+}
+
+macro_rules! record {
+    ($type:ty, $kind:ident) => {
+        impl $crate::Record for $type {
+            fn kind(&self) -> $crate::Kind {
+                $crate::Kind::$kind
+            }
+            fn accepts(kind: $crate::Kind) -> bool {
+                kind == $crate::Kind::$kind
+            }
+            fn parse(_: $crate::Kind, payload: &[u8]) -> Result<Self, serde_json::Error> {
+                serde_json::from_slice(payload)
+            }
+        }
+    };
+}
+pub(crate) use record;
+
+/// What a node may do for others, as far as its join code and its owner allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Lets the network reach prefixes behind it.
+    Egress,
+    /// Lets external clients in.
+    Ingress,
+    /// Takes Internet traffic of others.
+    Exit,
+}
+
+/// How an endpoint became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndpointKind {
+    /// Stated by the router's owner: goes before all others.
+    Configured,
+    /// An address of a WAN interface that is not private.
+    Wan,
+    /// Learnt from a STUN server.
+    Stun,
+    /// The source address that the coordinator saw, with the listen port.
+    Observed,
+    /// An address of a LAN, for nodes at the same site.
+    Lan,
+    /// Of a later version: tried last.
+    #[serde(other)]
+    Other,
+}
+
+/// Where a node's WireGuard may be reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Address and UDP port.
+    pub addr: SocketAddr,
+    /// How it became known.
+    pub kind: EndpointKind,
+}
+
+/// A prefix that a node serves to the network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServedPrefix {
+    /// What others reach.
+    pub prefix: Prefix,
+    /// Where several nodes serve the same prefix, the least metric goes first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub metric: u32,
+}
+
+/// What every node of a network may know of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Network.
+    pub net: NetworkId,
+    /// Node.
+    pub node: NodeId,
+    /// Grows by one with each change of this record, and never otherwise.
+    pub rev: u64,
+    /// Unique in its network.
+    pub name: NodeName,
+    /// WireGuard public key.
+    pub key: WgPublicKey,
+    /// Overlay addresses, at most one a family.
+    pub addresses: Vec<IpAddr>,
+    /// Candidates, best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
+    /// Prefixes behind it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<ServedPrefix>,
+}
+record!(Member, Member);
+
+/// Stands where the member record of a removed node was, until no one needs to be told any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Network.
+    pub net: NetworkId,
+    /// The removed node.
+    pub node: NodeId,
+    /// Higher than that of the member record before.
+    pub rev: u64,
+}
+record!(Tombstone, Tombstone);
+
+/// What stands on a member topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum MemberUpdate {
+    /// The node is a member, and this is known of it.
+    Member(Member),
+    /// The node was removed.
+    Tombstone(Tombstone),
+}
+
+impl MemberUpdate {
+    /// Network, node and revision.
+    pub fn about(&self) -> (NetworkId, NodeId, u64) {
+        match self {
+            Self::Member(member) => (member.net, member.node, member.rev),
+            Self::Tombstone(tombstone) => (tombstone.net, tombstone.node, tombstone.rev),
+        }
+    }
+}
+
+impl Record for MemberUpdate {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Member(_) => Kind::Member,
+            Self::Tombstone(_) => Kind::Tombstone,
+        }
+    }
+    fn accepts(kind: Kind) -> bool {
+        matches!(kind, Kind::Member | Kind::Tombstone)
+    }
+    fn parse(kind: Kind, payload: &[u8]) -> Result<Self, serde_json::Error> {
+        if kind == Kind::Tombstone {
+            serde_json::from_slice(payload).map(Self::Tombstone)
+        } else {
+            serde_json::from_slice(payload).map(Self::Member)
+        }
+    }
+}
+
+/// Digest of the set of a network's member records: lets a node see that one was withheld or rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// Network.
+    pub net: NetworkId,
+    /// Grows by one with each change.
+    pub rev: u64,
+    /// How many nodes are members; tombstones do not count.
+    pub count: u32,
+    /// See [`Roster::digest_of`].
+    pub digest: String,
+}
+record!(Roster, Roster);
+
+impl Roster {
+    /// First 130 bits, in base32, of the SHA-256 over a line `<node> <rev>` a member, in order of node ids.
+    pub fn digest_of(members: &BTreeMap<NodeId, u64>) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for (node, rev) in members {
+            context.update(format!("{node} {rev}\n").as_bytes());
+        }
+        base32(context.finish().as_ref()).chars().take(26).collect()
+    }
+
+    /// The roster of these members.
+    pub fn new(net: NetworkId, rev: u64, members: &BTreeMap<NodeId, u64>) -> Self {
+        Self { net, rev, count: members.len() as u32, digest: Self::digest_of(members) }
+    }
+
+    /// Whether it describes just these members.
+    pub fn describes(&self, members: &BTreeMap<NodeId, u64>) -> bool {
+        self.count as usize == members.len() && self.digest == Self::digest_of(members)
+    }
+}
+
+/// Settings of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Network.
+    pub net: NetworkId,
+    /// Grows by one with each change.
+    pub rev: u64,
+    /// The network's name.
+    pub name: NetworkName,
+    /// Overlay addresses come from these: one IPv4 prefix, one IPv6 prefix.
+    pub prefixes: Vec<Prefix>,
+    /// Of the WireGuard interface, in bytes: 1280 to 1420.
+    pub mtu: u16,
+    /// Seconds between keepalive packets; 0 sends none.
+    pub keepalive: u16,
+    /// DNS domain of the network.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub domain: String,
+}
+record!(Policy, Policy);
+
+/// A prefix that a node is to serve.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Egress {
+    /// What the network reaches behind the node.
+    pub prefix: Prefix,
+    /// On: hosts behind the node see its address (masquerade). Off: they see the true source, and can open
+    /// connections to the network themselves.
+    pub nat: bool,
+    /// See [`ServedPrefix::metric`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub metric: u32,
+}
+
+/// What only one node needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Network.
+    pub net: NetworkId,
+    /// The node it is for.
+    pub node: NodeId,
+    /// Grows by one with each change.
+    pub rev: u64,
+    /// The node's name.
+    pub name: NodeName,
+    /// The node's overlay addresses, at most one a family.
+    pub addresses: Vec<IpAddr>,
+    /// Prefixes to serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress: Vec<Egress>,
+    /// Where the control plane is: never to be reached through the network itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub control: Vec<SocketAddr>,
+}
+record!(Assignment, Assignment);
+
+/// What an interface of a router is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InterfaceKind {
+    /// Holds a default route.
+    Wan,
+    /// Anything else with an address.
+    Lan,
+    /// Of a later version.
+    #[serde(other)]
+    Other,
+}
+
+/// An interface of a router.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InterfaceReport {
+    /// Name on the router.
+    pub name: String,
+    /// What it is for.
+    pub kind: InterfaceKind,
+    /// Prefixes that its addresses are in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<Prefix>,
+}
+
+/// How a peer is reached now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// A handshake is fresh; packets go straight to the peer.
+    Direct,
+    /// No fresh handshake.
+    Down,
+    /// Of a later version.
+    #[serde(other)]
+    Other,
+}
+
+/// What a node sees of one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// The peer.
+    pub node: NodeId,
+    /// Where packets to it go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds since the last handshake; absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_s: Option<u64>,
+    /// Bytes received.
+    pub rx: u64,
+    /// Bytes sent.
+    pub tx: u64,
+    /// How it is reached.
+    pub path: Path,
+}
+
+/// Which revisions a node has put into effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Of the policy; 0 for none.
+    pub policy: u64,
+    /// Of the assignment; 0 for none.
+    pub assignment: u64,
+    /// Of the roster that all its member records agree with; 0 for none.
+    pub roster: u64,
+}
+
+/// Something that does not work, in words an admin understands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Failure {
+    /// What was to be done.
+    pub what: String,
+    /// Why it was not.
+    pub why: String,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Network.
+    pub net: NetworkId,
+    /// Node.
+    pub node: NodeId,
+    /// New with each start of the daemon.
+    pub boot: String,
+    /// Grows with each report of this boot.
+    pub seq: u64,
+    /// Of the daemon.
+    pub version: String,
+    /// What the router is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub board: String,
+    /// Since the daemon's start, in seconds.
+    pub uptime_s: u64,
+    /// Resident memory of the daemon, in KiB.
+    pub memory_kib: u64,
+    /// `kernel`, or the name of the userspace implementation.
+    pub wireguard: String,
+    /// The UDP port WireGuard listens on.
+    pub port: u16,
+    /// Interfaces with addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<InterfaceReport>,
+    /// Where the node may be reached, as far as it can tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
+    /// Peers, those with the freshest handshake first, at most [`Report::PEERS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerReport>,
+    /// How many peers there are in all.
+    #[serde(default)]
+    pub peer_count: u32,
+    /// What is in effect.
+    pub applied: Applied,
+    /// What is not, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    /// Records refused since the daemon's start, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
+}
+record!(Report, Report);
+
+impl Report {
+    /// How many peers one report lists at the most, so that it stays within [`crate::MAX_RECORD`].
+    pub const PEERS: usize = 48;
+}
+
+/// Online or offline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Network.
+    pub net: NetworkId,
+    /// Node.
+    pub node: NodeId,
+    /// As in [`Report::boot`].
+    pub boot: String,
+    /// Grows with each connection of this boot: a will of an older one does not count.
+    pub session: u64,
+    /// Whether the node is connected.
+    pub online: bool,
+}
+record!(Presence, Presence);
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
