@@ -1,1 +1,17 @@
-//! gatewrt
+//! The daemon on the router.
+//!
+//! ```text
+//!  MQTT, netlink events, timers, control socket, UCI ── Input ──▶ core (pure, takes `now`)
+//!                                                                  │ Desired
+//!  kernel ── observe ──▶ Observed ──▶ plan (pure) ──▶ Steps ──▶ apply ──▶ kernel
+//!                                                                  │ outcome
+//!                                              report ─▶ MQTT, control socket, log
+//! ```
+//!
+//! Decisions are pure: `core` and `plan` take values and the time, and give values. Everything else only
+//! carries bytes to and from them. What belongs to us in a kernel is said in [`ownership`] alone.
+
+pub mod kernel;
+pub mod model;
+pub mod ownership;
+pub mod plan;

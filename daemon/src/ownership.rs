@@ -1,0 +1,45 @@
+//! What in a kernel is ours, said once. Whatever does not match is foreign: never changed, flushed or
+//! reordered. The numbers stay clear of those of other policy-routing software: pbr (mask 0x00ff0000), mwan3
+//! (mask 0x3f00, rules 1001-3254), Tailscale (0xff0000, rules 5210-5270), NetBird (0x1bd00, rules 105 and
+//! 110), wg-quick (51820, rules 32764-32765). All can be set in UCI.
+
+/// Every interface of ours is called this and the network's name.
+pub const INTERFACE_PREFIX: &str = "gw-";
+
+/// Stands on every route and rule of ours (`rtm_protocol`, `FRA_PROTOCOL`), and on addresses where the
+/// kernel keeps it (`IFA_PROTO`, since Linux 5.18). Not among the numbers of `linux/rtnetlink.h`.
+pub const PROTOCOL: u8 = 103;
+
+/// The nftables table of ours, of family `inet`.
+pub const NFT_TABLE: &str = "gatewrt";
+
+/// Numbers that the router's owner may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers {
+    /// Routing table with the prefixes of our networks. Default 26487, which is “gw” in ASCII.
+    pub table: u32,
+    /// Priority of the rule that leads there: before mwan3's (1001), so that marked traffic for a network still
+    /// reaches it.
+    pub priority: u32,
+    /// Metric of routes of ours in that table.
+    pub metric: u32,
+    /// The bits of packet and connection marks that are ours.
+    pub mask: u32,
+    /// Packets that must never enter a network: the tunnels' own and the control plane's. Within `mask`.
+    pub bypass: u32,
+    /// Connections that came in from a network for a prefix with NAT on. Within `mask`.
+    pub masquerade: u32,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self {
+            table: 26487,
+            priority: 900,
+            metric: 512,
+            mask: 0x0f00_0000,
+            bypass: 0x0100_0000,
+            masquerade: 0x0200_0000,
+        }
+    }
+}
