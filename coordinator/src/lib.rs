@@ -1,1 +1,4 @@
 //! gatewrt-coordinator
+
+pub mod access;
+pub mod broker;

@@ -1,0 +1,217 @@
+//! Where the engine asks before it does something, and tells what it did. Everything that is not expressly
+//! allowed is refused, and nobody is above the check.
+
+use super::{Event, counters, state::State};
+use async_trait::async_trait;
+use rmqtt::{
+    codec::v5::SubscribeAckReason,
+    hook::{Handler, HookResult, Parameter, Register, ReturnType, Type},
+    session::Session,
+    types::{
+        AuthResult, ConnectInfo, From as Author, FromType, LastWill, Publish, PublishAclResult, QoS, Reason,
+        Subscribe, SubscribeAclResult,
+    },
+};
+use std::{fmt, sync::Arc};
+
+const ASKED: [Type; 9] = [
+    Type::ClientAuthenticate,
+    Type::ClientConnected,
+    Type::ClientDisconnected,
+    Type::ClientSubscribeCheckAcl,
+    Type::MessagePublishCheckAcl,
+    Type::MessagePublish,
+    Type::MessageExpiryCheck,
+    Type::MessageDelivered,
+    Type::MessageDropped,
+];
+
+/// Puts the checks in place; before that, no connection may be accepted.
+pub(super) async fn install(register: Box<dyn Register>, state: &Arc<State>) {
+    for asked in ASKED {
+        register.add(asked, Box::new(Hooks(state.clone()))).await;
+    }
+    register.start().await;
+}
+
+struct Hooks(Arc<State>);
+
+#[async_trait]
+impl Handler for Hooks {
+    async fn hook(&self, asked: &Parameter, so_far: Option<HookResult>) -> ReturnType {
+        let answer = match asked {
+            Parameter::ClientAuthenticate(connect) => {
+                Some(HookResult::AuthResult(self.authenticate(connect)))
+            }
+            Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
+                Some(HookResult::SubscribeAclResult(self.check_subscribe(session, subscribe)))
+            }
+            Parameter::MessagePublishCheckAcl(session, publish) => {
+                Some(HookResult::PublishAclResult(self.check_publish(session, publish).await))
+            }
+            Parameter::MessageExpiryCheck(session, _, publish) => {
+                self.is_withheld(session, publish).then_some(HookResult::MessageExpiry)
+            }
+            Parameter::MessagePublish(_, author, publish) => {
+                self.see_will(author, publish).await;
+                so_far
+            }
+            Parameter::ClientConnected(session) => {
+                self.see_connected(session).await;
+                so_far
+            }
+            Parameter::ClientDisconnected(session, reason) => {
+                self.see_disconnected(session, reason).await;
+                so_far
+            }
+            Parameter::MessageDelivered(session, _, publish) => {
+                self.0.count_delivered(&session.id.client_id, &publish.topic, &publish.payload);
+                so_far
+            }
+            Parameter::MessageDropped(Some(to), ..) => {
+                self.see_dropped(&to.client_id);
+                so_far
+            }
+            _ => so_far,
+        };
+        (true, answer)
+    }
+}
+
+impl Hooks {
+    fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
+        match self.admit(connect) {
+            Ok(()) => AuthResult::Allow(false, None),
+            Err(refusal) => {
+                tracing::info!(client = %connect.client_id(), "connection refused: {refusal}");
+                self.0.count(|counters| counters.refused_connects += 1);
+                AuthResult::NotAuthorized
+            }
+        }
+    }
+
+    fn admit(&self, connect: &ConnectInfo) -> Result<(), Refusal> {
+        let ConnectInfo::V3(id, connect) = connect else { return Err(Refusal::Version) };
+        let owner = id.remote_addr.and_then(|link| self.0.links.owner(link));
+        let (node, _) = owner.ok_or(Refusal::NoLink)?;
+        if *id.client_id != *node {
+            return Err(Refusal::ForeignClientId(node));
+        }
+        if !connect.clean_session {
+            return Err(Refusal::Persistent);
+        }
+        let will = connect.last_will.as_ref().map(LastWill::V3);
+        self.0.access(&node, |access| match will {
+            _ if !access.may_connect() => Err(Refusal::Unknown),
+            Some(LastWill::V3(will)) if !access.may_publish(&will.topic) => {
+                Err(Refusal::Will(will.topic.to_string()))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn check_subscribe(&self, session: &Session, subscribe: &Subscribe) -> SubscribeAclResult {
+        let (node, filter) = (&*session.id.client_id, &*subscribe.topic_filter);
+        if self.0.access(node, |access| access.may_subscribe(filter)) {
+            return SubscribeAclResult::new_success(QoS::AtLeastOnce, None);
+        }
+        tracing::info!(node, filter, "subscription refused");
+        self.0.count(|counters| counters.refused_subscribes += 1);
+        SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
+    }
+
+    /// A refused message is acknowledged and dropped: a daemon that knows more topics than this coordinator
+    /// keeps its session. One that nobody takes in time is not acknowledged: the session ends, and the node
+    /// says it again when it is back.
+    async fn check_publish(&self, session: &Session, publish: &Publish) -> PublishAclResult {
+        let node = &*session.id.client_id;
+        if !self.0.may_publish(node, &publish.topic) {
+            self.refuse_publish(node, &publish.topic);
+            return PublishAclResult::rejected(false, None);
+        }
+        match self.see_published(node, publish).await {
+            true => PublishAclResult::allow(),
+            false => PublishAclResult::rejected(true, Some("the coordinator is busy".into())),
+        }
+    }
+
+    /// Wills come by no check of the engine's: this sees them, and the store of retained messages asks again.
+    async fn see_will(&self, author: &Author, publish: &Publish) {
+        if !matches!(author.typ(), FromType::LastWill) {
+            return;
+        }
+        if self.0.may_leave_will(author, &publish.topic) {
+            self.see_published(&author.client_id, publish).await;
+        } else {
+            self.refuse_publish(&author.client_id, &publish.topic);
+        }
+    }
+
+    async fn see_published(&self, node: &str, publish: &Publish) -> bool {
+        self.0.count(|all| counters::count(&mut all.received, &publish.topic, &publish.payload));
+        let (topic, payload) = (publish.topic.to_string(), publish.payload.clone());
+        self.0.emit(Event::Published { node: node.to_owned(), topic, payload, retain: publish.retain }).await
+    }
+
+    fn refuse_publish(&self, node: &str, topic: &str) {
+        tracing::info!(node, topic, "message refused");
+        self.0.count(|counters| counters.refused_publishes += 1);
+    }
+
+    /// Rights may have changed since the subscription.
+    fn is_withheld(&self, session: &Session, publish: &Publish) -> bool {
+        let withheld = !self.0.access(&session.id.client_id, |access| access.may_read(&publish.topic));
+        if withheld {
+            self.0.count(|counters| counters.withheld += 1);
+        }
+        withheld
+    }
+
+    async fn see_connected(&self, session: &Session) {
+        let node = session.id.client_id.to_string();
+        let peer = session.id.remote_addr.and_then(|link| {
+            self.0.links.admit(link);
+            self.0.links.owner(link)
+        });
+        let peer = peer.map(|(_, peer)| peer.to_string()).unwrap_or_default();
+        tracing::info!(node, peer, "node connected");
+        self.0.session_began(&session.id);
+        self.0.emit(Event::Connected { node }).await;
+    }
+
+    async fn see_disconnected(&self, session: &Session, reason: &Reason) {
+        if self.0.session_ended(&session.id) {
+            let node = session.id.client_id.to_string();
+            tracing::info!(node, %reason, "node disconnected");
+            self.0.emit(Event::Disconnected { node }).await;
+        }
+    }
+
+    fn see_dropped(&self, node: &str) {
+        tracing::debug!(node, "delivery dropped");
+        self.0.count(|counters| counters.dropped += 1);
+    }
+}
+
+/// Why a connection is refused.
+enum Refusal {
+    Version,
+    NoLink,
+    ForeignClientId(String),
+    Persistent,
+    Unknown,
+    Will(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version => f.write_str("only MQTT 3.1 and 3.1.1 are spoken"),
+            Self::NoLink => f.write_str("it came by no verified connection"),
+            Self::ForeignClientId(node) => write!(f, "the certificate is that of {node}"),
+            Self::Persistent => f.write_str("only clean sessions are kept"),
+            Self::Unknown => f.write_str("no such node"),
+            Self::Will(topic) => write!(f, "its will is for {topic}"),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Retained messages, in memory. The engine's own store keeps nothing; this one keeps what was published, and
+//! asks once more whether the author may write there: the last gate before something stays.
+
+use super::state::State;
+use async_trait::async_trait;
+use bytes::Bytes;
+use rmqtt::{
+    retain::{RetainStorage, RetainTree},
+    topic::Topic,
+    types::{From as Author, FromType, Id, Publish, Retain, TopicFilter, TopicName},
+};
+use std::{
+    collections::BTreeMap,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+pub(super) struct Retained {
+    state: Arc<State>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    tree: RetainTree<Retain>,
+    count: isize,
+    max: isize,
+}
+
+impl Retained {
+    /// Starts with what the coordinator published before, as if by `author`.
+    pub(super) fn new(
+        state: Arc<State>,
+        author: &Id,
+        messages: BTreeMap<String, Bytes>,
+    ) -> Result<Self, rmqtt::Error> {
+        let mut kept = Kept::default();
+        for (topic, payload) in messages {
+            let publish = super::message(&topic, payload, true);
+            kept.set(&topic, Retain { msg_id: None, from: Author::from_admin(author.clone()), publish })?;
+        }
+        Ok(Self { state, kept: Mutex::new(kept) })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("no holder of this lock panics")
+    }
+
+    fn may_keep(&self, author: &Author, publish: &Publish) -> bool {
+        match author.typ() {
+            FromType::Admin => true,
+            FromType::Custom => self.state.may_publish(&author.client_id, &publish.topic),
+            FromType::LastWill => self.state.may_leave_will(author, &publish.topic),
+            FromType::System | FromType::Bridge => false,
+        }
+    }
+}
+
+impl Kept {
+    /// An empty payload clears (MQTT 3.1.1, 3.3.1.3).
+    fn set(&mut self, topic: &str, retain: Retain) -> Result<(), rmqtt::Error> {
+        let topic = Topic::from_str(topic)?;
+        self.count -= isize::from(self.tree.remove(&topic).is_some());
+        if !retain.publish.payload.is_empty() {
+            self.tree.insert(&topic, retain);
+            self.count += 1;
+        }
+        self.max = self.max.max(self.count);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RetainStorage for Retained {
+    fn enable(&self) -> bool {
+        true
+    }
+
+    async fn set(&self, topic: &TopicName, retain: Retain, _expiry: Option<Duration>) -> rmqtt::Result<()> {
+        if self.may_keep(&retain.from, &retain.publish) { self.kept().set(topic, retain) } else { Ok(()) }
+    }
+
+    async fn get(&self, filter: &TopicFilter) -> rmqtt::Result<Vec<(TopicName, Retain)>> {
+        let filter = Topic::from_str(filter)?;
+        let found = self.kept().tree.matches(&filter);
+        Ok(found.into_iter().map(|(topic, retain)| (TopicName::from(topic.to_string()), retain)).collect())
+    }
+
+    async fn count(&self) -> isize {
+        self.kept().count
+    }
+
+    async fn max(&self) -> isize {
+        self.kept().max
+    }
+}

@@ -1,0 +1,90 @@
+//! The engine's table of subscriptions, with adding and removing one at a time. On its own it loses a
+//! subscription that is added while the last other one to the same filter is being removed: that node would
+//! hear nothing more until it reconnects.
+
+use async_trait::async_trait;
+use rmqtt::{
+    router::{DefaultRouter, Router},
+    types::{
+        AllRelationsMap, HashMap, Id, NodeId, Route, SubRelationsMap, SubsSearchParams, SubsSearchResult,
+        SubscriptionOptions, TopicName,
+    },
+    utils::Counter,
+};
+use tokio::sync::Mutex;
+
+pub(super) struct OneAtATime {
+    inner: DefaultRouter,
+    changing: Mutex<()>,
+}
+
+impl OneAtATime {
+    pub(super) fn new(inner: DefaultRouter) -> Self {
+        Self { inner, changing: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Router for OneAtATime {
+    async fn add(&self, filter: &str, id: Id, options: SubscriptionOptions) -> rmqtt::Result<()> {
+        let _one = self.changing.lock().await;
+        self.inner.add(filter, id, options).await
+    }
+
+    async fn remove(&self, filter: &str, id: Id) -> rmqtt::Result<bool> {
+        let _one = self.changing.lock().await;
+        self.inner.remove(filter, id).await
+    }
+
+    async fn matches(&self, id: Id, topic: &TopicName) -> rmqtt::Result<SubRelationsMap> {
+        self.inner.matches(id, topic).await
+    }
+
+    async fn is_online(&self, node: NodeId, client: &str) -> bool {
+        self.inner.is_online(node, client).await
+    }
+
+    async fn gets(&self, limit: usize) -> Vec<Route> {
+        self.inner.gets(limit).await
+    }
+
+    async fn get(&self, topic: &str) -> rmqtt::Result<Vec<Route>> {
+        self.inner.get(topic).await
+    }
+
+    async fn query_subscriptions(&self, query: &SubsSearchParams) -> Vec<SubsSearchResult> {
+        self.inner.query_subscriptions(query).await
+    }
+
+    async fn topics_tree(&self) -> usize {
+        self.inner.topics_tree().await
+    }
+
+    fn topics(&self) -> Counter {
+        self.inner.topics()
+    }
+
+    fn routes(&self) -> Counter {
+        self.inner.routes()
+    }
+
+    fn merge_topics(&self, topics: &HashMap<NodeId, Counter>) -> Counter {
+        self.inner.merge_topics(topics)
+    }
+
+    fn merge_routes(&self, routes: &HashMap<NodeId, Counter>) -> Counter {
+        self.inner.merge_routes(routes)
+    }
+
+    async fn list_topics(&self, top: usize) -> Vec<String> {
+        self.inner.list_topics(top).await
+    }
+
+    async fn list_relations(&self, top: usize) -> Vec<serde_json::Value> {
+        self.inner.list_relations(top).await
+    }
+
+    fn relations(&self) -> &AllRelationsMap {
+        self.inner.relations()
+    }
+}

@@ -1,0 +1,126 @@
+//! What the parts of the broker share: who is connected, what was counted, where events go. Every question of
+//! access ends here, and is answered with what the directory says at that moment.
+
+use super::{
+    Counters, Directory, Event, Limits,
+    counters::{self, ByKind},
+    front::Links,
+};
+use crate::access::Access;
+use rmqtt::types::Id;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::sync::{mpsc, watch};
+
+/// How long a node's session waits for somebody to take its event before it gives up.
+const EVENT_PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct State {
+    pub(super) limits: Limits,
+    pub(super) links: Links,
+    /// The session of each connected node; a newer one takes the place of the older.
+    pub(super) sessions: watch::Sender<BTreeMap<String, Id>>,
+    directory: Arc<dyn Directory>,
+    events: Mutex<Option<mpsc::Sender<Event>>>,
+    counted: Mutex<Counted>,
+}
+
+#[derive(Default)]
+struct Counted {
+    all: Counters,
+    delivered_to: BTreeMap<String, ByKind>,
+}
+
+impl State {
+    pub(super) fn new(limits: Limits, directory: Arc<dyn Directory>) -> (Arc<Self>, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(limits.events);
+        let links = Links::new(limits.links_per_node);
+        let (sessions, counted) = (watch::Sender::default(), Mutex::default());
+        let events = Mutex::new(Some(events));
+        (Arc::new(Self { limits, links, sessions, directory, events, counted }), receiver)
+    }
+
+    /// Asks the directory, then the access table.
+    pub(super) fn access<T>(&self, node: &str, ask: impl FnOnce(Access<'_>) -> T) -> T {
+        let networks = self.directory.networks_of(node);
+        ask(Access::new(node, networks.as_ref()))
+    }
+
+    pub(super) fn may_publish(&self, node: &str, topic: &str) -> bool {
+        self.access(node, |access| access.may_publish(topic))
+    }
+
+    /// A will is a publish; one of a session that another has replaced comes too late to be true.
+    pub(super) fn may_leave_will(&self, session: &Id, topic: &str) -> bool {
+        let current = self.sessions.borrow().get(&*session.client_id).is_none_or(|now| now == session);
+        current && self.may_publish(&session.client_id, topic)
+    }
+
+    pub(super) fn session_began(&self, session: &Id) {
+        self.sessions.send_modify(|sessions| {
+            sessions.insert(session.client_id.to_string(), session.clone());
+        });
+    }
+
+    /// Whether this ended the node's presence, and not just a session that another had replaced.
+    pub(super) fn session_ended(&self, session: &Id) -> bool {
+        self.sessions.send_if_modified(|sessions| {
+            let current = sessions.get(&*session.client_id) == Some(session);
+            if current {
+                sessions.remove(&*session.client_id);
+            }
+            current
+        })
+    }
+
+    /// Hands an event over. A full queue holds up this one session for a while, then the event is lost and
+    /// counted.
+    pub(super) async fn emit(&self, event: Event) -> bool {
+        let events = self.events.lock().expect("no holder of this lock panics").clone();
+        let Some(events) = events else { return false };
+        let taken = tokio::time::timeout(EVENT_PATIENCE, events.send(event)).await;
+        let taken = matches!(taken, Ok(Ok(())));
+        if !taken {
+            self.count(|counters| counters.events_lost += 1);
+        }
+        taken
+    }
+
+    /// No more events: the receiver's channel ends once it is empty.
+    pub(super) fn end_events(&self) {
+        self.events.lock().expect("no holder of this lock panics").take();
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
+        change(&mut self.counted().all);
+    }
+
+    pub(super) fn count_delivered(&self, node: &str, topic: &str, payload: &[u8]) {
+        let mut counted = self.counted();
+        counters::count(&mut counted.all.delivered, topic, payload);
+        if !counted.delivered_to.contains_key(node) {
+            counted.delivered_to.insert(node.to_owned(), ByKind::new());
+        }
+        let tallies = counted.delivered_to.get_mut(node).expect("inserted above");
+        counters::count(tallies, topic, payload);
+    }
+
+    pub(super) fn forget_delivered(&self, node: &str) {
+        self.counted().delivered_to.remove(node);
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.counted().all.clone()
+    }
+
+    pub(super) fn delivered_to(&self, node: &str) -> ByKind {
+        self.counted().delivered_to.get(node).cloned().unwrap_or_default()
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().expect("no holder of this lock panics")
+    }
+}
