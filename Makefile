@@ -1,0 +1,66 @@
+# `make` lists what there is. Whatever a target needs on the machine it installs first (tests/bootstrap).
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+export PATH := $(CURDIR)/target/tools/bin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+ARCHS ?= mipsel_24kc
+LAB ?= tests/topologies/three-sites.toml
+NEXTEST_PROFILE := $(if $(filter true,$(CI)),ci,default)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab build bins lint nextest doctest size cross advisories clean bootstrap root
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: root ## three sites become one network, step by step, on real packets (ONCE=1: exit after the proof)
+	@tests/bootstrap lab
+	@$(MAKE) --no-print-directory bins
+	@$(if $(ONCE),GATEWRT_DEMO_ONCE=1) $(TARGET_DIR)/debug/demo
+
+test: root ## everything that can be checked, with the time each stage took
+	@+tests/stages bootstrap lint build nextest doctest size
+
+lab: root ## three sites, a NAT and LAN hosts in network namespaces, to look around in (LAB=another topology)
+	@tests/bootstrap lab
+	@$(MAKE) --no-print-directory bins
+	@PATH="$(TARGET_DIR)/debug:$$PATH" lab up $(LAB)
+
+build: ## all programs and tests
+	cargo build --locked --workspace --all-targets
+
+bins:
+	cargo build --locked --workspace --bins
+
+lint: ## format, clippy, licences, bans and sources
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo deny --locked --log-level error check --hide-inclusion-graph licenses bans sources
+
+advisories: ## known vulnerabilities in dependencies (fetches RustSec's database: needs the open network)
+	cargo deny --locked check advisories
+
+nextest: ## unit tests, and the lab's tests on real packets
+	cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE)
+
+doctest:
+	cargo test --locked --workspace --doc --quiet
+
+size: ## the daemon for a MIPS router, in bytes of its flash (ARCHS="…|all")
+	@tests/bootstrap cross
+	@cross/build $(ARCHS)
+	@cross/size $(ARCHS)
+
+cross: ## the daemon for every architecture of cross/targets, into dist/
+	@tests/bootstrap cross
+	@cross/build all
+
+clean: ## removes what was built and what bootstrap put under target/
+	rm -rf dist target
+	cargo clean
+
+bootstrap:
+	@tests/bootstrap build lab lint cross
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo 'network namespaces need root: sudo env PATH="$$PATH" make $(MAKECMDGOALS)' >&2; exit 1; }
