@@ -1,1 +1,6 @@
-//! gatewrt-tests
+//! What GateWRT is tested with: an emulated Internet ([`lab`]) in which the real programs run.
+//!
+//! Everything here treats the daemon and the coordinator as programs. Nothing links against them, so that a test sees
+//! what a user sees.
+
+pub mod lab;

@@ -1,0 +1,44 @@
+//! What passes an interface, seen by the real `tcpdump`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::host::Host;
+use super::process::Process;
+use super::wait::eventually;
+
+/// A running capture; ended when dropped.
+pub struct Capture {
+    tcpdump: Process,
+}
+
+impl Capture {
+    /// Starts to capture on an interface (`any` for all) what the filter lets through; returns when it listens.
+    pub fn start(on: &Host, ifname: &str, filter: &str) -> Result<Self> {
+        let tcpdump = ["tcpdump", "-n", "-l", "--immediate-mode", "-q", "-i", ifname, filter];
+        let tcpdump = on.spawn(&tcpdump)?;
+        tcpdump.wait_for_log(Duration::from_secs(5), "listening on")?;
+        Ok(Self { tcpdump })
+    }
+
+    /// The packets so far, one line each as `tcpdump -n -q` writes them.
+    pub fn lines(&self) -> Vec<String> {
+        let log = self.tcpdump.log();
+        let packet = |line: &&str| line.contains(" > ") && line.starts_with(|c: char| c.is_ascii_digit());
+        log.lines().filter(packet).map(str::to_owned).collect()
+    }
+
+    /// How many packets there were so far.
+    pub fn count(&self) -> usize {
+        self.lines().len()
+    }
+
+    /// Waits until there were as many packets.
+    pub fn wait_for(&self, deadline: Duration, packets: usize) -> Result<()> {
+        eventually(deadline, &format!("{packets} packets captured"), || {
+            let count = self.count();
+            if count >= packets { Ok(()) } else { Err(format!("{count} packets\n{}", self.tcpdump.log())) }
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! Objects on a router that are not ours, look-alikes among them, and the proof that nobody touched them.
+
+use anyhow::{Context, Result};
+
+use super::host::Host;
+
+/// Route protocol of the foreign routes: nobody's.
+const PROTOCOL: &str = "77";
+/// Rule priorities beside those that mwan3, pbr, Tailscale, NetBird and wg-quick use.
+const PRIORITIES: [u32; 5] = [100, 1001, 2001, 5210, 30000];
+/// Tables where others keep their routes: mwan3's first, pbr's first, Tailscale's.
+const TABLES: [u32; 3] = [1, 256, 52];
+
+/// What to place; [`ForeignKit::place`] does it.
+#[derive(Clone)]
+pub struct ForeignKit {
+    router: Host,
+    interface: Option<String>,
+    tables: Vec<u32>,
+    priorities: Vec<u32>,
+}
+
+/// Foreign objects that lie on a router. A reboot of it takes them away: place them again.
+pub struct Foreign {
+    router: Host,
+    objects: Vec<Object>,
+}
+
+/// One object: the command that shows it, and what that wrote when it was placed.
+struct Object {
+    name: String,
+    probe: String,
+    seen: String,
+}
+
+impl Foreign {
+    /// Places the usual kit: routes in main and in others' tables, rules, the interface `gw-foreign`, the nft tables
+    /// `inet gatewrt2`, `ip gatewrt` and `inet fw4`.
+    pub fn place(router: &Host) -> Result<Self> {
+        Self::kit(router).place()
+    }
+
+    /// The usual kit, to be extended.
+    pub fn kit(router: &Host) -> ForeignKit {
+        let (tables, priorities) = (TABLES.to_vec(), PRIORITIES.to_vec());
+        ForeignKit { router: router.clone(), interface: None, tables, priorities }
+    }
+
+    /// Fails the test unless every object is byte for byte what it was, nft handles included.
+    #[track_caller]
+    pub fn assert_untouched(&self) {
+        match self.changes() {
+            Ok(changes) => {
+                assert!(changes.is_empty(), "foreign objects were touched:\n{}", changes.join("\n"))
+            }
+            Err(error) => panic!("foreign objects on {}: {error:#}", self.router.name()),
+        }
+    }
+
+    /// What was touched.
+    pub fn changes(&self) -> Result<Vec<String>> {
+        let now = observe(&self.router, self.objects.iter().map(|o| o.probe.as_str()))?;
+        let touched = self.objects.iter().zip(now).filter(|(object, now)| object.seen != *now);
+        Ok(touched
+            .map(|(o, now)| format!("{} ({})\n  was: {}\n  is:  {now}", o.name, o.probe, o.seen))
+            .collect())
+    }
+
+    /// No longer expects what lies on or leads through an interface, as before that is removed on purpose.
+    pub fn forget_interface(&mut self, ifname: &str) {
+        self.objects.retain(|object| !object.name.ends_with(&format!(" on {ifname}")));
+    }
+}
+
+impl ForeignKit {
+    /// Adds an address on, and routes through, an interface of ours that exists.
+    pub fn on_interface(mut self, ifname: &str) -> Self {
+        self.interface = Some(ifname.to_owned());
+        self
+    }
+
+    /// Adds a route in a table, such as our own.
+    pub fn in_table(mut self, table: u32) -> Self {
+        self.tables.push(table);
+        self
+    }
+
+    /// Adds a rule with a priority, such as one beside or equal to ours.
+    pub fn with_rule(mut self, priority: u32) -> Self {
+        self.priorities.push(priority);
+        self
+    }
+
+    /// Places everything.
+    pub fn place(&self) -> Result<Foreign> {
+        let mut script = String::from(DEVICE);
+        let mut probes = vec![
+            ("link gw-foreign".to_owned(), "ip -j -d link show dev gw-foreign".to_owned()),
+            ("addresses of gw-foreign".to_owned(), "ip -j addr show dev gw-foreign".to_owned()),
+        ];
+        self.add_routes(&mut script, &mut probes);
+        self.add_rules(&mut script, &mut probes);
+        if let Some(ifname) = &self.interface {
+            add_on_interface(ifname, &mut script, &mut probes);
+        }
+        for (table, _) in TABLES_OF_OTHERS {
+            probes.push((format!("nft table {table}"), format!("nft -a list table {table}")));
+        }
+        self.router.shell(&script).context("place foreign objects")?;
+        let rules: String =
+            TABLES_OF_OTHERS.iter().map(|(name, body)| format!("table {name} {{{body}}}\n")).collect();
+        self.router.command(&["nft", "-f", "-"]).stdin(rules).run().context("place foreign nft tables")?;
+        let seen = observe(&self.router, probes.iter().map(|(_, probe)| probe.as_str()))?;
+        let objects =
+            probes.into_iter().zip(seen).map(|((name, probe), seen)| Object { name, probe, seen }).collect();
+        Ok(Foreign { router: self.router.clone(), objects })
+    }
+
+    fn add_routes(&self, script: &mut String, probes: &mut Vec<(String, String)>) {
+        for table in self.tables.iter().map(u32::to_string).chain(["main".to_owned()]) {
+            for (family, net) in [("-4", "203.0.113.0/24"), ("-6", "2001:db8:f0f0::/48")] {
+                *script +=
+                    &format!("ip {family} route add {net} dev gw-foreign proto {PROTOCOL} table {table}\n");
+                let probe = format!("ip {family} -d route show {net} dev gw-foreign table {table}");
+                probes.push((format!("route {net} in table {table}"), probe));
+            }
+        }
+    }
+
+    fn add_rules(&self, script: &mut String, probes: &mut Vec<(String, String)>) {
+        for priority in &self.priorities {
+            for family in ["-4", "-6"] {
+                *script += &format!(
+                    "ip {family} rule add priority {priority} fwmark 0x5a000000/0xff000000 table {}\n",
+                    TABLES[0]
+                );
+                let probe =
+                    format!("ip {family} -d rule show priority {priority} fwmark 0x5a000000/0xff000000");
+                probes.push((format!("rule {family} {priority}"), probe));
+            }
+        }
+    }
+}
+
+/// A veth pair that is named as one of our interfaces.
+const DEVICE: &str = "ip link add gw-foreign type veth peer name foreign-peer
+ip link set foreign-peer up
+ip link set gw-foreign up
+ip addr add 192.0.2.77/25 dev gw-foreign
+ip addr add 2001:db8:77::77/64 dev gw-foreign nodad
+";
+
+/// Tables with names near ours, and the one of OpenWrt's own firewall.
+const TABLES_OF_OTHERS: [(&str, &str); 3] = [
+    (
+        "inet gatewrt2",
+        "
+  set peers { type ipv4_addr; flags interval; elements = { 192.0.2.0/26, 198.51.100.7 } }
+  chain forward { type filter hook forward priority filter; policy accept; ip saddr @peers mark 0x77 accept; }
+",
+    ),
+    (
+        "ip gatewrt",
+        "\n  chain postrouting { type nat hook postrouting priority srcnat; oifname \"nowhere\" masquerade; }\n",
+    ),
+    (
+        "inet fw4",
+        "
+  set blocked { type ipv6_addr; elements = { 2001:db8:dead::1 } }
+  chain input { type filter hook input priority filter; policy accept; ip6 saddr @blocked drop; }
+  chain forward { type filter hook forward priority filter; policy accept; jump forward_lan; }
+  chain forward_lan { iifname \"gw-*\" mark 0x1234 accept comment \"!fw4: a zone\"; }
+",
+    ),
+];
+
+/// A daemon that tidies its interface up may see these: they are on it, but not its own.
+fn add_on_interface(ifname: &str, script: &mut String, probes: &mut Vec<(String, String)>) {
+    for (family, address, net) in
+        [("-4", "192.0.2.200/32", "198.51.100.128/25"), ("-6", "2001:db8:200::1/128", "2001:db8:201::/48")]
+    {
+        let nodad = if family == "-6" { " nodad" } else { "" };
+        *script += &format!("ip {family} addr add {address} dev {ifname}{nodad}\n");
+        *script += &format!("ip {family} route add {net} dev {ifname} proto {PROTOCOL}\n");
+        let probe = format!("ip {family} -o addr show dev {ifname} to {address}");
+        probes.push((format!("address {address} on {ifname}"), probe));
+        let probe = format!("ip {family} -d route show {net} dev {ifname}");
+        probes.push((format!("route {net} on {ifname}"), probe));
+    }
+}
+
+/// Runs all probes at once; one that fails shows its error text instead.
+fn observe<'a>(router: &Host, probes: impl Iterator<Item = &'a str>) -> Result<Vec<String>> {
+    let script: String = probes.map(|probe| format!("{probe} 2>&1 || true; echo =====\n")).collect();
+    let output = router.shell(&script)?.stdout;
+    let mut seen: Vec<String> = output.split("=====\n").map(str::to_owned).collect();
+    seen.pop();
+    Ok(seen)
+}

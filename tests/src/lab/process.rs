@@ -1,0 +1,278 @@
+//! Commands and long-running programs on a host.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::host::Host;
+use super::wait::eventually;
+
+/// No command of a test takes longer, unless it says so with [`Cmd::timeout`].
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much of a log is shown when a test fails.
+const LOG_TAIL: usize = 60;
+
+/// What a finished command left.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Exit status.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Whether the exit code was 0.
+    pub fn success(&self) -> bool {
+        self.status.success()
+    }
+
+    /// The exit code; -1 when a signal ended it.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    /// Standard output as JSON.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        serde_json::from_str(&self.stdout).with_context(|| format!("not JSON: {:?}", self.stdout))
+    }
+}
+
+/// A command to run on a host.
+#[derive(Clone)]
+pub struct Cmd {
+    host: Host,
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
+    stdin: Vec<u8>,
+    timeout: Duration,
+}
+
+impl Cmd {
+    pub(crate) fn new(host: &Host, argv: &[&str]) -> Self {
+        let argv = argv.iter().map(|&a| a.to_owned()).collect();
+        Self { host: host.clone(), argv, env: BTreeMap::new(), stdin: Vec::new(), timeout: COMMAND_TIMEOUT }
+    }
+
+    /// Sets an environment variable. Commands see PATH, HOME, TERM, LANG, RUST_LOG and RUST_BACKTRACE, nothing else.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Gives text on standard input; otherwise it is empty.
+    pub fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.stdin = text.into();
+        self
+    }
+
+    /// How long [`Cmd::run`] and [`Cmd::output`] wait; a minute otherwise.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Runs to the end; an exit code other than 0 is an error that says host, command, exit and output.
+    pub fn run(&self) -> Result<Output> {
+        let output = self.output()?;
+        if !output.success() {
+            bail!("{}: {}\n{}{}", self.describe(), output.status, output.stderr, output.stdout);
+        }
+        Ok(output)
+    }
+
+    /// Runs to the end, whatever the exit code.
+    pub fn output(&self) -> Result<Output> {
+        let (mut stdout, mut stderr) = (scratch()?, scratch()?);
+        let mut child = self.start(stdout.try_clone()?, stderr.try_clone()?)?;
+        let status = wait_for(&mut child, self.timeout).with_context(|| self.describe())?;
+        Ok(Output { status, stdout: read_all(&mut stdout)?, stderr: read_all(&mut stderr)? })
+    }
+
+    /// Starts it and leaves it running. The log is standard output and standard error together.
+    pub fn spawn(&self) -> Result<Process> {
+        let log = scratch()?;
+        let child = self.start(log.try_clone()?, log.try_clone()?)?;
+        Ok(Process { command: self.clone(), log, child: Mutex::new(child) })
+    }
+
+    /// The command as a `std` one with the host's environment, to be started on a thread inside the host.
+    pub(crate) fn to_std(&self) -> Command {
+        let mut command = Command::new(&self.argv[0]);
+        command.args(&self.argv[1..]).env_clear().env("PATH", super::host::PATH).env("HOME", "/root");
+        command.env("LANG", "C.UTF-8");
+        for name in ["TERM", "RUST_LOG", "RUST_BACKTRACE"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command.envs(&self.env);
+        command
+    }
+
+    fn start(&self, stdout: File, stderr: File) -> Result<Child> {
+        let mut stdin = scratch()?;
+        stdin.write_all(&self.stdin)?;
+        stdin.rewind()?;
+        let mut command = self.to_std();
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        self.host.start(&mut command).with_context(|| self.describe())
+    }
+
+    fn describe(&self) -> String {
+        format!("on {}: {}", self.host.name(), self.argv.join(" "))
+    }
+}
+
+/// A program that runs on a host; killed when dropped. When the test is failing, its last lines are printed then.
+pub struct Process {
+    command: Cmd,
+    log: File,
+    child: Mutex<Child>,
+}
+
+impl Process {
+    /// The process number as the test sees it (inside the host it is another).
+    pub fn pid(&self) -> u32 {
+        self.lock().id()
+    }
+
+    /// Everything it has written so far, over restarts too.
+    pub fn log(&self) -> String {
+        let mut text = vec![0; self.log.metadata().map_or(0, |m| usize::try_from(m.len()).unwrap_or(0))];
+        let length = self.log.read_at(&mut text, 0).unwrap_or(0);
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
+
+    /// Waits until the log holds `text`.
+    pub fn wait_for_log(&self, deadline: Duration, text: &str) -> Result<()> {
+        let what = format!("{}: {text:?} in the log", self.command.describe());
+        eventually(deadline, &what, || {
+            let log = self.log();
+            let seen = log.contains(text);
+            if seen { Ok(()) } else { Err(format!("{}\n{}", self.state(), tail(&log))) }
+        })
+    }
+
+    /// Sends a signal; to a process that has ended it does nothing.
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        let mut child = self.lock();
+        if child.try_wait()?.is_none() {
+            kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        matches!(self.lock().try_wait(), Ok(None))
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.lock().try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > deadline {
+                bail!("{} still runs after {deadline:?}\n{}", self.command.describe(), tail(&self.log()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// SIGTERM, and its end within 10 seconds.
+    pub fn stop(&self) -> Result<ExitStatus> {
+        self.kill(Signal::SIGTERM)?;
+        self.wait(Duration::from_secs(10))
+    }
+
+    /// Starts it again with the same command, after `kill -9` if it still runs.
+    pub fn restart(&self) -> Result<()> {
+        self.kill(Signal::SIGKILL)?;
+        self.wait(Duration::from_secs(10))?;
+        *self.lock() = self.command.start(self.log.try_clone()?, self.log.try_clone()?)?;
+        Ok(())
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS: it has ended")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    fn state(&self) -> String {
+        match self.lock().try_wait() {
+            Ok(None) => "running".into(),
+            Ok(Some(status)) => format!("ended: {status}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let state = self.state();
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {} ({state})\n{}---", self.command.describe(), tail(&self.log()));
+        }
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let from = lines.len().saturating_sub(LOG_TAIL);
+    lines[from..].iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+/// A nameless file: a daemonised grandchild that keeps it open blocks nobody, unlike a pipe.
+fn scratch() -> Result<File> {
+    let file = File::from(memfd_create(c"lab", MFdFlags::MFD_CLOEXEC).context("memfd")?);
+    Ok(file)
+}
+
+fn read_all(file: &mut File) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn wait_for(child: &mut Child, timeout: Duration) -> Result<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if start.elapsed() > timeout {
+            child.kill()?;
+            child.wait()?;
+            bail!("no end after {timeout:?}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Standard streams that nobody reads.
+pub(crate) fn silent(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
+}
