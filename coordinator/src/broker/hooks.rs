@@ -173,10 +173,10 @@ impl Hooks {
             self.0.links.admit(link);
             self.0.links.owner(link)
         });
-        let peer = peer.map(|(_, peer)| peer.to_string()).unwrap_or_default();
-        tracing::info!(node, peer, "node connected");
+        let from = peer.map(|(_, peer)| peer);
+        tracing::info!(node, ?from, "node connected");
         self.0.session_began(&session.id);
-        self.0.emit(Event::Connected { node }).await;
+        self.0.emit(Event::Connected { node, from }).await;
     }
 
     async fn see_disconnected(&self, session: &Session, reason: &Reason) {

@@ -121,6 +121,8 @@ pub enum Event {
     Connected {
         /// Its id.
         node: String,
+        /// Where it connects from, as the coordinator sees it; `None` if it is gone again already.
+        from: Option<SocketAddr>,
     },
     /// A node has no session any more.
     Disconnected {

@@ -88,3 +88,43 @@ impl Router for OneAtATime {
         self.inner.relations()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rmqtt::context::ServerContext;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    /// One client comes and goes all the time; what the other has just added must be there.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_subscription_is_lost_when_another_to_the_same_filter_goes() {
+        const FILTER: &str = "gatewrt/v1/net/aaaa/#";
+        let engine = ServerContext::new().busy_check_enable(false).build().await;
+        let router = Arc::new(OneAtATime::new(DefaultRouter::new(Some(engine))));
+        let over = Arc::new(AtomicBool::new(false));
+        let restless = tokio::spawn({
+            let (router, over) = (router.clone(), over.clone());
+            async move {
+                while !over.load(Ordering::Relaxed) {
+                    let id = Id::from(1, "restless".into());
+                    router.add(FILTER, id.clone(), SubscriptionOptions::default()).await.unwrap();
+                    router.remove(FILTER, id).await.unwrap();
+                }
+            }
+        });
+        let topic = TopicName::from("gatewrt/v1/net/aaaa/roster");
+        for round in 0..20_000 {
+            let id = Id::from(1, "steady".into());
+            router.add(FILTER, id.clone(), SubscriptionOptions::default()).await.unwrap();
+            let found = router.matches(id.clone(), &topic).await.unwrap();
+            let found = found.values().flatten().any(|(_, client, ..)| *client == *id.client_id);
+            assert!(found, "round {round}");
+            assert!(router.remove(FILTER, id).await.unwrap(), "round {round}");
+        }
+        over.store(true, Ordering::Relaxed);
+        restless.await.unwrap();
+    }
+}

@@ -124,3 +124,55 @@ impl State {
         self.counted.lock().expect("no holder of this lock panics")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const NODE: &str = "aaaaaaaaaaaaaaaa";
+    const PRESENCE: &str = "gatewrt/v1/node/aaaaaaaaaaaaaaaa/presence";
+
+    struct Known;
+
+    impl Directory for Known {
+        fn networks_of(&self, node: &str) -> Option<BTreeSet<String>> {
+            (node == NODE).then(BTreeSet::new)
+        }
+    }
+
+    fn session(port: u16) -> Id {
+        Id::new(1, 1, None, Some(([127, 0, 0, 1], port).into()), NODE.into(), None)
+    }
+
+    #[test]
+    fn a_session_that_was_replaced_says_nothing_of_the_node_any_more() {
+        let (state, _events) = State::new(Limits::default(), Arc::new(Known));
+        let (older, newer) = (session(1), session(2));
+        state.session_began(&older);
+        assert!(state.may_leave_will(&older, PRESENCE));
+        state.session_began(&newer);
+        assert!(!state.may_leave_will(&older, PRESENCE));
+        assert!(!state.session_ended(&older));
+        assert!(state.sessions.borrow().contains_key(NODE));
+        assert!(state.may_leave_will(&newer, PRESENCE));
+        assert!(!state.may_leave_will(&newer, "gatewrt/v1/net/aaaa/roster"));
+        assert!(state.session_ended(&newer));
+        assert!(state.sessions.borrow().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_nobody_takes_is_lost_in_the_end_and_counted() {
+        let (state, mut events) = State::new(Limits { events: 1, ..Limits::default() }, Arc::new(Known));
+        let event = || Event::Disconnected { node: NODE.into() };
+        assert!(state.emit(event()).await);
+        assert!(!state.emit(event()).await);
+        assert_eq!(state.counters().events_lost, 1);
+        assert_eq!(events.recv().await, Some(event()));
+        assert!(state.emit(event()).await);
+        state.end_events();
+        assert!(!state.emit(event()).await);
+        assert_eq!(events.recv().await, Some(event()));
+        assert_eq!(events.recv().await, None);
+    }
+}

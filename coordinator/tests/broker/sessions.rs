@@ -1,0 +1,170 @@
+//! Who is there: presence that is right however a node goes.
+
+use crate::{ALICE, BOB, Bed, HOME, client::Client, disconnected, has_connected, net, own, raw, within};
+use gatewrt_coordinator::broker::{Event, Limits};
+use rumqttc::{LastWill, MqttOptions, QoS};
+use rustls::version::TLS13;
+use std::time::{Duration, Instant};
+
+fn with_will(bed: &Bed, node: &str) -> MqttOptions {
+    let mut options = bed.options(node);
+    options.set_last_will(LastWill::new(own(node, "presence"), "offline", QoS::AtLeastOnce, true));
+    options
+}
+
+fn presence(node: &str, payload: &'static str) -> Event {
+    Event::Published {
+        node: node.into(),
+        topic: own(node, "presence"),
+        payload: payload.into(),
+        retain: true,
+    }
+}
+
+#[tokio::test]
+async fn the_will_of_a_node_that_dies_is_an_event() {
+    let mut bed = Bed::new().await;
+    let mut node = Client::connect(with_will(&bed, ALICE)).await.unwrap();
+    node.publish(&own(ALICE, "presence"), "online", true).await;
+    assert!(has_connected(&bed.event().await, ALICE));
+    assert_eq!(bed.event().await, presence(ALICE, "online"));
+    node.die().await;
+    assert_eq!([bed.event().await, bed.event().await], [presence(ALICE, "offline"), disconnected(ALICE)]);
+    assert!(bed.broker.online().is_empty());
+}
+
+#[tokio::test]
+async fn a_node_that_says_goodbye_leaves_no_will() {
+    let mut bed = Bed::new().await;
+    for _ in 0..20 {
+        let mut node = Client::connect(with_will(&bed, ALICE)).await.unwrap();
+        assert!(has_connected(&bed.event().await, ALICE));
+        node.throw(&own(ALICE, "presence"), b"going").await;
+        node.leave().await;
+        let events = [bed.event().await, bed.event().await];
+        let going = Event::Published {
+            node: ALICE.into(),
+            topic: own(ALICE, "presence"),
+            payload: "going".into(),
+            retain: false,
+        };
+        assert_eq!(events, [going, disconnected(ALICE)]);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_falls_silent_is_noticed_after_its_keepalive() {
+    let mut bed = Bed::new().await;
+    let mut silent = raw::tls(&bed, ALICE, &TLS13).await.unwrap();
+    let connect = raw::connect(raw::V3_1_1, raw::CLEAN, 1, ALICE);
+    assert_eq!(raw::answer(&mut silent, &connect).await, Some(0));
+    assert!(has_connected(&bed.event().await, ALICE));
+    let began = Instant::now();
+    assert_eq!(bed.event().await, disconnected(ALICE));
+    assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+    raw::end(&mut silent).await;
+}
+
+#[tokio::test]
+async fn a_newer_connection_takes_over_and_the_older_ones_will_does_not_count() {
+    let mut bed = Bed::new().await;
+    let older = Client::connect(with_will(&bed, ALICE)).await.unwrap();
+    assert!(has_connected(&bed.event().await, ALICE));
+    let mut newer = Client::connect(with_will(&bed, ALICE)).await.unwrap();
+    older.ended().await;
+    newer.publish(&own(ALICE, "presence"), "online", true).await;
+    newer.publish(&own(ALICE, "reply"), "marker", false).await;
+    let mut seen = vec![];
+    loop {
+        match bed.event().await {
+            Event::Published { topic, .. } if topic == own(ALICE, "reply") => break,
+            event => seen.push(event),
+        }
+    }
+    // The older one may be seen going first, but nothing of it after the newer one has come.
+    let began = seen.iter().position(|event| has_connected(event, ALICE)).unwrap();
+    assert_eq!(seen[began + 1..], [presence(ALICE, "online")], "{seen:?}");
+    assert_eq!(bed.broker.online(), [ALICE.to_owned()].into());
+}
+
+#[tokio::test]
+async fn a_kicked_node_is_gone_at_once_and_may_come_back_if_it_is_known() {
+    let mut bed = Bed::new().await;
+    let mut node = bed.connect(ALICE).await;
+    assert!(node.subscribe(&net(HOME, "#")).await);
+    let neighbour = bed.connect(BOB).await;
+    let began = Instant::now();
+    bed.broker.kick(ALICE).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(bed.broker.online(), [BOB.to_owned()].into());
+    node.ended().await;
+    bed.event_where(|event| *event == disconnected(ALICE)).await;
+    bed.broker.kick(ALICE).await;
+    bed.broker.kick("nobodyaaaaaaaaaa").await;
+
+    let mut back = bed.connect(ALICE).await;
+    assert!(back.subscribe(&net(HOME, "#")).await);
+    bed.publish(&net(HOME, "roster"), "hello", false).await;
+    assert_eq!(&back.receive().await.payload[..], b"hello");
+    assert!(neighbour.is_alive());
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_read_is_kicked_as_fast() {
+    let bed = Bed::new().await;
+    let mut stuck = raw::tls(&bed, ALICE, &TLS13).await.unwrap();
+    let connect = raw::connect(raw::V3_1_1, raw::CLEAN, 60, ALICE);
+    assert_eq!(raw::answer(&mut stuck, &connect).await, Some(0));
+    let filter = net(HOME, "#");
+    let subscribe =
+        [&[0x82, filter.len() as u8 + 5, 0, 1, 0, filter.len() as u8][..], filter.as_bytes(), &[0]].concat();
+    let suback = raw::answer_of(&mut stuck, &subscribe, 5).await.unwrap();
+    assert_eq!(suback[0], 0x90);
+    let mut neighbour = bed.connect(BOB).await;
+    assert!(neighbour.subscribe(&filter).await);
+    for n in 0..2000 {
+        bed.publish(&net(HOME, "roster"), &format!("{n:016000}"), false).await;
+    }
+    bed.publish(&net(HOME, "roster"), "marker", false).await;
+    within("the neighbour to get everything", neighbour.until(&net(HOME, "roster"), "marker")).await;
+    let began = Instant::now();
+    bed.broker.kick(ALICE).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(!bed.broker.online().contains(ALICE));
+}
+
+#[tokio::test]
+async fn nobody_taking_events_holds_up_who_talks_and_nobody_else() {
+    let limits = Limits { events: 1, ..Default::default() };
+    let mut bed = Bed::with(limits, vec![]).await;
+    let mut talker = bed.connect(ALICE).await;
+    assert!(has_connected(&bed.event().await, ALICE));
+    let mut listener = bed.connect(BOB).await;
+    assert!(has_connected(&bed.event().await, BOB));
+    assert!(listener.subscribe(&net(HOME, "#")).await);
+    for n in 0..10 {
+        talker.throw(&own(ALICE, "report"), n.to_string().as_bytes()).await;
+    }
+    let began = Instant::now();
+    bed.publish(&net(HOME, "roster"), "still here", false).await;
+    assert_eq!(&listener.receive().await.payload[..], b"still here");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    for n in 0..10 {
+        let Event::Published { payload, .. } = bed.event().await else { panic!("only reports are left") };
+        assert_eq!(payload, n.to_string());
+    }
+    assert_eq!(bed.broker.counters().events_lost, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_subscription_survives_that_others_to_the_same_filter_come_and_go() {
+    let bed = Bed::new().await;
+    for round in 0..40 {
+        let leaving = bed.connect(BOB).await;
+        let (_, mut staying) = tokio::join!(leaving.die(), bed.connect(ALICE));
+        assert!(staying.subscribe(&net(HOME, "#")).await);
+        bed.publish(&net(HOME, "roster"), &round.to_string(), false).await;
+        assert_eq!(&staying.receive().await.payload[..], round.to_string().as_bytes());
+        staying.die().await;
+    }
+}
