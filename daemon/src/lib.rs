@@ -11,6 +11,8 @@
 //! Decisions are pure: `core` and `plan` take values and the time, and give values. Everything else only
 //! carries bytes to and from them. What belongs to us in a kernel is said in [`ownership`] alone.
 
+pub mod config;
+pub mod core;
 pub mod kernel;
 pub mod model;
 pub mod ownership;

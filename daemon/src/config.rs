@@ -1,0 +1,484 @@
+//! The router owner's word: `/etc/config/gatewrt`, UCI text to a [`Config`] whose every value is usable as it
+//! is. It ends there: nothing is looked up on the system, and secrets do not live in this file.
+//!
+//! A network's section is called as the network; where its name has a “-”, which UCI allows in no section's
+//! name, a “_” stands for it.
+
+pub mod uci;
+
+use crate::ownership::Numbers;
+use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Role};
+use log::LevelFilter;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::SocketAddr,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use uci::{Entry, Section, SyntaxError};
+
+/// Where the file is when nothing else is said.
+pub const DEFAULT_FILE: &str = "/etc/config/gatewrt";
+
+/// All settings of the router's owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Off: the daemon takes down what is its own and waits.
+    pub enabled: bool,
+    /// Lines of this level and above are logged.
+    pub log_level: LevelFilter,
+    /// What must outlive a reboot: keys, last good records.
+    pub state_dir: PathBuf,
+    /// What must not: control socket, lock, saved kernel settings.
+    pub run_dir: PathBuf,
+    /// Which WireGuard is used.
+    pub wireguard: WireGuard,
+    /// Tables, priorities and marks.
+    pub numbers: Numbers,
+    /// Time between two reports when nothing changes; 10 seconds to 1 hour.
+    pub heartbeat: Duration,
+    /// The networks that have a section, by name.
+    pub networks: BTreeMap<NetworkName, NetworkConfig>,
+    /// What was skipped.
+    pub warnings: Vec<Warning>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            log_level: LevelFilter::Info,
+            state_dir: "/etc/gatewrt".into(),
+            run_dir: "/var/run/gatewrt".into(),
+            wireguard: WireGuard::Auto,
+            numbers: Numbers::default(),
+            heartbeat: Duration::from_secs(60),
+            networks: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Which WireGuard is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WireGuard {
+    /// The kernel's where it has one, else the first userspace implementation found.
+    Auto,
+    /// The kernel's or none.
+    Kernel,
+    /// This userspace program, by name or path.
+    Program(String),
+}
+
+/// Settings of one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Off: its tunnel is taken down, its state stays.
+    pub enabled: bool,
+    /// Joins with this when it has not joined yet.
+    pub join_code: Option<JoinCode>,
+    /// WireGuard's UDP port; absent for automatic.
+    pub listen_port: Option<NonZeroU16>,
+    /// Where others reach this router, in order of preference.
+    pub endpoints: Vec<SocketAddr>,
+    /// What the router may do for others. The coordinator cannot turn on anything else.
+    pub allowed: BTreeSet<Role>,
+    /// The name wanted at joining; absent for the hostname.
+    pub name: Option<NodeName>,
+    /// Of the interface in bytes, 1280 to 1420; absent for the network's.
+    pub mtu: Option<u16>,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            join_code: None,
+            listen_port: None,
+            endpoints: Vec::new(),
+            allowed: [Role::Egress].into(),
+            name: None,
+            mtu: None,
+        }
+    }
+}
+
+/// Something in the file that means nothing to this version; it was skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// What was skipped and why.
+    pub what: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+    }
+}
+
+/// Why a file gives no [`Config`].
+#[derive(Debug)]
+pub enum ConfigError {
+    /// It is there but can't be read.
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something in it can't be used.
+    Bad {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: u32,
+        /// `option <name>` or `config <type>`; absent where the text itself is broken.
+        place: Option<String>,
+        /// What was wrong.
+        what: String,
+        /// What is allowed there.
+        allowed: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { file, .. } => write!(f, "{file} can't be read"),
+            Self::Bad { file, line, place, what, allowed } => {
+                write!(f, "{file}:{line}: ")?;
+                if let Some(place) = place {
+                    write!(f, "{place}: ")?;
+                }
+                write!(f, "{what}; allowed: {allowed}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { source, .. } => Some(source),
+            Self::Bad { .. } => None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file`. A file that is not there is the default configuration: no network.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let name = file.display().to_string();
+        match std::fs::read(file) {
+            Ok(bytes) => Self::parse(&name, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Unreadable { file: name, source }),
+        }
+    }
+
+    /// Reads a file's content; `file` is only for messages.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, ConfigError> {
+        let sections = uci::parse(bytes).map_err(|error| syntax(file, error))?;
+        let mut config = Self::default();
+        let mut main_line = None;
+        for section in sections {
+            let mut options = Options { file, section };
+            match options.section.kind.as_str() {
+                "gatewrt" => {
+                    options.only_once(main_line.replace(options.section.line))?;
+                    config.read_main(&mut options)?;
+                }
+                "network" => {
+                    let name = options.network_name()?;
+                    options.only_once(config.networks.contains_key(&name).then_some(0))?;
+                    let network = read_network(&mut options)?;
+                    config.refuse_shared_port(&network, &options)?;
+                    config.networks.insert(name, network);
+                }
+                _ => config.warnings.push(options.unknown_section()),
+            }
+            config.warnings.extend(options.unknown_options());
+        }
+        Ok(config)
+    }
+
+    fn read_main(&mut self, options: &mut Options<'_>) -> Result<(), ConfigError> {
+        options.set("enabled", BOOL, boolean, &mut self.enabled)?;
+        options.set("log_level", LEVELS, level, &mut self.log_level)?;
+        options.set("state_dir", "an absolute path", absolute, &mut self.state_dir)?;
+        options.set("run_dir", "an absolute path", absolute, &mut self.run_dir)?;
+        options.set(
+            "wireguard",
+            "auto, kernel, or a program's name or path",
+            wireguard,
+            &mut self.wireguard,
+        )?;
+        options.set("heartbeat", "10 to 3600 seconds", seconds, &mut self.heartbeat)?;
+        self.numbers = numbers(options)?;
+        Ok(())
+    }
+
+    fn refuse_shared_port(&self, network: &NetworkConfig, options: &Options<'_>) -> Result<(), ConfigError> {
+        let Some(port) = network.listen_port else { return Ok(()) };
+        match self.networks.iter().find(|(_, other)| other.listen_port == Some(port)) {
+            Some((name, _)) => {
+                let what = format!("listen_port {port} is that of network {name} too");
+                Err(options.bad(
+                    options.section.line,
+                    options.place(),
+                    &what,
+                    "a port of its own for each network",
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+const BOOL: &str = "1 or 0";
+const LEVELS: &str = "error, warn, info, debug or trace";
+const PORT: &str = "a port from 1 to 65535, or no such option for an automatic one";
+const TABLE: &str = "1 to 4294967295 except 253, 254 and 255, which are the system's";
+const PRIORITY: &str = "1 to 32765, before the main table's rule";
+const ENDPOINT: &str = "address:port such as 198.51.100.1:51820 or [2001:db8::1]:51820";
+const MARK: &str = "two different numbers other than 0 whose bits are all within mask";
+
+fn numbers(options: &mut Options<'_>) -> Result<Numbers, ConfigError> {
+    let mut numbers = Numbers::default();
+    let sound_table = |text: &str| number(text).filter(|table| *table != 0 && !(253..=255).contains(table));
+    let sound_priority = |text: &str| number(text).filter(|priority| (1..=32765).contains(priority));
+    options.set("table", TABLE, sound_table, &mut numbers.table)?;
+    options.set("priority", PRIORITY, sound_priority, &mut numbers.priority)?;
+    options.set("metric", "1 to 4294967295", positive, &mut numbers.metric)?;
+    let two_bits = |text: &str| number(text).filter(|mask| mask.count_ones() >= 2);
+    if let Some(mask) =
+        options.one("mask", "a number with at least two bits set, such as 0x0f000000", two_bits)?
+    {
+        numbers.mask = mask;
+        numbers.bypass = lowest_bit(mask);
+        numbers.masquerade = lowest_bit(mask & !numbers.bypass);
+    }
+    options.set("bypass", "a number other than 0", positive, &mut numbers.bypass)?;
+    options.set("masquerade", "a number other than 0", positive, &mut numbers.masquerade)?;
+    let Numbers { mask, bypass, masquerade, .. } = numbers;
+    let within = |mark: u32| mark & !mask == 0;
+    if bypass == masquerade || !within(bypass) || !within(masquerade) {
+        let what = format!("bypass {bypass:#x} and masquerade {masquerade:#x} do not fit mask {mask:#x}");
+        return Err(options.bad(options.section.line, options.place(), &what, MARK));
+    }
+    Ok(numbers)
+}
+
+fn read_network(options: &mut Options<'_>) -> Result<NetworkConfig, ConfigError> {
+    let mut network = NetworkConfig::default();
+    options.set("enabled", BOOL, boolean, &mut network.enabled)?;
+    network.join_code = options.join_code()?;
+    network.listen_port = options.one("listen_port", PORT, |text| text.parse().ok())?;
+    network.endpoints = options.many("endpoint", ENDPOINT, endpoint)?;
+    for (key, role) in
+        [("allow_egress", Role::Egress), ("allow_ingress", Role::Ingress), ("allow_exit", Role::Exit)]
+    {
+        match options.one(key, BOOL, boolean)? {
+            Some(true) => network.allowed.insert(role),
+            Some(false) => network.allowed.remove(&role),
+            None => continue,
+        };
+    }
+    let name = "1 to 63 characters of a-z, 0-9 and “-”, with a letter or digit first and last";
+    network.name = options.one("name", name, |text| text.parse().ok())?;
+    let mtu = |text: &str| text.parse().ok().filter(|mtu| (1280..=1420).contains(mtu));
+    network.mtu = options.one("mtu", "1280 to 1420 bytes", mtu)?;
+    Ok(network)
+}
+
+fn lowest_bit(mask: u32) -> u32 {
+    mask & mask.wrapping_neg()
+}
+
+/// The words that OpenWrt's own scripts take (`get_bool` in `/lib/functions.sh`).
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "on" | "true" | "yes" | "enabled" => Some(true),
+        "0" | "off" | "false" | "no" | "disabled" => Some(false),
+        _ => None,
+    }
+}
+
+fn level(text: &str) -> Option<LevelFilter> {
+    text.parse().ok().filter(|level| *level != LevelFilter::Off)
+}
+
+fn absolute(text: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(text)).filter(|path| path.is_absolute())
+}
+
+fn wireguard(text: &str) -> Option<WireGuard> {
+    match text {
+        "auto" => Some(WireGuard::Auto),
+        "kernel" => Some(WireGuard::Kernel),
+        _ if text.chars().any(|c| c.is_whitespace() || c.is_control()) => None,
+        program => Some(WireGuard::Program(program.to_owned())),
+    }
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    number(text)
+        .filter(|seconds| (10..=3600).contains(seconds))
+        .map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn endpoint(text: &str) -> Option<SocketAddr> {
+    text.parse().ok().filter(|addr: &SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified())
+}
+
+fn positive(text: &str) -> Option<u32> {
+    number(text).filter(|number| *number != 0)
+}
+
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16).ok(),
+        _ => text.parse().ok(),
+    }
+}
+
+fn syntax(file: &str, error: SyntaxError) -> ConfigError {
+    let SyntaxError { line, what, allowed } = error;
+    ConfigError::Bad {
+        file: file.to_owned(),
+        line,
+        place: None,
+        what: what.to_owned(),
+        allowed: allowed.to_owned(),
+    }
+}
+
+/// A section being read: options leave it as they are understood, what remains is unknown.
+struct Options<'a> {
+    file: &'a str,
+    section: Section,
+}
+
+impl Options<'_> {
+    /// The value of an option; of several the last, as in libuci; `None` when it is absent or empty.
+    fn one<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        match self.take(key).pop().filter(|entry| !entry.value.is_empty()) {
+            None => Ok(None),
+            Some(entry) if entry.list => {
+                Err(self.bad_entry(&entry, "a list, where one value is expected", allowed))
+            }
+            Some(entry) => self.read(&entry, allowed, read).map(Some),
+        }
+    }
+
+    /// Puts the value of an option, if there is one, in its place.
+    fn set<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+        place: &mut T,
+    ) -> Result<(), ConfigError> {
+        if let Some(value) = self.one(key, allowed, read)? {
+            *place = value;
+        }
+        Ok(())
+    }
+
+    /// The items of a list; one `option` is a list of one.
+    fn many<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, ConfigError> {
+        self.take(key).iter().map(|entry| self.read(entry, allowed, &read)).collect()
+    }
+
+    /// Unlike other values a join code is never repeated in a message: it holds a secret.
+    fn join_code(&mut self) -> Result<Option<JoinCode>, ConfigError> {
+        let Some(entry) = self.take("join_code").pop().filter(|entry| !entry.value.is_empty()) else {
+            return Ok(None);
+        };
+        let code = entry.value.parse::<JoinCode>();
+        code.map(Some)
+            .map_err(|error| self.bad_entry(&entry, &error.to_string(), "a join code, or no such option"))
+    }
+
+    fn network_name(&self) -> Result<NetworkName, ConfigError> {
+        let allowed =
+            "config network '<name>' with 1 to 12 characters of a-z, 0-9 and “_” (which stands for “-”)";
+        let name = self.section.name.as_deref().unwrap_or_default().replace('_', "-");
+        name.parse().map_err(|_| {
+            self.bad(self.section.line, self.place(), "a network's name is missing or unsound", allowed)
+        })
+    }
+
+    fn only_once(&self, earlier: Option<u32>) -> Result<(), ConfigError> {
+        let twice =
+            || self.bad(self.section.line, self.place(), "a second section of this name", "one of them");
+        earlier.map_or(Ok(()), |_| Err(twice()))
+    }
+
+    fn unknown_section(&mut self) -> Warning {
+        self.section.entries.clear();
+        self.warning(self.section.line, format!("{}: unknown type of section, skipped", self.place()))
+    }
+
+    fn unknown_options(self) -> Vec<Warning> {
+        let warn = |entry: &Entry| {
+            self.warning(entry.line, format!("{}: unknown here, skipped", entry_place(entry)))
+        };
+        self.section.entries.iter().map(warn).collect()
+    }
+
+    fn take(&mut self, key: &str) -> Vec<Entry> {
+        self.section.entries.extract_if(.., |entry| entry.key == key).collect()
+    }
+
+    fn read<T>(
+        &self,
+        entry: &Entry,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        let shown: String = entry.value.chars().take(60).collect();
+        read(&entry.value).ok_or_else(|| self.bad_entry(entry, &format!("“{shown}” can't be used"), allowed))
+    }
+
+    fn bad_entry(&self, entry: &Entry, what: &str, allowed: &str) -> ConfigError {
+        self.bad(entry.line, entry_place(entry), what, allowed)
+    }
+
+    fn bad(&self, line: u32, place: String, what: &str, allowed: &str) -> ConfigError {
+        let (what, allowed) = (what.to_owned(), allowed.to_owned());
+        ConfigError::Bad { file: self.file.to_owned(), line, place: Some(place), what, allowed }
+    }
+
+    fn warning(&self, line: u32, what: String) -> Warning {
+        Warning { file: self.file.to_owned(), line, what }
+    }
+
+    fn place(&self) -> String {
+        let Section { kind, name, .. } = &self.section;
+        name.as_ref().map_or_else(|| format!("config {kind}"), |name| format!("config {kind} '{name}'"))
+    }
+}
+
+fn entry_place(entry: &Entry) -> String {
+    format!("{} {}", if entry.list { "list" } else { "option" }, entry.key)
+}
+
+#[cfg(test)]
+mod tests;
