@@ -1,67 +1,80 @@
-//! What is to be done, as values: one step is one change of one object.
+//! What is to be done: the difference between a kernel as observed and as desired, as steps in an order that
+//! loses no packet. Pure; it ends at the list. One file compares one kind of object.
+//!
+//! Only what is ours is compared. A foreign object is never in a step, with one exception that asks for help:
+//! where a foreign interface has the name of a wanted one, [`Step::AddTunnel`] stays in every plan, alone, so
+//! that the driver's [`Conflict`](crate::kernel::KernelError::Conflict) is reported until someone clears it.
 
-use crate::model::{Address, IfName, Route, Rule, Ruleset, SysctlPath, WgPeer, WgSettings};
-use gatewrt_protocol::WgPublicKey;
+mod address;
+mod firewall;
+mod link;
+mod route;
+mod rule;
+mod ruleset;
+mod step;
+mod sysctl;
+mod wireguard;
 
-/// One change of one object of a kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Make an interface: kernel WireGuard, or a userspace implementation where the kernel has none.
-    AddTunnel {
-        /// Its name.
-        link: IfName,
-        /// In bytes.
-        mtu: u32,
-    },
-    /// Remove an interface, with its userspace implementation if it has one.
-    DeleteTunnel(IfName),
-    /// Set the MTU in bytes.
-    SetMtu(IfName, u32),
-    /// Set it up.
-    SetUp(IfName),
-    /// Set a device's own key, port and mark; peers stay as they are.
-    SetDevice(IfName, WgSettings),
-    /// Set peers, in one message. Peers that are not named stay as they are. More than one is named only where
-    /// a prefix moves from one peer to another, so that no packet finds neither.
-    SetPeers(IfName, Vec<(WgPublicKey, PeerChange)>),
-    /// Add an address, with our protocol number where the kernel keeps it.
-    AddAddress(Address),
-    /// Delete an address.
-    DeleteAddress(Address),
-    /// Add a route, with our protocol number; never replaces one.
-    AddRoute(Route),
-    /// Change what a route of ours does, in place.
-    ReplaceRoute(Route),
-    /// Delete a route of ours.
-    DeleteRoute(Route),
-    /// Add a rule, with our protocol number.
-    AddRule(Rule),
-    /// Delete a rule of ours.
-    DeleteRule(Rule),
-    /// Write our firewall table, whole, in one transaction.
-    WriteRuleset(Ruleset),
-    /// Delete our firewall table.
-    DeleteRuleset,
-    /// Give a setting this value, remembering on the run-time disk what it was before we first did.
-    SetSysctl(SysctlPath, String),
-    /// Put a setting back to what it was; leaves it when someone else changed it since.
-    RestoreSysctl(SysctlPath),
+pub use ruleset::{Firewall, Guard};
+pub use step::{PeerChange, PeerUpdate, Step};
+
+use crate::model::{Desired, Observed};
+use link::View;
+use std::fmt;
+
+/// Steps that turn what is observed into what is desired; none when it is so already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order in which they are to be carried out. One that fails does not stop those after it: the
+    /// next plan repairs.
+    pub steps: Vec<Step>,
 }
 
-/// One peer's change. `None` leaves a part as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PeerChange {
-    /// The peer is new: all of it.
-    Add(WgPeer),
-    /// It exists: only these parts change.
-    Update {
-        /// New endpoint.
-        endpoint: Option<std::net::SocketAddr>,
-        /// New allowed IPs, all of them, replacing.
-        allowed: Option<std::collections::BTreeSet<gatewrt_protocol::Prefix>>,
-        /// New keepalive in seconds.
-        keepalive: Option<u16>,
-    },
-    /// The peer goes.
-    Remove,
+impl Plan {
+    /// Compares. Additions stand before deletions, from the bottom up, and deletions from the top down, so that
+    /// a packet always meets either all of the old or all of the new.
+    pub fn new(observed: &Observed, desired: &Desired) -> Self {
+        let view = View { observed, desired };
+        let phases = [
+            // What cuts, marks and masquerades stands before anything leads packets there.
+            firewall::write(view),
+            link::additions(view),
+            // Per-interface settings exist only now. Forwarding begins only after the table that guards it.
+            sysctl::settings(view),
+            // The socket's mark and key before the first packet leaves; addresses before it is up, so that
+            // the first packet has its source.
+            wireguard::devices(view),
+            address::additions(view),
+            // A peer knows its prefixes before a route leads them in.
+            wireguard::gains(view),
+            link::ups(view),
+            // Routes need the interface up. What stands in the way of one of ours goes first.
+            route::duplicates(view),
+            route::additions(view),
+            // Rules last: they lead traffic in, and the tables are complete.
+            rule::additions(view),
+            // Deletions mirror that: nothing leads in any more before what it led to goes.
+            rule::deletions(view),
+            route::deletions(view),
+            wireguard::losses(view),
+            address::deletions(view),
+            link::deletions(view),
+            firewall::delete(view),
+            // Forwarding was guarded by the table, but what it forwarded for is gone by now.
+            sysctl::restorations(view),
+        ];
+        Self { steps: phases.into_iter().flatten().collect() }
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// One line a step.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+    }
 }

@@ -1,0 +1,80 @@
+//! Routes of ours. A route is known by table, prefix and metric; what it does changes in place. Throw routes
+//! and long prefixes come first and go last: they are the exceptions to the wider ones.
+
+use super::{Step, link::View};
+use crate::model::{Route, RouteKind};
+use gatewrt_protocol::Prefix;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+type Place = (u32, Prefix, u32);
+
+/// IPv6 can hold several routes in one place. A replacement would hit any of them, so that but one has to go first.
+pub(super) fn duplicates(view: View<'_>) -> Vec<Step> {
+    let there = by_place(view);
+    let wanted = wanted(view);
+    let extra = |(place, routes): (&Place, &BTreeSet<&Route>)| {
+        let keep = wanted.get(place).map(|route| routes.get(route).or(routes.first()).copied());
+        let extra = routes.iter().copied().filter(move |route| keep.is_some_and(|keep| Some(*route) != keep));
+        extra.cloned().collect::<Vec<_>>()
+    };
+    there.iter().flat_map(extra).map(Step::DeleteRoute).collect()
+}
+
+pub(super) fn additions(view: View<'_>) -> Vec<Step> {
+    let there = by_place(view);
+    let mut missing: Vec<_> = wanted(view)
+        .into_values()
+        .filter(|route| !view.is_unusable(route) && !is_there(&there, route))
+        .collect();
+    missing.sort_by_key(|route| precedence(route));
+    let step = |route: &Route| match there.contains_key(&place(route)) {
+        true => Step::ReplaceRoute(route.clone()),
+        false => Step::AddRoute(route.clone()),
+    };
+    missing.into_iter().map(step).collect()
+}
+
+pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
+    let wanted = wanted(view);
+    let there = by_place(view).into_iter().filter(|(place, _)| !wanted.contains_key(place));
+    let mut extra: Vec<_> = there.flat_map(|(_, routes)| routes).collect();
+    extra.sort_by_key(|route| Reverse(precedence(route)));
+    extra.into_iter().cloned().map(Step::DeleteRoute).collect()
+}
+
+impl View<'_> {
+    /// Whether it leads to an interface of someone else's.
+    fn is_unusable(self, route: &Route) -> bool {
+        matches!(&route.kind, RouteKind::Device(link) if self.is_foreign(link))
+    }
+}
+
+fn place(route: &Route) -> Place {
+    (route.table, route.prefix, route.metric)
+}
+
+/// What comes first where several are added.
+fn precedence(route: &Route) -> (bool, Reverse<u8>) {
+    (route.kind != RouteKind::Throw, Reverse(route.prefix.len()))
+}
+
+fn wanted(view: View<'_>) -> BTreeMap<Place, &Route> {
+    view.desired.routes.iter().map(|route| (place(route), route)).collect()
+}
+
+/// What is there and stays when interfaces are made anew.
+fn by_place(view: View<'_>) -> BTreeMap<Place, BTreeSet<&Route>> {
+    let goes = |route: &&Route| matches!(&route.kind, RouteKind::Device(link) if view.is_missing(link));
+    let mut places = BTreeMap::<_, BTreeSet<_>>::new();
+    for route in view.observed.routes.iter().filter(|route| !goes(route)) {
+        places.entry(place(route)).or_default().insert(route);
+    }
+    places
+}
+
+fn is_there(there: &BTreeMap<Place, BTreeSet<&Route>>, route: &Route) -> bool {
+    there.get(&place(route)).is_some_and(|routes| routes.contains(route))
+}

@@ -1,0 +1,43 @@
+//! Settings below `/proc/sys`. Forwarding begins last and ends first: when it begins, IPv6 forgets the routers
+//! that it learned on interfaces whose `accept_ra` is not 2 by then (`rt6_purge_dflt_routers` in
+//! `net/ipv6/route.c`). Forwarding of all interfaces stands before that of one, in both directions, because the
+//! kernel copies the former over the latter (`inet_forward_change` in `net/ipv4/devinet.c`).
+
+use super::{Step, link::View};
+use crate::model::{IfName, SysctlPath};
+
+pub(super) fn settings(view: View<'_>) -> Vec<Step> {
+    let wanted = view.desired.sysctls.iter().filter(|(path, _)| !view.is_on_foreign(path));
+    let mut differing: Vec<_> = wanted.filter(|(path, value)| view.value(path) != Some(value)).collect();
+    differing.sort_by_key(|(path, _)| (is_forwarding(path), interface(path).is_some()));
+    differing.into_iter().map(|(path, value)| Step::SetSysctl(path.clone(), value.clone())).collect()
+}
+
+pub(super) fn restorations(view: View<'_>) -> Vec<Step> {
+    let saved = view.observed.saved_sysctls.keys();
+    let mut unwanted: Vec<_> = saved.filter(|path| !view.desired.sysctls.contains_key(path)).collect();
+    unwanted.sort_by_key(|path| (!is_forwarding(path), interface(path).is_some()));
+    unwanted.into_iter().cloned().map(Step::RestoreSysctl).collect()
+}
+
+impl<'a> View<'a> {
+    /// An interface that is made anew starts with default settings, whatever its predecessor had.
+    fn value(self, path: &SysctlPath) -> Option<&'a String> {
+        let lost = interface(path).is_some_and(|link| self.is_missing(&link));
+        self.observed.sysctls.get(path).filter(|_| !lost)
+    }
+
+    fn is_on_foreign(self, path: &SysctlPath) -> bool {
+        interface(path).is_some_and(|link| self.is_foreign(&link))
+    }
+}
+
+/// The interface in `net/ipv4/conf/<interface>/…`.
+fn interface(path: &SysctlPath) -> Option<IfName> {
+    let mut parts = path.0.split('/').skip_while(|part| *part != "conf").skip(1);
+    parts.next().filter(|part| !matches!(*part, "all" | "default")).and_then(IfName::new)
+}
+
+fn is_forwarding(path: &SysctlPath) -> bool {
+    path.0.ends_with("/forwarding") || path.0.ends_with("/ip_forward")
+}

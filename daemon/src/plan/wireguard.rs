@@ -1,0 +1,140 @@
+//! WireGuard devices and peers. A peer's change is one step about that peer. WireGuard keeps each allowed IP
+//! with one peer at most and hands it over in one move when another is given it: therefore who gains a prefix
+//! is told, and who loses it to another peer is not even named.
+//!
+//! Where the loser has to be named for another reason (it goes, or it also loses a prefix to nobody), both stand
+//! in one step, the gaining first: whatever fails, no prefix is without a peer that had one and shall have one.
+
+use super::{PeerChange, PeerUpdate, Step, link::View};
+use crate::model::{IfName, WgPeer};
+use gatewrt_protocol::{Prefix, WgPublicKey};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Peers = BTreeMap<WgPublicKey, WgPeer>;
+type Changes = Vec<(WgPublicKey, PeerChange)>;
+
+pub(super) fn devices(view: View<'_>) -> Vec<Step> {
+    let settings = |name: &IfName| view.device(name).and_then(|device| device.settings.as_ref());
+    let differing = view.tunnels().filter(|(name, tunnel)| settings(name) != Some(&tunnel.settings));
+    differing.map(|(name, tunnel)| Step::SetDevice(name.clone(), tunnel.settings.clone())).collect()
+}
+
+/// Steps in which a peer is added or changed; also those that go or shrink in exchange.
+pub(super) fn gains(view: View<'_>) -> Vec<Step> {
+    steps(view, |changes| !only_loses(changes))
+}
+
+/// Steps in which peers only go or shrink.
+pub(super) fn losses(view: View<'_>) -> Vec<Step> {
+    steps(view, only_loses)
+}
+
+fn steps(view: View<'_>, filter: fn(&Changes) -> bool) -> Vec<Step> {
+    let none = Peers::new();
+    let step = |(name, changes): (&IfName, Changes)| Step::SetPeers(name.clone(), changes);
+    let messages = view.tunnels().flat_map(|(name, tunnel)| {
+        let old = view.device(name).map_or(&none, |device| &device.peers);
+        messages(old, &tunnel.peers).into_iter().map(move |changes| (name, changes))
+    });
+    messages.filter(|(_, changes)| filter(changes)).map(step).collect()
+}
+
+fn only_loses(changes: &Changes) -> bool {
+    changes.iter().all(|(_, change)| match change {
+        PeerChange::Add(_) => false,
+        PeerChange::Update(update) => {
+            update.endpoint.is_none() && update.keepalive.is_none() && update.gains.is_empty()
+        }
+        PeerChange::Remove => true,
+    })
+}
+
+/// The messages to one device, in the order of the least key that each names.
+fn messages(old: &Peers, new: &Peers) -> Vec<Changes> {
+    let changes = changes(old, new);
+    let labels = labels(&changes, old);
+    let mut groups = BTreeMap::<_, Changes>::new();
+    for (key, change) in changes {
+        groups.entry(labels[&key]).or_default().push((key, change));
+    }
+    groups.into_values().map(in_order).collect()
+}
+
+fn changes(old: &Peers, new: &Peers) -> BTreeMap<WgPublicKey, PeerChange> {
+    let held: BTreeSet<_> = new.values().flat_map(|peer| &peer.allowed).collect();
+    let kept = new.iter().filter_map(|(key, peer)| match old.get(key) {
+        None => Some((*key, PeerChange::Add(peer.clone()))),
+        Some(before) => update(before, peer, &held).map(|update| (*key, PeerChange::Update(update))),
+    });
+    let removed = old.keys().filter(|key| !new.contains_key(key)).map(|key| (*key, PeerChange::Remove));
+    kept.chain(removed).collect()
+}
+
+fn update(old: &WgPeer, new: &WgPeer, held: &BTreeSet<&Prefix>) -> Option<PeerUpdate> {
+    let loses_to_nobody = old.allowed.iter().any(|prefix| !held.contains(prefix));
+    let update = PeerUpdate {
+        endpoint: new.endpoint.filter(|_| new.endpoint != old.endpoint),
+        gains: new.allowed.difference(&old.allowed).copied().collect(),
+        allowed: loses_to_nobody.then(|| new.allowed.clone()),
+        keepalive: (new.keepalive != old.keepalive).then_some(new.keepalive),
+    };
+    (update != PeerUpdate::default()).then_some(update)
+}
+
+/// Which message each changed peer stands in: the same for two if one gains a prefix from the other and the
+/// other takes it from itself.
+fn labels(changes: &BTreeMap<WgPublicKey, PeerChange>, old: &Peers) -> BTreeMap<WgPublicKey, usize> {
+    let mut labels: BTreeMap<_, _> = changes.keys().copied().zip(0..).collect();
+    let gained = changes.iter().flat_map(|(key, change)| gains_of(change).map(move |prefix| (prefix, key)));
+    let gainers: BTreeMap<_, _> = gained.collect();
+    for (loser, _) in changes.iter().filter(|(_, change)| takes_from_itself(change)) {
+        for gainer in old[loser].allowed.iter().filter_map(|prefix| gainers.get(prefix)) {
+            let (a, b) = (labels[*gainer], labels[loser]);
+            labels.values_mut().filter(|label| **label == a.max(b)).for_each(|label| *label = a.min(b));
+        }
+    }
+    labels
+}
+
+fn gains_of(change: &PeerChange) -> impl Iterator<Item = &Prefix> {
+    let gains = match change {
+        PeerChange::Add(peer) => Some(&peer.allowed),
+        PeerChange::Update(update) => Some(&update.gains),
+        PeerChange::Remove => None,
+    };
+    gains.into_iter().flatten()
+}
+
+fn takes_from_itself(change: &PeerChange) -> bool {
+    match change {
+        PeerChange::Add(_) => false,
+        PeerChange::Update(update) => update.allowed.is_some(),
+        PeerChange::Remove => true,
+    }
+}
+
+/// A lone peer needs one entry. Among several, all giving is done before any taking.
+fn in_order(group: Changes) -> Changes {
+    if group.len() == 1 {
+        return group;
+    }
+    let (gives, takes): (Vec<_>, Vec<_>) = group.into_iter().map(split).unzip();
+    gives.into_iter().chain(takes).flatten().collect()
+}
+
+type Entry = Option<(WgPublicKey, PeerChange)>;
+
+/// In two: what gives, what takes.
+fn split((key, change): (WgPublicKey, PeerChange)) -> (Entry, Entry) {
+    match change {
+        PeerChange::Add(_) => (Some((key, change)), None),
+        PeerChange::Remove => (None, Some((key, change))),
+        PeerChange::Update(mut update) => {
+            let allowed = update.allowed.take();
+            let takes = allowed.map(|allowed| PeerUpdate { allowed: Some(allowed), ..Default::default() });
+            let gives = (update != PeerUpdate::default()).then_some(update);
+            let entry = |update| (key, PeerChange::Update(update));
+            (gives.map(entry), takes.map(entry))
+        }
+    }
+}
