@@ -13,7 +13,10 @@
 
 pub mod config;
 pub mod core;
+pub mod identity;
 pub mod kernel;
 pub mod model;
 pub mod ownership;
 pub mod plan;
+pub mod socket;
+pub mod store;

@@ -1,0 +1,288 @@
+use super::*;
+use gatewrt_protocol::{NetworkId, NodeId, PublicKey};
+use proptest::prelude::*;
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, process::Command, time::Duration};
+use tempfile::TempDir;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Bed {
+    dir: TempDir,
+    store: Store,
+}
+
+fn bed() -> Bed {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(&dir.path().join("gatewrt"));
+    Bed { dir, store }
+}
+
+fn home() -> NetworkName {
+    "home".parse().unwrap()
+}
+
+fn code() -> JoinCode {
+    JoinCode {
+        url: "https://gw.example:8443".into(),
+        ca: [1; 32],
+        record_key: PublicKey([2; 32]),
+        secret: [3; 16],
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        network: home(),
+        net: NetworkId::from_entropy([1; 10]),
+        node: NodeId::from_entropy([2; 10]),
+        name: "router".parse().unwrap(),
+        keys: Keys::generate().unwrap(),
+        brokers: vec!["gw.example:8883".into()],
+        ca: "ca".into(),
+        certificate: "certificate".into(),
+        coordinator: code().url,
+        record_key: code().record_key,
+        port: 51820,
+    }
+}
+
+fn records(values: &[(&str, &str)]) -> BTreeMap<String, String> {
+    values.iter().map(|(topic, text)| (topic.to_string(), text.to_string())).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Every file below the state directory.
+fn files(store: &Store) -> Vec<String> {
+    fn walk(dir: &Path, into: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                walk(&entry.path(), into);
+            } else {
+                into.push(entry.file_name().into_string().unwrap());
+            }
+        }
+    }
+    let mut names = Vec::new();
+    walk(&store.dir, &mut names);
+    names.sort();
+    names
+}
+
+#[test]
+fn an_identity_is_kept_for_root_alone_and_read_back() {
+    let Bed { store, dir: _dir } = bed();
+    assert_eq!(store.networks().unwrap(), []);
+    assert_eq!(store.identity(&home()).unwrap(), None);
+    let identity = identity();
+    store.save_identity(&code(), &identity).unwrap();
+    assert_eq!(store.identity(&home()).unwrap().as_ref(), Some(&identity));
+    assert_eq!(store.networks().unwrap(), [home()]);
+    assert_eq!(mode(&store.folder(&home())), 0o700);
+    assert_eq!(mode(&store.folder(&home()).join(IDENTITY)), 0o600);
+    assert_eq!(files(&store), [IDENTITY]);
+}
+
+#[test]
+fn an_identity_is_never_overwritten() {
+    let Bed { store, dir: _dir } = bed();
+    store.save_identity(&code(), &identity()).unwrap();
+    let error = store.save_identity(&code(), &identity()).expect_err("joined already");
+    assert!(matches!(&error, StoreError::AlreadyJoined(network) if *network == home()), "{error}");
+}
+
+#[test]
+fn a_damaged_identity_is_an_error_that_says_what_to_do() {
+    let Bed { store, dir: _dir } = bed();
+    store.save_identity(&code(), &identity()).unwrap();
+    let path = store.folder(&home()).join(IDENTITY);
+    let whole = fs::read(&path).unwrap();
+    for damaged in [&b""[..], &whole[..whole.len() / 2], b"{}"] {
+        fs::write(&path, damaged).unwrap();
+        let error = store.identity(&home()).expect_err("damaged").to_string();
+        assert!(error.contains("identity.json is damaged") && error.contains("join again"), "{error}");
+    }
+}
+
+#[test]
+fn a_folder_that_was_renamed_is_no_other_network() {
+    let Bed { store, dir: _dir } = bed();
+    store.save_identity(&code(), &identity()).unwrap();
+    let other: NetworkName = "other".parse().unwrap();
+    fs::rename(store.folder(&home()), store.folder(&other)).unwrap();
+    assert!(store.identity(&other).expect_err("of another").to_string().contains("that of network home"));
+}
+
+#[test]
+fn a_retried_join_uses_the_same_keys_until_it_is_done() {
+    let Bed { store, dir: _dir } = bed();
+    let keys = store.pending_keys(&code()).unwrap();
+    assert_eq!(store.pending_keys(&code()).unwrap(), keys);
+    assert_eq!(mode(&store.pending(&code())), 0o600);
+    let other = JoinCode { secret: [4; 16], ..code() };
+    assert_ne!(store.pending_keys(&other).unwrap(), keys);
+    assert_eq!(store.networks().unwrap(), []);
+    store.save_identity(&code(), &identity()).unwrap();
+    store.forget_pending(&other).unwrap();
+    assert_eq!(files(&store), [IDENTITY]);
+}
+
+#[test]
+fn forgetting_leaves_nothing_and_may_be_repeated() {
+    let Bed { store, dir: _dir } = bed();
+    store.forget(&home()).unwrap();
+    store.save_identity(&code(), &identity()).unwrap();
+    store.records(&home()).flush(&records(&[("a", "1")])).unwrap();
+    store.forget(&home()).unwrap();
+    store.forget(&home()).unwrap();
+    assert_eq!(files(&store), [""; 0]);
+    assert_eq!(store.networks().unwrap(), []);
+}
+
+#[test]
+fn records_are_written_only_when_they_differ() {
+    let Bed { store, dir: _dir } = bed();
+    let mut file = store.records(&home());
+    assert!(matches!(file.load(), (empty, None) if empty.is_empty()));
+    let first = records(&[("net/policy", "a.b.c"), ("net/roster", "d.e.f")]);
+    assert_eq!(file.save(&first, Duration::ZERO).unwrap(), Saved::Written);
+    assert_eq!(file.save(&first, Duration::ZERO).unwrap(), Saved::Unchanged);
+    assert_eq!(file.flush(&first).unwrap(), Saved::Unchanged);
+    let mut file = store.records(&home());
+    assert!(matches!(file.load(), (read, None) if read == first));
+    assert_eq!(file.save(&first, Duration::ZERO).unwrap(), Saved::Unchanged);
+    assert_eq!(mode(&store.folder(&home()).join(RECORDS)), 0o600);
+}
+
+#[test]
+fn flash_is_spared_and_a_clean_stop_keeps_the_last_state() {
+    let Bed { store, dir: _dir } = bed();
+    let mut file = store.records(&home());
+    let version = |n: u32| records(&[("net/policy", &n.to_string())]);
+    for n in 0..8 {
+        assert_eq!(file.save(&version(n), Duration::from_secs(10)).unwrap(), Saved::Written);
+    }
+    let wait = HOUR - Duration::from_secs(50);
+    assert_eq!(file.save(&version(8), Duration::from_secs(60)).unwrap(), Saved::Later(wait));
+    assert_eq!(file.flush(&version(9)).unwrap(), Saved::Written);
+    assert_eq!(store.records(&home()).load().0, version(9));
+    assert_eq!(file.save(&version(10), Duration::from_secs(10) + HOUR).unwrap(), Saved::Written);
+}
+
+#[test]
+fn damaged_records_are_reported_and_absent_and_the_identity_stays() {
+    let Bed { store, dir: _dir } = bed();
+    store.save_identity(&code(), &identity()).unwrap();
+    store.records(&home()).flush(&records(&[("net/policy", "abc"), ("net/roster", "def")])).unwrap();
+    let path = store.folder(&home()).join(RECORDS);
+    let whole = fs::read(&path).unwrap();
+    for end in 0..whole.len() - 1 {
+        fs::write(&path, &whole[..end]).unwrap();
+        let mut file = store.records(&home());
+        assert!(
+            matches!(file.load(), (empty, Some(StoreError::DamagedRecords { .. })) if empty.is_empty()),
+            "{end}"
+        );
+    }
+    let flipped = String::from_utf8(whole).unwrap().replace("abc", "abd");
+    fs::write(&path, flipped).unwrap();
+    let mut file = store.records(&home());
+    assert!(matches!(file.load(), (_, Some(StoreError::DamagedRecords { .. }))));
+    assert_eq!(file.save(&records(&[("a", "1")]), Duration::ZERO).unwrap(), Saved::Written);
+    assert!(store.identity(&home()).unwrap().is_some());
+}
+
+#[test]
+fn a_temporary_file_left_by_a_power_cut_is_in_no_ones_way() {
+    let Bed { store, dir: _dir } = bed();
+    fs::create_dir_all(store.folder(&home())).unwrap();
+    let litter = store.folder(&home()).join(".records.json.tmp");
+    fs::write(&litter, "half a fi").unwrap();
+    fs::set_permissions(&litter, fs::Permissions::from_mode(0o644)).unwrap();
+    store.records(&home()).flush(&records(&[("a", "1")])).unwrap();
+    assert_eq!(files(&store), [RECORDS]);
+    assert_eq!(mode(&store.folder(&home()).join(RECORDS)), 0o600);
+}
+
+/// A file system of 32 KiB; unmounted when dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = ["-t", "tmpfs", "-o", "size=32k", "tmpfs"];
+        let status = Command::new("mount").args(mount).arg(dir.path()).status().expect("mount is there");
+        assert!(status.success(), "a small tmpfs needs root (CAP_SYS_ADMIN)");
+        Self(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_old_file_stays_whole_and_no_litter() {
+    let disk = SmallDisk::new();
+    let store = Store::new(&disk.0.path().join("gatewrt"));
+    let mut file = store.records(&home());
+    let small = records(&[("net/policy", "abc")]);
+    file.flush(&small).unwrap();
+    let error = file.flush(&records(&[("net/policy", &"x".repeat(64 * 1024))])).expect_err("too big");
+    assert!(matches!(error, StoreError::Full(_)), "{error:?}");
+    assert!(error.to_string().contains("no space left"), "{error}");
+    assert_eq!(files(&store), [RECORDS]);
+    assert_eq!(store.records(&home()).load().0, small);
+    assert_eq!(file.flush(&small).unwrap(), Saved::Unchanged);
+}
+
+#[test]
+fn a_full_disk_stops_a_join_before_anyone_is_asked() {
+    let disk = SmallDisk::new();
+    let store = Store::new(&disk.0.path().join("gatewrt"));
+    let _ = fs::write(disk.0.path().join("filler"), [0; 64 * 1024]);
+    assert!(matches!(store.pending_keys(&code()), Err(StoreError::Full(_))));
+}
+
+#[test]
+fn what_is_not_permitted_says_so() {
+    let disk = SmallDisk::new();
+    let store = Store::new(&disk.0.path().join("gatewrt"));
+    let remount = Command::new("mount").args(["-o", "remount,ro"]).arg(disk.0.path()).status().unwrap();
+    assert!(remount.success());
+    let error = store.pending_keys(&code()).expect_err("read-only");
+    assert!(
+        matches!(error, StoreError::Denied { .. }) && error.to_string().contains("run it as root"),
+        "{error}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_bucket_never_gives_more_than_burst_and_one_a_refill(waits in proptest::collection::vec(0u64..4000, 1..60)) {
+        let mut bucket = Bucket::new(8, HOUR);
+        let (mut now, mut taken) = (Duration::ZERO, 0u64);
+        for wait in waits {
+            now += Duration::from_secs(wait);
+            match bucket.take(now) {
+                Ok(()) => taken += 1,
+                Err(wait) => {
+                    prop_assert!(wait > Duration::ZERO && wait <= HOUR);
+                    prop_assert!(bucket.clone().take(now + wait).is_ok());
+                }
+            }
+            prop_assert!(taken <= 8 + now.as_secs() / 3600);
+        }
+    }
+
+    #[test]
+    fn any_records_are_read_back(values in proptest::collection::btree_map(".*", ".*", 0..5)) {
+        let Bed { store, dir: _dir } = bed();
+        store.records(&home()).flush(&values).unwrap();
+        prop_assert_eq!(store.records(&home()).load().0, values);
+    }
+}
