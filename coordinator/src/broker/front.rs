@@ -56,6 +56,12 @@ impl Links {
         self.open().get(&link).map(|link| (link.node.clone(), link.peer))
     }
 
+    /// Closes a node's links except this, which is its newest: where a router connects anew, the older
+    /// connection is dead, whatever TCP thinks of it.
+    pub(super) fn close_older(&self, node: &str, newest: SocketAddr) {
+        self.open().retain(|at, link| link.node != node || *at == newest);
+    }
+
     /// The engine has accepted the session on it.
     pub(super) fn admit(&self, link: SocketAddr) {
         if let Some(link) = self.open().get_mut(&link) {

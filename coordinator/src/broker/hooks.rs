@@ -1,18 +1,23 @@
 //! Where the engine asks before it does something, and tells what it did. Everything that is not expressly
 //! allowed is refused, and nobody is above the check.
 
-use super::{Event, counters, state::State};
+use super::{END_OF_SESSION, Event, counters, state::State};
 use async_trait::async_trait;
 use rmqtt::{
     codec::v5::SubscribeAckReason,
-    hook::{Handler, HookResult, Parameter, Register, ReturnType, Type},
+    context::ServerContext,
+    hook::{Handler, HookResult, Parameter, ReturnType, Type},
     session::Session,
     types::{
         AuthResult, ConnectInfo, From as Author, FromType, LastWill, Publish, PublishAclResult, QoS, Reason,
         Subscribe, SubscribeAclResult,
     },
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::time::{sleep, timeout};
+
+/// The engine doesn't tell when it has forgotten a session.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 const ASKED: [Type; 9] = [
     Type::ClientAuthenticate,
@@ -27,21 +32,25 @@ const ASKED: [Type; 9] = [
 ];
 
 /// Puts the checks in place; before that, no connection may be accepted.
-pub(super) async fn install(register: Box<dyn Register>, state: &Arc<State>) {
+pub(super) async fn install(engine: &ServerContext, state: &Arc<State>) {
+    let register = engine.extends.hook_mgr().register();
     for asked in ASKED {
-        register.add(asked, Box::new(Hooks(state.clone()))).await;
+        register.add(asked, Box::new(Hooks { state: state.clone(), engine: engine.clone() })).await;
     }
     register.start().await;
 }
 
-struct Hooks(Arc<State>);
+struct Hooks {
+    state: Arc<State>,
+    engine: ServerContext,
+}
 
 #[async_trait]
 impl Handler for Hooks {
     async fn hook(&self, asked: &Parameter, so_far: Option<HookResult>) -> ReturnType {
         let answer = match asked {
             Parameter::ClientAuthenticate(connect) => {
-                Some(HookResult::AuthResult(self.authenticate(connect)))
+                Some(HookResult::AuthResult(self.authenticate(connect).await))
             }
             Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
                 Some(HookResult::SubscribeAclResult(self.check_subscribe(session, subscribe)))
@@ -65,7 +74,7 @@ impl Handler for Hooks {
                 so_far
             }
             Parameter::MessageDelivered(session, _, publish) => {
-                self.0.count_delivered(&session.id.client_id, &publish.topic, &publish.payload);
+                self.state.count_delivered(&session.id.client_id, &publish.topic, &publish.payload);
                 so_far
             }
             Parameter::MessageDropped(Some(to), ..) => {
@@ -79,21 +88,25 @@ impl Handler for Hooks {
 }
 
 impl Hooks {
-    fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
+    async fn authenticate(&self, connect: &ConnectInfo) -> AuthResult {
         match self.admit(connect) {
-            Ok(()) => AuthResult::Allow(false, None),
+            Ok(link) => {
+                self.end_older(connect.client_id(), link).await;
+                AuthResult::Allow(false, None)
+            }
             Err(refusal) => {
                 tracing::info!(client = %connect.client_id(), "connection refused: {refusal}");
-                self.0.count(|counters| counters.refused_connects += 1);
+                self.state.count(|counters| counters.refused_connects += 1);
                 AuthResult::NotAuthorized
             }
         }
     }
 
-    fn admit(&self, connect: &ConnectInfo) -> Result<(), Refusal> {
+    /// The link it came by, if everything is in order.
+    fn admit(&self, connect: &ConnectInfo) -> Result<SocketAddr, Refusal> {
         let ConnectInfo::V3(id, connect) = connect else { return Err(Refusal::Version) };
-        let owner = id.remote_addr.and_then(|link| self.0.links.owner(link));
-        let (node, _) = owner.ok_or(Refusal::NoLink)?;
+        let link = id.remote_addr.ok_or(Refusal::NoLink)?;
+        let (node, _) = self.state.links.owner(link).ok_or(Refusal::NoLink)?;
         if *id.client_id != *node {
             return Err(Refusal::ForeignClientId(node));
         }
@@ -101,22 +114,34 @@ impl Hooks {
             return Err(Refusal::Persistent);
         }
         let will = connect.last_will.as_ref().map(LastWill::V3);
-        self.0.access(&node, |access| match will {
+        self.state.access(&node, |access| match will {
             _ if !access.may_connect() => Err(Refusal::Unknown),
             Some(LastWill::V3(will)) if !access.may_publish(&will.topic) => {
                 Err(Refusal::Will(will.topic.to_string()))
             }
-            _ => Ok(()),
+            _ => Ok(link),
         })
+    }
+
+    /// Left to itself, the engine refuses a node whose older session is just ending, and waits long for one
+    /// that is stuck in sending.
+    async fn end_older(&self, node: &str, link: SocketAddr) {
+        self.state.links.close_older(node, link);
+        let ended = async {
+            while self.engine.extends.shared().await.exist(node) {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        let _ = timeout(END_OF_SESSION, ended).await;
     }
 
     fn check_subscribe(&self, session: &Session, subscribe: &Subscribe) -> SubscribeAclResult {
         let (node, filter) = (&*session.id.client_id, &*subscribe.topic_filter);
-        if self.0.access(node, |access| access.may_subscribe(filter)) {
+        if self.state.access(node, |access| access.may_subscribe(filter)) {
             return SubscribeAclResult::new_success(QoS::AtLeastOnce, None);
         }
         tracing::info!(node, filter, "subscription refused");
-        self.0.count(|counters| counters.refused_subscribes += 1);
+        self.state.count(|counters| counters.refused_subscribes += 1);
         SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
     }
 
@@ -125,7 +150,7 @@ impl Hooks {
     /// says it again when it is back.
     async fn check_publish(&self, session: &Session, publish: &Publish) -> PublishAclResult {
         let node = &*session.id.client_id;
-        if !self.0.may_publish(node, &publish.topic) {
+        if !self.state.may_publish(node, &publish.topic) {
             self.refuse_publish(node, &publish.topic);
             return PublishAclResult::rejected(false, None);
         }
@@ -140,7 +165,7 @@ impl Hooks {
         if !matches!(author.typ(), FromType::LastWill) {
             return;
         }
-        if self.0.may_leave_will(author, &publish.topic) {
+        if self.state.may_leave_will(author, &publish.topic) {
             self.see_published(&author.client_id, publish).await;
         } else {
             self.refuse_publish(&author.client_id, &publish.topic);
@@ -148,21 +173,23 @@ impl Hooks {
     }
 
     async fn see_published(&self, node: &str, publish: &Publish) -> bool {
-        self.0.count(|all| counters::count(&mut all.received, &publish.topic, &publish.payload));
+        self.state.count(|all| counters::count(&mut all.received, &publish.topic, &publish.payload));
         let (topic, payload) = (publish.topic.to_string(), publish.payload.clone());
-        self.0.emit(Event::Published { node: node.to_owned(), topic, payload, retain: publish.retain }).await
+        self.state
+            .emit(Event::Published { node: node.to_owned(), topic, payload, retain: publish.retain })
+            .await
     }
 
     fn refuse_publish(&self, node: &str, topic: &str) {
         tracing::info!(node, topic, "message refused");
-        self.0.count(|counters| counters.refused_publishes += 1);
+        self.state.count(|counters| counters.refused_publishes += 1);
     }
 
     /// Rights may have changed since the subscription.
     fn is_withheld(&self, session: &Session, publish: &Publish) -> bool {
-        let withheld = !self.0.access(&session.id.client_id, |access| access.may_read(&publish.topic));
+        let withheld = !self.state.access(&session.id.client_id, |access| access.may_read(&publish.topic));
         if withheld {
-            self.0.count(|counters| counters.withheld += 1);
+            self.state.count(|counters| counters.withheld += 1);
         }
         withheld
     }
@@ -170,26 +197,26 @@ impl Hooks {
     async fn see_connected(&self, session: &Session) {
         let node = session.id.client_id.to_string();
         let peer = session.id.remote_addr.and_then(|link| {
-            self.0.links.admit(link);
-            self.0.links.owner(link)
+            self.state.links.admit(link);
+            self.state.links.owner(link)
         });
         let from = peer.map(|(_, peer)| peer);
         tracing::info!(node, ?from, "node connected");
-        self.0.session_began(&session.id);
-        self.0.emit(Event::Connected { node, from }).await;
+        self.state.session_began(&session.id);
+        self.state.emit(Event::Connected { node, from }).await;
     }
 
     async fn see_disconnected(&self, session: &Session, reason: &Reason) {
-        if self.0.session_ended(&session.id) {
+        if self.state.session_ended(&session.id) {
             let node = session.id.client_id.to_string();
             tracing::info!(node, %reason, "node disconnected");
-            self.0.emit(Event::Disconnected { node }).await;
+            self.state.emit(Event::Disconnected { node }).await;
         }
     }
 
     fn see_dropped(&self, node: &str) {
         tracing::debug!(node, "delivery dropped");
-        self.0.count(|counters| counters.dropped += 1);
+        self.state.count(|counters| counters.dropped += 1);
     }
 }
 

@@ -45,7 +45,7 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
 
-/// How long [`Broker::kick`] and [`Broker::stop`] wait for sessions to end.
+/// How long sessions may take to end, when kicked, replaced or stopped.
 const END_OF_SESSION: Duration = Duration::from_secs(2);
 /// Packet bytes allowed beyond the payload: topic, header; for a CONNECT also client id and will topic.
 const PACKET_MARGIN: usize = 1024;
@@ -215,7 +215,7 @@ impl Broker {
         *engine.extends.retain_mut().await = Box::new(retained);
         let router = OneAtATime::new(DefaultRouter::new(Some(engine.clone())));
         *engine.extends.router_mut().await = Box::new(router);
-        hooks::install(engine.extends.hook_mgr().register(), &state).await;
+        hooks::install(&engine, &state).await;
 
         let inner = listener_of_engine(&state.limits).bind().map_err(engine_fault)?;
         let inner_addr = inner.local_addr().map_err(engine_fault)?;
@@ -348,4 +348,20 @@ fn check(topic: &str, payload: &Bytes, limit: usize) -> Result<(), BrokerError> 
 
 fn engine_fault(source: rmqtt::Error) -> BrokerError {
     BrokerError::Engine(source.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) const NODE: &str = "aaaaaaaaaaaaaaaa";
+
+    /// Knows one node, which is in no network.
+    pub(super) struct Known;
+
+    impl Directory for Known {
+        fn networks_of(&self, node: &str) -> Option<BTreeSet<String>> {
+            (node == NODE).then(BTreeSet::new)
+        }
+    }
 }

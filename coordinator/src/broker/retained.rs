@@ -95,3 +95,36 @@ impl RetainStorage for Retained {
         self.kept().max
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::Known, *};
+    use crate::broker::{Limits, message, tests::NODE};
+
+    const PRESENCE: &str = "gatewrt/v1/node/aaaaaaaaaaaaaaaa/presence";
+    const ROSTER: &str = "gatewrt/v1/net/aaaa/roster";
+
+    /// Whether something stays there when this author publishes it.
+    async fn keeps(author: fn(Id) -> Author, name: &'static str, topic: &str) -> bool {
+        let (state, _events) = State::new(Limits::default(), Arc::new(Known));
+        let id = Id::from(1, name.into());
+        let retained = Retained::new(state, &id, BTreeMap::new()).unwrap();
+        let retain = Retain { msg_id: None, from: author(id), publish: message(topic, "x".into(), true) };
+        retained.set(&topic.into(), retain, None).await.unwrap();
+        retained.get(&"#".into()).await.unwrap().len() == 1
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_that_its_author_may_not_write() {
+        assert!(keeps(Author::from_admin, "coordinator", ROSTER).await);
+        for node in [Author::from_custom, Author::from_lastwill] {
+            assert!(keeps(node, NODE, PRESENCE).await);
+            assert!(!keeps(node, NODE, ROSTER).await);
+            assert!(!keeps(node, "coordinator", ROSTER).await);
+            assert!(!keeps(node, "removedaaaaaaaaa", PRESENCE).await);
+        }
+        for nobody in [Author::from_system, Author::from_bridge] {
+            assert!(!keeps(nobody, NODE, PRESENCE).await);
+        }
+    }
+}

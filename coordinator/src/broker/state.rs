@@ -128,18 +128,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use crate::broker::tests::{Known, NODE};
 
-    const NODE: &str = "aaaaaaaaaaaaaaaa";
     const PRESENCE: &str = "gatewrt/v1/node/aaaaaaaaaaaaaaaa/presence";
-
-    struct Known;
-
-    impl Directory for Known {
-        fn networks_of(&self, node: &str) -> Option<BTreeSet<String>> {
-            (node == NODE).then(BTreeSet::new)
-        }
-    }
 
     fn session(port: u16) -> Id {
         Id::new(1, 1, None, Some(([127, 0, 0, 1], port).into()), NODE.into(), None)

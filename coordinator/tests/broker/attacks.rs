@@ -169,6 +169,7 @@ async fn a_removed_node_is_cut_off_and_cannot_come_back() {
     assert_eq!(bed.broker.online(), [ALICE.to_owned()].into());
     removed.ended().await;
     assert!(is_refused(&Client::connect(options).await));
+    assert!(is_refused(&Client::connect(bed.options(BOB)).await), "nor without a will");
     // Its will was refused as its report was: all that came of it is that it left.
     assert!(has_connected(&bed.event().await, BOB));
     assert!(has_connected(&bed.event().await, ALICE));

@@ -1,0 +1,64 @@
+//! The command line. `serve` runs the coordinator; everything else is a client of its HTTPS API, on the same
+//! machine or another, and has no rules of its own.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached.
+
+mod args;
+mod client;
+mod commands;
+mod output;
+
+pub use args::{Cli, DEFAULT_DATA};
+
+use args::Command;
+use client::{Client, ClientError};
+use std::process::ExitCode;
+
+/// Carries out a command line.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Serve(serve) => serve_here(serve.config(cli.connection.data)),
+        command => {
+            let outcome =
+                Client::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json));
+            match outcome {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => complain(&error),
+            }
+        }
+    }
+}
+
+fn complain(error: &ClientError) -> ExitCode {
+    eprintln!("gatewrt-coordinator: {error}");
+    let advice = error.advice();
+    if !advice.is_empty() {
+        eprintln!("  {advice}");
+    }
+    ExitCode::from(error.exit_code())
+}
+
+fn serve_here(config: crate::serve::ServeConfig) -> ExitCode {
+    start_log();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("the kernel gives threads to a new process");
+    match runtime.block_on(crate::serve::serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gatewrt-coordinator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To stderr; what is said is chosen by `GATEWRT_LOG`, in the form of `RUST_LOG`.
+fn start_log() {
+    use std::io::IsTerminal;
+    let filter = std::env::var("GATEWRT_LOG").unwrap_or_else(|_| "info,rmqtt=warn,sqlx=warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

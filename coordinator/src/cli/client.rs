@@ -1,0 +1,199 @@
+//! HTTPS to the coordinator, trusting its own CA and nothing else.
+
+use super::args::Connection;
+use crate::{pki, serve};
+use gatewrt_protocol::Problem;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use ureq::{
+    Agent, Body,
+    http::Response,
+    tls::{Certificate, RootCerts, TlsConfig, TlsProvider},
+};
+
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(40);
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// Refused by the coordinator.
+    #[error("{}", .0.title)]
+    Refused(Problem),
+    /// No answer.
+    #[error("the coordinator at {url} can't be reached: {why}")]
+    Unreachable { url: String, why: String },
+    /// A file that is needed.
+    #[error("can't read {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// An answer that is none of the API.
+    #[error("{url} does not answer like a coordinator: {why}")]
+    Strange { url: String, why: String },
+    /// stdout is gone.
+    #[error("can't print: {0}")]
+    Print(#[from] io::Error),
+}
+
+impl ClientError {
+    /// What to do; empty where the message says it.
+    pub(super) fn advice(&self) -> String {
+        match self {
+            Self::Refused(problem) => problem.detail.clone(),
+            Self::Unreachable { .. } => {
+                "is it running (gatewrt-coordinator serve)? From another machine: --url, --ca-file, --token-file".into()
+            }
+            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run as the user the coordinator runs as (often root)".into()
+            }
+            Self::File { .. } => {
+                "name the directory the coordinator runs with: --data DIR; from another machine: --url, --ca-file, --token-file".into()
+            }
+            Self::Strange { .. } => "check --url, and that both are of the same version".into(),
+            Self::Print(_) => String::new(),
+        }
+    }
+
+    pub(super) fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Unreachable { .. }) { 3 } else { 1 }
+    }
+}
+
+/// See the module.
+pub(super) struct Client {
+    agent: Agent,
+    url: String,
+    token: String,
+}
+
+impl Client {
+    pub(super) fn new(connection: &Connection) -> Result<Self, ClientError> {
+        let beside = |name: &str| connection.data.join(name);
+        let url = match &connection.url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => read(&beside(serve::LOCAL_URL))?.trim().to_owned(),
+        };
+        let token = read(&connection.token_file.clone().unwrap_or_else(|| beside(pki::ADMIN_TOKEN)))?;
+        let ca_file = connection.ca_file.clone().unwrap_or_else(|| beside(pki::CA_CERT));
+        let ca = Certificate::from_pem(read(&ca_file)?.as_bytes()).map_err(|error| ClientError::File {
+            path: ca_file,
+            source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
+        })?;
+        Ok(Self { agent: agent(ca), url, token: token.trim().to_owned() })
+    }
+
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.answer(self.agent.get(self.at(path)).header("Authorization", self.bearer()).call())
+    }
+
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.answer(self.agent.delete(self.at(path)).header("Authorization", self.bearer()).call())
+    }
+
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.answer(self.agent.post(self.at(path)).header("Authorization", self.bearer()).send_json(body))
+    }
+
+    pub(super) fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.answer(self.agent.put(self.at(path)).header("Authorization", self.bearer()).send_json(body))
+    }
+
+    pub(super) fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.answer(self.agent.patch(self.at(path)).header("Authorization", self.bearer()).send_json(body))
+    }
+
+    /// Server-sent events, each with its name and data, for as long as `each` takes them.
+    pub(super) fn events(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str, &str) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        let request = self.agent.get(self.at(path)).header("Authorization", self.bearer());
+        let request = request.config().timeout_global(None).build();
+        let response = self.sound(request.call())?;
+        let mut event = String::new();
+        for line in BufReader::new(response.into_body().into_reader()).lines() {
+            let line = line.map_err(|error| self.unreachable(error))?;
+            if let Some(name) = line.strip_prefix("event: ") {
+                event = name.to_owned();
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                each(&event, data)?;
+            }
+        }
+        Err(self.unreachable("it ended the connection"))
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        outcome: Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, ClientError> {
+        let text =
+            self.sound(outcome)?.into_body().read_to_string().map_err(|error| self.unreachable(error))?;
+        serde_json::from_str(&text).map_err(|error| self.strange(error))
+    }
+
+    fn sound(&self, outcome: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, ClientError> {
+        let response = outcome.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = response.into_body().read_to_string().unwrap_or_default();
+        match serde_json::from_str(&text) {
+            Ok(problem) => Err(ClientError::Refused(problem)),
+            Err(_) => Err(self.strange(format!("status {status}"))),
+        }
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}/v1/{path}", self.url)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    fn unreachable(&self, why: impl ToString) -> ClientError {
+        ClientError::Unreachable { url: self.url.clone(), why: why.to_string() }
+    }
+
+    fn strange(&self, why: impl ToString) -> ClientError {
+        ClientError::Strange { url: self.url.clone(), why: why.to_string() }
+    }
+}
+
+fn agent(ca: Certificate<'static>) -> Agent {
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .root_certs(RootCerts::new_with_certs(&[ca]))
+        .build();
+    Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT))
+        .timeout_global(Some(ANSWER))
+        .proxy(None)
+        .build()
+        .into()
+}
+
+fn read(path: &Path) -> Result<String, ClientError> {
+    std::fs::read_to_string(path).map_err(|source| ClientError::File { path: path.into(), source })
+}

@@ -1,0 +1,192 @@
+//! Each command: one request, printed as JSON or for people.
+
+mod status;
+mod watch;
+
+use super::{
+    args::{Code, Command, Egress, Network, Node, OnOff},
+    client::{Client, ClientError},
+    output::{json, line, list, span, table, word},
+};
+use crate::{
+    api::{CodeView, EgressView, EgressWish, NetworkView, NodeStatus, NodeView, NodeWish},
+    registry::{CodeWish, NetworkWish},
+};
+use serde::Serialize;
+
+type Done = Result<(), ClientError>;
+
+pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
+    match command {
+        Command::Serve(_) => Ok(()),
+        Command::Network(network) => run_network(client, network, as_json),
+        Command::Code(code) => run_code(client, code, as_json),
+        Command::Node(node) => run_node(client, node, as_json),
+        Command::Egress(egress) => run_egress(client, egress, as_json),
+        Command::Status { network } => status::run(client, network.as_deref(), as_json),
+        Command::Watch { network } => watch::run(client, network.as_deref(), as_json),
+    }
+}
+
+/// As JSON, or by `show`.
+fn print<T: Serialize>(value: &T, as_json: bool, show: impl FnOnce(&T) -> std::io::Result<()>) -> Done {
+    Ok(if as_json { json(value)? } else { show(value)? })
+}
+
+/// Escapes what was typed, so that it stays one level of a path or one value of a query.
+fn enc(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+fn run_network(client: &Client, command: Network, as_json: bool) -> Done {
+    match command {
+        Network::Create { name, prefix4, prefix6, mtu, keepalive } => {
+            let wish = NetworkWish { name, prefix4, prefix6, mtu, keepalive };
+            let made: NetworkView = client.post("networks", &wish)?;
+            print(&made, as_json, |made| {
+                line(&format!("made network {}: {} and {}", made.name, made.prefix4, made.prefix6))?;
+                eprintln!("next: gatewrt-coordinator code create {}", made.name);
+                Ok(())
+            })
+        }
+        Network::List => {
+            print(&client.get::<Vec<NetworkView>>("networks")?, as_json, |all| network_table(all))
+        }
+        Network::Show { network } => {
+            let shown: NetworkView = client.get(&format!("networks/{}", enc(&network)))?;
+            print(&shown, as_json, |shown| network_table(std::slice::from_ref(shown)))
+        }
+        Network::Delete { network, force } => {
+            let gone: NetworkView = client.delete(&format!("networks/{}?force={force}", enc(&network)))?;
+            print(&gone, as_json, |gone| line(&format!("deleted network {}", gone.name)))
+        }
+    }
+}
+
+fn network_table(networks: &[NetworkView]) -> std::io::Result<()> {
+    let row = |network: &NetworkView| {
+        vec![
+            network.name.to_string(),
+            network.id.to_string(),
+            network.prefix4.to_string(),
+            network.prefix6.to_string(),
+            network.mtu.to_string(),
+            format!("{}s", network.keepalive),
+            network.nodes.to_string(),
+        ]
+    };
+    let heading = ["NETWORK", "ID", "IPV4", "IPV6", "MTU", "KEEPALIVE", "NODES"];
+    table(&heading, &networks.iter().map(row).collect::<Vec<_>>())
+}
+
+fn run_code(client: &Client, command: Code, as_json: bool) -> Done {
+    match command {
+        Code::Create { network, uses, expires, roles } => {
+            let roles = roles.into_iter().map(Into::into).collect();
+            let wish = CodeWish { uses, expires_in: expires.as_secs(), roles };
+            let made: CodeView = client.post(&format!("networks/{}/codes", enc(&network)), &wish)?;
+            print(&made, as_json, |made| {
+                line(made.code.as_deref().unwrap_or_default())?;
+                let times = if made.uses == 1 { "once".to_owned() } else { format!("{} times", made.uses) };
+                eprintln!("code {} can be used {times} within {}", made.id, span(made.expires_in));
+                eprintln!("next, on the router: gatewrt join CODE");
+                Ok(())
+            })
+        }
+        Code::List { network } => {
+            let all: Vec<CodeView> = client.get(&format!("networks/{}/codes", enc(&network)))?;
+            print(&all, as_json, |all| code_table(all))
+        }
+        Code::Revoke { network, code } => {
+            let gone: CodeView =
+                client.delete(&format!("networks/{}/codes/{}", enc(&network), enc(&code)))?;
+            print(&gone, as_json, |gone| line(&format!("revoked code {}", gone.id)))
+        }
+    }
+}
+
+fn code_table(codes: &[CodeView]) -> std::io::Result<()> {
+    let row = |code: &CodeView| {
+        let expires = if code.expires_in == 0 { "-".to_owned() } else { span(code.expires_in) };
+        let used = format!("{} of {}", code.used, code.uses);
+        vec![code.id.clone(), code.state.clone(), used, expires, list(code.roles.iter().map(word))]
+    };
+    table(&["CODE", "STATE", "USED", "EXPIRES IN", "ROLES"], &codes.iter().map(row).collect::<Vec<_>>())
+}
+
+fn run_node(client: &Client, command: Node, as_json: bool) -> Done {
+    match command {
+        Node::List { network } => {
+            let all: Vec<NodeStatus> = client.get(&format!("networks/{}/nodes", enc(&network)))?;
+            print(&all, as_json, |all| status::node_table(all))
+        }
+        Node::Show { network, node } => {
+            let shown: NodeStatus = client.get(&node_path(&network, &node))?;
+            print(&shown, as_json, status::node_details)
+        }
+        Node::Rename { network, node, name } => {
+            let renamed: NodeView = client.patch(&node_path(&network, &node), &NodeWish { name })?;
+            print(&renamed, as_json, |renamed| line(&format!("node {} is now {}", renamed.id, renamed.name)))
+        }
+        Node::Remove { network, node } => {
+            let gone: NodeView = client.delete(&node_path(&network, &node))?;
+            print(&gone, as_json, |gone| line(&format!("removed node {} ({})", gone.name, gone.id)))
+        }
+    }
+}
+
+fn node_path(network: &str, node: &str) -> String {
+    format!("networks/{}/nodes/{}", enc(network), enc(node))
+}
+
+fn run_egress(client: &Client, command: Egress, as_json: bool) -> Done {
+    match command {
+        Egress::Set { network, node, prefix, nat, metric } => {
+            let wish = EgressWish { prefix, nat: nat == OnOff::On, metric };
+            let node: NodeView = client.put(&format!("{}/egress", node_path(&network, &node)), &wish)?;
+            print(&node, as_json, |node| {
+                let nat = if wish.nat { "on" } else { "off" };
+                line(&format!("{} serves {} to {}, NAT {nat}", node.name, wish.prefix, node.network))?;
+                warn(&node.warnings);
+                Ok(())
+            })
+        }
+        Egress::Unset { network, node, prefix } => {
+            let path = format!("{}/egress?prefix={}", node_path(&network, &node), enc(&prefix.to_string()));
+            let node: NodeView = client.delete(&path)?;
+            print(&node, as_json, |node| line(&format!("{} serves {prefix} no more", node.name)))
+        }
+        Egress::List { network } => {
+            let all: Vec<EgressView> = client.get(&format!("networks/{}/egress", enc(&network)))?;
+            print(&all, as_json, |all| egress_table(all))
+        }
+    }
+}
+
+fn egress_table(all: &[EgressView]) -> std::io::Result<()> {
+    let row = |egress: &EgressView| {
+        let nat = if egress.nat { "on" } else { "off" };
+        vec![egress.prefix.to_string(), egress.node.to_string(), nat.to_owned(), egress.metric.to_string()]
+    };
+    table(&["PREFIX", "NODE", "NAT", "METRIC"], &all.iter().map(row).collect::<Vec<_>>())
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {}", super::output::harmless(warning));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::enc;
+
+    #[test]
+    fn what_was_typed_stays_one_part_of_a_path() {
+        assert_eq!(enc("home/../x?y#z"), "home%2F..%2Fx%3Fy%23z");
+        assert_eq!(enc("fd00::/64"), "fd00%3A%3A%2F64");
+    }
+}

@@ -1,0 +1,158 @@
+//! `status`, `node list`, `node show`.
+
+use super::{Client, Done, enc, line, list, print, span, table, word};
+use crate::api::{NetworkStatus, NodeStatus, Status};
+use gatewrt_protocol::{PeerReport, Report};
+use std::{collections::BTreeMap, io};
+
+pub(super) fn run(client: &Client, network: Option<&str>, as_json: bool) -> Done {
+    let query = network.map(|network| format!("?network={}", enc(network))).unwrap_or_default();
+    print(&client.get::<Status>(&format!("status{query}"))?, as_json, show)
+}
+
+fn show(status: &Status) -> io::Result<()> {
+    line(&format!("coordinator {}, up {}", status.version, span(status.uptime_s)))?;
+    if status.networks.is_empty() {
+        return line("no network yet: gatewrt-coordinator network create home");
+    }
+    status.networks.iter().try_for_each(show_network)
+}
+
+fn show_network(status: &NetworkStatus) -> io::Result<()> {
+    let online = status.nodes.iter().filter(|node| node.online).count();
+    let network = &status.network;
+    line("")?;
+    line(&format!(
+        "network {}  {}  {}  {online} of {} nodes online",
+        network.name,
+        network.prefix4,
+        network.prefix6,
+        status.nodes.len()
+    ))?;
+    if !status.nodes.is_empty() {
+        node_table(&status.nodes)?;
+        let names = status.nodes.iter().map(|node| (node.node.id, node.node.name.to_string())).collect();
+        peer_table(&status.nodes, &names)?;
+    }
+    let failures = status.nodes.iter().filter_map(|node| Some((node, node.report.as_ref()?)));
+    for (node, report) in failures {
+        failure_lines(node.node.name.as_str(), report)?;
+    }
+    status.warnings.iter().try_for_each(|warning| line(&format!("warning: {warning}")))
+}
+
+pub(super) fn node_table(nodes: &[NodeStatus]) -> io::Result<()> {
+    let row = |status: &NodeStatus| {
+        let node = &status.node;
+        vec![
+            node.name.to_string(),
+            presence(status),
+            list(&node.addresses),
+            list(node.egress.iter().map(|egress| egress.prefix)),
+            list(node.endpoints.iter().map(|endpoint| endpoint.addr).take(2)),
+            applied(status),
+            format!("{} {}", node.board, node.version).trim().to_owned(),
+        ]
+    };
+    let heading = ["NODE", "STATE", "ADDRESSES", "SERVES", "ENDPOINTS", "APPLIED", "ROUTER"];
+    table(&heading, &nodes.iter().map(row).collect::<Vec<_>>())
+}
+
+fn presence(status: &NodeStatus) -> String {
+    let state = if status.online { "online" } else { "offline" };
+    status.for_s.map_or_else(|| state.to_owned(), |seconds| format!("{state} {}", span(seconds)))
+}
+
+/// Whether what it applied is what is wanted; both revisions where not.
+fn applied(status: &NodeStatus) -> String {
+    let Some(report) = &status.report else { return "no report yet".to_owned() };
+    let (has, wants) = (&report.applied, &status.current);
+    let parts = [
+        ("policy", has.policy, wants.policy),
+        ("assignment", has.assignment, wants.assignment),
+        ("roster", has.roster, wants.roster),
+    ];
+    let behind: Vec<_> = parts
+        .iter()
+        .filter(|(_, has, wants)| has != wants)
+        .map(|(what, has, wants)| format!("{what} {has} of {wants}"))
+        .collect();
+    match (behind.is_empty(), report.failures.len()) {
+        (true, 0) => "all".to_owned(),
+        (true, failures) => format!("{failures} failed"),
+        (false, _) => list(behind),
+    }
+}
+
+fn peer_table(nodes: &[NodeStatus], names: &BTreeMap<gatewrt_protocol::NodeId, String>) -> io::Result<()> {
+    let peers = nodes.iter().flat_map(|node| {
+        let peers = node.report.iter().flat_map(|report| &report.peers);
+        peers.map(move |peer| peer_row(&node.node.name.to_string(), peer, names))
+    });
+    let rows: Vec<_> = peers.collect();
+    if rows.is_empty() {
+        Ok(())
+    } else {
+        table(&["FROM", "TO", "PATH", "VIA", "HANDSHAKE", "RX", "TX"], &rows)
+    }
+}
+
+fn peer_row(
+    from: &str,
+    peer: &PeerReport,
+    names: &BTreeMap<gatewrt_protocol::NodeId, String>,
+) -> Vec<String> {
+    vec![
+        from.to_owned(),
+        names.get(&peer.node).cloned().unwrap_or_else(|| peer.node.to_string()),
+        word(&peer.path),
+        list(peer.endpoint),
+        peer.handshake_s.map_or_else(|| "never".to_owned(), |seconds| format!("{} ago", span(seconds))),
+        peer.rx.to_string(),
+        peer.tx.to_string(),
+    ]
+}
+
+fn failure_lines(name: &str, report: &Report) -> io::Result<()> {
+    for failure in &report.failures {
+        line(&format!("{name}: {} failed: {}", failure.what, failure.why))?;
+    }
+    for (why, count) in &report.refused {
+        line(&format!("{name}: refused {count} record(s): {why}"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn node_details(status: &NodeStatus) -> io::Result<()> {
+    let node = &status.node;
+    let endpoint =
+        |endpoint: &gatewrt_protocol::Endpoint| format!("{} ({})", endpoint.addr, word(&endpoint.kind));
+    let egress = |egress: &crate::api::EgressView| {
+        let nat = if egress.nat { "on" } else { "off" };
+        format!("{} (NAT {nat}, metric {})", egress.prefix, egress.metric)
+    };
+    let rows = [
+        ("name", node.name.to_string()),
+        ("id", node.id.to_string()),
+        ("network", node.network.to_string()),
+        ("state", presence(status)),
+        ("connects from", list(status.from)),
+        ("WireGuard key", node.key.to_string()),
+        ("addresses", list(&node.addresses)),
+        ("endpoints", list(node.endpoints.iter().map(endpoint))),
+        ("serves", list(node.egress.iter().map(egress))),
+        ("may be", list(node.roles.iter().map(word))),
+        ("router", format!("{} {}", node.board, node.version).trim().to_owned()),
+        ("applied", applied(status)),
+        (
+            "last report",
+            status.report_age_s.map_or_else(|| "-".to_owned(), |age| format!("{} ago", span(age))),
+        ),
+    ];
+    table(&["NODE", ""], &rows.map(|(what, value)| vec![what.to_owned(), value]))?;
+    if let Some(report) = &status.report {
+        peer_table(std::slice::from_ref(status), &BTreeMap::new())?;
+        failure_lines(node.name.as_str(), report)?;
+    }
+    Ok(())
+}

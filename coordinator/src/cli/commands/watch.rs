@@ -1,0 +1,45 @@
+//! `watch`: a line for each change.
+
+use super::{Client, Done, enc, line, list};
+use crate::desk::WatchEvent;
+use serde_json::Value;
+
+pub(super) fn run(client: &Client, network: Option<&str>, as_json: bool) -> Done {
+    let query = network.map(|network| format!("?network={}", enc(network))).unwrap_or_default();
+    eprintln!("watching; Ctrl-C ends it");
+    client.events(&format!("watch{query}"), |event, data| {
+        if event == "gap" {
+            eprintln!("some changes were missed: this watcher was too slow ({data})");
+            return Ok(());
+        }
+        Ok(match serde_json::from_str::<WatchEvent>(data) {
+            Ok(change) if !as_json => line(&text(&change))?,
+            _ => line(data)?,
+        })
+    })
+}
+
+fn text(change: &WatchEvent) -> String {
+    let time = change.at % 86_400;
+    let time = format!("{:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60);
+    let network = list(&change.network);
+    let node = change.node.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{time} {network:<12} {:<12} {node:<16} {}", change.what, fields(&change.record))
+        .trim_end()
+        .to_owned()
+}
+
+/// The record's fields, without the ids that the line names already.
+fn fields(record: &Value) -> String {
+    let Value::Object(fields) = record else { return String::new() };
+    let told = |name: &str| ["net", "node"].contains(&name);
+    let fields = fields.iter().filter(|(name, _)| !told(name));
+    fields.map(|(name, value)| format!("{name}={}", compact(value))).collect::<Vec<_>>().join(" ")
+}
+
+fn compact(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}

@@ -1,0 +1,401 @@
+//! The desk: the one task that owns registry, ledger and what is live. Everyone else sends it questions and
+//! orders. An order is planned on the registry (pure), stored with the records that follow from it in one
+//! transaction, and only then published and answered.
+
+mod watch;
+
+pub use watch::WatchEvent;
+
+use crate::{
+    broker::Event,
+    live::Live,
+    records::{self, Change, Ledger},
+    registry::{Changes, Moment, Outcome, Registry, RegistryError, Row},
+    store::{Loaded, Signed, Store, StoreError},
+};
+use gatewrt_protocol::{NodeId, Presence, RecordError, Report, Signer, Topic, jws};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, RwLock},
+    time::{Duration, SystemTime},
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// How often the desk looks for tombstones whose time is over.
+const TICK: Duration = Duration::from_secs(3600);
+/// Orders waiting at the desk.
+const JOBS: usize = 256;
+/// Lines a slow watcher may fall behind.
+const WATCH: usize = 1024;
+
+/// What the desk has for whoever carries messages to nodes, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Post {
+    /// A retained message; an empty payload clears the topic.
+    Record {
+        /// Where.
+        topic: Topic,
+        /// The signed record.
+        signed: String,
+    },
+    /// The node was removed: its session has to end.
+    Kick(NodeId),
+}
+
+/// What the desk knows, for reading.
+pub struct State {
+    /// What the admin wants.
+    pub registry: Registry,
+    /// What stands on every topic.
+    pub ledger: Ledger,
+    /// What nodes say and do now.
+    pub live: Live,
+    signer: Arc<Signer>,
+}
+
+impl State {
+    /// The signed record that stands on a topic.
+    pub fn signed(&self, topic: &Topic) -> Option<String> {
+        self.ledger.content(topic).map(|content| content.sign(&self.signer).expect("it was signed before"))
+    }
+}
+
+/// Why the desk did not do as it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// The order makes no sense or is not allowed.
+    #[error(transparent)]
+    Refused(#[from] RegistryError),
+    /// It could not be stored, so nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record would be longer than routers accept, so nothing was changed.
+    #[error("a record would be too long: {0}")]
+    Record(RecordError),
+    /// The coordinator is stopping.
+    #[error("the coordinator is stopping: try again in a moment")]
+    Stopping,
+}
+
+/// Nodes and the network each is in: what the broker lets connect. Shared with the broker's threads.
+#[derive(Debug, Clone, Default)]
+pub struct Nodes(Arc<RwLock<BTreeMap<String, BTreeSet<String>>>>);
+
+impl crate::broker::Directory for Nodes {
+    fn networks_of(&self, node: &str) -> Option<BTreeSet<String>> {
+        self.0.read().expect("no holder of this lock panics").get(node).cloned()
+    }
+}
+
+impl Nodes {
+    fn update(&self, registry: &Registry, ids: impl Iterator<Item = NodeId>) {
+        let mut nodes = self.0.write().expect("no holder of this lock panics");
+        for id in ids {
+            match registry.live_node(id) {
+                Some(node) => nodes.insert(id.to_string(), [node.net.to_string()].into()),
+                None => nodes.remove(&id.to_string()),
+            };
+        }
+    }
+}
+
+type Done = Box<dyn FnOnce(Result<&State, DeskError>) + Send>;
+type Order = Box<dyn FnOnce(&Registry, &Moment) -> Option<(Changes, Done)> + Send>;
+
+enum Job {
+    View(Box<dyn FnOnce(&State) + Send>),
+    Change(Order),
+}
+
+/// Where to send questions and orders; cheap to clone. The desk closes when the last one is gone.
+#[derive(Clone)]
+pub struct DeskHandle {
+    jobs: mpsc::Sender<Job>,
+    watch: broadcast::Sender<Arc<WatchEvent>>,
+}
+
+impl DeskHandle {
+    /// Answers a question about the state.
+    pub async fn view<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, DeskError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::View(Box::new(move |state| drop(reply.send(ask(state)))));
+        self.jobs.send(job).await.map_err(|_| DeskError::Stopping)?;
+        answer.await.map_err(|_| DeskError::Stopping)
+    }
+
+    /// Has `plan` carried out; `then` makes the answer from what is known afterwards.
+    pub async fn change<T: Send + 'static, U: Send + 'static>(
+        &self,
+        plan: impl FnOnce(&Registry, &Moment) -> Outcome<T> + Send + 'static,
+        then: impl FnOnce(&State, T) -> U + Send + 'static,
+    ) -> Result<U, DeskError> {
+        let (reply, answer) = oneshot::channel();
+        let order: Order = Box::new(move |registry, moment| match plan(registry, moment) {
+            Err(refused) => {
+                drop(reply.send(Err(refused.into())));
+                None
+            }
+            Ok((changes, outcome)) => {
+                let done: Done =
+                    Box::new(move |state| drop(reply.send(state.map(|state| then(state, outcome)))));
+                Some((changes, done))
+            }
+        });
+        self.jobs.send(Job::Change(order)).await.map_err(|_| DeskError::Stopping)?;
+        answer.await.map_err(|_| DeskError::Stopping)?
+    }
+
+    /// Everything that changes from now on.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<WatchEvent>> {
+        self.watch.subscribe()
+    }
+}
+
+/// See the module.
+pub struct Desk {
+    state: State,
+    store: Store,
+    nodes: Nodes,
+    post: mpsc::Sender<Post>,
+    jobs: mpsc::Receiver<Job>,
+    watch: broadcast::Sender<Arc<WatchEvent>>,
+}
+
+impl Desk {
+    /// A desk with what was stored, the way to it, and the nodes it knows. What it publishes goes to `post`.
+    pub fn new(
+        loaded: Loaded,
+        store: Store,
+        signer: Arc<Signer>,
+        post: mpsc::Sender<Post>,
+    ) -> (Self, DeskHandle, Nodes) {
+        let nodes = Nodes::default();
+        nodes.update(&loaded.registry, loaded.registry.nodes().map(|node| node.id));
+        let (sender, jobs) = mpsc::channel(JOBS);
+        let (watch, _) = broadcast::channel(WATCH);
+        let state = State { registry: loaded.registry, ledger: loaded.ledger, live: Live::default(), signer };
+        let handle = DeskHandle { jobs: sender, watch: watch.clone() };
+        (Self { state, store, nodes: nodes.clone(), post, jobs, watch }, handle, nodes)
+    }
+
+    /// Brings stored records up to what the registry and this program say, before anyone is served: settings
+    /// of this start, tombstones whose time is over, fields that an earlier version did not have.
+    pub async fn settle(&mut self, control: BTreeSet<std::net::SocketAddr>) -> Result<(), DeskError> {
+        let rows = self.state.registry.set_control(control);
+        self.commit(rows).await?;
+        self.refresh().await
+    }
+
+    /// Where the coordinator was reached until now.
+    pub fn control(&self) -> &[std::net::SocketAddr] {
+        self.state.registry.control()
+    }
+
+    /// Every record, signed: what the broker starts with.
+    pub fn retained(&self) -> Vec<(Topic, String)> {
+        let ledger = self.state.ledger.iter();
+        ledger.filter_map(|(topic, _)| Some((*topic, self.state.signed(topic)?))).collect()
+    }
+
+    /// Works until every handle is gone, then closes the database.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut tick = tokio::time::interval(TICK);
+        let mut listening = true;
+        loop {
+            tokio::select! {
+                job = self.jobs.recv() => match job {
+                    Some(job) => self.handle_job(job).await,
+                    None => break,
+                },
+                event = events.recv(), if listening => match event {
+                    Some(event) => self.handle_event(event).await,
+                    None => listening = false,
+                },
+                _ = tick.tick() => {
+                    if let Err(error) = self.refresh().await {
+                        tracing::error!("can't clear old tombstones: {error}");
+                    }
+                }
+            }
+        }
+        self.store.close().await;
+    }
+
+    async fn handle_job(&mut self, job: Job) {
+        match job {
+            Job::View(ask) => ask(&self.state),
+            Job::Change(order) => {
+                let moment = Moment { now: now(), entropy: crate::pki::random() };
+                let Some((changes, done)) = order(&self.state.registry, &moment) else { return };
+                let outcome = self.commit(changes).await;
+                if let Err(error) = &outcome {
+                    tracing::error!("a change was not made: {error}");
+                }
+                done(outcome.map(|()| &self.state));
+            }
+        }
+    }
+
+    /// Makes rows and the records that follow from them true: in memory, on disk, then at the nodes.
+    async fn commit(&mut self, rows: Changes) -> Result<(), DeskError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let undo = self.state.registry.apply(rows.clone());
+        let topics = records::touched(&self.state.registry, &rows);
+        if let Err(error) = self.commit_records(&rows, &topics).await {
+            self.state.registry.apply(undo);
+            return Err(error);
+        }
+        self.after_commit(&rows).await;
+        Ok(())
+    }
+
+    async fn refresh(&mut self) -> Result<(), DeskError> {
+        let topics = records::all_topics(&self.state.registry, &self.state.ledger);
+        self.commit_records(&[], &topics).await
+    }
+
+    async fn commit_records(&mut self, rows: &[Row], topics: &BTreeSet<Topic>) -> Result<(), DeskError> {
+        let changes = self.state.ledger.plan(&self.state.registry, now(), topics);
+        let signed = changes.iter().map(|change| self.sign(change)).collect::<Result<Vec<_>, _>>()?;
+        if rows.is_empty() && signed.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(rows, &signed).await?;
+        for change in &changes {
+            self.tell_watchers(WatchEvent::of_change(&self.state.registry, now(), change));
+        }
+        self.state.ledger.apply(changes);
+        for Signed { topic, record } in signed {
+            tracing::info!(%topic, rev = record.as_ref().map_or(0, |(rev, _)| *rev), "record published");
+            let signed = record.map(|(_, signed)| signed).unwrap_or_default();
+            self.send(Post::Record { topic, signed }).await;
+        }
+        Ok(())
+    }
+
+    fn sign(&self, (topic, content): &Change) -> Result<Signed, DeskError> {
+        let sign = |content: &records::Content| Ok((content.rev(), content.sign(&self.state.signer)?));
+        let record = content.as_ref().map(sign).transpose().map_err(DeskError::Record)?;
+        Ok(Signed { topic: *topic, record })
+    }
+
+    async fn after_commit(&mut self, rows: &[Row]) {
+        let nodes: Vec<_> =
+            rows.iter().filter_map(|row| if let Row::Node(id, _) = row { Some(*id) } else { None }).collect();
+        self.nodes.update(&self.state.registry, nodes.iter().copied());
+        for id in nodes.into_iter().filter(|id| self.state.registry.live_node(*id).is_none()) {
+            self.state.live.forget(id);
+            self.send(Post::Kick(id)).await;
+        }
+    }
+
+    async fn send(&self, post: Post) {
+        // Fails only while stopping; the next start publishes everything anyway.
+        let _ = self.post.send(post).await;
+    }
+
+    fn tell_watchers(&self, event: WatchEvent) {
+        // Fails when no one watches.
+        let _ = self.watch.send(Arc::new(event));
+    }
+
+    async fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Connected { node, from } => self.handle_session(&node, true, from),
+            Event::Disconnected { node } => self.handle_session(&node, false, None),
+            Event::Published { node, topic, payload, .. } => {
+                self.handle_published(&node, &topic, &payload).await
+            }
+        }
+    }
+
+    fn handle_session(&mut self, node: &str, connected: bool, from: Option<std::net::SocketAddr>) {
+        let Some(id) = self.live_id(node) else { return };
+        if connected {
+            self.state.live.handle_connected(id, from, now());
+        } else {
+            self.state.live.handle_disconnected(id, now());
+        }
+        self.tell_watchers(WatchEvent::of_session(&self.state.registry, now(), id, connected));
+    }
+
+    fn live_id(&self, node: &str) -> Option<NodeId> {
+        let id = node.parse().ok()?;
+        self.state.registry.live_node(id).map(|node| node.id)
+    }
+
+    async fn handle_published(&mut self, node: &str, topic: &str, payload: &[u8]) {
+        let Some(id) = self.live_id(node) else { return };
+        let outcome = match topic.parse() {
+            Ok(Topic::Report(of)) if of == id => self.handle_report(id, payload).await,
+            Ok(Topic::Presence(of)) if of == id => self.handle_presence(id, payload),
+            Ok(Topic::Reply(of)) if of == id => Ok(()),
+            _ => Err("not its topic"),
+        };
+        if let Err(why) = outcome {
+            let count = self.state.live.refuse(id, why);
+            // Each doubling is a line: a node that floods does not flood the log.
+            if count.is_power_of_two() {
+                tracing::warn!(node, topic, count, "a message was refused: {why}");
+            }
+        }
+    }
+
+    fn handle_presence(&mut self, id: NodeId, payload: &[u8]) -> Result<(), &'static str> {
+        let presence: Presence =
+            self.verified(id, payload, |presence: &Presence| (presence.net, presence.node))?;
+        self.state
+            .live
+            .handle_presence(id, presence.clone())
+            .map_err(|_| "presence of an earlier session")?;
+        self.tell_watchers(WatchEvent::of_presence(&self.state.registry, now(), &presence));
+        Ok(())
+    }
+
+    async fn handle_report(&mut self, id: NodeId, payload: &[u8]) -> Result<(), &'static str> {
+        let report: Report = self.verified(id, payload, |report: &Report| (report.net, report.node))?;
+        self.state.live.handle_report(id, report.clone(), now()).map_err(|_| "seen before")?;
+        self.tell_watchers(WatchEvent::of_report(&self.state.registry, now(), &report));
+        let seen = self.state.live.now(id).and_then(|now| now.from).map(|from| from.ip());
+        let rows = self.state.registry.learn(id, &report, seen);
+        if let Err(error) = self.commit(rows).await {
+            // The next report says the same again.
+            tracing::error!(node = %id, "what a node reported was not stored: {error}");
+        }
+        Ok(())
+    }
+
+    fn verified<T: gatewrt_protocol::Record>(
+        &self,
+        id: NodeId,
+        payload: &[u8],
+        about: impl Fn(&T) -> (gatewrt_protocol::NetworkId, NodeId),
+    ) -> Result<T, &'static str> {
+        let node = self.state.registry.live_node(id).expect("asked for live nodes only");
+        let record: T = jws::open(payload, &node.identity).map_err(|error| label(&error))?;
+        if about(&record) == (node.net, node.id) { Ok(record) } else { Err("about another node") }
+    }
+}
+
+/// The few reasons that are counted: what a node sends must not grow a map.
+fn label(error: &RecordError) -> &'static str {
+    match error {
+        RecordError::TooLong(_) => "too long",
+        RecordError::Malformed => "not a signed record",
+        RecordError::ForeignKey => "signed with a foreign key",
+        RecordError::BadSignature => "forged or altered",
+        RecordError::WrongKind => "of another kind",
+        RecordError::TooNew(_) => "of a later protocol version",
+        RecordError::Content(_) => "unreadable",
+    }
+}
+
+/// Seconds since 1970; 0 before.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,94 @@
+//! What a watcher is told, decoded.
+
+use crate::{
+    records::{Change, Content},
+    registry::Registry,
+};
+use gatewrt_protocol::{MemberUpdate, NetworkId, NetworkName, NodeId, NodeName, Presence, Report, Topic};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One thing that changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WatchEvent {
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// `member`, `tombstone`, `roster`, `policy`, `assignment`, `withdrawn`, `report`, `presence`,
+    /// `connected`, `disconnected`.
+    pub what: String,
+    /// In which network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
+    /// About which node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+    /// The topic of a record.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub topic: String,
+    /// The record itself.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub record: Value,
+}
+
+impl WatchEvent {
+    /// A record was published.
+    pub fn of_change(registry: &Registry, at: u64, (topic, content): &Change) -> Self {
+        let event = about_topic(registry, at, topic);
+        let Some(content) = content else { return Self { what: "withdrawn".into(), ..event } };
+        let (what, record) = match content {
+            Content::Member(MemberUpdate::Member(member)) => ("member", json(member)),
+            Content::Member(MemberUpdate::Tombstone(tombstone)) => ("tombstone", json(tombstone)),
+            Content::Roster(roster) => ("roster", json(roster)),
+            Content::Policy(policy) => ("policy", json(policy)),
+            Content::Assignment(assignment) => ("assignment", json(assignment)),
+        };
+        Self { what: what.into(), record, ..event }
+    }
+
+    /// A node has connected or is gone.
+    pub fn of_session(registry: &Registry, at: u64, node: NodeId, connected: bool) -> Self {
+        let what = if connected { "connected" } else { "disconnected" };
+        about(registry, at, what, registry.node(node).map(|node| node.net), Some(node))
+    }
+
+    /// A node has reported.
+    pub fn of_report(registry: &Registry, at: u64, report: &Report) -> Self {
+        let event = about(registry, at, "report", Some(report.net), Some(report.node));
+        Self { topic: Topic::Report(report.node).to_string(), record: json(report), ..event }
+    }
+
+    /// A node said that it is there or gone.
+    pub fn of_presence(registry: &Registry, at: u64, presence: &Presence) -> Self {
+        let event = about(registry, at, "presence", Some(presence.net), Some(presence.node));
+        Self { topic: Topic::Presence(presence.node).to_string(), record: json(presence), ..event }
+    }
+}
+
+fn about_topic(registry: &Registry, at: u64, topic: &Topic) -> WatchEvent {
+    let (net, node) = match *topic {
+        Topic::Member(net, node) => (Some(net), Some(node)),
+        Topic::Roster(net) | Topic::Policy(net) => (Some(net), None),
+        Topic::Assignment(node)
+        | Topic::Command(node)
+        | Topic::Report(node)
+        | Topic::Reply(node)
+        | Topic::Presence(node) => (registry.node(node).map(|node| node.net), Some(node)),
+    };
+    WatchEvent { topic: topic.to_string(), ..about(registry, at, "", net, node) }
+}
+
+fn about(
+    registry: &Registry,
+    at: u64,
+    what: &str,
+    net: Option<NetworkId>,
+    node: Option<NodeId>,
+) -> WatchEvent {
+    let network = net.and_then(|net| registry.network(net)).map(|network| network.name.clone());
+    let node = node.and_then(|node| registry.node(node)).map(|node| node.name.clone());
+    WatchEvent { at, what: what.into(), network, node, topic: String::new(), record: Value::Null }
+}
+
+fn json<T: Serialize>(record: &T) -> Value {
+    serde_json::to_value(record).expect("records are JSON")
+}

@@ -1,0 +1,63 @@
+//! A router joins: its signed request is checked, the node made, its certificate issued.
+
+use super::{App, Remote, problem::ApiError};
+use crate::desk::State;
+use axum::{Extension, Json, body::Bytes, extract::State as Shared, http::StatusCode};
+use gatewrt_protocol::{JoinAnswer, JoinRequest, MAX_RECORD, NodeId, Topic, jws};
+
+pub(super) async fn join(
+    Shared(app): Shared<App>,
+    Extension(Remote(remote)): Extension<Remote>,
+    body: Bytes,
+) -> Result<Json<JoinAnswer>, ApiError> {
+    let request = open(&body)?;
+    let identity = request.identity;
+    let plan = move |registry: &crate::registry::Registry, moment: &_| {
+        registry.join(&request, Some(remote.ip()), moment)
+    };
+    let answer = app.desk.change(plan, |state, node| answer(state, node)).await;
+    let answer = answer.inspect_err(|error| tracing::warn!(%remote, "a join was refused: {error}"))?;
+    tracing::info!(%remote, node = %answer.node, name = %answer.name, network = %answer.network, "node joined");
+    let certificate = app.pki.client_certificate(answer.node, &identity).map_err(|error| {
+        let title = format!("no certificate could be made for this identity key: {error}");
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-key", title, "make new keys on the router")
+    })?;
+    Ok(Json(JoinAnswer {
+        brokers: app.brokers.clone(),
+        ca: app.pki.ca_pem().to_owned(),
+        certificate,
+        ..answer
+    }))
+}
+
+/// Reads a request and verifies it with the key that it names itself: that proves possession.
+fn open(body: &[u8]) -> Result<JoinRequest, ApiError> {
+    let refused =
+        |why: &dyn ToString| ApiError::bad_request(format!("this is no join request: {}", why.to_string()));
+    if body.len() > MAX_RECORD {
+        return Err(refused(&"too long"));
+    }
+    let text = std::str::from_utf8(body).map_err(|error| refused(&error))?.trim();
+    let claimed = jws::peek(text).and_then(|payload| serde_json::from_value::<JoinRequest>(payload).ok());
+    let claimed = claimed.ok_or_else(|| refused(&"not a signed record of that form"))?;
+    jws::open(text.as_bytes(), &claimed.identity).map_err(|error| refused(&error))
+}
+
+/// All of the answer that the desk knows.
+fn answer(state: &State, node: NodeId) -> JoinAnswer {
+    let node = state.registry.live_node(node).expect("it has just joined");
+    let network = state.registry.network(node.net).expect("a live node's network exists");
+    let signed =
+        |topic| state.signed(&topic).expect("a live node has an assignment and its network a policy");
+    JoinAnswer {
+        net: node.net,
+        node: node.id,
+        network: network.name.clone(),
+        name: node.name.clone(),
+        brokers: Vec::new(),
+        ca: String::new(),
+        certificate: String::new(),
+        policy: signed(Topic::Policy(node.net)),
+        assignment: signed(Topic::Assignment(node.id)),
+    }
+}

@@ -1,0 +1,117 @@
+//! Errors as answers (RFC 9457), and bodies that are refused with one.
+
+use crate::{desk::DeskError, store::StoreError};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{StatusCode, header::CONTENT_TYPE, request::Parts},
+    response::{IntoResponse, Response},
+};
+use gatewrt_protocol::Problem;
+use serde::de::DeserializeOwned;
+
+/// A refused or failed request.
+#[derive(Debug)]
+pub struct ApiError(pub Problem);
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, kind: &str, title: impl ToString, detail: impl ToString) -> Self {
+        let (title, detail) = (title.to_string(), detail.to_string());
+        Self(Problem { status: status.as_u16(), kind: kind.to_owned(), title, detail })
+    }
+
+    pub(super) fn bad_request(title: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", title, "")
+    }
+
+    pub(super) fn no_admin() -> Self {
+        let detail =
+            "show the text of admin.token of the coordinator's directory as “Authorization: Bearer …”";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is missing or wrong", detail)
+    }
+
+    pub(super) fn no_such_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path", "the API is below /v1")
+    }
+
+    pub(super) fn no_such_method() -> Self {
+        let title = "this path does not take this method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title, "")
+    }
+
+    pub(super) fn too_slow() -> Self {
+        let title = "the request took too long";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "timeout",
+            title,
+            "try again; the coordinator's log may say why",
+        )
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).expect("a problem is JSON");
+        (status, [(CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+impl From<DeskError> for ApiError {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Refused(refused) => {
+                Self::new(status_of(refused.kind()), refused.kind(), &refused, refused.advice())
+            }
+            DeskError::Store(error @ StoreError::Full) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", error, "then try again")
+            }
+            DeskError::Store(error) => {
+                let detail = "nothing was changed; the coordinator's log says more";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error, detail)
+            }
+            DeskError::Record(error) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "too-long",
+                DeskError::Record(error),
+                "nothing was changed: let the node serve fewer prefixes",
+            ),
+            DeskError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error, ""),
+        }
+    }
+}
+
+fn status_of(kind: &str) -> StatusCode {
+    match kind {
+        "not-found" => StatusCode::NOT_FOUND,
+        "code-unknown" | "code-used" | "code-expired" | "code-revoked" => StatusCode::FORBIDDEN,
+        "name-taken" | "overlap" | "in-use" | "key-known" | "exhausted" => StatusCode::CONFLICT,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+/// A JSON body.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes =
+            bytes.map_err(|error| ApiError::new(error.status(), "bad-request", error.body_text(), ""))?;
+        let body = serde_json::from_slice(&bytes);
+        body.map(Self).map_err(|error| ApiError::bad_request(format!("the body can't be read: {error}")))
+    }
+}
+
+/// Parameters after the `?`.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::from_request_parts(parts, state).await;
+        query.map(|Query(value)| Self(value)).map_err(|error| ApiError::bad_request(error.body_text()))
+    }
+}

@@ -1,0 +1,202 @@
+//! The coordinator's keys: a CA that routers pin by its hash, the server certificate it issues itself, the
+//! client certificates of nodes, and the key that signs records.
+//!
+//! All certificates are valid from 1975 to 4096: a router after a power cut has no idea of the date, so dates
+//! can't be what ends trust. Client certificates end when the directory of nodes forgets the node.
+
+use crate::data_dir::{DataDir, DirError};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use gatewrt_protocol::{NodeId, PublicKey, Signer};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SanType, SignatureAlgorithm,
+};
+use ring::{
+    digest,
+    rand::{SecureRandom, SystemRandom},
+};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc};
+
+/// The CA certificate, which is no secret.
+pub const CA_CERT: &str = "ca.crt";
+const CA_KEY: &str = "ca.key";
+const SERVER_CERT: &str = "server.crt";
+const SERVER_KEY: &str = "server.key";
+const SERVER_NAMES: &str = "server.names";
+const RECORD_KEY: &str = "record.key";
+/// The file that lets its reader do everything.
+pub const ADMIN_TOKEN: &str = "admin.token";
+
+/// See the module.
+pub struct Pki {
+    ca_pem: String,
+    ca_hash: [u8; 32],
+    issuer: Issuer<'static, KeyPair>,
+    signer: Arc<Signer>,
+    admin_token: String,
+    server: (PathBuf, PathBuf),
+    ca_path: PathBuf,
+}
+
+impl std::fmt::Debug for Pki {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pki({})", self.ca_hash_text())
+    }
+}
+
+impl Pki {
+    /// Reads the keys, or makes them at the first start. The server certificate is issued anew when `names`
+    /// are others than before.
+    pub fn open(dir: &DataDir, names: &BTreeSet<String>) -> Result<Self, DirError> {
+        let key = dir.read_or_make(CA_KEY, || new_key().serialize_pem())?;
+        let key = KeyPair::from_pem(&key).map_err(|error| dir.damaged(CA_KEY, error))?;
+        let ca_pem = dir.read_or_make(CA_CERT, || new_ca(&key))?;
+        let ca_der = der(&ca_pem).ok_or_else(|| dir.damaged(CA_CERT, "not a certificate in PEM"))?;
+        let ca_hash = digest::digest(&digest::SHA256, &ca_der);
+        let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).map_err(|error| dir.damaged(CA_CERT, error))?;
+        let seed = dir.read_or_make(RECORD_KEY, || BASE64URL_NOPAD.encode(&random::<32>()) + "\n")?;
+        let seed = decode_seed(&seed).ok_or_else(|| dir.damaged(RECORD_KEY, "not 32 bytes in base64url"))?;
+        let pki = Self {
+            ca_pem,
+            ca_hash: ca_hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
+            issuer,
+            signer: Arc::new(Signer::from_seed(&seed)),
+            admin_token: admin_token(dir)?,
+            server: (dir.file(SERVER_CERT), dir.file(SERVER_KEY)),
+            ca_path: dir.file(CA_CERT),
+        };
+        pki.keep_server_certificate(dir, names)?;
+        Ok(pki)
+    }
+
+    /// The CA's certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The file with it.
+    pub fn ca_path(&self) -> PathBuf {
+        self.ca_path.clone()
+    }
+
+    /// SHA-256 of the CA's certificate (DER): what a join code pins.
+    pub fn ca_hash(&self) -> [u8; 32] {
+        self.ca_hash
+    }
+
+    /// The same in hexadecimal.
+    pub fn ca_hash_text(&self) -> String {
+        HEXLOWER.encode(&self.ca_hash)
+    }
+
+    /// Signs records.
+    pub fn signer(&self) -> Arc<Signer> {
+        self.signer.clone()
+    }
+
+    /// What an admin shows to the HTTP API.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// Files of the server certificate and its key.
+    pub fn server_files(&self) -> (PathBuf, PathBuf) {
+        self.server.clone()
+    }
+
+    /// A client certificate (PEM) for a node: its common name is the node's id, its key the node's own.
+    pub fn client_certificate(&self, node: NodeId, identity: &PublicKey) -> Result<String, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.remove(DnType::CommonName);
+        params.distinguished_name.push(DnType::CommonName, node.to_string());
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(&NodeKey(*identity), &self.issuer)?.pem())
+    }
+
+    fn keep_server_certificate(&self, dir: &DataDir, names: &BTreeSet<String>) -> Result<(), DirError> {
+        let wanted: String = names.iter().map(|name| format!("{name}\n")).collect();
+        let whole = dir.file(SERVER_CERT).exists() && dir.file(SERVER_KEY).exists();
+        if whole && dir.read(SERVER_NAMES)?.as_deref() == Some(&wanted) {
+            return Ok(());
+        }
+        let key = new_key();
+        let certificate = self.server_certificate(names, &key);
+        let certificate = certificate.map_err(|error| dir.damaged(CA_KEY, error))?;
+        // The list of names last: a crash before it has the certificate issued again.
+        dir.write(SERVER_KEY, &key.serialize_pem())?;
+        dir.write(SERVER_CERT, &certificate)?;
+        dir.write(SERVER_NAMES, &wanted)?;
+        tracing::info!(?names, "issued a server certificate");
+        Ok(())
+    }
+
+    fn server_certificate(&self, names: &BTreeSet<String>, key: &KeyPair) -> Result<String, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "GateWRT coordinator");
+        params.subject_alt_names = names.iter().map(|name| san(name)).collect::<Result<_, _>>()?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(key, &self.issuer)?.pem())
+    }
+}
+
+/// A public key of which the private half is on a router.
+struct NodeKey(PublicKey);
+
+impl PublicKeyData for NodeKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0.0
+    }
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ED25519
+    }
+}
+
+/// Fresh random bytes of the operating system.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).expect("the kernel has randomness");
+    bytes
+}
+
+fn new_key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("the kernel has randomness")
+}
+
+fn new_ca(key: &KeyPair) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.remove(DnType::CommonName);
+    params.distinguished_name.push(DnType::CommonName, "GateWRT CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.self_signed(key).expect("the parameters are constants").pem()
+}
+
+fn san(name: &str) -> Result<SanType, rcgen::Error> {
+    match name.parse::<IpAddr>() {
+        Ok(addr) => Ok(SanType::IpAddress(addr)),
+        Err(_) => Ok(SanType::DnsName(name.try_into()?)),
+    }
+}
+
+fn der(pem: &str) -> Option<Vec<u8>> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    CertificateDer::from_pem_slice(pem.as_bytes()).ok().map(|der| der.to_vec())
+}
+
+fn decode_seed(text: &str) -> Option<[u8; 32]> {
+    BASE64URL_NOPAD.decode(text.trim().as_bytes()).ok()?.try_into().ok()
+}
+
+/// A lost token is no loss: whoever can make a new one there owns the directory.
+fn admin_token(dir: &DataDir) -> Result<String, DirError> {
+    if let Some(token) = dir.read(ADMIN_TOKEN)?.filter(|token| token.trim().len() >= 32) {
+        return Ok(token.trim().to_owned());
+    }
+    let token = BASE64URL_NOPAD.encode(&random::<32>());
+    dir.write(ADMIN_TOKEN, &format!("{token}\n"))?;
+    Ok(token)
+}

@@ -1,0 +1,263 @@
+//! What stands on each topic: Registry → contents, and which of them are new. Pure. A record's revision
+//! grows when its content differs from the one published last, and never otherwise; signing, storing and
+//! publishing are other people's work.
+
+#[cfg(test)]
+mod tests;
+
+use crate::registry::{Network, Node, Registry, Row};
+use gatewrt_protocol::{
+    Assignment, Egress, Member, MemberUpdate, NetworkId, NodeId, Policy, RecordError, Roster, ServedPrefix,
+    Signer, Tombstone, Topic, id::ID_BYTES,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a removed node's tombstone stands, in seconds: a router that was off for longer has lost its
+/// place in the roster anyway and is told to drop what is not in it.
+pub const TOMBSTONE_S: u64 = 30 * 86_400;
+
+/// What stands on a topic of the coordinator's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A member, or the tombstone of one.
+    Member(MemberUpdate),
+    /// A network's roster.
+    Roster(Roster),
+    /// A network's policy.
+    Policy(Policy),
+    /// A node's assignment.
+    Assignment(Assignment),
+}
+
+impl Content {
+    /// Its revision.
+    pub fn rev(&self) -> u64 {
+        match self {
+            Self::Member(update) => update.about().2,
+            Self::Roster(roster) => roster.rev,
+            Self::Policy(policy) => policy.rev,
+            Self::Assignment(assignment) => assignment.rev,
+        }
+    }
+
+    /// The same with another revision.
+    pub fn with_rev(mut self, rev: u64) -> Self {
+        match &mut self {
+            Self::Member(MemberUpdate::Member(member)) => member.rev = rev,
+            Self::Member(MemberUpdate::Tombstone(tombstone)) => tombstone.rev = rev,
+            Self::Roster(roster) => roster.rev = rev,
+            Self::Policy(policy) => policy.rev = rev,
+            Self::Assignment(assignment) => assignment.rev = rev,
+        }
+        self
+    }
+
+    /// Its signed form.
+    pub fn sign(&self, signer: &Signer) -> Result<String, RecordError> {
+        match self {
+            Self::Member(update) => signer.sign(update),
+            Self::Roster(roster) => signer.sign(roster),
+            Self::Policy(policy) => signer.sign(policy),
+            Self::Assignment(assignment) => signer.sign(assignment),
+        }
+    }
+
+    /// Reads back what was signed; `None` when it is not what belongs on that topic.
+    pub fn open(topic: Topic, signed: &[u8], key: &gatewrt_protocol::PublicKey) -> Option<Self> {
+        use gatewrt_protocol::jws::open;
+        match topic {
+            Topic::Member(..) => open(signed, key).ok().map(Self::Member),
+            Topic::Roster(_) => open(signed, key).ok().map(Self::Roster),
+            Topic::Policy(_) => open(signed, key).ok().map(Self::Policy),
+            Topic::Assignment(_) => open(signed, key).ok().map(Self::Assignment),
+            Topic::Command(_) | Topic::Report(_) | Topic::Reply(_) | Topic::Presence(_) => None,
+        }
+    }
+
+    fn is_member(&self) -> bool {
+        matches!(self, Self::Member(MemberUpdate::Member(_)))
+    }
+}
+
+/// What changes on one topic; `None` takes away what stands there.
+pub type Change = (Topic, Option<Content>);
+
+/// What stands on every topic now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    records: BTreeMap<Topic, Content>,
+}
+
+impl Ledger {
+    /// What stands on `topic`.
+    pub fn content(&self, topic: &Topic) -> Option<&Content> {
+        self.records.get(topic)
+    }
+
+    /// Everything that stands, in order of topics.
+    pub fn iter(&self) -> impl Iterator<Item = (&Topic, &Content)> {
+        self.records.iter()
+    }
+
+    /// Puts changes into effect. Answers those that undo it.
+    pub fn apply(&mut self, changes: Vec<Change>) -> Vec<Change> {
+        let swap = |(topic, content): Change| match content {
+            Some(content) => (topic, self.records.insert(topic, content)),
+            None => (topic, self.records.remove(&topic)),
+        };
+        changes.into_iter().map(swap).collect()
+    }
+
+    /// What has to change on `topics` so that they say what `registry` wants, in the order to publish it:
+    /// the member records of a network before the roster that sums them up.
+    pub fn plan(&self, registry: &Registry, now: u64, topics: &BTreeSet<Topic>) -> Vec<Change> {
+        let (rosters, others): (Vec<&Topic>, Vec<&Topic>) =
+            topics.iter().partition(|topic| matches!(topic, Topic::Roster(_)));
+        let mut changes: Vec<Change> =
+            others.into_iter().filter_map(|topic| self.change(*topic, draft(registry, now, topic))).collect();
+        for topic in rosters {
+            let Topic::Roster(net) = *topic else { continue };
+            let roster = registry.network(net).map(|_| Roster::new(net, 0, &self.members(net, &changes)));
+            changes.extend(self.change(*topic, roster.map(Content::Roster)));
+        }
+        changes
+    }
+
+    /// The change that makes `draft`, whose revision does not matter, stand on `topic`; none where it does.
+    fn change(&self, topic: Topic, draft: Option<Content>) -> Option<Change> {
+        match (self.records.get(&topic), draft) {
+            (None, None) => None,
+            (Some(_), None) => Some((topic, None)),
+            (None, Some(draft)) => Some((topic, Some(draft.with_rev(1)))),
+            (Some(stands), Some(draft)) => {
+                let same = draft.clone().with_rev(stands.rev()) == *stands;
+                (!same).then(|| (topic, Some(draft.with_rev(stands.rev() + 1))))
+            }
+        }
+    }
+
+    /// Nodes of a network and the revisions of their member records, with `changes` in effect.
+    fn members(&self, net: NetworkId, changes: &[Change]) -> BTreeMap<NodeId, u64> {
+        let (first, last) = (NodeId::from_entropy([0; ID_BYTES]), NodeId::from_entropy([255; ID_BYTES]));
+        let stand = self.records.range(Topic::Member(net, first)..=Topic::Member(net, last));
+        let stand = stand.map(|(topic, content)| (topic, Some(content)));
+        let change = changes.iter().map(|(topic, content)| (topic, content.as_ref()));
+        let mut members = BTreeMap::new();
+        for (topic, content) in stand.chain(change) {
+            let Topic::Member(of, node) = *topic else { continue };
+            if of != net {
+                continue;
+            }
+            match content.filter(|content| content.is_member()) {
+                Some(content) => members.insert(node, content.rev()),
+                None => members.remove(&node),
+            };
+        }
+        members
+    }
+}
+
+/// The topics whose content may differ after `rows` have changed. `before` and `after` can be any state that
+/// still or already knows the nodes of the networks in question.
+pub fn touched(registry: &Registry, rows: &[Row]) -> BTreeSet<Topic> {
+    rows.iter().flat_map(|row| touched_by(registry, row)).collect()
+}
+
+fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
+    match row {
+        Row::Network(net, _) => network_topics(registry, *net),
+        Row::Node(node, _) => registry.node(*node).map(node_topics).unwrap_or_default(),
+        Row::Code(..) => Vec::new(),
+        Row::Control(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
+    }
+}
+
+/// Every topic there may be.
+pub fn all_topics(registry: &Registry, ledger: &Ledger) -> BTreeSet<Topic> {
+    let networks =
+        registry.networks().flat_map(|network| [Topic::Policy(network.id), Topic::Roster(network.id)]);
+    let nodes = registry.nodes().flat_map(node_topics);
+    networks.chain(nodes).chain(ledger.iter().map(|(topic, _)| *topic)).collect()
+}
+
+/// A network that is still there changes its policy alone; one that is new or gone takes everything along.
+fn network_topics(registry: &Registry, net: NetworkId) -> Vec<Topic> {
+    let own = [Topic::Policy(net), Topic::Roster(net)];
+    let gone = registry.network(net).is_none();
+    let nodes = registry.nodes().filter(|node| gone && node.net == net).flat_map(node_topics);
+    own.into_iter().chain(nodes).collect()
+}
+
+fn node_topics(node: &Node) -> Vec<Topic> {
+    vec![Topic::Member(node.net, node.id), Topic::Roster(node.net), Topic::Assignment(node.id)]
+}
+
+/// What is to stand on a topic, with revision 0.
+fn draft(registry: &Registry, now: u64, topic: &Topic) -> Option<Content> {
+    match *topic {
+        Topic::Policy(net) => registry.network(net).map(policy).map(Content::Policy),
+        Topic::Member(net, node) => {
+            let network = registry.network(net)?;
+            member_update(network, registry.node(node)?, now).map(Content::Member)
+        }
+        Topic::Assignment(node) => {
+            let node = registry.live_node(node)?;
+            Some(Content::Assignment(assignment(registry, node)))
+        }
+        _ => None,
+    }
+}
+
+fn policy(network: &Network) -> Policy {
+    Policy {
+        net: network.id,
+        rev: 0,
+        name: network.name.clone(),
+        prefixes: network.prefixes().to_vec(),
+        mtu: network.mtu,
+        keepalive: network.keepalive,
+        domain: network.domain.clone(),
+    }
+}
+
+fn member_update(network: &Network, node: &Node, now: u64) -> Option<MemberUpdate> {
+    match node.removed {
+        None => Some(MemberUpdate::Member(member(network, node))),
+        Some(removed) if now < removed + TOMBSTONE_S => {
+            Some(MemberUpdate::Tombstone(Tombstone { net: node.net, node: node.id, rev: 0 }))
+        }
+        Some(_) => None,
+    }
+}
+
+fn member(network: &Network, node: &Node) -> Member {
+    let served = |(prefix, setting): (&_, &crate::registry::EgressSetting)| ServedPrefix {
+        prefix: *prefix,
+        metric: setting.metric,
+    };
+    Member {
+        net: node.net,
+        node: node.id,
+        rev: 0,
+        name: node.name.clone(),
+        key: node.key,
+        addresses: node.addresses.clone(),
+        endpoints: node.facts.candidates(&network.prefixes()),
+        prefixes: node.egress.iter().map(served).collect(),
+    }
+}
+
+fn assignment(registry: &Registry, node: &Node) -> Assignment {
+    let egress = node.egress.iter();
+    Assignment {
+        net: node.net,
+        node: node.id,
+        rev: 0,
+        name: node.name.clone(),
+        addresses: node.addresses.clone(),
+        egress: egress
+            .map(|(prefix, set)| Egress { prefix: *prefix, nat: set.nat, metric: set.metric })
+            .collect(),
+        control: registry.control().to_vec(),
+    }
+}

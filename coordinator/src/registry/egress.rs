@@ -1,0 +1,57 @@
+//! Which prefixes a node serves to its network.
+
+use super::{EgressSetting, Node, Outcome, Owner, Registry, RegistryError, network::is_special};
+use gatewrt_protocol::{Prefix, Role};
+
+/// Prefixes one node may serve: its member record stays far below the largest that is accepted.
+pub const LIMIT: usize = 64;
+
+impl Registry {
+    /// Has a node serve a prefix, or changes how it does.
+    pub fn set_egress(&self, net: &str, node: &str, prefix: Prefix, setting: EgressSetting) -> Outcome<Node> {
+        let node = self.find_node(net, node)?;
+        self.check_egress(node, prefix)?;
+        let mut changed = node.clone();
+        changed.egress.insert(prefix, setting);
+        Ok((changed.row_if_changed(node), changed))
+    }
+
+    /// Has a node serve a prefix no more.
+    pub fn unset_egress(&self, net: &str, node: &str, prefix: Prefix) -> Outcome<Node> {
+        let node = self.find_node(net, node)?;
+        let mut changed = node.clone();
+        if changed.egress.remove(&prefix).is_none() {
+            let served = node.egress.keys().copied().collect();
+            return Err(RegistryError::NotServed { node: node.name.clone(), prefix, served });
+        }
+        Ok((changed.row_if_changed(node), changed))
+    }
+
+    fn check_egress(&self, node: &Node, prefix: Prefix) -> Result<(), RegistryError> {
+        if prefix.is_default() {
+            return Err(RegistryError::DefaultRoute { prefix });
+        }
+        if is_special(prefix.addr()) {
+            return Err(RegistryError::BadPrefix {
+                prefix,
+                why: "its addresses are not for hosts of a routed network",
+            });
+        }
+        if !node.roles.contains(&Role::Egress) {
+            let (code, role) = (node.code.clone(), Role::Egress);
+            return Err(RegistryError::RoleMissing { node: node.name.clone(), role, code });
+        }
+        if node.egress.len() >= LIMIT && !node.egress.contains_key(&prefix) {
+            return Err(RegistryError::TooManyPrefixes { node: node.name.clone(), limit: LIMIT });
+        }
+        match self.conflict(prefix, Some(node.net), Some(node.id)) {
+            None => Ok(()),
+            Some((with, Owner::Site(_, by))) if with == prefix => {
+                Err(RegistryError::ServedTwice { prefix, by, node: node.name.clone() })
+            }
+            Some((with, with_owner)) => {
+                Err(RegistryError::Overlap { prefix, owner: self.site(node), with, with_owner })
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Nodes: they join, are renamed, say what changed, are removed.
+
+use super::{CodeId, Facts, Moment, Network, Outcome, Registry, RegistryError, Row};
+use data_encoding::BASE64URL_NOPAD;
+use gatewrt_protocol::{
+    JoinRequest, NetworkId, NodeId, NodeName, Prefix, PublicKey, Report, Role, WgPublicKey,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// How a prefix is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressSetting {
+    /// See [`gatewrt_protocol::Egress::nat`].
+    pub nat: bool,
+    /// See [`gatewrt_protocol::ServedPrefix::metric`].
+    pub metric: u32,
+}
+
+/// A router that has joined a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Never changes.
+    pub id: NodeId,
+    /// Its network.
+    pub net: NetworkId,
+    /// Unique among the network's nodes.
+    pub name: NodeName,
+    /// WireGuard public key.
+    pub key: WgPublicKey,
+    /// Signs what it says.
+    pub identity: PublicKey,
+    /// Overlay addresses, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// What it may do for others.
+    pub roles: BTreeSet<Role>,
+    /// The code it joined with.
+    pub code: CodeId,
+    /// When it joined, in seconds since 1970.
+    pub joined: u64,
+    /// What it serves.
+    #[serde(default)]
+    pub egress: BTreeMap<Prefix, EgressSetting>,
+    /// What it said of itself last.
+    pub facts: Facts,
+    /// When it was removed, in seconds since 1970.
+    #[serde(default)]
+    pub removed: Option<u64>,
+}
+
+impl Node {
+    /// Whether it was not removed.
+    pub fn is_live(&self) -> bool {
+        self.removed.is_none()
+    }
+
+    pub(super) fn row_if_changed(&self, before: &Node) -> Vec<Row> {
+        if self == before { Vec::new() } else { vec![Row::Node(self.id, Some(Box::new(self.clone())))] }
+    }
+
+    pub(super) fn removed_row(&self, now: u64) -> Row {
+        let removed = Node { removed: Some(now), egress: BTreeMap::new(), ..self.clone() };
+        Row::Node(self.id, Some(Box::new(removed)))
+    }
+}
+
+impl Registry {
+    /// Lets a router join whose request was verified. The same request again, as when the answer was lost,
+    /// is answered alike and takes no second use of the code.
+    pub fn join(&self, request: &JoinRequest, seen: Option<IpAddr>, moment: &Moment) -> Outcome<NodeId> {
+        let secret =
+            BASE64URL_NOPAD.decode(request.secret.as_bytes()).map_err(|_| RegistryError::CodeUnknown)?;
+        let code = self.code_of(&secret)?;
+        if let Some(node) = self.nodes().find(|node| is_again(node, request, &code.id)) {
+            return Ok((Vec::new(), node.id));
+        }
+        let taken = code.take(moment.now)?;
+        self.check_keys(request)?;
+        let network = self.network(code.net).ok_or(RegistryError::CodeUnknown)?;
+        let (addresses, network) = network.allocate()?;
+        let node = Node {
+            id: NodeId::from_entropy(moment.bytes(0)),
+            net: network.id,
+            name: self.free_name(&network, &request.name),
+            key: request.key,
+            identity: request.identity,
+            addresses,
+            roles: code.roles.clone(),
+            code: code.id.clone(),
+            joined: moment.now,
+            egress: BTreeMap::new(),
+            facts: Facts::of_request(request, seen),
+            removed: None,
+        };
+        let id = node.id;
+        let code = Row::Code(taken.id.clone(), Some(taken));
+        Ok((vec![code, Row::Network(network.id, Some(network)), Row::Node(id, Some(Box::new(node)))], id))
+    }
+
+    /// Gives a node another name.
+    pub fn rename_node(&self, net: &str, node: &str, name: &NodeName) -> Outcome<Node> {
+        let node = self.find_node(net, node)?;
+        if self.live_nodes(node.net).any(|other| other.id != node.id && other.name == *name) {
+            return Err(RegistryError::NameTaken { what: "a node", name: name.to_string() });
+        }
+        let renamed = Node { name: name.clone(), ..node.clone() };
+        Ok((renamed.row_if_changed(node), renamed))
+    }
+
+    /// Removes a node for ever: neither its keys nor its addresses come back.
+    pub fn remove_node(&self, net: &str, node: &str, moment: &Moment) -> Outcome<Node> {
+        let node = self.find_node(net, node)?;
+        Ok((vec![node.removed_row(moment.now)], node.clone()))
+    }
+
+    /// Takes in what a node's verified report says of it; nothing where that is no news.
+    pub fn learn(&self, id: NodeId, report: &Report, seen: Option<IpAddr>) -> super::Changes {
+        let Some(node) = self.live_node(id) else { return Vec::new() };
+        let learnt = Node { facts: node.facts.updated(report, seen), ..node.clone() };
+        learnt.row_if_changed(node)
+    }
+
+    fn check_keys(&self, request: &JoinRequest) -> Result<(), RegistryError> {
+        if request.key.0 == [0; 32] {
+            return Err(RegistryError::BadKey { which: "WireGuard key" });
+        }
+        let known = |which, same: &dyn Fn(&Node) -> bool| {
+            let node = self.nodes().find(|node| same(node));
+            node.map(|node| RegistryError::KeyKnown {
+                which,
+                node: node.name.clone(),
+                removed: !node.is_live(),
+            })
+        };
+        let error = known("WireGuard key", &|node| node.key == request.key)
+            .or_else(|| known("identity key", &|node| node.identity == request.identity));
+        error.map_or(Ok(()), Err)
+    }
+
+    /// The name wanted, with a number where it is taken.
+    fn free_name(&self, network: &Network, wanted: &NodeName) -> NodeName {
+        let taken: BTreeSet<_> = self.live_nodes(network.id).map(|node| &node.name).collect();
+        let numbered = (2u32..).map(|number| numbered(wanted, number));
+        let mut names = std::iter::once(wanted.clone()).chain(numbered);
+        names.find(|name| !taken.contains(name)).expect("there are more numbers than nodes")
+    }
+}
+
+fn is_again(node: &Node, request: &JoinRequest, code: &CodeId) -> bool {
+    node.is_live() && node.key == request.key && node.identity == request.identity && node.code == *code
+}
+
+fn numbered(name: &NodeName, number: u32) -> NodeName {
+    let suffix = format!("-{number}");
+    let stem: String = name.as_str().chars().take(NodeName::LONGEST - suffix.len()).collect();
+    format!("{}{suffix}", stem.trim_end_matches('-')).parse().expect("a name with a number is a name")
+}

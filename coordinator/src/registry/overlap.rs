@@ -1,0 +1,118 @@
+//! Which prefixes can't stand side by side, and whose they are.
+
+use super::{Node, Registry};
+use gatewrt_protocol::{Endpoint, EndpointKind, NetworkId, NetworkName, NodeId, NodeName, Prefix};
+use std::{fmt, net::SocketAddr};
+
+/// Whose a prefix or an address is, in an admin's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// Overlay addresses of a network.
+    Network(NetworkName),
+    /// Served by a node of a network.
+    Site(NetworkName, NodeName),
+    /// Where a node's WireGuard is reached.
+    Endpoint(NodeName, SocketAddr),
+    /// Where the coordinator is reached.
+    Coordinator(SocketAddr),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(name) => write!(f, "the addresses of network {name}"),
+            Self::Site(network, node) => write!(f, "served by node {node} of network {network}"),
+            Self::Endpoint(node, addr) => write!(f, "holds {addr}, where node {node} is reached"),
+            Self::Coordinator(addr) => write!(f, "holds {addr}, where this coordinator is reached"),
+        }
+    }
+}
+
+impl Registry {
+    /// What `prefix` can't stand beside. For a network's own prefix (`net` is `None`) every network, site,
+    /// endpoint and the coordinator count; for a prefix served in `net` the sites and endpoints of that
+    /// network, as networks are isolated from each other. What `except` serves as just this prefix is the
+    /// thing being changed.
+    pub(super) fn conflict(
+        &self,
+        prefix: Prefix,
+        net: Option<NetworkId>,
+        except: Option<NodeId>,
+    ) -> Option<(Prefix, Owner)> {
+        let itself = |node: &Node, served: &Prefix| Some(node.id) == except && *served == prefix;
+        let nodes =
+            || self.nodes().filter(move |node| node.is_live() && net.is_none_or(|net| node.net == net));
+        let networks = self.networks().flat_map(|network| {
+            network.prefixes().map(|prefix| (prefix, Owner::Network(network.name.clone())))
+        });
+        let sites = nodes().flat_map(|node| node.egress.keys().map(move |served| (node, *served)));
+        let sites = sites.filter(|(node, served)| !itself(node, served));
+        let sites = sites.map(|(node, served)| (served, self.site(node)));
+        let endpoints = nodes().flat_map(reached_at);
+        let control = self.control().iter().map(|addr| (Prefix::host(addr.ip()), Owner::Coordinator(*addr)));
+        let mut all = networks.chain(sites).chain(endpoints).chain(control);
+        all.find(|(taken, _)| taken.overlaps(&prefix))
+    }
+
+    /// How an error names what a node serves.
+    pub(super) fn site(&self, node: &Node) -> Owner {
+        let network = self.network(node.net).expect("a live node's network exists");
+        Owner::Site(network.name.clone(), node.name.clone())
+    }
+
+    /// What does not stop anything but will surprise: in words, for one network.
+    pub fn warnings(&self, net: NetworkId) -> Vec<String> {
+        let nodes: Vec<_> = self.live_nodes(net).collect();
+        let mut warnings = Vec::new();
+        for node in &nodes {
+            warnings.extend(self.overlay_warnings(net, node));
+            for other in nodes.iter().filter(|other| other.id != node.id) {
+                warnings.extend(lan_warnings(node, other));
+            }
+            warnings.extend(nodes.iter().flat_map(|other| endpoint_warnings(node, other)));
+        }
+        warnings
+    }
+
+    fn overlay_warnings(&self, net: NetworkId, node: &Node) -> Vec<String> {
+        let overlay = self.network(net).map(|network| network.prefixes()).into_iter().flatten();
+        let clash = |prefix: Prefix| node.facts.lans().filter(move |(_, lan)| lan.overlaps(&prefix));
+        let say = |prefix: Prefix, name: &str, lan: Prefix| {
+            format!(
+                "{lan} on {name} of {} overlaps the network's own {prefix}: hosts there can't reach the network",
+                node.name
+            )
+        };
+        overlay.flat_map(|prefix| clash(prefix).map(move |(name, lan)| say(prefix, name, lan))).collect()
+    }
+}
+
+/// Served prefixes of `node` that are also a LAN of `other`, whose hosts will not reach them.
+fn lan_warnings(node: &Node, other: &Node) -> Vec<String> {
+    let served = node.egress.keys();
+    let pairs = served.flat_map(|prefix| other.facts.lans().map(move |(name, lan)| (prefix, name, lan)));
+    let clashes = pairs.filter(|(prefix, _, lan)| prefix.overlaps(lan));
+    let say = |(prefix, name, lan): (&Prefix, &str, Prefix)| {
+        format!(
+            "{prefix} served by {} overlaps {lan} on {name} of {}: hosts there will not reach it",
+            node.name, other.name
+        )
+    };
+    clashes.map(say).collect()
+}
+
+/// Endpoints of `other` that turned up inside what `node` serves.
+fn endpoint_warnings(node: &Node, other: &Node) -> Vec<String> {
+    let pairs =
+        node.egress.keys().flat_map(|served| reached_at(other).map(move |(at, owner)| (served, at, owner)));
+    let clashes = pairs.filter(|(served, at, _)| served.covers(at));
+    clashes.map(|(served, _, owner)| format!("{served} served by {} {owner}", node.name)).collect()
+}
+
+/// A LAN address is no reason to refuse: it lies in what its own node serves.
+fn reached_at(node: &Node) -> impl Iterator<Item = (Prefix, Owner)> {
+    let endpoints =
+        node.facts.candidates(&[]).into_iter().filter(|endpoint| endpoint.kind != EndpointKind::Lan);
+    let name = node.name.clone();
+    endpoints.map(move |Endpoint { addr, .. }| (Prefix::host(addr.ip()), Owner::Endpoint(name.clone(), addr)))
+}

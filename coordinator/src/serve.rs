@@ -1,0 +1,257 @@
+//! `serve`: puts directory, keys, database, desk, broker and HTTPS together, and takes them apart again.
+
+mod addresses;
+
+pub use addresses::Advertised;
+
+use crate::{
+    broker::{Broker, BrokerConfig, BrokerError, Limits},
+    data_dir::{DataDir, DirError},
+    desk::{Desk, DeskError, DeskHandle, Post},
+    http::{self, App, HttpsError, HttpsServer},
+    pki::Pki,
+    store::{Store, StoreError},
+};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinHandle,
+};
+
+/// The file that tells local commands where the API is.
+pub const LOCAL_URL: &str = "url";
+/// A removed node is given this long to read its own tombstone before its session ends.
+const LAST_READ: Duration = Duration::from_millis(500);
+/// Messages on their way to the broker.
+const POST: usize = 4096;
+
+/// What `serve` is told.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Keys and database.
+    pub data: PathBuf,
+    /// Where to listen for the API.
+    pub https: SocketAddr,
+    /// Where to listen for MQTT.
+    pub mqtt: SocketAddr,
+    /// Names and addresses by which routers reach the coordinator, best first; empty takes this machine's.
+    pub advertise: Vec<String>,
+}
+
+/// Why the coordinator can't start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The directory.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// The database.
+    #[error("{}: {source}", path.display())]
+    Store {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        source: StoreError,
+    },
+    /// A name to advertise.
+    #[error("“{0}” can't be advertised: give a host name or an IP address, without a port")]
+    Advertise(String),
+    /// An address to listen on.
+    #[error("can't listen for {what} on {addr}: {}", listen_advice(source, what))]
+    Listen {
+        /// `HTTPS`, `MQTT`.
+        what: &'static str,
+        /// Where.
+        addr: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// HTTPS other than its address.
+    #[error(transparent)]
+    Https(HttpsError),
+    /// The broker other than its address.
+    #[error("the MQTT broker can't start: {0}")]
+    Broker(BrokerError),
+    /// The stored records could not be brought up to date.
+    #[error("the stored records can't be brought up to date: {0}")]
+    Settle(DeskError),
+    /// A part of the program ended that should not.
+    #[error("{0} ended unexpectedly: see the log above")]
+    Ended(&'static str),
+    /// Anything of the operating system.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+fn listen_advice(error: &io::Error, what: &str) -> String {
+    let option = what.to_ascii_lowercase();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another program has that port; stop it, or choose another with --{option}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have that address; choose another with --{option}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("not allowed; ports below 1024 need root, choose another with --{option}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Runs until it is told to stop (SIGTERM, Ctrl-C).
+pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut running = Running::start(config).await?;
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        _ = &mut running.desk => Some("the desk"),
+        _ = &mut running.https => Some("HTTPS"),
+    };
+    if let Some(part) = ended {
+        return Err(ServeError::Ended(part));
+    }
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(())
+}
+
+struct Running {
+    desk: JoinHandle<()>,
+    https: JoinHandle<()>,
+    post: JoinHandle<Arc<Broker>>,
+    _dir: DataDir,
+}
+
+impl Running {
+    async fn start(config: ServeConfig) -> Result<Self, ServeError> {
+        let dir = DataDir::open(&config.data)?;
+        let advertised = Advertised::new(&config)?;
+        let pki = Arc::new(Pki::open(&dir, &advertised.certificate_names())?);
+        let (cert, key) = pki.server_files();
+        let https = HttpsServer::bind(config.https, &cert, &key).await.map_err(https_error)?;
+        let https_addr = https.local_addr()?;
+
+        let (post, posted) = mpsc::channel(POST);
+        let (mut desk, handle, nodes) = open_desk(&dir, &pki, post).await?;
+        let retained = desk.retained().into_iter();
+        let retained = retained.map(|(topic, signed)| (topic.to_string(), signed.into())).collect();
+        let broker_config = BrokerConfig {
+            listen: config.mqtt,
+            cert,
+            key,
+            client_ca: pki.ca_path(),
+            limits: Limits::default(),
+        };
+        let started = Broker::start(broker_config, Arc::new(nodes), retained).await;
+        let (broker, events) = started.map_err(broker_error)?;
+        let broker = Arc::new(broker);
+        let (mqtt_addr, sessions) = (broker.local_addr(), Arc::downgrade(&broker));
+        let post = tokio::spawn(deliver(broker, posted));
+
+        let control = advertised.resolve(https_addr.port(), mqtt_addr.port(), desk.control()).await;
+        desk.settle(control).await.map_err(ServeError::Settle)?;
+        let desk = tokio::spawn(desk.run(events));
+        let app = App {
+            url: advertised.url(https_addr.port()),
+            brokers: advertised.brokers(mqtt_addr.port()),
+            desk: handle,
+            sessions: Arc::new(move || online(&sessions)),
+            started: Instant::now(),
+            pki,
+        };
+        dir.write(LOCAL_URL, &format!("{}\n", addresses::local_url(https_addr)))?;
+        banner(&config, &app, https_addr, mqtt_addr);
+        let https = https.spawn(http::router(app));
+        Ok(Self { desk, https, post, _dir: dir })
+    }
+
+    /// From the outside in: no more orders, what was ordered is stored and published, then sessions end.
+    async fn stop(self) {
+        self.https.abort();
+        let _ = self.https.await;
+        let _ = self.desk.await;
+        if let Some(broker) = self.post.await.ok().and_then(Arc::into_inner) {
+            broker.stop().await;
+        }
+    }
+}
+
+async fn open_desk(
+    dir: &DataDir,
+    pki: &Pki,
+    post: mpsc::Sender<Post>,
+) -> Result<(Desk, DeskHandle, crate::desk::Nodes), ServeError> {
+    let path = dir.database();
+    let fault = |source| ServeError::Store { path: path.clone(), source };
+    if !path.exists() {
+        // Made here for its mode, which SQLite gives the files beside it too.
+        dir.write("gatewrt.db", "")?;
+    }
+    let store = Store::open(&path).await.map_err(fault)?;
+    let loaded = store.load(&pki.signer().public()).await.map_err(fault)?;
+    Ok(Desk::new(loaded, store, pki.signer(), post))
+}
+
+/// Carries what the desk has to the broker, in order.
+async fn deliver(broker: Arc<Broker>, mut posted: mpsc::Receiver<Post>) -> Arc<Broker> {
+    while let Some(post) = posted.recv().await {
+        match post {
+            Post::Record { topic, signed } => {
+                if let Err(error) = broker.publish(&topic.to_string(), signed.into(), true).await {
+                    tracing::error!(%topic, "a record was not published: {error}");
+                }
+            }
+            Post::Kick(node) => {
+                let broker = Arc::downgrade(&broker);
+                tokio::spawn(async move {
+                    tokio::time::sleep(LAST_READ).await;
+                    if let Some(broker) = broker.upgrade() {
+                        broker.kick(&node.to_string()).await;
+                    }
+                });
+            }
+        }
+    }
+    broker
+}
+
+fn online(broker: &Weak<Broker>) -> BTreeSet<String> {
+    broker.upgrade().map(|broker| broker.online()).unwrap_or_default()
+}
+
+fn https_error(error: HttpsError) -> ServeError {
+    match error {
+        HttpsError::Listen { addr, source } => ServeError::Listen { what: "HTTPS", addr, source },
+        error => ServeError::Https(error),
+    }
+}
+
+fn broker_error(error: BrokerError) -> ServeError {
+    match error {
+        BrokerError::Listen { addr, source } => ServeError::Listen { what: "MQTT", addr, source },
+        error => ServeError::Broker(error),
+    }
+}
+
+fn banner(config: &ServeConfig, app: &App, https: SocketAddr, mqtt: SocketAddr) {
+    let standard = config.data == std::path::Path::new(crate::cli::DEFAULT_DATA);
+    let data = if standard { String::new() } else { format!(" --data {}", config.data.display()) };
+    println!("GateWRT coordinator {} is ready", http::VERSION);
+    println!("  HTTPS  {}  (listens on {https})", app.url);
+    println!("  MQTT   {}  (listens on {mqtt})", app.brokers.join(", "));
+    println!("  CA     sha256 {}", app.pki.ca_hash_text());
+    println!("  data   {}", config.data.display());
+    println!("Next, in another terminal:");
+    println!("  gatewrt-coordinator network create home{data}");
+    println!("  gatewrt-coordinator code create home{data}");
+}
