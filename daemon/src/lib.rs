@@ -20,3 +20,4 @@ pub mod ownership;
 pub mod plan;
 pub mod socket;
 pub mod store;
+pub mod tls;

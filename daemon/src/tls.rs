@@ -1,0 +1,289 @@
+//! TLS 1.3 to the coordinator and its brokers, and to no one else: one CA is trusted, known by the hash in the
+//! join code at first, by itself from then on. No public CA, no name service and no clock has to be right.
+//!
+//! Thin on purpose: one key exchange, two ciphers (ChaCha20 first: routers have no AES instructions), ECDSA
+//! and Ed25519 certificates, and no RSA.
+
+use crate::identity::Keys;
+use ring::{
+    digest,
+    rand::{SecureRandom as _, SystemRandom},
+};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+    client::{
+        Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{
+        CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
+        ring::{cipher_suite, kx_group, sign::any_eddsa_type},
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject},
+    sign::{CertifiedKey, SigningKey, SingleCertAndKey},
+};
+use std::{fmt, io, sync::Arc, time::Duration};
+use webpki::ring as algorithm;
+
+/// Start of 2026. A clock that shows an earlier time was never set: routers have no battery for theirs.
+const FLOOR: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_767_225_600));
+
+/// Why the other side can't be trusted, or does not trust us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// Its certificate is from another CA than the one we know.
+    Foreign,
+    /// Its certificate is for another name or address.
+    WrongName,
+    /// Its certificate has expired.
+    Expired,
+    /// It refuses our client certificate.
+    Refused,
+    /// It does not speak TLS 1.3 as we do.
+    Incompatible,
+    /// Anything else; what the TLS library said.
+    Other(String),
+}
+
+impl fmt::Display for TlsFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Foreign => "it is not the one this router knows: its certificate is from another CA",
+            Self::WrongName => "its certificate is for another name or address",
+            Self::Expired => "its certificate has expired, or this router's clock is ahead",
+            Self::Refused => "it refuses this node's certificate: was the node removed from the network?",
+            Self::Incompatible => {
+                "what answers there does not speak TLS 1.3 as this router does: is it the right port?"
+            }
+            Self::Other(what) => return write!(f, "TLS failed: {what}"),
+        })
+    }
+}
+impl std::error::Error for TlsFailure {}
+
+impl TlsFailure {
+    /// The TLS failure within an error of a connection, if that is what it is.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref::<Error>().map(Self::from)
+    }
+}
+
+impl From<&Error> for TlsFailure {
+    fn from(error: &Error) -> Self {
+        use AlertDescription as Alert;
+        use CertificateError as Bad;
+        match error {
+            Error::InvalidCertificate(bad) => match bad {
+                Bad::UnknownIssuer | Bad::BadSignature => Self::Foreign,
+                Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::WrongName,
+                Bad::Expired | Bad::ExpiredContext { .. } => Self::Expired,
+                _ => Self::Other(error.to_string()),
+            },
+            Error::AlertReceived(
+                Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::DecryptError
+                | Alert::CertificateRequired,
+            ) => Self::Refused,
+            Error::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure)
+            | Error::PeerIncompatible(_)
+            | Error::InvalidMessage(_) => Self::Incompatible,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Why there is no configuration for a broker: the identity holds something else than certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadCertificate {
+    /// Which one.
+    pub which: &'static str,
+    /// What was wrong.
+    pub why: String,
+}
+
+impl fmt::Display for BadCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is no certificate: {}", self.which, self.why)
+    }
+}
+impl std::error::Error for BadCertificate {}
+
+/// For joining: trusts a server that shows a CA certificate with this SHA-256 in its chain and a certificate of
+/// that CA for the host connected to.
+pub fn for_joining(ca_hash: [u8; 32]) -> Arc<ClientConfig> {
+    Arc::new(finish(builder(Trust::Hash(ca_hash)).with_no_client_auth()))
+}
+
+/// For MQTT: trusts what `ca` (PEM) signed, and shows `certificate` (PEM) for the node's own key.
+pub fn for_broker(ca: &str, certificate: &str, keys: &Keys) -> Result<Arc<ClientConfig>, BadCertificate> {
+    let mut roots = RootCertStore::empty();
+    for ca in certificates("the coordinator's CA", ca)? {
+        roots.add(ca).map_err(|error| bad("the coordinator's CA", error))?;
+    }
+    let chain = certificates("this node's certificate", certificate)?;
+    let key =
+        any_eddsa_type(&PrivatePkcs8KeyDer::from(keys.pkcs8())).expect("the node's own key is sound PKCS#8");
+    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    Ok(Arc::new(finish(builder(Trust::Roots(Arc::new(roots))).with_client_cert_resolver(Arc::new(resolver)))))
+}
+
+fn builder(trust: Trust) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has suites of TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(OneCa(trust)))
+}
+
+/// Sessions last for days: a cache of tickets would only cost memory.
+fn finish(mut config: ClientConfig) -> ClientConfig {
+    config.resumption = Resumption::disabled();
+    config
+}
+
+fn certificates(which: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
+    let all: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(which, error))?;
+    if all.is_empty() { Err(bad(which, "nothing in it is PEM")) } else { Ok(all) }
+}
+
+fn bad(which: &'static str, why: impl fmt::Display) -> BadCertificate {
+    BadCertificate { which, why: why.to_string() }
+}
+
+#[derive(Debug)]
+enum Trust {
+    Hash([u8; 32]),
+    Roots(Arc<RootCertStore>),
+}
+
+/// Verifies against one CA, and lets no clock that is behind stand in the way.
+#[derive(Debug)]
+struct OneCa(Trust);
+
+impl OneCa {
+    fn roots(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, Error> {
+        let hash = match &self.0 {
+            Trust::Roots(roots) => return Ok(roots.clone()),
+            Trust::Hash(hash) => hash,
+        };
+        let is_ours = |ca: &&CertificateDer<'_>| digest::digest(&digest::SHA256, ca).as_ref() == hash;
+        let ca = chain.iter().find(is_ours).ok_or(CertificateError::UnknownIssuer)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        Ok(Arc::new(roots))
+    }
+}
+
+impl ServerCertVerifier for OneCa {
+    /// At a time when a certificate is not valid yet, the clock is behind: then the beginning of its validity
+    /// counts as now. (Who waits for a certificate to begin gains nothing, who waits for NTP may wait for ever.)
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let builder = WebPkiServerVerifier::builder_with_provider(self.roots(chain)?, Arc::new(provider()));
+        let verifier = builder.build().map_err(|error| Error::General(error.to_string()))?;
+        let verify = |now| verifier.verify_server_cert(certificate, chain, name, ocsp, now);
+        let mut verified = verify(now.max(FLOOR));
+        for _ in 0..=chain.len() {
+            match verified {
+                Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                    not_before, ..
+                })) => {
+                    verified = verify(not_before);
+                }
+                _ => break,
+            }
+        }
+        verified
+    }
+
+    /// Never called: TLS 1.2 is off.
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is off".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &ALGORITHMS)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ALGORITHMS.supported_schemes()
+    }
+}
+
+static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: &[
+        algorithm::ECDSA_P256_SHA256,
+        algorithm::ECDSA_P256_SHA384,
+        algorithm::ECDSA_P384_SHA256,
+        algorithm::ECDSA_P384_SHA384,
+        algorithm::ED25519,
+    ],
+    mapping: &[
+        (SignatureScheme::ED25519, &[algorithm::ED25519]),
+        (SignatureScheme::ECDSA_NISTP256_SHA256, &[algorithm::ECDSA_P256_SHA256]),
+        (SignatureScheme::ECDSA_NISTP384_SHA384, &[algorithm::ECDSA_P384_SHA384]),
+    ],
+};
+
+/// Built part by part: the stock provider would link RSA and more.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+        ],
+        kx_groups: vec![kx_group::X25519],
+        signature_verification_algorithms: ALGORITHMS,
+        secure_random: &SystemEntropy,
+        key_provider: &NoOtherKeys,
+    }
+}
+
+#[derive(Debug)]
+struct SystemEntropy;
+
+impl SecureRandom for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        SystemRandom::new().fill(bytes).map_err(|_| GetRandomFailed)
+    }
+}
+
+/// The node's own key is handed over as it is; no other is ever loaded.
+#[derive(Debug)]
+struct NoOtherKeys;
+
+impl KeyProvider for NoOtherKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("no key is loaded from a file here".to_owned()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
