@@ -93,7 +93,9 @@ mod tests {
 
     #[test]
     fn upper_case_wildcards_and_other_lengths_are_refused() {
-        for text in ["", "+", "#", "aaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaa", "AAAAAAAAAAAAAAAA", "aaaaaaaa/aaaaaaa"] {
+        for text in
+            ["", "+", "#", "aaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaa", "AAAAAAAAAAAAAAAA", "aaaaaaaa/aaaaaaa"]
+        {
             assert!(text.parse::<NodeId>().is_err(), "{text}");
         }
     }

@@ -1,8 +1,8 @@
 //! Joining: the code an admin hands out, the request a router makes with it, the answer it gets.
 
 use crate::{
-    Endpoint, InterfaceReport, NetworkId, NetworkName, NodeId, NodeName, PublicKey, WgPublicKey, record::record,
-    text_serde,
+    Endpoint, InterfaceReport, NetworkId, NetworkName, NodeId, NodeName, PublicKey, WgPublicKey,
+    record::record, text_serde,
 };
 use data_encoding::BASE64URL_NOPAD;
 use ring::digest;
@@ -52,7 +52,9 @@ pub enum CodeError {
 impl fmt::Display for CodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotACode => "not a join code: it starts with “gw1.” and is made with “gatewrt-coordinator code create”",
+            Self::NotACode => {
+                "not a join code: it starts with “gw1.” and is made with “gatewrt-coordinator code create”"
+            }
             Self::Damaged => "the join code is damaged: copy it again, whole and on one line",
             Self::Url => "the join code names no https address of a coordinator: have a new one made",
         })

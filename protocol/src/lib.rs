@@ -22,8 +22,8 @@ pub use key::{PublicKey, WgPublicKey};
 pub use name::{NetworkName, NodeName};
 pub use prefix::Prefix;
 pub use record::{
-    Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport,
-    Kind, Member, MemberUpdate, Path, PeerReport, Policy, Presence, Record, Report, Role, Roster, ServedPrefix,
+    Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Kind,
+    Member, MemberUpdate, Path, PeerReport, Policy, Presence, Record, Report, Role, Roster, ServedPrefix,
     Tombstone,
 };
 pub use topic::Topic;

@@ -86,8 +86,11 @@ impl NodeName {
     /// “-”; `router` when nothing is left.
     pub fn from_hostname(hostname: &str) -> Self {
         let label = hostname.split('.').next().unwrap_or_default().to_ascii_lowercase();
-        let label: String =
-            label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(Self::LONGEST).collect();
+        let label: String = label
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .take(Self::LONGEST)
+            .collect();
         let label = label.trim_matches('-');
         Self(if label.is_empty() { "router".to_owned() } else { label.to_owned() })
     }
@@ -110,7 +113,9 @@ mod tests {
 
     #[test]
     fn hostnames_become_names() {
-        for (hostname, name) in [("OpenWrt", "openwrt"), ("gl.lan", "gl"), ("_x_", "x"), ("", "router"), ("ü", "router")] {
+        for (hostname, name) in
+            [("OpenWrt", "openwrt"), ("gl.lan", "gl"), ("_x_", "x"), ("", "router"), ("ü", "router")]
+        {
             assert_eq!(NodeName::from_hostname(hostname).as_str(), name);
         }
     }

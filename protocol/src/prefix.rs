@@ -29,9 +29,15 @@ pub enum PrefixError {
 impl fmt::Display for PrefixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax(text) => write!(f, "“{text}” is no prefix: write it as 192.168.1.0/24 or fd00:1::/64"),
-            Self::Length(len) => write!(f, "a prefix can't have length {len}: at most 32 for IPv4, 128 for IPv6"),
-            Self::HostBits(meant) => write!(f, "bits are set beyond the prefix length: did you mean {meant}?"),
+            Self::Syntax(text) => {
+                write!(f, "“{text}” is no prefix: write it as 192.168.1.0/24 or fd00:1::/64")
+            }
+            Self::Length(len) => {
+                write!(f, "a prefix can't have length {len}: at most 32 for IPv4, 128 for IPv6")
+            }
+            Self::HostBits(meant) => {
+                write!(f, "bits are set beyond the prefix length: did you mean {meant}?")
+            }
         }
     }
 }
@@ -168,7 +174,9 @@ mod tests {
     #[test]
     fn host_bits_are_refused_with_what_was_meant() {
         assert_eq!("192.168.1.5/24".parse::<Prefix>(), Err(PrefixError::HostBits(p("192.168.1.0/24"))));
-        for text in ["", "/", "1.2.3.4", "1.2.3.4/", "1.2.3.4/33", "1.2.3.4/-1", "1.2.3.4/+8", "::/129", "a/8"] {
+        for text in
+            ["", "/", "1.2.3.4", "1.2.3.4/", "1.2.3.4/33", "1.2.3.4/-1", "1.2.3.4/+8", "::/129", "a/8"]
+        {
             assert!(text.parse::<Prefix>().is_err(), "{text}");
         }
     }

@@ -141,7 +141,13 @@ mod tests {
             Topic::Member(net, node).to_string(),
             "gatewrt/v1/net/aaaaaaaaaaaaaaaa/member/7777777777777777"
         );
-        for text in ["", "gatewrt/v1", "gatewrt/v1/net/aaaaaaaaaaaaaaaa/roster/", "gatewrt/v1/net/+/roster", "gatewrt/v2/net/aaaaaaaaaaaaaaaa/roster"] {
+        for text in [
+            "",
+            "gatewrt/v1",
+            "gatewrt/v1/net/aaaaaaaaaaaaaaaa/roster/",
+            "gatewrt/v1/net/+/roster",
+            "gatewrt/v2/net/aaaaaaaaaaaaaaaa/roster",
+        ] {
             assert_eq!(text.parse::<Topic>(), Err(UnknownTopic), "{text}");
         }
     }

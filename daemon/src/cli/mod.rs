@@ -1,0 +1,296 @@
+//! The command line `gatewrt`: parses, asks the daemon over its control socket, shows. It ends at text: the
+//! daemon decides.
+
+mod diag;
+mod offline;
+mod show;
+
+use crate::{
+    config::{Config, ConfigError, DEFAULT_FILE},
+    control::{self, Answer, ControlError, Request},
+};
+use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
+use lexopt::prelude::*;
+use std::{
+    ffi::OsString,
+    fmt,
+    io::{self, Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+const HELP: &str = "\
+Joins this router to WireGuard networks, and shows how it is doing.
+
+Usage: gatewrt [--config FILE] COMMAND [OPTIONS]
+
+Commands:
+  join CODE [--name NAME]  join a network with a code from the coordinator (“-” reads it from standard input)
+  leave NETWORK            leave a network: its interface, rules and keys go
+  status                   networks, addresses, peers and what does not work
+  peers [NETWORK]          each peer: address, prefixes, endpoint, handshake, bytes
+  plan                     what the daemon would change in the kernel now; changes nothing
+  diag                     check what the daemon needs, and say what to do about what is missing
+  reload                   read the configuration again
+  stop [--teardown]        end the daemon; tunnels go on unless --teardown takes everything of it down
+  daemon                   run the daemon in the foreground (the same as gatewrtd)
+  version                  print the version
+
+Options:
+  --config FILE            configuration in UCI form [default: /etc/config/gatewrt]
+  --json                   print JSON, also for errors
+  -h, --help               print this help
+
+Exit status: 0 done, 1 could not be done, 2 wrong usage, 3 the daemon is not running.
+
+Examples:
+  gatewrt join gw1.dGhlIGNvZGU…
+  gatewrt status --json | jsonfilter -e '@.networks[*].name'
+  gatewrt leave home
+";
+
+/// Why a command was not done.
+#[derive(Debug)]
+enum CliError {
+    Usage(String),
+    Config(ConfigError),
+    Control(ControlError),
+    Other(String),
+}
+
+impl CliError {
+    fn exit(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Control(ControlError::NotRunning(_)) => 3,
+            Self::Config(_) | Self::Control(_) | Self::Other(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(what) => write!(f, "{what}; see “gatewrt --help”"),
+            Self::Config(error) => error.fmt(f),
+            Self::Control(error) => error.fmt(f),
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<lexopt::Error> for CliError {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<ControlError> for CliError {
+    fn from(error: ControlError) -> Self {
+        Self::Control(error)
+    }
+}
+
+/// What was asked for on the command line.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    config: PathBuf,
+    json: bool,
+    command: Command,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Help,
+    Version,
+    Daemon,
+    Join { code: String, name: Option<String> },
+    Leave(String),
+    Status,
+    Peers(Option<String>),
+    Plan,
+    Diag,
+    Reload,
+    Stop { teardown: bool },
+}
+
+/// Runs the command line with the arguments after the program's name. `daemon` runs the daemon with a
+/// configuration file.
+pub fn run(args: Vec<OsString>, daemon: impl FnOnce(PathBuf) -> ExitCode) -> ExitCode {
+    let json = args.iter().any(|arg| arg == "--json");
+    let result = parse(args).and_then(|asked| match asked.command {
+        Command::Daemon => Ok(daemon(asked.config)),
+        _ => execute(&asked),
+    });
+    result.unwrap_or_else(|error| {
+        if json {
+            eprintln!("{}", serde_json::json!({ "error": error.to_string() }));
+        } else {
+            eprintln!("gatewrt: {error}");
+        }
+        ExitCode::from(error.exit())
+    })
+}
+
+fn parse(args: Vec<OsString>) -> Result<Asked, CliError> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let (mut config, mut json, mut teardown, mut name) = (PathBuf::from(DEFAULT_FILE), false, false, None);
+    let (mut help, mut values) = (false, Vec::new());
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("config") => config = parser.value()?.into(),
+            Long("json") => json = true,
+            Long("teardown") => teardown = true,
+            Long("name") => name = Some(parser.value()?.string()?),
+            Long("help") | Short('h') => help = true,
+            Long("version") | Short('V') => values.insert(0, "version".to_owned()),
+            Value(value) => values.push(value.string()?),
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    let mut values = values.into_iter();
+    let command = if help { None } else { values.next() };
+    let command = match command {
+        Some(command) => command_of(&command, &mut values, name, teardown)?,
+        None => Command::Help,
+    };
+    match values.next() {
+        Some(extra) => Err(CliError::Usage(format!("“{extra}” is one word too many"))),
+        None => Ok(Asked { config, json, command }),
+    }
+}
+
+fn command_of(
+    command: &str,
+    values: &mut impl Iterator<Item = String>,
+    name: Option<String>,
+    teardown: bool,
+) -> Result<Command, CliError> {
+    let mut need = |what: &str| {
+        values.next().ok_or_else(|| CliError::Usage(format!("“gatewrt {command}” needs a {what}")))
+    };
+    let command = match command {
+        "help" => Command::Help,
+        "version" => Command::Version,
+        "daemon" => Command::Daemon,
+        "join" => Command::Join { code: need("join code")?, name: name.clone() },
+        "leave" => Command::Leave(need("network")?),
+        "status" => Command::Status,
+        "peers" => Command::Peers(values.next()),
+        "plan" => Command::Plan,
+        "diag" => Command::Diag,
+        "reload" => Command::Reload,
+        "stop" => Command::Stop { teardown },
+        other => return Err(CliError::Usage(format!("“{other}” is no command"))),
+    };
+    let misplaced = |option| Err(CliError::Usage(format!("--{option} does not go with this command")));
+    match command {
+        Command::Join { .. } if teardown => misplaced("teardown"),
+        Command::Join { .. } => Ok(command),
+        _ if name.is_some() => misplaced("name"),
+        Command::Stop { .. } => Ok(command),
+        _ if teardown => misplaced("teardown"),
+        _ => Ok(command),
+    }
+}
+
+fn execute(asked: &Asked) -> Result<ExitCode, CliError> {
+    match &asked.command {
+        Command::Help => print(HELP),
+        Command::Version => print(&format!("gatewrt {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Diag => return diag::run(&asked.config, asked.json),
+        command => {
+            let config = Config::load(&asked.config).map_err(CliError::Config)?;
+            let answer = match request(command)? {
+                Request::Plan => offline::plan(&config)?,
+                request => control::ask(&config.run_dir, &request, patience(&request))?,
+            };
+            show::answer(command, &answer, asked.json)?
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(command: &Command) -> Result<Request, CliError> {
+    Ok(match command {
+        Command::Join { code, name } => Request::Join {
+            code: join_code(code)?,
+            name: name.as_deref().map(value::<NodeName>).transpose()?,
+        },
+        Command::Leave(network) => Request::Leave { network: value::<NetworkName>(network)? },
+        Command::Plan => Request::Plan,
+        Command::Reload => Request::Reload,
+        Command::Stop { teardown } => Request::Stop { teardown: *teardown },
+        _ => Request::Status,
+    })
+}
+
+/// Joining waits for the coordinator, leaving for the kernel.
+fn patience(request: &Request) -> Duration {
+    Duration::from_secs(if matches!(request, Request::Join { .. }) { 60 } else { 20 })
+}
+
+fn value<T: std::str::FromStr<Err: fmt::Display>>(text: &str) -> Result<T, CliError> {
+    text.parse().map_err(|error: T::Err| CliError::Other(error.to_string()))
+}
+
+fn join_code(text: &str) -> Result<JoinCode, CliError> {
+    if text != "-" {
+        return value(text);
+    }
+    let mut read = String::new();
+    let limit = gatewrt_protocol::join::LONGEST_CODE as u64 * 2;
+    io::stdin().take(limit).read_to_string(&mut read).map_err(|error| CliError::Other(error.to_string()))?;
+    value(read.trim())
+}
+
+/// Prints; a reader that went away is no error.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::Other(error.to_string()))?;
+    print(&format!("{text}\n"));
+    Ok(())
+}
+
+/// The answer as JSON, without the envelope that names its kind.
+fn print_answer(answer: &Answer) -> Result<(), CliError> {
+    match answer {
+        Answer::Status(status) => print_json(status),
+        Answer::Plan(plan) => print_json(plan),
+        Answer::Joined(joined) => print_json(joined),
+        Answer::Done(done) => print_json(done),
+        Answer::Failed(why) => Err(CliError::Other(why.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Asked, CliError> {
+        parse(line.split_whitespace().map(Into::into).collect())
+    }
+
+    #[test]
+    fn commands_and_options_in_any_order() {
+        let asked = parsed("--json status --config /tmp/x").expect("sound");
+        assert_eq!(asked, Asked { config: "/tmp/x".into(), json: true, command: Command::Status });
+        let asked = parsed("join gw1.x --name barn").expect("sound");
+        assert_eq!(asked.command, Command::Join { code: "gw1.x".into(), name: Some("barn".into()) });
+        assert_eq!(parsed("").expect("sound").command, Command::Help);
+        assert_eq!(parsed("leave --help").expect("sound").command, Command::Help);
+        assert_eq!(parsed("stop --teardown").expect("sound").command, Command::Stop { teardown: true });
+    }
+
+    #[test]
+    fn wrong_usage_is_said() {
+        for line in ["join", "leave", "fly", "status now", "--frobnicate", "status --teardown", "leave x --name y"] {
+            let error = parsed(line).expect_err(line);
+            assert_eq!(error.exit(), 2, "{line}");
+        }
+    }
+}

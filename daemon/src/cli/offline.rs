@@ -1,0 +1,44 @@
+//! The plan while no daemon runs: the same decisions, fed with the configuration, the stored records and the
+//! kernel as it is. Nothing is changed.
+
+use super::CliError;
+use crate::{
+    config::Config,
+    control::{self, Answer, ControlError, PlanAnswer, Request},
+    core::{About, Core, Input, Output},
+    kernel::Kernel,
+    runtime,
+};
+use std::time::Duration;
+
+/// The plan by the daemon, or without one.
+pub fn plan(config: &Config) -> Result<Answer, CliError> {
+    match control::ask(&config.run_dir, &Request::Plan, Duration::from_secs(20)) {
+        Err(ControlError::NotRunning(_)) => alone(config),
+        answer => Ok(answer?),
+    }
+}
+
+fn alone(config: &Config) -> Result<Answer, CliError> {
+    let other = |error: &dyn std::fmt::Display| CliError::Other(error.to_string());
+    let mut kernel = runtime::kernel(config).map_err(|error| other(&error))?;
+    let mut core = Core::new(About::default());
+    let mut outputs = core.handle(Input::Configured(Box::new(config.clone())), Duration::ZERO);
+    for membership in runtime::memberships(config).map_err(|error| other(&error))? {
+        outputs = core.handle(Input::Joined(Box::new(membership)), Duration::ZERO);
+    }
+    // The first look says what to look at, the second shows it.
+    for _ in 0..3 {
+        let Some(interest) = outputs.iter().find_map(|output| match output {
+            Output::Observe(interest) => Some(interest.clone()),
+            _ => None,
+        }) else {
+            break;
+        };
+        let observed = kernel.observe(&interest).map_err(|error| other(&error))?;
+        let input = Input::Observed { observed: Box::new(observed), wall: Duration::ZERO, memory_kib: 0 };
+        outputs = core.handle(input, Duration::ZERO);
+    }
+    let steps = core.plan().steps.iter().map(ToString::to_string).collect();
+    Ok(Answer::Plan(PlanAnswer { steps }))
+}

@@ -1,0 +1,184 @@
+//! Answers as text for a person.
+
+use super::{CliError, Command, print, print_answer, print_json};
+use crate::{
+    control::Answer,
+    core::report::{NetworkStatus, PeerStatus, Status},
+};
+use gatewrt_protocol::Path;
+use std::fmt::Write;
+
+/// Prints the answer to `command`.
+pub fn answer(command: &Command, answer: &Answer, json: bool) -> Result<(), CliError> {
+    if let (Command::Peers(only), Answer::Status(status)) = (command, answer) {
+        let networks = networks(status, only.as_deref())?;
+        if json {
+            let peers: Vec<_> = networks.iter().flat_map(|network| &network.peers).collect();
+            return print_json(&peers);
+        }
+        networks.iter().for_each(|network| print(&peers(network)));
+        return Ok(());
+    }
+    if json {
+        return print_answer(answer);
+    }
+    print(&text(answer));
+    Ok(())
+}
+
+fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a NetworkStatus>, CliError> {
+    let chosen: Vec<_> =
+        status.networks.iter().filter(|network| only.is_none_or(|only| network.name.as_str() == only)).collect();
+    match only {
+        Some(only) if chosen.is_empty() => Err(CliError::Other(format!("this router has not joined a network “{only}”"))),
+        _ => Ok(chosen),
+    }
+}
+
+fn text(answer: &Answer) -> String {
+    match answer {
+        Answer::Status(status) => self::status(status),
+        Answer::Plan(plan) if plan.steps.is_empty() => "Nothing to do: the kernel is as it shall be.\n".to_owned(),
+        Answer::Plan(plan) => plan.steps.iter().map(|step| format!("{step}\n")).collect(),
+        Answer::Joined(joined) => {
+            let addresses: Vec<_> = joined.addresses.iter().map(ToString::to_string).collect();
+            format!("Joined {} as {}: {}\n", joined.network, joined.name, addresses.join(", "))
+        }
+        Answer::Done(done) if done.hint.is_empty() => String::new(),
+        Answer::Done(done) => format!("{}\n", done.hint),
+        Answer::Failed(why) => format!("{why}\n"),
+    }
+}
+
+fn status(status: &Status) -> String {
+    let state = if status.settled { "all in effect" } else { "changes under way" };
+    let mut text = format!(
+        "gatewrt {}, up {}, {:.1} MB, {state}\n",
+        status.version,
+        duration(status.uptime_s),
+        status.memory_kib as f64 / 1024.0
+    );
+    if status.networks.is_empty() {
+        text.push_str("No network joined yet: “gatewrt join CODE”.\n");
+    }
+    for network in &status.networks {
+        text.push('\n');
+        text.push_str(&self::network(network));
+        text.push_str(&peers(network));
+        for failure in &network.failures {
+            let _ = writeln!(text, "  ! could not {}: {}", failure.what, failure.why);
+        }
+    }
+    text
+}
+
+fn network(network: &NetworkStatus) -> String {
+    let mut text = format!("network {}\n", network.name);
+    let mut line = |what: &str, value: String| drop(writeln!(text, "  {what:<10} {value}"));
+    let addresses: Vec<_> = network.addresses.iter().map(ToString::to_string).collect();
+    line("this node", format!("{} {}", network.node_name, addresses.join(" ")));
+    line("interface", format!("{} ({} WireGuard, UDP port {})", network.interface, backend(network), network.port));
+    line("control", control(network));
+    let served = network.egress.iter();
+    let served: Vec<_> =
+        served.map(|egress| format!("{} (NAT {})", egress.prefix, if egress.nat { "on" } else { "off" })).collect();
+    if !served.is_empty() {
+        line("serves", served.join(", "));
+    }
+    let refused: u64 = network.refused.values().sum();
+    if refused > 0 {
+        let reasons: Vec<_> = network.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        line("refused", format!("{refused} messages: {}", reasons.join(", ")));
+    }
+    text
+}
+
+fn backend(network: &NetworkStatus) -> &str {
+    if network.wireguard.is_empty() { "no" } else { &network.wireguard }
+}
+
+fn control(network: &NetworkStatus) -> String {
+    match &network.control_error {
+        Some(error) => format!("{} {}: {error}", network.control, network.broker),
+        None => format!("{} {}", network.control, network.broker),
+    }
+}
+
+fn peers(network: &NetworkStatus) -> String {
+    if network.peers.is_empty() {
+        return format!("  no other node in {} yet\n", network.name);
+    }
+    let mut rows = vec![["PEER", "ADDRESS", "PREFIXES", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"].map(str::to_owned)];
+    rows.extend(network.peers.iter().map(row));
+    table(&rows)
+}
+
+fn row(peer: &PeerStatus) -> [String; 8] {
+    let join = |texts: Vec<String>| if texts.is_empty() { "-".to_owned() } else { texts.join(",") };
+    let path = match peer.seen.path {
+        Path::Direct => "direct",
+        Path::Down => "down",
+        Path::Other => "other",
+    };
+    [
+        peer.name.to_string(),
+        join(peer.addresses.iter().take(1).map(ToString::to_string).collect()),
+        join(peer.prefixes.iter().map(ToString::to_string).collect()),
+        path.to_owned(),
+        peer.seen.endpoint.map_or("-".to_owned(), |endpoint| endpoint.to_string()),
+        peer.seen.handshake_s.map_or("never".to_owned(), |age| format!("{} ago", duration(age))),
+        bytes(peer.seen.rx),
+        bytes(peer.seen.tx),
+    ]
+}
+
+/// Rows with their columns aligned, indented by two.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
+    }
+    text
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86400),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if value < 1000.0 {
+            break;
+        }
+        (value, unit) = (value / 1000.0, larger);
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!((bytes(999), bytes(1500), bytes(2_500_000)), ("999 B".into(), "1.5 kB".into(), "2.5 MB".into()));
+        assert_eq!((duration(5), duration(300), duration(400_000)), ("5 s".into(), "5 min".into(), "4 days".into()));
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["A", "BB"].map(str::to_owned), ["CCC", "D"].map(str::to_owned)];
+        assert_eq!(table(&rows), "  A    BB\n  CCC  D\n");
+    }
+}

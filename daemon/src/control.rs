@@ -1,0 +1,209 @@
+//! The control socket, `<run dir>/control.sock`, mode 0600: one line of JSON asks, one line answers. The
+//! command line and the rpcd plugin use it; nothing else needs to.
+
+use crate::core::report::Status;
+use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    fmt,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+    sync::{mpsc, oneshot},
+};
+
+/// The longest request or answer, in bytes.
+const LONGEST: u64 = 4 << 20;
+/// Requests waiting for the daemon at the most.
+const WAITING: usize = 8;
+
+/// What can be asked of a running daemon.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Request {
+    /// State of everything; answers a [`Status`].
+    Status,
+    /// What would be done to the kernel now; answers a [`PlanAnswer`].
+    Plan,
+    /// Join a network; answers a [`Joined`].
+    Join {
+        /// The join code.
+        code: JoinCode,
+        /// The name wanted.
+        #[serde(default)]
+        name: Option<NodeName>,
+    },
+    /// Leave a network; answers a [`Done`] when nothing of it is left in the kernel.
+    Leave {
+        /// The network.
+        network: NetworkName,
+    },
+    /// Read the configuration again; answers a [`Done`].
+    Reload,
+    /// End the daemon; answers a [`Done`].
+    Stop {
+        /// Take everything of ours out of the kernel first.
+        teardown: bool,
+    },
+}
+
+/// Answer to [`Request::Plan`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanAnswer {
+    /// What would be done, in order; empty when the kernel is as it shall be.
+    pub steps: Vec<String>,
+}
+
+/// Answer to [`Request::Join`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The network.
+    pub network: NetworkName,
+    /// The name this router got.
+    pub name: NodeName,
+    /// Its overlay addresses.
+    pub addresses: Vec<std::net::IpAddr>,
+}
+
+/// Answer where there is nothing to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What remains to be done by the person who asked, if anything.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+}
+
+/// The daemon's answer to any request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// State.
+    Status(Box<Status>),
+    /// Plan.
+    Plan(PlanAnswer),
+    /// Joined.
+    Joined(Joined),
+    /// Done.
+    Done(Done),
+    /// It could not be done, and why.
+    Failed(String),
+}
+
+/// Why the daemon gave no answer.
+#[derive(Debug)]
+pub enum ControlError {
+    /// No daemon listens there.
+    NotRunning(PathBuf),
+    /// The socket is for root only.
+    Permission(PathBuf),
+    /// The connection broke or what came is no answer.
+    Broken(String),
+    /// The daemon answered that it could not be done.
+    Failed(String),
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRunning(path) => write!(
+                f,
+                "the daemon is not running (nothing listens on {}): start it with “gatewrtd” or “/etc/init.d/gatewrt start”",
+                path.display()
+            ),
+            Self::Permission(path) => write!(f, "not permitted to use {}: run it as root", path.display()),
+            Self::Broken(what) => write!(f, "no answer from the daemon: {what}"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+impl std::error::Error for ControlError {}
+
+/// Where the socket is.
+pub fn socket_of(run_dir: &Path) -> PathBuf {
+    run_dir.join("control.sock")
+}
+
+/// Asks the daemon that listens below `run_dir`; waits at most `patience`.
+pub fn ask(run_dir: &Path, request: &Request, patience: Duration) -> Result<Answer, ControlError> {
+    let path = socket_of(run_dir);
+    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => ControlError::Permission(path.clone()),
+        _ => ControlError::NotRunning(path.clone()),
+    })?;
+    let broken = |error: io::Error| ControlError::Broken(error.to_string());
+    stream.set_read_timeout(Some(patience)).map_err(broken)?;
+    let line = serde_json::to_string(request).map_err(|error| ControlError::Broken(error.to_string()))?;
+    (&stream).write_all(format!("{line}\n").as_bytes()).map_err(broken)?;
+    let mut answer = String::new();
+    BufReader::new(stream).take(LONGEST).read_line(&mut answer).map_err(broken)?;
+    match parse(&answer)? {
+        Answer::Failed(why) => Err(ControlError::Failed(why)),
+        answer => Ok(answer),
+    }
+}
+
+fn parse<T: DeserializeOwned>(line: &str) -> Result<T, ControlError> {
+    serde_json::from_str(line).map_err(|error| ControlError::Broken(error.to_string()))
+}
+
+/// A request and where its answer goes.
+pub type Call = (Request, oneshot::Sender<Answer>);
+
+/// Listens below `run_dir` in a task of its own. A socket that a dead daemon left behind is taken over; one
+/// on which a daemon answers is an error.
+pub fn listen(run_dir: &Path) -> io::Result<mpsc::Receiver<Call>> {
+    let path = socket_of(run_dir);
+    if UnixStream::connect(&path).is_ok() {
+        let what = format!("a daemon is running already: it listens on {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let (calls, receiver) = mpsc::channel(WAITING);
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(serve(stream, calls.clone()))),
+                Err(error) => {
+                    log::warn!("control socket: {error}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+async fn serve(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = tokio::io::BufReader::new(reader).take(LONGEST);
+    let read = tokio::time::timeout(Duration::from_secs(5), reader.read_line(&mut line)).await;
+    if !matches!(read, Ok(Ok(length)) if length > 0) {
+        return;
+    }
+    let answer = match serde_json::from_str(&line) {
+        Ok(request) => call(request, &calls).await,
+        Err(error) => Answer::Failed(format!("not a request: {error}")),
+    };
+    let text = serde_json::to_string(&answer).unwrap_or_default();
+    let _ = writer.write_all(format!("{text}\n").as_bytes()).await;
+}
+
+async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
+    let (sender, receiver) = oneshot::channel();
+    let gone = || Answer::Failed("the daemon is stopping".to_owned());
+    if calls.send((request, sender)).await.is_err() {
+        return gone();
+    }
+    receiver.await.unwrap_or_else(|_| gone())
+}

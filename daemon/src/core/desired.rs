@@ -1,0 +1,275 @@
+//! What shall be in the kernel, out of what the coordinator asks, the owner allows and the main table knows.
+
+use super::{Network, owner};
+use crate::{
+    config::Config,
+    model::{
+        Desired, Family, IfName, Observed, Route, RouteKind, Rule, SysctlPath, Tunnel, WgPeer, WgSettings,
+    },
+    plan::{Firewall, Guard},
+};
+use gatewrt_protocol::{Egress, Failure, Member, NetworkName, Policy, Prefix, Role};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// Everything wanted, and what the owner or the place does not allow, by network.
+pub struct Wanted {
+    /// For the plan.
+    pub desired: Desired,
+    /// For the report.
+    pub failures: BTreeMap<NetworkName, Vec<Failure>>,
+    /// Settings to read before the next decision, beyond those that are desired.
+    pub reads: BTreeSet<SysctlPath>,
+}
+
+/// One network's share.
+struct Share {
+    link: IfName,
+    tunnel: Tunnel,
+    guard: Guard,
+    /// Prefixes that lead into the tunnel.
+    routes: BTreeSet<Prefix>,
+    failures: Vec<Failure>,
+}
+
+/// What shall be, given what is known now. `gone` names interfaces that are to be removed.
+pub fn desired(
+    config: &Config,
+    networks: &BTreeMap<&NetworkName, &Network>,
+    gone: &BTreeSet<IfName>,
+    observed: &Observed,
+) -> Wanted {
+    let mut wanted = Wanted { desired: Desired::default(), failures: BTreeMap::new(), reads: BTreeSet::new() };
+    let mut leads: BTreeMap<Prefix, IfName> = BTreeMap::new();
+    let mut guards = BTreeMap::new();
+    for (name, network) in networks {
+        let Some(mut share) = share(config, name, network) else { continue };
+        for prefix in &share.routes {
+            match leads.get(prefix) {
+                Some(other) => share.failures.push(claimed_twice(prefix, other)),
+                None => drop(leads.insert(*prefix, share.link.clone())),
+            }
+        }
+        wanted.failures.insert((*name).clone(), share.failures);
+        guards.insert(share.link.clone(), share.guard);
+        wanted.desired.tunnels.insert(share.link, share.tunnel);
+    }
+    wanted.desired.gone = gone.clone();
+    if !wanted.desired.tunnels.is_empty() {
+        wanted.desired.routes = routes(config, &leads, observed);
+        wanted.desired.rules = rules(config);
+        wanted.desired.sysctls = sysctls(&guards, observed);
+        wanted.reads = router_links(observed).iter().map(accept_ra).collect();
+        let firewall = Firewall { tunnels: guards, numbers: config.numbers.clone() };
+        wanted.desired.ruleset = Some(firewall.ruleset());
+    }
+    wanted
+}
+
+fn share(config: &Config, name: &NetworkName, network: &Network) -> Option<Share> {
+    let policy = network.directory.policy()?;
+    let assignment = network.directory.assignment()?;
+    let owner = owner(config, name);
+    let mut failures = Vec::new();
+    let egress = allowed_egress(&assignment.egress, owner.allowed.contains(&Role::Egress), &mut failures);
+    let peers = peers(network, policy, &egress);
+    let mut routes: BTreeSet<Prefix> = policy.prefixes.iter().copied().collect();
+    routes.extend(peers.values().flat_map(|peer| &peer.allowed).filter(|prefix| !is_host_of(prefix, policy)));
+    let membership = &network.membership;
+    let secret = membership.secret.clone();
+    let tunnel = Tunnel {
+        mtu: u32::from(owner.mtu.unwrap_or(policy.mtu)).clamp(1280, 1420),
+        settings: WgSettings { secret, port: membership.port, mark: config.numbers.bypass },
+        addresses: assignment.addresses.iter().copied().collect(),
+        peers,
+    };
+    let guard = Guard { egress: egress.iter().map(|egress| (egress.prefix, egress.nat)).collect() };
+    Some(Share { link: IfName::from(name), tunnel, guard, routes, failures })
+}
+
+/// What the coordinator asks this node to serve, as far as the router's owner allows it.
+fn allowed_egress<'a>(asked: &'a [Egress], allowed: bool, failures: &mut Vec<Failure>) -> Vec<&'a Egress> {
+    let (serve, refuse): (Vec<_>, Vec<_>) =
+        asked.iter().partition(|egress| allowed && !egress.prefix.is_default());
+    failures.extend(refuse.iter().map(|egress| Failure {
+        what: format!("serve {}", egress.prefix),
+        why: if allowed {
+            "a default route is no egress prefix".to_owned()
+        } else {
+            "the router's owner forbids it: option allow_egress is 0 in /etc/config/gatewrt".to_owned()
+        },
+    }));
+    serve
+}
+
+fn peers(
+    network: &Network,
+    policy: &Policy,
+    egress: &[&Egress],
+) -> BTreeMap<gatewrt_protocol::WgPublicKey, WgPeer> {
+    let serving = serving(network, policy, egress);
+    let own = network.membership.public;
+    let members = network.directory.peers().filter(|member| member.key != own);
+    members
+        .map(|member| {
+            let mut allowed: BTreeSet<Prefix> = member
+                .addresses
+                .iter()
+                .filter(|addr| policy.prefixes.iter().any(|prefix| prefix.contains(**addr)))
+                .map(|addr| Prefix::host(*addr))
+                .collect();
+            let served = member.prefixes.iter().map(|served| served.prefix);
+            allowed.extend(served.filter(|prefix| serving.get(prefix) == Some(&member.node)));
+            let endpoint = network.paths.wanted(&member.key);
+            (member.key, WgPeer { endpoint, allowed, keepalive: policy.keepalive })
+        })
+        .collect()
+}
+
+/// Which node serves each prefix: the least metric, then the least id. What this node serves itself, default
+/// routes, and what overlaps the network's own addresses is left out.
+fn serving(
+    network: &Network,
+    policy: &Policy,
+    egress: &[&Egress],
+) -> BTreeMap<Prefix, gatewrt_protocol::NodeId> {
+    let mut best: BTreeMap<Prefix, (u32, gatewrt_protocol::NodeId)> = BTreeMap::new();
+    let offers = |member: &Member| -> Vec<(Prefix, u32, gatewrt_protocol::NodeId)> {
+        member.prefixes.iter().map(|served| (served.prefix, served.metric, member.node)).collect()
+    };
+    for (prefix, metric, node) in network.directory.peers().flat_map(offers) {
+        let own = egress.iter().any(|egress| egress.prefix == prefix);
+        let inside = policy.prefixes.iter().any(|net| net.overlaps(&prefix));
+        if own || inside || prefix.is_default() {
+            continue;
+        }
+        let entry = best.entry(prefix).or_insert((metric, node));
+        *entry = (*entry).min((metric, node));
+    }
+    best.into_iter().map(|(prefix, (_, node))| (prefix, node)).collect()
+}
+
+/// An overlay address of the network itself: covered by the network's own route.
+fn is_host_of(prefix: &Prefix, policy: &Policy) -> bool {
+    policy.prefixes.iter().any(|net| net.covers(prefix))
+}
+
+fn claimed_twice(prefix: &Prefix, other: &IfName) -> Failure {
+    Failure {
+        what: format!("reach {prefix}"),
+        why: format!("{other} leads there already: two networks can't serve the same prefix to one router"),
+    }
+}
+
+/// Our table: every prefix into its tunnel, but for what the main table knows as precisely or more so (a
+/// connected LAN, a static route): there the search goes on.
+fn routes(config: &Config, leads: &BTreeMap<Prefix, IfName>, observed: &Observed) -> BTreeSet<Route> {
+    let ours: BTreeSet<&IfName> = leads.values().collect();
+    let known = observed.main_routes.iter().filter(|route| !route.prefix.is_default());
+    let known = known.filter(|route| route.link.as_ref().is_none_or(|link| !ours.contains(link)));
+    let throws: BTreeSet<Prefix> = known
+        .map(|route| route.prefix)
+        .filter(|prefix| leads.keys().any(|lead| lead.covers(prefix)))
+        .collect();
+    let route = |prefix: &Prefix, kind| Route {
+        table: config.numbers.table,
+        prefix: *prefix,
+        metric: config.numbers.metric,
+        kind,
+    };
+    let into = leads.iter().filter(|(prefix, _)| !throws.contains(prefix));
+    let mut routes: BTreeSet<Route> =
+        into.map(|(prefix, link)| route(prefix, RouteKind::Device(link.clone()))).collect();
+    routes.extend(throws.iter().map(|prefix| route(prefix, RouteKind::Throw)));
+    routes
+}
+
+fn rules(config: &Config) -> BTreeSet<Rule> {
+    let numbers = &config.numbers;
+    let rule = |family| Rule {
+        family,
+        priority: numbers.priority,
+        mark: numbers.bypass,
+        mask: numbers.mask,
+        invert: true,
+        table: numbers.table,
+    };
+    Family::ALL.into_iter().map(rule).collect()
+}
+
+/// Forwarding where a prefix is served, and marks that count in reverse-path checks.
+fn sysctls(guards: &BTreeMap<IfName, Guard>, observed: &Observed) -> BTreeMap<SysctlPath, String> {
+    let mut all = BTreeMap::new();
+    let mut set = |path: String, value: &str| drop(all.insert(SysctlPath(path), value.to_owned()));
+    set("net/ipv4/conf/all/src_valid_mark".to_owned(), "1");
+    for (tunnel, guard) in guards {
+        if guard.egress.keys().any(Prefix::is_ipv4) {
+            set(format!("net/ipv4/conf/{tunnel}/forwarding"), "1");
+        }
+        for link in guard.egress.keys().flat_map(|prefix| links_towards(prefix, observed)) {
+            set(format!("net/ipv4/conf/{link}/forwarding"), "1");
+        }
+        if guard.egress.keys().any(|prefix| !prefix.is_ipv4()) {
+            set("net/ipv6/conf/all/forwarding".to_owned(), "1");
+            for link in accepting_routers(observed) {
+                set(accept_ra(&link).0, "2");
+            }
+        }
+    }
+    all
+}
+
+/// The links over which an IPv4 prefix is reached: of the routes within it, or else the longest that covers it.
+fn links_towards(prefix: &Prefix, observed: &Observed) -> BTreeSet<IfName> {
+    let routes = || observed.main_routes.iter().filter(|route| prefix.is_ipv4() && !route.prefix.is_default());
+    let within = routes().filter(|route| prefix.covers(&route.prefix));
+    let within: BTreeSet<IfName> = within.filter_map(|route| route.link.clone()).collect();
+    if !within.is_empty() {
+        return within;
+    }
+    let covering = routes().filter(|route| route.prefix.covers(prefix)).max_by_key(|route| route.prefix.len());
+    covering.and_then(|route| route.link.clone()).into_iter().collect()
+}
+
+/// Links with an IPv6 default route that would stop listening to router advertisements once the router
+/// forwards: `accept_ra` 1 means “only while not forwarding” (`ip-sysctl.rst` of the kernel).
+fn accepting_routers(observed: &Observed) -> Vec<IfName> {
+    let forwarding = SysctlPath("net/ipv6/conf/all/forwarding".to_owned());
+    let was_forwarding = observed.sysctls.get(&forwarding).is_some_and(|value| value != "0")
+        && !observed.saved_sysctls.contains_key(&forwarding);
+    if was_forwarding {
+        return Vec::new();
+    }
+    let accepts = |link: &IfName| {
+        let path = accept_ra(link);
+        observed.saved_sysctls.contains_key(&path) || observed.sysctls.get(&path).is_some_and(|value| value == "1")
+    };
+    router_links(observed).into_iter().filter(accepts).collect()
+}
+
+fn router_links(observed: &Observed) -> BTreeSet<IfName> {
+    let defaults = observed.main_routes.iter().filter(|route| route.prefix.is_default() && !route.prefix.is_ipv4());
+    defaults.filter_map(|route| route.link.clone()).collect()
+}
+
+fn accept_ra(link: &IfName) -> SysctlPath {
+    SysctlPath(format!("net/ipv6/conf/{link}/accept_ra"))
+}
+
+/// Whether an address is of use to someone outside the site: global, and not of a range that never is.
+pub fn is_public(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared)
+                && !v4.is_multicast()
+        }
+        IpAddr::V6(v6) => {
+            let global = (v6.segments()[0] & 0xe000) == 0x2000;
+            global && !v6.is_loopback()
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Verified records of one network: what may be believed, and nothing that was not signed, is for another
+//! network or node, or is older than what is known.
+//!
+//! Any order, duplication or loss of messages followed by a resync ends in the same directory.
+
+use gatewrt_protocol::{
+    Assignment, Member, MemberUpdate, NetworkId, NodeId, Policy, PublicKey, RecordError, Roster, Topic, jws,
+    record::Record,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// How many nodes a network can have on a router: more is refused rather than held in memory.
+pub const MOST_MEMBERS: usize = 4096;
+
+/// Why a message was refused. Counted by [`Refusal::reason`] and reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It can't be believed or read.
+    Record(RecordError),
+    /// Soundly signed, but for another network or node than its topic.
+    Elsewhere,
+    /// Older than what is known: replayed or rolled back.
+    Old {
+        /// Revision known.
+        known: u64,
+        /// Revision offered.
+        offered: u64,
+    },
+    /// Same revision as what is known, other content.
+    Conflict(u64),
+    /// Not a topic that this node reads.
+    Topic,
+    /// [`MOST_MEMBERS`] reached.
+    Full,
+}
+
+impl Refusal {
+    /// A short stable name, for counting.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Record(RecordError::TooLong(_)) => "too-long",
+            Self::Record(RecordError::Malformed | RecordError::Content(_)) => "malformed",
+            Self::Record(RecordError::ForeignKey | RecordError::BadSignature) => "bad-signature",
+            Self::Record(RecordError::WrongKind) => "wrong-kind",
+            Self::Record(RecordError::TooNew(_)) => "too-new",
+            Self::Elsewhere => "for-another",
+            Self::Old { .. } => "old-revision",
+            Self::Conflict(_) => "conflict",
+            Self::Topic => "unknown-topic",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(error) => error.fmt(f),
+            Self::Elsewhere => f.write_str("signed for another network or node"),
+            Self::Old { known, offered } => {
+                write!(f, "revision {offered} is older than {known}: replayed or rolled back")
+            }
+            Self::Conflict(rev) => write!(f, "revision {rev} is known with other content"),
+            Self::Topic => f.write_str("not a topic of this node"),
+            Self::Full => write!(f, "more than {MOST_MEMBERS} nodes"),
+        }
+    }
+}
+
+/// A record with the text it came in, which goes to flash as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held<T> {
+    rev: u64,
+    record: T,
+    token: String,
+}
+
+/// What a message changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing: a duplicate.
+    Nothing,
+    /// A record is new or newer.
+    Something,
+}
+
+/// The records of one network.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    net: NetworkId,
+    node: NodeId,
+    key: PublicKey,
+    policy: Option<Held<Policy>>,
+    assignment: Option<Held<Assignment>>,
+    roster: Option<Held<Roster>>,
+    members: BTreeMap<NodeId, Held<MemberUpdate>>,
+    /// Members heard of since the control link came up last.
+    heard: BTreeSet<NodeId>,
+}
+
+impl Directory {
+    /// An empty directory of `net`, as `node` reads it, believing what is signed with `key`.
+    pub fn new(net: NetworkId, node: NodeId, key: PublicKey) -> Self {
+        Self {
+            net,
+            node,
+            key,
+            policy: None,
+            assignment: None,
+            roster: None,
+            members: BTreeMap::new(),
+            heard: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in a message from the broker.
+    pub fn accept(&mut self, topic: &str, payload: &[u8]) -> Result<Change, Refusal> {
+        let topic = topic.parse().map_err(|_| Refusal::Topic)?;
+        if self.is_known(&topic, payload) {
+            self.note_heard(&topic);
+            return Ok(Change::Nothing);
+        }
+        self.take(&topic, payload, Source::Broker)
+    }
+
+    /// Takes in what this router stored itself: its own disk is believed, so that a start costs no
+    /// signature checks.
+    pub fn restore(&mut self, topic: &str, token: &str) -> Result<Change, Refusal> {
+        let topic = topic.parse().map_err(|_| Refusal::Topic)?;
+        self.take(&topic, token.as_bytes(), Source::Disk)
+    }
+
+    /// All records as they are to be stored: topic and text, in order of topics.
+    pub fn stored(&self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        let mut put = |topic: Topic, token: &str| all.insert(topic.to_string(), token.to_owned());
+        if let Some(held) = &self.policy {
+            put(Topic::Policy(self.net), &held.token);
+        }
+        if let Some(held) = &self.assignment {
+            put(Topic::Assignment(self.node), &held.token);
+        }
+        if let Some(held) = &self.roster {
+            put(Topic::Roster(self.net), &held.token);
+        }
+        for (node, held) in &self.members {
+            put(Topic::Member(self.net, *node), &held.token);
+        }
+        all
+    }
+
+    /// The network's settings.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref().map(|held| &held.record)
+    }
+
+    /// What this node is to do.
+    pub fn assignment(&self) -> Option<&Assignment> {
+        self.assignment.as_ref().map(|held| &held.record)
+    }
+
+    /// The roster.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.roster.as_ref().map(|held| &held.record)
+    }
+
+    /// The other nodes of the network.
+    pub fn peers(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter_map(live).filter(|member| member.node != self.node)
+    }
+
+    /// The coordinator removed this node from the network.
+    pub fn is_removed(&self) -> bool {
+        self.members.get(&self.node).is_some_and(|held| matches!(held.record, MemberUpdate::Tombstone(_)))
+    }
+
+    /// The control link came up: what is not heard of from now on may have expired.
+    pub fn handle_connected(&mut self) {
+        self.heard.clear();
+    }
+
+    /// Whether the roster agrees with the member records; `None` without a roster.
+    pub fn agrees(&self) -> Option<bool> {
+        self.roster().map(|roster| roster.describes(&self.revisions(|_| true)))
+    }
+
+    /// Forgets members that the network no longer has and of which no tombstone is left: those not heard of
+    /// since the link came up, when the roster describes just the rest. Says whether there were any.
+    pub fn purge(&mut self) -> bool {
+        let heard = self.revisions(|node| self.heard.contains(node));
+        let due = self.agrees() == Some(false) && self.roster().is_some_and(|roster| roster.describes(&heard));
+        if due {
+            self.members.retain(|node, held| heard.contains_key(node) || live(held).is_none());
+        }
+        due
+    }
+
+    fn revisions(&self, counts: impl Fn(&NodeId) -> bool) -> BTreeMap<NodeId, u64> {
+        let live = self.members.iter().filter(|(node, held)| live(held).is_some() && counts(node));
+        live.map(|(node, held)| (*node, held.rev)).collect()
+    }
+
+    fn is_known(&self, topic: &Topic, payload: &[u8]) -> bool {
+        let token = match topic {
+            Topic::Policy(_) => self.policy.as_ref().map(|held| &held.token),
+            Topic::Assignment(_) => self.assignment.as_ref().map(|held| &held.token),
+            Topic::Roster(_) => self.roster.as_ref().map(|held| &held.token),
+            Topic::Member(net, node) if *net == self.net => self.members.get(node).map(|held| &held.token),
+            _ => None,
+        };
+        token.is_some_and(|token| token.as_bytes() == payload) && self.is_read(topic)
+    }
+
+    fn is_read(&self, topic: &Topic) -> bool {
+        match topic {
+            Topic::Member(net, _) | Topic::Roster(net) | Topic::Policy(net) => *net == self.net,
+            Topic::Assignment(node) => *node == self.node,
+            _ => false,
+        }
+    }
+
+    fn note_heard(&mut self, topic: &Topic) {
+        if let Topic::Member(_, node) = topic {
+            self.heard.insert(*node);
+        }
+    }
+
+    fn take(&mut self, topic: &Topic, payload: &[u8], source: Source) -> Result<Change, Refusal> {
+        if !self.is_read(topic) {
+            return Err(Refusal::Topic);
+        }
+        let change = match topic {
+            Topic::Policy(_) => {
+                let record: Policy = self.read(payload, source)?;
+                let ours = record.net == self.net;
+                replace(&mut self.policy, record.rev, record, ours, payload)
+            }
+            Topic::Assignment(_) => {
+                let record: Assignment = self.read(payload, source)?;
+                let ours = (record.net, record.node) == (self.net, self.node);
+                replace(&mut self.assignment, record.rev, record, ours, payload)
+            }
+            Topic::Roster(_) => {
+                let record: Roster = self.read(payload, source)?;
+                let ours = record.net == self.net;
+                replace(&mut self.roster, record.rev, record, ours, payload)
+            }
+            Topic::Member(_, node) => self.take_member(*node, payload, source),
+            _ => Err(Refusal::Topic),
+        }?;
+        if source == Source::Broker {
+            self.note_heard(topic);
+        }
+        Ok(change)
+    }
+
+    fn take_member(&mut self, node: NodeId, payload: &[u8], source: Source) -> Result<Change, Refusal> {
+        let record: MemberUpdate = self.read(payload, source)?;
+        let (net, about, rev) = record.about();
+        let ours = (net, about) == (self.net, node);
+        if self.members.len() >= MOST_MEMBERS && !self.members.contains_key(&node) {
+            return Err(Refusal::Full);
+        }
+        let mut slot = self.members.remove(&node);
+        let change = replace(&mut slot, rev, record, ours, payload);
+        if let Some(held) = slot {
+            self.members.insert(node, held);
+        }
+        change
+    }
+
+    fn read<T: Record>(&self, payload: &[u8], source: Source) -> Result<T, Refusal> {
+        match source {
+            Source::Broker => jws::open(payload, &self.key),
+            Source::Disk => jws::open_own(payload),
+        }
+        .map_err(Refusal::Record)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Broker,
+    Disk,
+}
+
+fn live(held: &Held<MemberUpdate>) -> Option<&Member> {
+    match &held.record {
+        MemberUpdate::Member(member) => Some(member),
+        MemberUpdate::Tombstone(_) => None,
+    }
+}
+
+fn replace<T>(
+    slot: &mut Option<Held<T>>,
+    rev: u64,
+    record: T,
+    ours: bool,
+    payload: &[u8],
+) -> Result<Change, Refusal> {
+    if !ours {
+        return Err(Refusal::Elsewhere);
+    }
+    let token = std::str::from_utf8(payload).map_err(|_| Refusal::Record(RecordError::Malformed))?;
+    match slot {
+        Some(held) if rev < held.rev => Err(Refusal::Old { known: held.rev, offered: rev }),
+        Some(held) if rev == held.rev && held.token == token => Ok(Change::Nothing),
+        Some(held) if rev == held.rev => Err(Refusal::Conflict(rev)),
+        _ => {
+            *slot = Some(Held { rev, record, token: token.to_owned() });
+            Ok(Change::Something)
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! How each peer is reached: which of its endpoints to try, and when to leave WireGuard alone because the
+//! peer roamed to one that works.
+
+use super::Now;
+use gatewrt_protocol::{Endpoint, Path, WgPublicKey};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+/// A handshake older than this is no sign of life: WireGuard makes a new one every two minutes while packets
+/// flow, and gives up on a peer after three (`REJECT_AFTER_TIME`).
+pub const FRESH: Duration = Duration::from_secs(180);
+/// How long one endpoint is tried before the next. WireGuard repeats a handshake after 5 s.
+const TRY: Duration = Duration::from_secs(11);
+
+/// What is seen of a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Where packets go now.
+    pub endpoint: Option<SocketAddr>,
+    /// Time since the last handshake.
+    pub handshake_age: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Candidate {
+    known: Vec<SocketAddr>,
+    /// What is wanted of WireGuard until a handshake settles it.
+    wanted: Option<(SocketAddr, Now)>,
+    seen: Seen,
+}
+
+/// The paths of one network's peers.
+#[derive(Debug, Clone, Default)]
+pub struct Paths {
+    peers: BTreeMap<WgPublicKey, Candidate>,
+}
+
+impl Paths {
+    /// These are the peers and their endpoints from now on, best first.
+    pub fn handle_members<'a>(
+        &mut self,
+        members: impl Iterator<Item = (WgPublicKey, &'a [Endpoint])>,
+        now: Now,
+    ) {
+        let mut before = std::mem::take(&mut self.peers);
+        for (key, endpoints) in members {
+            let mut candidate = before.remove(&key).unwrap_or_default();
+            candidate.handle_known(endpoints.iter().map(|endpoint| endpoint.addr).collect(), now);
+            self.peers.insert(key, candidate);
+        }
+    }
+
+    /// What the kernel shows of a peer.
+    pub fn handle_seen(&mut self, key: &WgPublicKey, seen: Seen, now: Now) {
+        if let Some(candidate) = self.peers.get_mut(key) {
+            candidate.handle_seen(seen, now);
+        }
+    }
+
+    /// The endpoint to give to WireGuard; `None` leaves it as it is.
+    pub fn wanted(&self, key: &WgPublicKey) -> Option<SocketAddr> {
+        self.peers.get(key)?.wanted.map(|(addr, _)| addr)
+    }
+
+    /// How the peer is reached.
+    pub fn path(&self, key: &WgPublicKey) -> Path {
+        let fresh = self.peers.get(key).is_some_and(|candidate| candidate.is_fresh());
+        if fresh { Path::Direct } else { Path::Down }
+    }
+}
+
+impl Candidate {
+    fn is_fresh(&self) -> bool {
+        self.seen.handshake_age.is_some_and(|age| age < FRESH)
+    }
+
+    fn handle_known(&mut self, known: Vec<SocketAddr>, now: Now) {
+        if known == self.known {
+            return;
+        }
+        let current = self.seen.endpoint;
+        let named_before = current.is_none_or(|addr| self.known.contains(&addr));
+        let named_now = current.is_some_and(|addr| known.contains(&addr));
+        self.known = known;
+        // A peer that roamed to an endpoint no record names is followed as long as that works.
+        let leave = named_now || (!named_before && self.is_fresh());
+        self.wanted = self.known.first().filter(|_| !leave).map(|addr| (*addr, now));
+    }
+
+    fn handle_seen(&mut self, seen: Seen, now: Now) {
+        self.seen = seen;
+        match self.wanted {
+            Some((_, since)) if self.has_settled(since, now) => self.wanted = None,
+            Some((addr, since)) if now >= since + TRY && !self.is_fresh() => self.wanted = self.after(addr, now),
+            None if !self.is_fresh() && seen.endpoint.is_none_or(|addr| !self.known.contains(&addr)) => {
+                self.wanted = self.known.first().map(|addr| (*addr, now));
+            }
+            None if !self.is_fresh() && self.known.len() > 1 => {
+                self.wanted = seen.endpoint.and_then(|addr| self.after(addr, now));
+            }
+            _ => {}
+        }
+    }
+
+    /// A handshake was made since the endpoint was given, or packets go elsewhere and that is fresh.
+    fn has_settled(&self, since: Now, now: Now) -> bool {
+        self.seen.handshake_age.is_some_and(|age| now.saturating_sub(age) > since)
+    }
+
+    fn after(&self, addr: SocketAddr, now: Now) -> Option<(SocketAddr, Now)> {
+        let at = self.known.iter().position(|known| *known == addr).map_or(0, |at| at + 1);
+        self.known.get(at % self.known.len().max(1)).map(|addr| (*addr, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatewrt_protocol::EndpointKind;
+
+    const S: Duration = Duration::from_secs(1);
+    const KEY: WgPublicKey = WgPublicKey([1; 32]);
+
+    fn addr(last: u8) -> SocketAddr {
+        ([198, 51, 100, last], 51820).into()
+    }
+
+    fn told(paths: &mut Paths, known: &[u8], now: Now) {
+        let endpoints: Vec<_> =
+            known.iter().map(|last| Endpoint { addr: addr(*last), kind: EndpointKind::Wan }).collect();
+        paths.handle_members([(KEY, endpoints.as_slice())].into_iter(), now);
+    }
+
+    fn seen(paths: &mut Paths, at: u8, age: Option<u64>, now: Now) {
+        let seen = Seen { endpoint: Some(addr(at)), handshake_age: age.map(Duration::from_secs) };
+        paths.handle_seen(&KEY, seen, now);
+    }
+
+    #[test]
+    fn the_first_candidate_is_wanted_until_a_handshake() {
+        let mut paths = Paths::default();
+        told(&mut paths, &[1, 2], 10 * S);
+        assert_eq!(paths.wanted(&KEY), Some(addr(1)));
+        seen(&mut paths, 1, None, 11 * S);
+        assert_eq!(paths.wanted(&KEY), Some(addr(1)));
+        seen(&mut paths, 1, Some(1), 13 * S);
+        assert_eq!((paths.wanted(&KEY), paths.path(&KEY)), (None, Path::Direct));
+    }
+
+    #[test]
+    fn the_next_candidate_is_tried_when_one_is_dead() {
+        let mut paths = Paths::default();
+        told(&mut paths, &[1, 2], 0 * S);
+        seen(&mut paths, 1, None, TRY);
+        assert_eq!(paths.wanted(&KEY), Some(addr(2)));
+        seen(&mut paths, 2, None, TRY * 2);
+        assert_eq!(paths.wanted(&KEY), Some(addr(1)));
+    }
+
+    #[test]
+    fn a_peer_that_roamed_is_followed_while_it_works() {
+        let mut paths = Paths::default();
+        told(&mut paths, &[1], 0 * S);
+        seen(&mut paths, 9, Some(1), 10 * S);
+        assert_eq!(paths.wanted(&KEY), None);
+        told(&mut paths, &[2], 20 * S);
+        assert_eq!(paths.wanted(&KEY), None);
+        seen(&mut paths, 9, Some(400), 500 * S);
+        assert_eq!(paths.wanted(&KEY), Some(addr(2)));
+    }
+
+    #[test]
+    fn a_changed_endpoint_is_taken_at_once_where_the_old_one_was_in_use() {
+        let mut paths = Paths::default();
+        told(&mut paths, &[1], 0 * S);
+        seen(&mut paths, 1, Some(1), 10 * S);
+        told(&mut paths, &[2], 20 * S);
+        assert_eq!(paths.wanted(&KEY), Some(addr(2)));
+    }
+
+    #[test]
+    fn a_record_that_names_the_endpoint_in_use_changes_nothing() {
+        let mut paths = Paths::default();
+        told(&mut paths, &[1], 0 * S);
+        seen(&mut paths, 2, Some(1), 10 * S);
+        told(&mut paths, &[2], 20 * S);
+        assert_eq!(paths.wanted(&KEY), None);
+    }
+}

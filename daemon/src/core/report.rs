@@ -1,0 +1,266 @@
+//! What the daemon says of itself: reports to the coordinator, and the status shown on the router.
+
+use super::{Core, Network, Now, desired::is_public, owner, paths::Seen};
+use crate::model::{IfName, Observed};
+use gatewrt_protocol::{
+    Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Member, NetworkId,
+    NetworkName, NodeId, NodeName, Path, PeerReport, Prefix, Report,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// The daemon's state, as `gatewrt status --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the daemon.
+    pub version: String,
+    /// Since the daemon's start, in seconds.
+    pub uptime_s: u64,
+    /// Resident memory, in KiB.
+    pub memory_kib: u64,
+    /// Networks joined.
+    pub networks: Vec<NetworkStatus>,
+    /// Whether the kernel is as it shall be.
+    pub settled: bool,
+}
+
+/// One network's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// Name.
+    pub name: NetworkName,
+    /// Id.
+    pub net: NetworkId,
+    /// This node's id.
+    pub node: NodeId,
+    /// This node's name.
+    pub node_name: NodeName,
+    /// Its interface.
+    pub interface: String,
+    /// `kernel`, or the userspace implementation; empty while there is no device.
+    pub wireguard: String,
+    /// UDP port.
+    pub port: u16,
+    /// Overlay addresses.
+    pub addresses: Vec<IpAddr>,
+    /// `connected`, `connecting` or `removed`.
+    pub control: String,
+    /// The broker in use.
+    pub broker: String,
+    /// Why the control link is not up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_error: Option<String>,
+    /// What this router serves.
+    pub egress: Vec<Egress>,
+    /// Peers.
+    pub peers: Vec<PeerStatus>,
+    /// Revisions in effect.
+    pub applied: Applied,
+    /// What does not work, and why.
+    pub failures: Vec<Failure>,
+    /// Messages refused, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// One peer's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Name.
+    pub name: NodeName,
+    /// Public key.
+    pub key: gatewrt_protocol::WgPublicKey,
+    /// Overlay addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What it serves.
+    pub prefixes: Vec<Prefix>,
+    /// As in a report.
+    #[serde(flatten)]
+    pub seen: PeerReport,
+}
+
+/// What a joining or reporting node knows of the place it is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Where it may be reached.
+    pub endpoints: Vec<Endpoint>,
+    /// Its interfaces.
+    pub interfaces: Vec<InterfaceReport>,
+}
+
+/// Reads off the place a router is in: its WAN and LAN interfaces, and where its port `port` may be reached.
+/// `configured` are endpoints that the owner states.
+pub fn place(observed: &Observed, configured: &[SocketAddr], port: u16) -> Place {
+    let wan = wan_links(observed);
+    let stated = configured.iter().map(|addr| Endpoint { addr: *addr, kind: EndpointKind::Configured });
+    let mut endpoints: BTreeSet<Endpoint> = stated.collect();
+    let own = observed.addresses.iter().filter(|address| wan.contains(&address.link) && is_public(address.addr));
+    for address in own {
+        let addr = SocketAddr::new(address.addr, port);
+        if !endpoints.iter().any(|endpoint| endpoint.addr == addr) {
+            endpoints.insert(Endpoint { addr, kind: EndpointKind::Wan });
+        }
+    }
+    let mut endpoints: Vec<Endpoint> = endpoints.into_iter().collect();
+    endpoints.sort_by_key(|endpoint| (endpoint.kind, endpoint.addr));
+    Place { endpoints, interfaces: interfaces(observed, &wan) }
+}
+
+/// The links with a default route in the main table.
+pub fn wan_links(observed: &Observed) -> BTreeSet<IfName> {
+    let defaults = observed.main_routes.iter().filter(|route| route.prefix.is_default());
+    defaults.filter_map(|route| route.link.clone()).collect()
+}
+
+fn interfaces(observed: &Observed, wan: &BTreeSet<IfName>) -> Vec<InterfaceReport> {
+    let mut by_link: BTreeMap<&IfName, BTreeSet<Prefix>> = BTreeMap::new();
+    for address in &observed.addresses {
+        let ours = observed.devices.contains_key(&address.link);
+        let link_local = matches!(address.addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if ours || link_local || address.addr.is_loopback() {
+            continue;
+        }
+        if let Ok(prefix) = Prefix::containing(address.addr, address.len) {
+            by_link.entry(&address.link).or_default().insert(prefix);
+        }
+    }
+    let kind = |link: &IfName| if wan.contains(link) { InterfaceKind::Wan } else { InterfaceKind::Lan };
+    let report = |(link, prefixes): (&IfName, BTreeSet<Prefix>)| InterfaceReport {
+        name: link.to_string(),
+        kind: kind(link),
+        prefixes: prefixes.into_iter().take(8).collect(),
+    };
+    by_link.into_iter().take(32).map(report).collect()
+}
+
+impl Core {
+    /// The report of one network as of now, without its sequence number.
+    pub(super) fn report(&self, name: &NetworkName, network: &Network, now: Now) -> Report {
+        let membership = &network.membership;
+        let place = place(&self.observed, &owner(&self.config, name).endpoints, membership.port);
+        let mut peers = self.peer_reports(name, network);
+        let peer_count = peers.len() as u32;
+        peers.sort_by_key(|peer| peer.handshake_s.unwrap_or(u64::MAX));
+        peers.truncate(Report::PEERS);
+        Report {
+            net: membership.net,
+            node: membership.node,
+            boot: self.about.boot.clone(),
+            seq: 0,
+            version: self.about.version.clone(),
+            board: self.about.board.clone(),
+            uptime_s: now.as_secs(),
+            memory_kib: self.memory_kib,
+            wireguard: self.backend_of(name),
+            port: membership.port,
+            interfaces: place.interfaces,
+            endpoints: place.endpoints,
+            peers,
+            peer_count,
+            applied: network.applied.clone(),
+            failures: self.failures_of(name, network),
+            refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+        }
+    }
+
+    /// All there is to know, for people and programs on the router.
+    pub fn status(&self, now: Now) -> Status {
+        Status {
+            version: self.about.version.clone(),
+            uptime_s: now.as_secs(),
+            memory_kib: self.memory_kib,
+            networks: self.networks.iter().map(|(name, network)| self.network_status(name, network)).collect(),
+            settled: self.is_settled(),
+        }
+    }
+
+    fn network_status(&self, name: &NetworkName, network: &Network) -> NetworkStatus {
+        let membership = &network.membership;
+        let assignment = network.directory.assignment();
+        let seen = self.peer_reports(name, network);
+        let mut seen: BTreeMap<NodeId, PeerReport> = seen.into_iter().map(|peer| (peer.node, peer)).collect();
+        let peers = network.directory.peers().filter_map(|member| peer_status(member, seen.remove(&member.node)?));
+        let control = match (network.directory.is_removed(), network.session.is_connected()) {
+            (true, _) => "removed",
+            (false, true) => "connected",
+            (false, false) => "connecting",
+        };
+        NetworkStatus {
+            name: name.clone(),
+            net: membership.net,
+            node: membership.node,
+            node_name: assignment.map_or_else(|| membership.name.clone(), |assignment| assignment.name.clone()),
+            interface: name.interface(),
+            wireguard: self.backend_of(name),
+            port: membership.port,
+            addresses: assignment.map(|assignment| assignment.addresses.clone()).unwrap_or_default(),
+            control: control.to_owned(),
+            broker: membership.brokers.get(network.broker).cloned().unwrap_or_default(),
+            control_error: network.session.last_error().map(str::to_owned),
+            egress: assignment.map(|assignment: &Assignment| assignment.egress.clone()).unwrap_or_default(),
+            peers: peers.collect(),
+            applied: network.applied.clone(),
+            failures: self.failures_of(name, network),
+            refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+        }
+    }
+
+    fn backend_of(&self, name: &NetworkName) -> String {
+        let device = self.observed.devices.get(&IfName::from(name));
+        device.map(|device| device.backend.clone()).unwrap_or_default()
+    }
+
+    fn peer_reports(&self, name: &NetworkName, network: &Network) -> Vec<PeerReport> {
+        let device = self.observed.devices.get(&IfName::from(name));
+        let report = |member: &Member| {
+            let seen = device.and_then(|device| device.peers.get(&member.key));
+            let counters = device.and_then(|device| device.counters.get(&member.key)).copied().unwrap_or_default();
+            PeerReport {
+                node: member.node,
+                endpoint: seen.and_then(|peer| peer.endpoint),
+                handshake_s: self.age(counters.handshake).map(|age| age.as_secs()),
+                rx: counters.rx,
+                tx: counters.tx,
+                path: if seen.is_some() { network.paths.path(&member.key) } else { Path::Down },
+            }
+        };
+        network.directory.peers().map(report).collect()
+    }
+
+    /// Age of a handshake by the router's clock. A clock that was set back makes it zero.
+    fn age(&self, handshake: Option<u128>) -> Option<Duration> {
+        let nanos = self.wall.as_nanos().saturating_sub(handshake?);
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
+    /// What the kernel shows of every peer goes to the paths.
+    pub(super) fn feed_paths(&mut self, now: Now) {
+        let mut seen = Vec::new();
+        for name in self.networks.keys() {
+            let Some(device) = self.observed.devices.get(&IfName::from(name)) else { continue };
+            for (key, peer) in &device.peers {
+                let handshake = device.counters.get(key).and_then(|counters| counters.handshake);
+                let peer = Seen { endpoint: peer.endpoint, handshake_age: self.age(handshake) };
+                seen.push((name.clone(), *key, peer));
+            }
+        }
+        for (name, key, peer) in seen {
+            if let Some(network) = self.networks.get_mut(&name) {
+                network.paths.handle_seen(&key, peer, now);
+            }
+        }
+    }
+}
+
+fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
+    Some(PeerStatus {
+        name: member.name.clone(),
+        key: member.key,
+        addresses: member.addresses.clone(),
+        prefixes: member.prefixes.iter().map(|served| served.prefix).collect(),
+        seen,
+    })
+}

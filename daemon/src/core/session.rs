@@ -1,0 +1,231 @@
+//! The control link to the coordinator: when to connect, to which broker, and when a link that looks alive
+//! is dead. Alive is what delivers: an acknowledgement or a message, not an open socket.
+
+use super::Now;
+use std::time::Duration;
+
+/// First wait after a lost link; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long after a report nothing may be delivered before the link counts as dead.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long an attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(25);
+
+/// State of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting { until: Now },
+    Connecting { since: Now },
+    Connected { since: Now, expecting: Option<Now> },
+}
+
+/// What the driver is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Open a link to the broker of this index.
+    Connect(usize),
+    /// Drop the link.
+    Drop,
+}
+
+/// The control link of one network.
+#[derive(Debug, Clone)]
+pub struct Session {
+    state: State,
+    brokers: usize,
+    broker: usize,
+    failures: u32,
+    jitter: u32,
+    last_error: Option<String>,
+    /// Connections so far in this run of the daemon.
+    sessions: u64,
+}
+
+impl Session {
+    /// A link that is to be opened at once, to one of `brokers` brokers. `seed` spreads the waits of many
+    /// routers.
+    pub fn new(brokers: usize, seed: u32, now: Now) -> Self {
+        Self {
+            state: State::Waiting { until: now },
+            brokers: brokers.max(1),
+            broker: 0,
+            failures: 0,
+            jitter: seed | 1,
+            last_error: None,
+            sessions: 0,
+        }
+    }
+
+    /// Whether messages get through.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected { .. })
+    }
+
+    /// Whether there is a link or an attempt at one.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state, State::Waiting { .. })
+    }
+
+    /// Since when it is connected.
+    pub fn connected_since(&self) -> Option<Now> {
+        match self.state {
+            State::Connected { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Why the last attempt failed or the link was lost.
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// Number of the connection, counting from 1.
+    pub fn number(&self) -> u64 {
+        self.sessions
+    }
+
+    /// The link is up.
+    pub fn handle_connected(&mut self, now: Now) {
+        self.state = State::Connected { since: now, expecting: None };
+        self.failures = 0;
+        self.last_error = None;
+    }
+
+    /// Something was delivered.
+    pub fn handle_delivery(&mut self) {
+        if let State::Connected { expecting, .. } = &mut self.state {
+            *expecting = None;
+        }
+    }
+
+    /// Something was sent that will be acknowledged.
+    pub fn handle_sent(&mut self, now: Now) {
+        if let State::Connected { expecting, .. } = &mut self.state {
+            expecting.get_or_insert(now);
+        }
+    }
+
+    /// The link is gone.
+    pub fn handle_lost(&mut self, why: String, now: Now) {
+        self.last_error = Some(why);
+        self.wait(now);
+    }
+
+    /// The way to the Internet changed: what is open goes nowhere, and waiting longer is of no use.
+    /// Says whether there is a link to drop.
+    pub fn handle_wan_changed(&mut self, now: Now) -> Option<Act> {
+        let open = self.is_open();
+        self.failures = 0;
+        self.state = State::Waiting { until: now + FIRST_WAIT / 4 };
+        open.then_some(Act::Drop)
+    }
+
+    /// When [`Self::poll`] has something to say next.
+    pub fn poll_timeout(&self) -> Option<(Now, &'static str)> {
+        match self.state {
+            State::Waiting { until } => Some((until, "connect to the broker")),
+            State::Connecting { since } => Some((since + ATTEMPT, "give up connecting")),
+            State::Connected { expecting, .. } => expecting.map(|at| (at + SILENCE, "control link is silent")),
+        }
+    }
+
+    /// What is due now.
+    pub fn poll(&mut self, now: Now) -> Option<Act> {
+        match self.state {
+            State::Waiting { until } if until <= now => {
+                self.state = State::Connecting { since: now };
+                self.sessions += 1;
+                Some(Act::Connect(self.broker))
+            }
+            State::Connecting { since } if since + ATTEMPT <= now => {
+                self.handle_lost("no answer from the broker".to_owned(), now);
+                Some(Act::Drop)
+            }
+            State::Connected { expecting: Some(at), .. } if at + SILENCE <= now => {
+                let why = format!("nothing was delivered for {} s", SILENCE.as_secs());
+                self.handle_lost(why, now);
+                Some(Act::Drop)
+            }
+            _ => None,
+        }
+    }
+
+    fn wait(&mut self, now: Now) {
+        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10)).min(LONGEST_WAIT);
+        self.failures = self.failures.saturating_add(1);
+        self.broker = (self.broker + 1) % self.brokers;
+        self.state = State::Waiting { until: now + self.spread(wait) };
+    }
+
+    /// Between half and all of `wait` (xorshift32).
+    fn spread(&mut self, wait: Duration) -> Duration {
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 17;
+        self.jitter ^= self.jitter << 5;
+        wait / 2 + wait / 2 * (self.jitter % 1000) / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn connects_at_once_then_waits_longer_and_longer() {
+        let mut session = Session::new(2, 7, 0 * S);
+        assert_eq!(session.poll(0 * S), Some(Act::Connect(0)));
+        session.handle_lost("refused".into(), S);
+        let (first, _) = session.poll_timeout().expect("waits");
+        assert!(first > S && first <= S + FIRST_WAIT);
+        assert_eq!(session.poll(first), Some(Act::Connect(1)));
+        session.handle_lost("refused".into(), 10 * S);
+        let (second, _) = session.poll_timeout().expect("waits");
+        assert!(second >= 10 * S + FIRST_WAIT && second <= 10 * S + 2 * FIRST_WAIT);
+        assert_eq!(session.last_error(), Some("refused"));
+    }
+
+    #[test]
+    fn a_silent_link_is_dropped_and_a_delivering_one_is_kept() {
+        let mut session = Session::new(1, 7, 0 * S);
+        session.poll(0 * S);
+        session.handle_connected(S);
+        assert_eq!(session.poll(100 * S), None);
+        session.handle_sent(100 * S);
+        session.handle_delivery();
+        assert_eq!(session.poll(200 * S), None);
+        session.handle_sent(200 * S);
+        session.handle_sent(210 * S);
+        assert_eq!(session.poll(200 * S + SILENCE), Some(Act::Drop));
+        assert!(!session.is_connected());
+    }
+
+    #[test]
+    fn a_new_wan_reconnects_at_once() {
+        let mut session = Session::new(1, 7, 0 * S);
+        session.poll(0 * S);
+        session.handle_connected(S);
+        assert_eq!(session.handle_wan_changed(10 * S), Some(Act::Drop));
+        let (at, _) = session.poll_timeout().expect("waits");
+        assert!(at < 11 * S);
+    }
+
+    proptest! {
+        #[test]
+        fn there_is_always_a_next_attempt(lost in 0u32..200, seed: u32) {
+            let mut session = Session::new(3, seed, 0 * S);
+            let mut now = 0 * S;
+            for _ in 0..lost {
+                prop_assert!(matches!(session.poll(now), Some(Act::Connect(0..3))));
+                session.handle_lost("gone".into(), now);
+                let (next, _) = session.poll_timeout().expect("waits");
+                prop_assert!(next > now && next <= now + LONGEST_WAIT);
+                now = next;
+            }
+        }
+    }
+}
