@@ -25,14 +25,17 @@ lab: root ## three sites, a NAT and LAN hosts in network namespaces, to look aro
 	@tests/bootstrap lab
 	@$(MAKE) --no-print-directory bins
 	@PATH="$(TARGET_DIR)/debug:$$PATH" lab up $(LAB)
+	@echo '  (lab is not in your PATH yet:  export PATH="$(TARGET_DIR)/debug:$$PATH")'
 
 build: ## all programs and tests
+	@tests/bootstrap build
 	cargo build --locked --workspace --all-targets
 
 bins:
 	cargo build --locked --workspace --bins
 
 lint: ## format, clippy, licences, bans and sources
+	@tests/bootstrap lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo deny --locked --log-level error check --hide-inclusion-graph licenses bans sources
@@ -40,7 +43,8 @@ lint: ## format, clippy, licences, bans and sources
 advisories: ## known vulnerabilities in dependencies (fetches RustSec's database: needs the open network)
 	cargo deny --locked check advisories
 
-nextest: ## unit tests, and the lab's tests on real packets
+nextest: root ## unit tests, and the lab's tests on real packets
+	@tests/bootstrap test
 	cargo nextest run --locked --workspace --profile $(NEXTEST_PROFILE)
 
 doctest:
@@ -60,7 +64,7 @@ clean: ## removes what was built and what bootstrap put under target/
 	cargo clean
 
 bootstrap:
-	@tests/bootstrap build lab lint cross
+	@tests/bootstrap build test lint cross
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo 'network namespaces need root: sudo env PATH="$$PATH" make $(MAKECMDGOALS)' >&2; exit 1; }
