@@ -31,9 +31,38 @@ pub fn connect(level: u8, flags: u8, keepalive: u8, client_id: &str) -> Vec<u8> 
     if level == V5 {
         body.push(0);
     }
-    body.extend([0, client_id.len() as u8]);
-    body.extend(client_id.as_bytes());
-    [vec![0x10, body.len() as u8], body].concat()
+    body.extend(text(client_id));
+    packet(0x10, &body)
+}
+
+/// CONNECT of a clean session with a will of QoS 1.
+pub fn connect_with_will(client_id: &str, topic: &str, message: &str) -> Vec<u8> {
+    const WILL_QOS_1: u8 = 0x0c;
+    let mut body = connect(V3_1_1, CLEAN | WILL_QOS_1, 60, client_id).split_off(2);
+    body.extend([text(topic), text(message)].concat());
+    packet(0x10, &body)
+}
+
+/// PUBLISH of QoS 1.
+pub fn publish(id: u8, topic: &str, payload: &str) -> Vec<u8> {
+    packet(0x32, &[&text(topic)[..], &[0, id], payload.as_bytes()].concat())
+}
+
+/// SUBSCRIBE of QoS 0.
+pub fn subscribe(filter: &str) -> Vec<u8> {
+    packet(0x82, &[&[0, 1][..], &text(filter), &[0]].concat())
+}
+
+/// DISCONNECT.
+pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+fn text(text: &str) -> Vec<u8> {
+    [&[0, text.len() as u8], text.as_bytes()].concat()
+}
+
+fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
+    assert!(body.len() < 128, "one byte of length is enough here");
+    [&[kind, body.len() as u8], body].concat()
 }
 
 /// The return code of the CONNACK that answers, None if the connection ends instead.

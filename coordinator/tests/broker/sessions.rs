@@ -5,6 +5,7 @@ use gatewrt_coordinator::broker::{Event, Limits};
 use rumqttc::{LastWill, MqttOptions, QoS};
 use rustls::version::TLS13;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 
 fn with_will(bed: &Bed, node: &str) -> MqttOptions {
     let mut options = bed.options(node);
@@ -33,23 +34,27 @@ async fn the_will_of_a_node_that_dies_is_an_event() {
     assert!(bed.broker.online().is_empty());
 }
 
-/// Also when the broker is still busy with what it said before.
+/// Also when it closes while the broker is still busy with what it said before.
 #[tokio::test]
 async fn a_node_that_says_goodbye_leaves_no_will() {
-    const REPORTS: usize = 50;
+    const REPORTS: u8 = 100;
     let mut bed = Bed::new().await;
     for _ in 0..5 {
-        let mut node = Client::connect(with_will(&bed, ALICE)).await.unwrap();
+        let mut node = raw::tls(&bed, ALICE, &TLS13).await.unwrap();
+        let connect = raw::connect_with_will(ALICE, &own(ALICE, "presence"), "offline");
+        assert_eq!(raw::answer(&mut node, &connect).await, Some(0));
         assert!(has_connected(&bed.event().await, ALICE));
-        for n in 0..REPORTS {
-            node.throw(&own(ALICE, "report"), n.to_string().as_bytes()).await;
-        }
-        node.leave().await;
-        for n in 0..REPORTS {
-            let Event::Published { payload, .. } = bed.event().await else { panic!("report {n} is lost") };
-            assert_eq!(payload, n.to_string());
+        let reports = (1..=REPORTS).map(|n| raw::publish(n, &own(ALICE, "report"), &n.to_string()));
+        let everything = reports.chain([raw::DISCONNECT.to_vec()]).collect::<Vec<_>>().concat();
+        node.write_all(&everything).await.unwrap();
+        node.shutdown().await.unwrap();
+        for n in 1..=REPORTS {
+            let event = bed.event().await;
+            let Event::Published { payload, .. } = &event else { panic!("report {n} is lost: {event:?}") };
+            assert_eq!(*payload, n.to_string());
         }
         assert_eq!(bed.event().await, disconnected(ALICE));
+        raw::end(&mut node).await;
     }
 }
 
@@ -137,9 +142,7 @@ async fn stuck_until(end: End) {
     let connect = raw::connect(raw::V3_1_1, raw::CLEAN, 60, ALICE);
     assert_eq!(raw::answer(&mut stuck, &connect).await, Some(0));
     let filter = net(HOME, "#");
-    let subscribe =
-        [&[0x82, filter.len() as u8 + 5, 0, 1, 0, filter.len() as u8][..], filter.as_bytes(), &[0]].concat();
-    let suback = raw::answer_of(&mut stuck, &subscribe, 5).await.unwrap();
+    let suback = raw::answer_of(&mut stuck, &raw::subscribe(&filter), 5).await.unwrap();
     assert_eq!(suback[0], 0x90);
     let mut neighbour = bed.connect(BOB).await;
     assert!(neighbour.subscribe(&filter).await);
