@@ -18,12 +18,15 @@ const CHECK_BYTES: usize = 4;
 const FIXED_BYTES: usize = 32 + 32 + SECRET_BYTES;
 
 /// One pasteable string that holds all a router must trust: where the coordinator is, the hash of its CA, its
-/// record key, and a secret. Text form: `gw1.` and base64url of CA hash, record key, secret, URL, check.
+/// record key, and a secret; and which network it is for, so that the router finds the settings its owner
+/// made for it. Text form: `gw1.` and base64url of CA hash, record key, secret, URL, `/`, network, check.
 /// It has no `Debug` that shows the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinCode {
     /// `https://host:port` of the coordinator.
     pub url: String,
+    /// The network that it lets into.
+    pub network: NetworkName,
     /// SHA-256 of the coordinator's CA certificate (DER).
     pub ca: [u8; 32],
     /// Verifies the coordinator's records.
@@ -56,7 +59,9 @@ impl fmt::Display for CodeError {
                 "not a join code: it starts with “gw1.” and is made with “gatewrt-coordinator code create”"
             }
             Self::Damaged => "the join code is damaged: copy it again, whole and on one line",
-            Self::Url => "the join code names no https address of a coordinator: have a new one made",
+            Self::Url => {
+                "the join code names no https address of a coordinator and network: have a new one made"
+            }
         })
     }
 }
@@ -69,6 +74,8 @@ impl fmt::Display for JoinCode {
         bytes.extend_from_slice(&self.record_key.0);
         bytes.extend_from_slice(&self.secret);
         bytes.extend_from_slice(self.url.as_bytes());
+        bytes.push(b'/');
+        bytes.extend_from_slice(self.network.as_str().as_bytes());
         let check = check(&bytes);
         bytes.extend_from_slice(&check);
         write!(f, "{HEAD}{}", BASE64URL_NOPAD.encode(&bytes))
@@ -90,8 +97,16 @@ impl FromStr for JoinCode {
         let (ca, rest) = bytes.split_first_chunk::<32>().ok_or(CodeError::Damaged)?;
         let (record_key, rest) = rest.split_first_chunk::<32>().ok_or(CodeError::Damaged)?;
         let (secret, url) = rest.split_first_chunk::<SECRET_BYTES>().ok_or(CodeError::Damaged)?;
-        let url = std::str::from_utf8(url).ok().filter(|url| is_url(url)).ok_or(CodeError::Url)?;
-        Ok(Self { url: url.to_owned(), ca: *ca, record_key: PublicKey(*record_key), secret: *secret })
+        let (url, network) =
+            std::str::from_utf8(url).ok().and_then(|text| text.rsplit_once('/')).ok_or(CodeError::Url)?;
+        let network = network.parse().ok().filter(|_| is_url(url)).ok_or(CodeError::Url)?;
+        Ok(Self {
+            url: url.to_owned(),
+            network,
+            ca: *ca,
+            record_key: PublicKey(*record_key),
+            secret: *secret,
+        })
     }
 }
 text_serde!(JoinCode);
@@ -195,7 +210,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn code(url: &str) -> JoinCode {
-        JoinCode { url: url.into(), ca: [1; 32], record_key: PublicKey([2; 32]), secret: [3; 16] }
+        let network = "home".parse().expect("a name");
+        JoinCode { url: url.into(), network, ca: [1; 32], record_key: PublicKey([2; 32]), secret: [3; 16] }
     }
 
     proptest! {
