@@ -1,6 +1,8 @@
 //! The seam between decisions and a kernel: [`Kernel`] reads what is and carries out one step at a time. It
 //! chooses nothing.
 
+pub mod fake;
+
 use crate::{
     model::{IfName, Observed, SysctlPath},
     plan::Step,

@@ -1,0 +1,328 @@
+//! A kernel in memory, for tests: it behaves like the real one where a plan depends on it. An interface takes
+//! its addresses and routes along when it goes, routes need theirs up, what exists can't be added, an allowed IP
+//! belongs to one peer. It can be told to fail.
+
+use super::{Interest, Kernel, KernelError};
+use crate::{
+    model::{
+        Address, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, SavedSysctl, SysctlPath, WgDevice,
+        WgPeer,
+    },
+    plan::{PeerChange, Step},
+};
+use gatewrt_protocol::{Prefix, WgPublicKey};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The kernel in memory. Its fields can be set as a test likes; [`Kernel::execute`] changes them as a kernel does.
+#[derive(Debug, Clone, Default)]
+pub struct FakeKernel {
+    /// What is there, as someone sees who is interested in everything. Foreign addresses are those that are in
+    /// `addresses` and not in `our_addresses`.
+    pub state: Observed,
+    /// Routes without our protocol number.
+    pub foreign_routes: BTreeSet<Route>,
+    /// Rules without our protocol number.
+    pub foreign_rules: BTreeSet<Rule>,
+    /// Settings that each new interface gets, by path with `*` for its name.
+    pub link_sysctls: BTreeMap<String, String>,
+    /// Interfaces are made in userspace: they are TUN devices.
+    pub userspace: bool,
+    /// What fails.
+    pub faults: Faults,
+    /// Steps that were asked for, in order, with what came of them.
+    pub journal: Vec<(Step, Result<(), KernelError>)>,
+}
+
+/// What fails.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Faults {
+    /// Nothing but what a kernel refuses.
+    #[default]
+    None,
+    /// Steps by their number since the start, from 0; they change nothing.
+    At(BTreeSet<usize>),
+    /// Each step with this chance of 256: it changes nothing, part of what it should, or all and yet fails.
+    Chance {
+        /// Of 256.
+        of_256: u8,
+        /// The same seed, the same faults.
+        seed: u64,
+    },
+}
+
+enum Fault {
+    Before,
+    Partway,
+    After,
+}
+
+impl Kernel for FakeKernel {
+    fn observe(&mut self, interest: &Interest) -> Result<Observed, KernelError> {
+        let mut observed = self.state.clone();
+        observed.sysctls.retain(|path, _| interest.sysctls.contains(path));
+        observed.devices.retain(|link, _| interest.tunnels.contains(link));
+        Ok(observed)
+    }
+
+    fn execute(&mut self, step: &Step) -> Result<(), KernelError> {
+        let result = match self.faults.next(self.journal.len()) {
+            None => self.apply(step),
+            Some(Fault::Before) => refused("injected"),
+            Some(Fault::Partway) => self.partly(step).and(refused("injected partway")),
+            Some(Fault::After) => self.apply(step).and(refused("injected afterwards")),
+        };
+        self.journal.push((step.clone(), result.clone()));
+        result
+    }
+}
+
+impl Faults {
+    fn next(&mut self, number: usize) -> Option<Fault> {
+        match self {
+            Self::None => None,
+            Self::At(steps) => steps.contains(&number).then_some(Fault::Before),
+            Self::Chance { of_256, seed } => {
+                *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let [.., kind, chance] = seed.to_be_bytes()[..4] else { return None };
+                let kinds = [Fault::Before, Fault::Partway, Fault::After];
+                (chance < *of_256).then_some(kinds.into_iter().nth(usize::from(kind % 3))).flatten()
+            }
+        }
+    }
+}
+
+fn refused(why: &str) -> Result<(), KernelError> {
+    Err(KernelError::Refused(why.to_owned()))
+}
+
+fn conflict(with: impl std::fmt::Debug) -> Result<(), KernelError> {
+    Err(KernelError::Conflict(format!("{with:?} is there")))
+}
+
+impl FakeKernel {
+    /// Adds a foreign interface that is up.
+    pub fn add_foreign_link(&mut self, name: &IfName) {
+        self.insert_link(name, LinkKind::Other, 1500);
+        self.state.links.entry(name.clone()).and_modify(|link| link.up = true);
+    }
+
+    /// Lets a userspace interface lose its process and stay.
+    pub fn kill_userspace(&mut self, name: &IfName) {
+        self.state.devices.remove(name);
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::AddTunnel { link, mtu } => self.add_tunnel(link, *mtu),
+            Step::DeleteTunnel(link) => self.delete_tunnel(link),
+            Step::SetMtu(link, mtu) => self.link(link).map(|link| link.mtu = *mtu),
+            Step::SetUp(link) => self.link(link).map(|link| link.up = true),
+            Step::SetDevice(link, settings) => {
+                self.device(link).map(|device| device.settings = Some(settings.clone()))
+            }
+            Step::SetPeers(link, changes) => self.set_peers(link, changes),
+            Step::AddAddress(address) => self.add_address(address),
+            Step::DeleteAddress(address) => self.delete_address(address),
+            Step::AddRoute(route) => self.add_route(route),
+            Step::ReplaceRoute(route) => self.replace_route(route),
+            Step::DeleteRoute(route) => {
+                self.state.routes.remove(route);
+                Ok(())
+            }
+            Step::AddRule(rule) => self.add_rule(rule),
+            Step::DeleteRule(rule) => {
+                self.state.rules.remove(rule);
+                Ok(())
+            }
+            Step::WriteRuleset(ruleset) => {
+                self.state.ruleset = Some(ruleset.clone());
+                Ok(())
+            }
+            Step::DeleteRuleset => {
+                self.state.ruleset = None;
+                Ok(())
+            }
+            Step::SetSysctl(path, value) => self.set_sysctl(path, value),
+            Step::RestoreSysctl(path) => {
+                self.restore_sysctl(path);
+                Ok(())
+            }
+        }
+    }
+
+    /// The kernel takes a message's peers one after the other, and stops at the first that it refuses.
+    fn partly(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::SetPeers(link, changes) => self.set_peers(link, &changes[..changes.len() / 2]),
+            _ => Ok(()),
+        }
+    }
+
+    fn link(&mut self, name: &IfName) -> Result<&mut Link, KernelError> {
+        let refused = || KernelError::Refused(format!("no interface {name} of ours"));
+        self.state.links.get_mut(name).filter(|link| link.kind != LinkKind::Other).ok_or_else(refused)
+    }
+
+    fn device(&mut self, name: &IfName) -> Result<&mut WgDevice, KernelError> {
+        self.link(name)?;
+        let refused = || KernelError::Refused(format!("no WireGuard answers for {name}"));
+        self.state.devices.get_mut(name).ok_or_else(refused)
+    }
+
+    fn add_tunnel(&mut self, name: &IfName, mtu: u32) -> Result<(), KernelError> {
+        match self.state.links.get(name).map(|link| link.kind) {
+            Some(LinkKind::Tun) if !self.state.devices.contains_key(name) => self.remove_link(name),
+            Some(_) => return conflict(name),
+            None => {}
+        }
+        let kind = if self.userspace { LinkKind::Tun } else { LinkKind::WireGuard };
+        self.insert_link(name, kind, mtu);
+        let backend = if self.userspace { "wireguard-go" } else { "kernel" }.to_owned();
+        let device = WgDevice { settings: None, peers: BTreeMap::new(), counters: BTreeMap::new(), backend };
+        self.state.devices.insert(name.clone(), device);
+        Ok(())
+    }
+
+    fn insert_link(&mut self, name: &IfName, kind: LinkKind, mtu: u32) {
+        let index = 1 + self.state.links.values().map(|link| link.index).max().unwrap_or_default();
+        self.state.links.insert(name.clone(), Link { index, kind, up: false, mtu });
+        let settings = self
+            .link_sysctls
+            .iter()
+            .map(|(path, value)| (SysctlPath(path.replace('*', name.as_str())), value.clone()));
+        self.state.sysctls.extend(settings);
+    }
+
+    fn delete_tunnel(&mut self, name: &IfName) -> Result<(), KernelError> {
+        match self.state.links.get(name).map(|link| link.kind) {
+            Some(LinkKind::Other) => return conflict(name),
+            Some(_) => self.remove_link(name),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn remove_link(&mut self, name: &IfName) {
+        let over = |route: &Route| matches!(&route.kind, RouteKind::Device(link) if link == name);
+        self.state.links.remove(name);
+        self.state.devices.remove(name);
+        self.state.addresses.retain(|address| address.link != *name);
+        self.state.our_addresses.retain(|address| address.link != *name);
+        self.state.routes.retain(|route| !over(route));
+        self.foreign_routes.retain(|route| !over(route));
+        self.state.main_routes.retain(|route| route.link.as_ref() != Some(name));
+        self.state.sysctls.retain(|path, _| !path.0.split('/').any(|part| part == name.as_str()));
+    }
+
+    fn set_peers(&mut self, link: &IfName, changes: &[(WgPublicKey, PeerChange)]) -> Result<(), KernelError> {
+        let peers = &mut self.device(link)?.peers;
+        changes.iter().for_each(|(key, change)| set_peer(peers, *key, change));
+        Ok(())
+    }
+
+    fn add_address(&mut self, address: &Address) -> Result<(), KernelError> {
+        if !self.state.links.contains_key(&address.link) {
+            return refused("no such device");
+        }
+        let same = |other: &Address| (&other.link, other.addr) == (&address.link, address.addr);
+        let taken = |other: &&Address| same(other) && (other.len == address.len || !other.addr.is_ipv4());
+        if let Some(other) = self.state.addresses.iter().find(taken) {
+            return conflict(other);
+        }
+        self.state.addresses.insert(address.clone());
+        self.state.our_addresses.insert(address.clone());
+        Ok(())
+    }
+
+    fn delete_address(&mut self, address: &Address) -> Result<(), KernelError> {
+        if self.state.addresses.contains(address) && !self.state.our_addresses.contains(address) {
+            return conflict(address);
+        }
+        self.state.addresses.remove(address);
+        self.state.our_addresses.remove(address);
+        Ok(())
+    }
+
+    fn add_route(&mut self, route: &Route) -> Result<(), KernelError> {
+        self.check_nexthop(route)?;
+        let all = self.state.routes.iter().chain(&self.foreign_routes);
+        if let Some(other) = all.into_iter().find(|other| place(other) == place(route)) {
+            return conflict(other);
+        }
+        self.state.routes.insert(route.clone());
+        Ok(())
+    }
+
+    fn replace_route(&mut self, route: &Route) -> Result<(), KernelError> {
+        self.check_nexthop(route)?;
+        let old = self.state.routes.iter().find(|other| place(other) == place(route)).cloned();
+        let Some(old) = old else { return self.add_route(route) };
+        self.state.routes.remove(&old);
+        self.state.routes.insert(route.clone());
+        Ok(())
+    }
+
+    fn check_nexthop(&self, route: &Route) -> Result<(), KernelError> {
+        match &route.kind {
+            RouteKind::Device(link) if !self.state.links.get(link).is_some_and(|link| link.up) => {
+                refused("network is down")
+            }
+            RouteKind::Device(_) | RouteKind::Throw => Ok(()),
+        }
+    }
+
+    fn add_rule(&mut self, rule: &Rule) -> Result<(), KernelError> {
+        if self.state.rules.contains(rule) || self.foreign_rules.contains(rule) {
+            return conflict(rule);
+        }
+        self.state.rules.insert(rule.clone());
+        Ok(())
+    }
+
+    fn set_sysctl(&mut self, path: &SysctlPath, value: &str) -> Result<(), KernelError> {
+        let Some(now) = self.state.sysctls.get_mut(path) else { return refused("no such setting") };
+        let before = std::mem::replace(now, value.to_owned());
+        let saved = SavedSysctl { before, ours: value.to_owned() };
+        self.state.saved_sysctls.entry(path.clone()).or_insert(saved).ours = value.to_owned();
+        Ok(())
+    }
+
+    fn restore_sysctl(&mut self, path: &SysctlPath) {
+        let Some(saved) = self.state.saved_sysctls.remove(path) else { return };
+        let now = self.state.sysctls.get_mut(path).filter(|now| **now == saved.ours);
+        now.into_iter().for_each(|now| now.clone_from(&saved.before));
+    }
+}
+
+fn place(route: &Route) -> (u32, Prefix, u32) {
+    (route.table, route.prefix, route.metric)
+}
+
+/// As `set_peer` in the kernel's `drivers/net/wireguard/netlink.c`.
+fn set_peer(peers: &mut BTreeMap<WgPublicKey, WgPeer>, key: WgPublicKey, change: &PeerChange) {
+    match change {
+        PeerChange::Add(peer) => {
+            take(peers, &peer.allowed);
+            peers.insert(key, peer.clone());
+        }
+        PeerChange::Update(update) => {
+            let gains = update.allowed.as_ref().unwrap_or(&update.gains);
+            let Some(peer) = peers.get_mut(&key) else { return };
+            peer.endpoint = update.endpoint.or(peer.endpoint);
+            peer.keepalive = update.keepalive.unwrap_or(peer.keepalive);
+            if update.allowed.is_some() {
+                peer.allowed.clear();
+            }
+            let mut allowed = std::mem::take(&mut peer.allowed);
+            allowed.extend(gains);
+            take(peers, gains);
+            peers.entry(key).and_modify(|peer| peer.allowed = allowed);
+        }
+        PeerChange::Remove => drop(peers.remove(&key)),
+    }
+}
+
+/// An allowed IP belongs to whom it was given last.
+fn take(peers: &mut BTreeMap<WgPublicKey, WgPeer>, prefixes: &BTreeSet<Prefix>) {
+    peers.values_mut().for_each(|peer| peer.allowed.retain(|prefix| !prefixes.contains(prefix)));
+}
