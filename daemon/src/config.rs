@@ -197,7 +197,7 @@ impl Config {
                 "network" => {
                     let name = options.network_name()?;
                     options.only_once(config.networks.contains_key(&name).then_some(0))?;
-                    let network = read_network(&mut options)?;
+                    let network = read_network(&name, &mut options)?;
                     config.refuse_shared_port(&network, &options)?;
                     config.networks.insert(name, network);
                 }
@@ -275,10 +275,10 @@ fn numbers(options: &mut Options<'_>) -> Result<Numbers, ConfigError> {
     Ok(numbers)
 }
 
-fn read_network(options: &mut Options<'_>) -> Result<NetworkConfig, ConfigError> {
+fn read_network(name: &NetworkName, options: &mut Options<'_>) -> Result<NetworkConfig, ConfigError> {
     let mut network = NetworkConfig::default();
     options.set("enabled", BOOL, boolean, &mut network.enabled)?;
-    network.join_code = options.join_code()?;
+    network.join_code = options.join_code(name)?;
     network.listen_port = options.one("listen_port", PORT, |text| text.parse().ok())?;
     network.endpoints = options.many("endpoint", ENDPOINT, endpoint)?;
     for (key, role) in
@@ -290,8 +290,8 @@ fn read_network(options: &mut Options<'_>) -> Result<NetworkConfig, ConfigError>
             None => continue,
         };
     }
-    let name = "1 to 63 characters of a-z, 0-9 and “-”, with a letter or digit first and last";
-    network.name = options.one("name", name, |text| text.parse().ok())?;
+    let label = "1 to 63 characters of a-z, 0-9 and “-”, with a letter or digit first and last";
+    network.name = options.one("name", label, |text| text.parse().ok())?;
     let mtu = |text: &str| text.parse().ok().filter(|mtu| (1280..=1420).contains(mtu));
     network.mtu = options.one("mtu", "1280 to 1420 bytes", mtu)?;
     Ok(network)
@@ -407,13 +407,18 @@ impl Options<'_> {
     }
 
     /// Unlike other values a join code is never repeated in a message: it holds a secret.
-    fn join_code(&mut self) -> Result<Option<JoinCode>, ConfigError> {
+    fn join_code(&mut self, network: &NetworkName) -> Result<Option<JoinCode>, ConfigError> {
         let Some(entry) = self.take("join_code").pop().filter(|entry| !entry.value.is_empty()) else {
             return Ok(None);
         };
-        let code = entry.value.parse::<JoinCode>();
-        code.map(Some)
-            .map_err(|error| self.bad_entry(&entry, &error.to_string(), "a join code, or no such option"))
+        let bad =
+            |what: &str| self.bad_entry(&entry, what, "a join code for this network, or no such option");
+        let code = entry.value.parse::<JoinCode>().map_err(|error| bad(&error.to_string()))?;
+        if code.network == *network {
+            Ok(Some(code))
+        } else {
+            Err(bad(&format!("this code is for network {}", code.network)))
+        }
     }
 
     fn network_name(&self) -> Result<NetworkName, ConfigError> {

@@ -13,6 +13,7 @@
 
 pub mod config;
 pub mod core;
+pub mod enroll;
 pub mod identity;
 pub mod kernel;
 pub mod model;

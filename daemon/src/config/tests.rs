@@ -24,8 +24,13 @@ fn nothing_is_the_default() {
 
 #[test]
 fn every_option_is_read() {
-    let code =
-        JoinCode { url: "https://gw:1".into(), ca: [1; 32], record_key: PublicKey([2; 32]), secret: [3; 16] };
+    let code = JoinCode {
+        network: "site-2".parse().unwrap(),
+        url: "https://gw:1".into(),
+        ca: [1; 32],
+        record_key: PublicKey([2; 32]),
+        secret: [3; 16],
+    };
     let config = read(&format!(
         "config gatewrt 'main'\n option enabled 'off'\n option log_level 'debug'\n option state_dir '/a'\n
          option run_dir '/b'\n option wireguard 'boringtun-cli'\n option table '0x77'\n option priority '800'\n
@@ -170,6 +175,19 @@ fn the_unknown_is_skipped_with_a_warning() {
         "test:6: list x: unknown here, skipped",
     ];
     assert_eq!(warnings, expected);
+}
+
+#[test]
+fn a_join_code_of_another_network_is_refused() {
+    let code = JoinCode {
+        network: "site-2".parse().unwrap(),
+        url: "https://gw:1".into(),
+        ca: [1; 32],
+        record_key: PublicKey([2; 32]),
+        secret: [3; 16],
+    };
+    let error = error(&format!("config network 'home'\n option join_code '{code}'"));
+    assert!(error.starts_with("test:2: option join_code: this code is for network site-2"), "{error}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn home() -> NetworkName {
 fn code() -> JoinCode {
     JoinCode {
         url: "https://gw.example:8443".into(),
+        network: home(),
         ca: [1; 32],
         record_key: PublicKey([2; 32]),
         secret: [3; 16],
