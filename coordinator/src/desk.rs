@@ -38,8 +38,8 @@ pub enum Post {
         /// The signed record.
         signed: String,
     },
-    /// The node was removed: its session has to end.
-    Kick(NodeId),
+    /// The node was removed: once it could read its tombstone, it has to be shut out and its session ended.
+    Remove(NodeId),
 }
 
 /// What the desk knows, for reading.
@@ -88,14 +88,16 @@ impl crate::broker::Directory for Nodes {
 }
 
 impl Nodes {
-    fn update(&self, registry: &Registry, ids: impl Iterator<Item = NodeId>) {
+    fn admit(&self, registry: &Registry, ids: impl Iterator<Item = NodeId>) {
         let mut nodes = self.0.write().expect("no holder of this lock panics");
-        for id in ids {
-            match registry.live_node(id) {
-                Some(node) => nodes.insert(id.to_string(), [node.net.to_string()].into()),
-                None => nodes.remove(&id.to_string()),
-            };
+        for node in ids.filter_map(|id| registry.live_node(id)) {
+            nodes.insert(node.id.to_string(), [node.net.to_string()].into());
         }
+    }
+
+    /// Shuts a removed node out: from now on it reads nothing and can't come back.
+    pub fn shut_out(&self, node: NodeId) {
+        self.0.write().expect("no holder of this lock panics").remove(&node.to_string());
     }
 }
 
@@ -173,7 +175,7 @@ impl Desk {
         post: mpsc::Sender<Post>,
     ) -> (Self, DeskHandle, Nodes) {
         let nodes = Nodes::default();
-        nodes.update(&loaded.registry, loaded.registry.nodes().map(|node| node.id));
+        nodes.admit(&loaded.registry, loaded.registry.nodes().map(|node| node.id));
         let (sender, jobs) = mpsc::channel(JOBS);
         let (watch, _) = broadcast::channel(WATCH);
         let state = State { registry: loaded.registry, ledger: loaded.ledger, live: Live::default(), signer };
@@ -287,10 +289,10 @@ impl Desk {
     async fn after_commit(&mut self, rows: &[Row]) {
         let nodes: Vec<_> =
             rows.iter().filter_map(|row| if let Row::Node(id, _) = row { Some(*id) } else { None }).collect();
-        self.nodes.update(&self.state.registry, nodes.iter().copied());
+        self.nodes.admit(&self.state.registry, nodes.iter().copied());
         for id in nodes.into_iter().filter(|id| self.state.registry.live_node(*id).is_none()) {
             self.state.live.forget(id);
-            self.send(Post::Kick(id)).await;
+            self.send(Post::Remove(id)).await;
         }
     }
 

@@ -7,7 +7,7 @@ pub use addresses::Advertised;
 use crate::{
     broker::{Broker, BrokerConfig, BrokerError, Limits},
     data_dir::{DataDir, DirError},
-    desk::{Desk, DeskError, DeskHandle, Post},
+    desk::{Desk, DeskError, DeskHandle, Nodes, Post},
     http::{self, App, HttpsError, HttpsServer},
     pki::Pki,
     store::{Store, StoreError},
@@ -152,11 +152,11 @@ impl Running {
             client_ca: pki.ca_path(),
             limits: Limits::default(),
         };
-        let started = Broker::start(broker_config, Arc::new(nodes), retained).await;
+        let started = Broker::start(broker_config, Arc::new(nodes.clone()), retained).await;
         let (broker, events) = started.map_err(broker_error)?;
         let broker = Arc::new(broker);
         let (mqtt_addr, sessions) = (broker.local_addr(), Arc::downgrade(&broker));
-        let post = tokio::spawn(deliver(broker, posted));
+        let post = tokio::spawn(deliver(broker, nodes, posted));
 
         let control = advertised.resolve(https_addr.port(), mqtt_addr.port(), desk.control()).await;
         desk.settle(control).await.map_err(ServeError::Settle)?;
@@ -190,7 +190,7 @@ async fn open_desk(
     dir: &DataDir,
     pki: &Pki,
     post: mpsc::Sender<Post>,
-) -> Result<(Desk, DeskHandle, crate::desk::Nodes), ServeError> {
+) -> Result<(Desk, DeskHandle, Nodes), ServeError> {
     let path = dir.database();
     let fault = |source| ServeError::Store { path: path.clone(), source };
     if !path.exists() {
@@ -203,7 +203,7 @@ async fn open_desk(
 }
 
 /// Carries what the desk has to the broker, in order.
-async fn deliver(broker: Arc<Broker>, mut posted: mpsc::Receiver<Post>) -> Arc<Broker> {
+async fn deliver(broker: Arc<Broker>, nodes: Nodes, mut posted: mpsc::Receiver<Post>) -> Arc<Broker> {
     while let Some(post) = posted.recv().await {
         match post {
             Post::Record { topic, signed } => {
@@ -211,10 +211,11 @@ async fn deliver(broker: Arc<Broker>, mut posted: mpsc::Receiver<Post>) -> Arc<B
                     tracing::error!(%topic, "a record was not published: {error}");
                 }
             }
-            Post::Kick(node) => {
-                let broker = Arc::downgrade(&broker);
+            Post::Remove(node) => {
+                let (broker, nodes) = (Arc::downgrade(&broker), nodes.clone());
                 tokio::spawn(async move {
                     tokio::time::sleep(LAST_READ).await;
+                    nodes.shut_out(node);
                     if let Some(broker) = broker.upgrade() {
                         broker.kick(&node.to_string()).await;
                     }

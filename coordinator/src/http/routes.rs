@@ -89,10 +89,14 @@ pub(super) async fn create_code(
     Path(net): Path<String>,
     Body(wish): Body<CodeWish>,
 ) -> Created<CodeView> {
-    let plan = move |registry: &Registry, moment: &_| registry.create_code(&net, &wish, moment);
-    let (code, secret) = app.desk.change(plan, |_, made| made).await?;
+    let plan = move |registry: &Registry, moment: &_| {
+        let network = registry.find_network(&net)?.name.clone();
+        let (rows, (code, secret)) = registry.create_code(&net, &wish, moment)?;
+        Ok((rows, (code, secret, network)))
+    };
+    let (code, secret, network) = app.desk.change(plan, |_, made| made).await?;
     let (ca, record_key) = (app.pki.ca_hash(), app.pki.signer().public());
-    let text = JoinCode { url: app.url.clone(), ca, record_key, secret }.to_string();
+    let text = JoinCode { url: app.url.clone(), network, ca, record_key, secret }.to_string();
     Ok((StatusCode::CREATED, Json(CodeView { code: Some(text), ..CodeView::of(&code, now()) })))
 }
 

@@ -1,0 +1,161 @@
+//! A running `gatewrt-coordinator serve` in a directory of its own, and its commands.
+
+use serde_json::Value;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gatewrt-coordinator");
+
+pub struct Coordinator {
+    dir: TempDir,
+    https: u16,
+    mqtt: u16,
+    child: Option<Child>,
+    /// What it printed when it was ready.
+    pub banner: String,
+}
+
+impl Coordinator {
+    pub fn start() -> Self {
+        let mut coordinator = Self {
+            dir: TempDir::new().unwrap(),
+            https: free_port(),
+            mqtt: free_port(),
+            child: None,
+            banner: String::new(),
+        };
+        coordinator.start_again();
+        coordinator
+    }
+
+    /// A coordinator with a network `home`.
+    pub fn with_home() -> Self {
+        let coordinator = Self::start();
+        coordinator.ok(&["network", "create", "home"]);
+        coordinator
+    }
+
+    /// On the same directory and ports.
+    pub fn start_again(&mut self) {
+        let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let mut child = self.serve().stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        self.banner = ready(&mut child).unwrap_or_else(|| panic!("no start: {}", self.log()));
+        self.child = Some(child);
+    }
+
+    /// The command that starts one on this directory and these ports.
+    pub fn serve(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        let (https, mqtt) = (format!("127.0.0.1:{}", self.https), format!("127.0.0.1:{}", self.mqtt));
+        command.args(["serve", "--https", &https, "--mqtt", &mqtt, "--data"]).arg(self.data());
+        command
+    }
+
+    pub fn data(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.https)
+    }
+
+    pub fn mqtt(&self) -> String {
+        format!("127.0.0.1:{}", self.mqtt)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM; answers its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("it runs");
+        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        child.wait().unwrap().code()
+    }
+
+    pub fn command(&self, args: &[&str]) -> Output {
+        run(args, &["--data", self.data().to_str().unwrap()])
+    }
+
+    /// stdout of a command that works.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.command(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(&[args, &["--json"]].concat())).unwrap()
+    }
+
+    /// stderr of a command that is refused.
+    pub fn refused(&self, args: &[&str]) -> String {
+        let output = self.command(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        said
+    }
+
+    pub fn code(&self, args: &[&str]) -> String {
+        self.ok(&[&["code", "create", "home"], args].concat()).trim().to_owned()
+    }
+
+    pub fn node(&self, name: &str) -> Value {
+        self.json(&["node", "show", "home", name])
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(args: &[&str], more: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    for variable in ["GATEWRT_DATA", "GATEWRT_URL", "GATEWRT_TOKEN_FILE", "GATEWRT_CA_FILE"] {
+        command.env_remove(variable);
+    }
+    command.args(args).args(more).output().unwrap()
+}
+
+pub fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// What it prints up to the last line of its banner; `None` when it ends before.
+fn ready(child: &mut Child) -> Option<String> {
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+    let mut banner = String::new();
+    while !banner.contains("code create") {
+        banner += &lines.recv_timeout(Duration::from_secs(20)).ok()?;
+        banner.push('\n');
+    }
+    Some(banner)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

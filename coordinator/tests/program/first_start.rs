@@ -1,0 +1,174 @@
+//! What a first start leaves behind, and what stops a start.
+
+use crate::coordinator::{Coordinator, PROGRAM, run, text};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output},
+};
+
+#[test]
+fn keys_and_database_are_no_one_elses() {
+    let coordinator = Coordinator::with_home();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&coordinator.data()), 0o700);
+    let files: Vec<_> =
+        fs::read_dir(coordinator.data()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for file in &files {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+    let named = |name: &str| files.iter().any(|file| file.file_name().unwrap() == name);
+    for name in
+        ["ca.key", "ca.crt", "server.key", "record.key", "admin.token", "gatewrt.db", "gatewrt.db-wal"]
+    {
+        assert!(named(name), "{name} of {files:?}");
+    }
+}
+
+#[test]
+fn the_banner_says_what_to_type_next() {
+    let coordinator = Coordinator::start();
+    for part in [coordinator.url(), coordinator.mqtt(), "network create home --data".into(), "sha256".into()]
+    {
+        assert!(coordinator.banner.contains(&part), "{part} in {}", coordinator.banner);
+    }
+}
+
+#[test]
+fn it_stops_when_told_and_keeps_its_keys() {
+    let mut coordinator = Coordinator::with_home();
+    let before = ["ca.crt", "record.key", "admin.token", "server.crt"]
+        .map(|name| text(&coordinator.data().join(name)));
+    assert_eq!(coordinator.terminate(), Some(0), "{}", coordinator.log());
+    coordinator.start_again();
+    let after = ["ca.crt", "record.key", "admin.token", "server.crt"]
+        .map(|name| text(&coordinator.data().join(name)));
+    assert!(before == after);
+    assert_eq!(coordinator.json(&["network", "list"])[0]["name"], "home");
+}
+
+#[test]
+fn the_server_certificate_follows_the_names_advertised() {
+    let mut coordinator = Coordinator::start();
+    let before = text(&coordinator.data().join("server.crt"));
+    coordinator.terminate();
+    let output =
+        stopped_soon(coordinator.serve().args(["--advertise", "192.0.2.7", "--advertise", "gw.example"]));
+    assert!(output.status.success());
+    assert_ne!(text(&coordinator.data().join("server.crt")), before);
+    let names = text(&coordinator.data().join("server.names"));
+    assert!(names.contains("192.0.2.7\n") && names.contains("gw.example\n"), "{names}");
+}
+
+/// Runs it until it is ready, then ends it as Ctrl-C does.
+fn stopped_soon(command: &mut Command) -> Output {
+    use std::io::{BufRead, BufReader};
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    assert!(stdout.lines().map_while(Result::ok).any(|line| line.contains("code create")));
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn says(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_second_one_on_the_same_directory_is_told() {
+    let coordinator = Coordinator::start();
+    let said = says(&coordinator.serve().output().unwrap());
+    assert!(said.contains("another coordinator runs on") && said.contains("--data"), "{said}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for (option, other) in [("--https", "--mqtt"), ("--mqtt", "--https")] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", option, &addr, other, "127.0.0.1:0", "--data"]).arg(dir.path().join("data"));
+        let said = says(&command.output().unwrap());
+        assert!(said.contains(&addr) && said.contains("another program") && said.contains(option), "{said}");
+    }
+}
+
+#[test]
+fn a_directory_that_can_not_be_made_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let data = dir.path().join("file/data");
+    let said = says(&run(
+        &["serve", "--https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data"],
+        &[data.to_str().unwrap()],
+    ));
+    assert!(said.contains("can't create") && said.contains("file/data"), "{said}");
+}
+
+#[test]
+fn a_lost_key_is_not_replaced_behind_the_admins_back() {
+    let mut coordinator = Coordinator::with_home();
+    coordinator.terminate();
+    for name in ["record.key", "ca.key", "ca.crt"] {
+        let kept = text(&coordinator.data().join(name));
+        fs::remove_file(coordinator.data().join(name)).unwrap();
+        let said = says(&coordinator.serve().output().unwrap());
+        assert!(said.contains(name) && said.contains("backup"), "{said}");
+        fs::write(coordinator.data().join(name), kept).unwrap();
+    }
+    coordinator.start_again();
+}
+
+#[test]
+fn a_full_disk_is_said_and_changes_nothing() {
+    let full = FullDisk::new();
+    let data = full.path.join("data");
+    let args = ["serve", "--https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data"];
+    full.fill();
+    let said = says(&run(&args, &[data.to_str().unwrap()]));
+    assert!(said.contains("free some space"), "{said}");
+    full.empty();
+    let mut first = Command::new(PROGRAM);
+    assert!(stopped_soon(first.args(args).arg(&data)).status.success(), "a start after that works");
+}
+
+/// A file system of its own with 2 MB.
+struct FullDisk {
+    path: std::path::PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl FullDisk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "this test runs as root");
+        Self { path, _dir: dir }
+    }
+
+    fn fill(&self) {
+        use std::io::Write;
+        let mut file = fs::File::create(self.path.join("filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.path.join("filler")).unwrap();
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}

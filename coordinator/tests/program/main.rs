@@ -1,0 +1,23 @@
+//! The real program, over real HTTPS and MQTT: what an admin types, what a router says.
+
+mod admin;
+mod coordinator;
+mod crash;
+mod first_start;
+mod joining;
+mod live;
+mod router;
+
+use std::time::{Duration, Instant};
+
+/// Polls until `what` holds.
+pub fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        if let Some(found) = poll() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
