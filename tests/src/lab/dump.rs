@@ -18,7 +18,7 @@ const PARTS: [(&str, &str); 6] = [
 ];
 
 /// Keys that change without anyone having done anything.
-const VOLATILE: [&str; 16] = [
+const VOLATILE: [&str; 17] = [
     "valid_life_time",
     "preferred_life_time",
     "expires",
@@ -35,6 +35,7 @@ const VOLATILE: [&str; 16] = [
     "qlen",
     "gc_timer",
     "operstate",
+    "promiscuity",
 ];
 
 /// Settings that the daemon or a tunnel could touch, under `net.ipv4.conf.*` and `net.ipv6.conf.*`.
@@ -55,7 +56,12 @@ impl Host {
             let text = if text.trim().is_empty() { "[]" } else { text };
             let value = serde_json::from_str(text);
             let value = value.with_context(|| format!("on {}: {command}: not JSON: {text}", self.name()))?;
-            dump.insert((*name).to_owned(), normalise(value));
+            let mut value = normalise(value);
+            if let (true, Value::Array(routes)) = (name.starts_with("routes"), &mut value) {
+                // Their order is that of the kernel's tree, and says nothing.
+                routes.sort_by_key(Value::to_string);
+            }
+            dump.insert((*name).to_owned(), value);
         }
         dump.insert("wireguard".into(), self.dump_wireguard()?);
         dump.insert("sysctls".into(), self.dump_sysctls()?);
@@ -98,7 +104,7 @@ impl Host {
     }
 }
 
-/// Drops volatile keys at any depth and sorts lists whose order is the kernel's own business.
+/// Drops volatile keys at any depth.
 fn normalise(value: Value) -> Value {
     match value {
         Value::Object(map) => {

@@ -1,8 +1,11 @@
 //! Objects on a router that are not ours, look-alikes among them, and the proof that nobody touched them.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 
 use super::host::Host;
+use super::wait::eventually;
 
 /// Route protocol of the foreign routes: nobody's.
 const PROTOCOL: &str = "77";
@@ -110,6 +113,12 @@ impl ForeignKit {
         let rules: String =
             TABLES_OF_OTHERS.iter().map(|(name, body)| format!("table {name} {{{body}}}\n")).collect();
         self.router.command(&["nft", "-f", "-"]).stdin(rules).run().context("place foreign nft tables")?;
+        eventually(Duration::from_secs(5), "the foreign interface is up", || -> Result<()> {
+            let state = self.router.run(&["ip", "addr", "show", "dev", "gw-foreign"])?.stdout;
+            // The kernel settles the state and the link-local address of a new link some time later.
+            ensure!(state.contains("state UP") && state.contains("fe80::"), state);
+            Ok(())
+        })?;
         let seen = observe(&self.router, probes.iter().map(|(_, probe)| probe.as_str()))?;
         let objects =
             probes.into_iter().zip(seen).map(|((name, probe), seen)| Object { name, probe, seen }).collect();

@@ -9,12 +9,15 @@ use std::ffi::{CStr, CString, c_char, c_ulong};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 /// One `mount(2)` for the child to make before it becomes the holder.
@@ -97,7 +100,12 @@ pub(crate) struct Holder {
     pub(crate) ns: Namespaces,
     is_child: bool,
     _life: Option<OwnedFd>,
+    /// Our own children in the host.
+    children: Mutex<Vec<Weak<SharedChild>>>,
 }
+
+/// A child of this process that both its user and its host's end can wait for.
+pub(crate) type SharedChild = Mutex<Child>;
 
 impl Holder {
     /// Starts process 1 of a new host with a copy of the calling thread's mounts, then makes `mounts` in it.
@@ -110,8 +118,8 @@ impl Holder {
         };
         let mut args: Vec<*const c_char> = argv.iter().map(|a| a.as_ptr()).collect();
         args.push(std::ptr::null());
-        let child = Child { hostname, mounts, stdin: &read_life, status: &write_status, argv: &args };
-        let pid = child.start()?;
+        let birth = Birth { hostname, mounts, stdin: &read_life, status: &write_status, argv: &args };
+        let pid = birth.start()?;
         drop(write_status);
         let mut failure = Vec::new();
         File::from(read_status).read_to_end(&mut failure).context("read the holder's status")?;
@@ -126,7 +134,14 @@ impl Holder {
     /// A holder that another process started.
     pub(crate) fn adopt(pid: Pid) -> Result<Self> {
         let start_time = start_time(pid).with_context(|| format!("the holder {pid} is gone"))?;
-        Ok(Self { pid, start_time, ns: Namespaces::of(pid)?, is_child: false, _life: None })
+        Ok(Self {
+            pid,
+            start_time,
+            ns: Namespaces::of(pid)?,
+            is_child: false,
+            _life: None,
+            children: Mutex::default(),
+        })
     }
 
     /// Ends the host with every process in it; returns when they are gone.
@@ -135,12 +150,32 @@ impl Holder {
             return;
         }
         let _ = kill(self.pid, Signal::SIGKILL);
-        if self.is_child {
-            let _ = waitpid(self.pid, None);
-        } else {
-            while start_time(self.pid) == Some(self.start_time) {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+        // Process 1 ends only after every other process is gone, those included that wait for us as their parent.
+        while self.is_alive() {
+            let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+            for child in children.iter().filter_map(Weak::upgrade) {
+                let _ = child.try_lock().map(|mut child| child.try_wait());
             }
+            drop(children);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Starts a command inside the host.
+    pub(crate) fn spawn(&self, command: &mut Command) -> Result<Arc<SharedChild>> {
+        let child = self.on_thread(Namespaces::enter, || command.spawn())??;
+        let child = Arc::new(Mutex::new(child));
+        let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.retain(|other| other.strong_count() > 0);
+        children.push(Arc::downgrade(&child));
+        Ok(child)
+    }
+
+    fn is_alive(&self) -> bool {
+        if self.is_child {
+            matches!(waitpid(self.pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
+        } else {
+            start_time(self.pid) == Some(self.start_time)
         }
     }
 
@@ -173,7 +208,7 @@ pub(crate) fn start_time(pid: Pid) -> Option<u64> {
 }
 
 /// What the child needs; all of it made before the clone.
-struct Child<'a> {
+struct Birth<'a> {
     hostname: &'a str,
     mounts: &'a [Mount],
     stdin: &'a OwnedFd,
@@ -184,7 +219,7 @@ struct Child<'a> {
 const STEP_HOSTNAME: u64 = 1 << 20;
 const STEP_EXEC: u64 = STEP_HOSTNAME + 1;
 
-impl Child<'_> {
+impl Birth<'_> {
     fn start(&self) -> Result<Pid> {
         let flags =
             libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWPID | libc::SIGCHLD;

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
+use super::holder::SharedChild;
 use super::layout::{End, Kind};
 use super::machine::Machine;
 use super::process::{Cmd, Output, Process};
@@ -68,9 +69,8 @@ impl Host {
     }
 
     /// Starts a prepared command inside the host.
-    pub(crate) fn start(&self, command: &mut Command) -> Result<Child> {
-        let holder = self.machine.holder(&self.name)?;
-        Ok(holder.on_thread(|ns| ns.enter(), || command.spawn())??)
+    pub(crate) fn start(&self, command: &mut Command) -> Result<Arc<SharedChild>> {
+        self.machine.holder(&self.name)?.spawn(command)
     }
 
     /// Runs a closure on a thread that sees the host's files, to hand out open files or read many.

@@ -117,7 +117,10 @@ impl KeptLab {
             }
         }
         let dir = lab_dir(name);
-        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))
+        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+        // Fails, as it should, while other labs are up.
+        let _ = std::fs::remove_dir(STATE_DIR);
+        Ok(())
     }
 
     /// Its name.

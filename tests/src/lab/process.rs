@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::FileExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::holder::SharedChild;
 use super::host::Host;
 use super::wait::eventually;
 
@@ -95,8 +96,8 @@ impl Cmd {
     /// Runs to the end, whatever the exit code.
     pub fn output(&self) -> Result<Output> {
         let (mut stdout, mut stderr) = (scratch()?, scratch()?);
-        let mut child = self.start(stdout.try_clone()?, stderr.try_clone()?)?;
-        let status = wait_for(&mut child, self.timeout).with_context(|| self.describe())?;
+        let child = self.start(stdout.try_clone()?, stderr.try_clone()?)?;
+        let status = wait_for(&child, self.timeout).with_context(|| self.describe())?;
         Ok(Output { status, stdout: read_all(&mut stdout)?, stderr: read_all(&mut stderr)? })
     }
 
@@ -119,7 +120,7 @@ impl Cmd {
         command
     }
 
-    fn start(&self, stdout: File, stderr: File) -> Result<Child> {
+    fn start(&self, stdout: File, stderr: File) -> Result<Arc<SharedChild>> {
         let mut stdin = scratch()?;
         stdin.write_all(&self.stdin)?;
         stdin.rewind()?;
@@ -133,17 +134,17 @@ impl Cmd {
     }
 }
 
-/// A program that runs on a host; killed when dropped. When the test is failing, its last lines are printed then.
+/// A program that runs on a host; killed when dropped. The end of its log is printed then: a test that passes shows no output.
 pub struct Process {
     command: Cmd,
     log: File,
-    child: Mutex<Child>,
+    child: Mutex<Arc<SharedChild>>,
 }
 
 impl Process {
     /// The process number as the test sees it (inside the host it is another).
     pub fn pid(&self) -> u32 {
-        self.lock().id()
+        lock(&self.child()).id()
     }
 
     /// Everything it has written so far, over restarts too.
@@ -165,7 +166,8 @@ impl Process {
 
     /// Sends a signal; to a process that has ended it does nothing.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        let mut child = self.lock();
+        let child = self.child();
+        let mut child = lock(&child);
         if child.try_wait()?.is_none() {
             kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
         }
@@ -174,21 +176,15 @@ impl Process {
 
     /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
-        matches!(self.lock().try_wait(), Ok(None))
+        matches!(lock(&self.child()).try_wait(), Ok(None))
     }
 
     /// Waits for its end.
     pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.lock().try_wait()? {
-                return Ok(status);
-            }
-            if start.elapsed() > deadline {
-                bail!("{} still runs after {deadline:?}\n{}", self.command.describe(), tail(&self.log()));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        let ended = poll_end(&self.child(), deadline)?;
+        ended.with_context(|| {
+            format!("{} still runs after {deadline:?}\n{}", self.command.describe(), tail(&self.log()))
+        })
     }
 
     /// SIGTERM, and its end within 10 seconds.
@@ -201,7 +197,7 @@ impl Process {
     pub fn restart(&self) -> Result<()> {
         self.kill(Signal::SIGKILL)?;
         self.wait(Duration::from_secs(10))?;
-        *self.lock() = self.command.start(self.log.try_clone()?, self.log.try_clone()?)?;
+        *lock(&self.child) = self.command.start(self.log.try_clone()?, self.log.try_clone()?)?;
         Ok(())
     }
 
@@ -214,27 +210,25 @@ impl Process {
     }
 
     fn state(&self) -> String {
-        match self.lock().try_wait() {
+        match lock(&self.child()).try_wait() {
             Ok(None) => "running".into(),
             Ok(Some(status)) => format!("ended: {status}"),
             Err(error) => error.to_string(),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    fn child(&self) -> Arc<SharedChild> {
+        lock(&self.child).clone()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         let state = self.state();
-        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = child.kill();
-        let _ = child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- {} ({state})\n{}---", self.command.describe(), tail(&self.log()));
-        }
+        let child = self.child();
+        let _ = lock(&child).kill();
+        let _ = lock(&child).wait();
+        eprintln!("--- {} ({state})\n{}---", self.command.describe(), tail(&self.log()));
     }
 }
 
@@ -257,19 +251,30 @@ fn read_all(file: &mut File) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn wait_for(child: &mut Child, timeout: Duration) -> Result<ExitStatus> {
+fn wait_for(child: &SharedChild, timeout: Duration) -> Result<ExitStatus> {
+    if let Some(status) = poll_end(child, timeout)? {
+        return Ok(status);
+    }
+    let mut child = lock(child);
+    child.kill()?;
+    child.wait()?;
+    bail!("no end after {timeout:?}")
+}
+
+/// How a child ended, if it does in time. It is not blocked on: the end of its host may need to wait for it too.
+fn poll_end(child: &SharedChild, timeout: Duration) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
-        if let Some(status) = child.try_wait()? {
+        let status = lock(child).try_wait()?;
+        if status.is_some() || start.elapsed() > timeout {
             return Ok(status);
-        }
-        if start.elapsed() > timeout {
-            child.kill()?;
-            child.wait()?;
-            bail!("no end after {timeout:?}");
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Standard streams that nobody reads.
