@@ -11,14 +11,20 @@
 //! Decisions are pure: `core` and `plan` take values and the time, and give values. Everything else only
 //! carries bytes to and from them. What belongs to us in a kernel is said in [`ownership`] alone.
 
+pub mod apply;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod core;
 pub mod enroll;
 pub mod identity;
 pub mod kernel;
+pub mod log;
 pub mod model;
+pub mod mqtt;
 pub mod ownership;
 pub mod plan;
+pub mod runtime;
 pub mod socket;
 pub mod store;
 pub mod tls;

@@ -1,0 +1,143 @@
+//! Bytes from the broker to packets. A packet that is too long is skipped, not stored.
+
+use super::LONGEST;
+use bytes::{Buf, BytesMut};
+use rumqttc::{Error, Packet};
+
+const PUBLISH: u8 = 3;
+/// No topic of ours comes near it.
+const LONGEST_TOPIC: usize = 512;
+
+/// What the bytes so far amount to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// A packet.
+    Packet(Packet),
+    /// The head of a message that is too long; the rest of it is skipped.
+    TooLong {
+        /// Its topic.
+        topic: String,
+        /// Its length in all.
+        bytes: usize,
+        /// Its packet id, when it must be acknowledged.
+        ack: Option<u16>,
+    },
+}
+
+/// Bytes that are no packet yet: at most one packet's worth and one read.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) buffer: BytesMut,
+    skip: usize,
+}
+
+impl Inbox {
+    /// The next packet; `None` when more bytes are needed.
+    pub(super) fn take(&mut self) -> Result<Option<Incoming>, Error> {
+        let skipped = self.skip.min(self.buffer.len());
+        self.buffer.advance(skipped);
+        self.skip -= skipped;
+        if self.skip > 0 {
+            return Ok(None);
+        }
+        match Packet::read(&mut self.buffer, LONGEST) {
+            Ok(packet) => Ok(Some(Incoming::Packet(packet))),
+            Err(Error::InsufficientBytes(_)) => Ok(None),
+            Err(Error::PayloadSizeLimitExceeded(length)) => self.take_head(length),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The head of a message of `length` bytes after its length field.
+    fn take_head(&mut self, length: usize) -> Result<Option<Incoming>, Error> {
+        let first = *self.buffer.first().ok_or(Error::MalformedPacket)?;
+        let acked = first & 0b0110 != 0;
+        if first >> 4 != PUBLISH {
+            return Err(Error::PayloadSizeLimitExceeded(length));
+        }
+        let head = 1 + self.buffer.iter().skip(1).take_while(|&&byte| byte & 0x80 != 0).count() + 1;
+        let Some(topic_length) = number(&self.buffer, head) else { return Ok(None) };
+        let topic_length = usize::from(topic_length);
+        if topic_length > LONGEST_TOPIC {
+            return Err(Error::MalformedPacket);
+        }
+        let id_at = head + 2 + topic_length;
+        if self.buffer.len() < id_at + 2 {
+            return Ok(None);
+        }
+        let topic = String::from_utf8_lossy(&self.buffer[head + 2..id_at]).into_owned();
+        let ack = number(&self.buffer, id_at).filter(|_| acked);
+        self.skip = head + length;
+        Ok(Some(Incoming::TooLong { topic, bytes: head + length, ack }))
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rumqttc::{Publish, QoS};
+
+    fn publish(payload: usize, qos: QoS) -> BytesMut {
+        let mut publish = Publish::new("a/b", qos, vec![b'x'; payload]);
+        publish.pkid = if qos == QoS::AtMostOnce { 0 } else { 77 };
+        let mut bytes = BytesMut::new();
+        Packet::Publish(publish).write(&mut bytes, usize::MAX).expect("written");
+        bytes
+    }
+
+    /// Everything taken from `bytes` when they arrive in parts of `part`, and the most that was ever held.
+    fn take_all(bytes: &[u8], part: usize) -> (Vec<Incoming>, usize) {
+        let (mut inbox, mut taken, mut most) = (Inbox::default(), Vec::new(), 0);
+        for part in bytes.chunks(part) {
+            inbox.buffer.extend_from_slice(part);
+            while let Some(incoming) = inbox.take().expect("sound") {
+                taken.push(incoming);
+            }
+            most = most.max(inbox.buffer.len());
+        }
+        (taken, most)
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_told_of_and_what_follows_is_read() {
+        for (qos, ack) in [(QoS::AtLeastOnce, Some(77)), (QoS::AtMostOnce, None)] {
+            let mut bytes = publish(3 * LONGEST, qos);
+            let length = bytes.len();
+            bytes.extend_from_slice(&publish(5, qos));
+            for part in [1, 1000, 4096, usize::MAX] {
+                let (taken, most) = take_all(&bytes, part);
+                assert_eq!(taken[0], Incoming::TooLong { topic: "a/b".into(), bytes: length, ack });
+                assert!(matches!(&taken[1], Incoming::Packet(Packet::Publish(p)) if p.payload.len() == 5));
+                assert_eq!(taken.len(), 2);
+                assert!(most <= 4096 || part == usize::MAX, "{most} bytes were held");
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_record_is_taken() {
+        let (taken, _) = take_all(&publish(gatewrt_protocol::MAX_RECORD, QoS::AtLeastOnce), 1400);
+        assert!(matches!(&taken[..], [Incoming::Packet(Packet::Publish(_))]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_packets_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut inbox = Inbox { buffer: BytesMut::from(&bytes[..]), skip: 0 };
+            while let Ok(Some(_)) = inbox.take() {}
+        }
+
+        #[test]
+        fn any_body_of_any_packet_is_a_packet_or_an_error(first: u8, body in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut inbox = Inbox::default();
+            inbox.buffer.extend_from_slice(&[first, body.len() as u8]);
+            inbox.buffer.extend_from_slice(&body);
+            while let Ok(Some(_)) = inbox.take() {}
+        }
+    }
+}

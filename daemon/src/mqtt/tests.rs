@@ -1,0 +1,356 @@
+//! Against a real Mosquitto, and against brokers that behave as badly as they please.
+
+use super::*;
+use crate::{
+    identity::Keys,
+    tls::{
+        self,
+        testing::{Certified, TestCa},
+    },
+};
+use rumqttc::{Packet, SubAck, SubscribeReasonCode};
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Instant,
+};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const ONE: &str = "aaaaaaaaaaaaaaaa";
+const TWO: &str = "bbbbbbbbbbbbbbbb";
+
+/// A Mosquitto with TLS and client certificates; killed when dropped.
+struct Broker {
+    ca: TestCa,
+    port: u16,
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl Broker {
+    fn start() -> Self {
+        Self::with("use_identity_as_username true")
+    }
+
+    fn with(setting: &str) -> Self {
+        let (ca, dir) = (TestCa::new(), tempfile::tempdir().unwrap());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let Certified { chain, key } = ca.server(&["127.0.0.1"]);
+        for (name, content) in [("ca", ca.pem()), ("chain", chain), ("key", key)] {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        }
+        let at = dir.path().display();
+        let config = format!(
+            "user root\nlistener {port} 127.0.0.1\ncafile {at}/ca\ncertfile {at}/chain\nkeyfile {at}/key\n\
+             require_certificate true\nallow_anonymous false\npersistence false\n{setting}\n"
+        );
+        std::fs::write(dir.path().join("config"), config).unwrap();
+        let mut broker = Self { ca, port, dir, child: None };
+        broker.run();
+        broker
+    }
+
+    fn run(&mut self) {
+        let config = self.dir.path().join("config");
+        let child = Command::new("mosquitto").arg("-c").arg(config).stderr(Stdio::null()).spawn();
+        self.child = Some(child.expect("mosquitto is installed"));
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < until, "mosquitto does not start");
+            thread::yield_now();
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().expect("running").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    fn options(&self, id: &str) -> Options {
+        options(&self.ca, &self.ca, id, format!("127.0.0.1:{}", self.port))
+    }
+
+    async fn connect(&self, id: &str) -> Link {
+        let mut link = Link::open(self.options(id));
+        assert!(matches!(next(&mut link).await, Event::Connected));
+        link
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A node that trusts `ca` and has a certificate of `own`.
+fn options(ca: &TestCa, own: &TestCa, id: &str, broker: String) -> Options {
+    let keys = Keys::generate().unwrap();
+    Options {
+        broker,
+        client_id: id.into(),
+        tls: tls::for_broker(&ca.pem(), &own.node(id, &keys), &keys).unwrap(),
+        will: message(&format!("gone/{id}"), b"will"),
+        filters: vec![format!("to/{id}/#"), "gone/#".into()],
+        keepalive: Duration::from_secs(30),
+        mark: 0x0100_0000,
+    }
+}
+
+fn message(topic: &str, payload: &[u8]) -> Message {
+    Message { topic: topic.into(), payload: payload.into(), retain: false }
+}
+
+async fn next(link: &mut Link) -> Event {
+    time::timeout(PATIENCE, link.event()).await.expect("an event in time").expect("the link is not over")
+}
+
+/// Why a link is over, skipping what comes before.
+async fn end(mut link: Link, patience: Duration) -> LinkError {
+    let lost = async {
+        loop {
+            if let Event::Lost(error) = link.event().await.expect("a last event") {
+                return error;
+            }
+        }
+    };
+    let error = time::timeout(patience, lost).await.expect("the link ends in time");
+    assert!(link.event().await.is_none());
+    error
+}
+
+#[tokio::test]
+async fn messages_go_out_are_acknowledged_and_arrive() {
+    let broker = Broker::start();
+    let (mut one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
+    one.try_publish(message(&format!("to/{TWO}/x"), b"hello")).unwrap();
+    assert!(matches!(next(&mut one).await, Event::Acked));
+    match next(&mut two).await {
+        Event::Message { topic, payload } => {
+            assert_eq!((topic, payload), (format!("to/{TWO}/x"), b"hello".to_vec()))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_cut_link_gives_the_will_and_a_closed_one_does_not() {
+    let broker = Broker::start();
+    let mut watcher = broker.connect(TWO).await;
+    drop(broker.connect(ONE).await);
+    assert!(matches!(next(&mut watcher).await, Event::Message { payload, .. } if payload == b"will"));
+
+    let closing = broker.connect(ONE).await;
+    closing.try_publish(message(&format!("gone/{ONE}"), b"goodbye")).unwrap();
+    closing.close(PATIENCE).await;
+    assert!(matches!(next(&mut watcher).await, Event::Message { payload, .. } if payload == b"goodbye"));
+    watcher.try_publish(message(&format!("to/{TWO}/end"), b"")).unwrap();
+    let follows = next(&mut watcher).await;
+    assert!(matches!(&follows, Event::Acked | Event::Message { .. }), "{follows:?}");
+    assert!(!matches!(&follows, Event::Message { payload, .. } if payload == b"will"));
+}
+
+#[tokio::test]
+async fn a_killed_broker_is_noticed_and_the_next_link_finds_the_new_one() {
+    let mut broker = Broker::start();
+    let link = broker.connect(ONE).await;
+    broker.kill();
+    let error = end(link, PATIENCE).await;
+    assert!(matches!(error, LinkError::Closed | LinkError::Broken(_)), "{error}");
+    let error = end(Link::open(broker.options(ONE)), PATIENCE).await;
+    assert!(error.to_string().contains(&format!("127.0.0.1:{}: Connection refused", broker.port)), "{error}");
+    broker.run();
+    broker.connect(ONE).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_stands_still_is_noticed() {
+    let broker = Broker::start();
+    let link = broker.connect(ONE).await;
+    broker.signal("-STOP");
+    let since = Instant::now();
+    link.try_publish(message("x", b"")).unwrap();
+    let error = end(link, SILENCE + PATIENCE).await;
+    broker.signal("-CONT");
+    assert!(matches!(error, LinkError::Silent), "{error}");
+    assert!(since.elapsed() >= SILENCE);
+}
+
+#[tokio::test]
+async fn an_idle_broker_that_stands_still_is_noticed_by_a_ping() {
+    let broker = Broker::start();
+    let mut link = Link::open(Options { keepalive: Duration::from_secs(1), ..broker.options(ONE) });
+    assert!(matches!(next(&mut link).await, Event::Connected));
+    assert!(time::timeout(Duration::from_secs(4), link.event()).await.is_err(), "pings are answered");
+    broker.signal("-STOP");
+    let error = end(link, SILENCE + PATIENCE).await;
+    broker.signal("-CONT");
+    assert!(matches!(error, LinkError::Silent), "{error}");
+}
+
+#[tokio::test]
+async fn long_messages_are_taken_and_too_long_ones_dropped_without_losing_the_link() {
+    let broker = Broker::start();
+    let (one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
+    let topic = format!("to/{TWO}/x");
+    for length in [16 * 1024, 17 * 1024, 200_000, 5] {
+        one.try_publish(message(&topic, &vec![b'x'; length])).unwrap();
+    }
+    for length in [16 * 1024, 17 * 1024] {
+        assert!(matches!(next(&mut two).await, Event::Message { payload, .. } if payload.len() == length));
+    }
+    assert!(
+        matches!(next(&mut two).await, Event::TooLong { topic: t, bytes } if t == topic && bytes > 200_000)
+    );
+    assert!(matches!(next(&mut two).await, Event::Message { payload, .. } if payload.len() == 5));
+}
+
+#[tokio::test]
+async fn a_slow_consumer_makes_the_broker_wait_and_loses_nothing() {
+    const MANY: usize = 400;
+    let broker = Broker::start();
+    let (mut one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
+    let (mut sent, mut acked) = (0, 0);
+    while acked < MANY {
+        while sent < MANY
+            && one.try_publish(message(&format!("to/{TWO}/x"), sent.to_string().as_bytes())).is_ok()
+        {
+            sent += 1;
+        }
+        assert!(matches!(next(&mut one).await, Event::Acked));
+        acked += 1;
+    }
+    assert!(two.events.len() <= EVENTS);
+    for n in 0..MANY {
+        let expected = n.to_string().into_bytes();
+        assert!(matches!(next(&mut two).await, Event::Message { payload, .. } if payload == expected), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_told_in_words() {
+    let (broker, other) = (Broker::start(), TestCa::new());
+    let at = |host: &str| format!("{host}:{}", broker.port);
+    let strict = Broker::with("use_identity_as_username false");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (options, words) in [
+        (options(&broker.ca, &other, ONE, at("127.0.0.1")), "it refuses this node's certificate"),
+        (options(&other, &broker.ca, ONE, at("127.0.0.1")), "its certificate is from another CA"),
+        (options(&broker.ca, &broker.ca, ONE, at("localhost")), "another name or address"),
+        (
+            options(&broker.ca, &broker.ca, ONE, "nowhere.invalid:1".into()),
+            "the broker's name has no address",
+        ),
+        (options(&broker.ca, &broker.ca, ONE, "nonsense".into()), "“nonsense” is no host:port"),
+        (options(&broker.ca, &broker.ca, ONE, silent.local_addr().unwrap().to_string()), "within 10 seconds"),
+        (strict.options(ONE), "not authorised; was the node removed"),
+    ] {
+        let error = end(Link::open(options), CONNECT + PATIENCE).await.to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+/// A broker of our own for one connection: consents to it, then does as told. Returns its port.
+fn scripted(
+    ca: &TestCa,
+    script: impl FnOnce(StreamOwned<ServerConnection, TcpStream>) + Send + 'static,
+) -> String {
+    let Certified { chain, key } = ca.server(&["127.0.0.1"]);
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let (socket, _) = listener.accept().unwrap();
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), socket);
+        let _connect = stream.read(&mut [0; 1024]).unwrap();
+        stream.write_all(b"\x20\x02\x00\x00").unwrap();
+        let _subscribe = stream.read(&mut [0; 1024]).unwrap();
+        script(stream);
+    });
+    addr
+}
+
+fn suback(codes: [SubscribeReasonCode; 2]) -> Vec<u8> {
+    let mut bytes = bytes::BytesMut::new();
+    Packet::SubAck(SubAck::new(1, codes.into())).write(&mut bytes, 1000).unwrap();
+    bytes.to_vec()
+}
+
+const YES: SubscribeReasonCode = SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce);
+
+#[tokio::test]
+async fn a_refused_subscription_is_named() {
+    let ca = TestCa::new();
+    let addr = scripted(&ca, |mut stream| {
+        stream.write_all(&suback([YES, SubscribeReasonCode::Failure])).unwrap();
+        let _ = stream.read(&mut [0; 1]);
+    });
+    let error = end(Link::open(options(&ca, &ca, ONE, addr)), PATIENCE).await;
+    assert!(matches!(&error, LinkError::Subscription(filter) if filter == "gone/#"), "{error}");
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_reading_costs_a_bounded_queue_and_then_the_link() {
+    let ca = TestCa::new();
+    let (done, held) = std::sync::mpsc::channel::<()>();
+    let addr = scripted(&ca, move |mut stream| {
+        stream.write_all(&suback([YES, YES])).unwrap();
+        let _ = held.recv();
+    });
+    let mut link = Link::open(options(&ca, &ca, ONE, addr));
+    assert!(matches!(next(&mut link).await, Event::Connected));
+    let mut taken = 0;
+    while taken <= PUBLISHES + IN_FLIGHT {
+        match link.try_publish(message("x", &[0; 16 * 1024])) {
+            Ok(()) => taken += 1,
+            Err(NotTaken::Full) if taken == PUBLISHES + IN_FLIGHT => break,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+    assert_eq!(taken, PUBLISHES + IN_FLIGHT);
+    let error = end(link, SILENCE + PATIENCE).await;
+    assert!(matches!(error, LinkError::Silent), "{error}");
+    drop(done);
+}
+
+#[tokio::test]
+async fn nonsense_ends_the_link_and_never_the_program() {
+    for (bytes, words) in [
+        (&b"\x40\x02\x00\x09"[..], "acknowledges 9, which was not sent"),
+        (b"\x90\x03\x00\x09\x01", "confirms a subscription that was not made"),
+        (b"\x90\x03\x00\x01\x01", "confirms a subscription that was not made"),
+        (b"\x34\x07\x00\x01a\x00\x01xx", "QoS 2"),
+        (b"\x30\x80\x80\x80\x80", "MQTT properly"),
+        (b"\xf0\x00", "MQTT properly"),
+        (b"\x20\x02\x00\x00", "a packet that belongs nowhere"),
+        (b"\xe0\x00", "closed the connection"),
+        (b"", "closed the connection"),
+    ] {
+        let ca = TestCa::new();
+        let addr = scripted(&ca, move |mut stream| {
+            stream.write_all(bytes).unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        });
+        let error = end(Link::open(options(&ca, &ca, ONE, addr)), PATIENCE).await.to_string();
+        assert!(error.contains(words), "{bytes:?}: {error}");
+    }
+}
