@@ -1,7 +1,17 @@
 //! The seam between decisions and a kernel: [`Kernel`] reads what is and carries out one step at a time. It
 //! chooses nothing.
 
+pub mod diagnose;
 pub mod fake;
+pub mod linux;
+pub mod watch;
+
+mod firewall;
+mod netlink;
+mod process;
+mod record;
+mod sysctl;
+mod wireguard;
 
 use crate::{
     model::{IfName, Observed, SysctlPath},

@@ -1,0 +1,189 @@
+//! Our nftables table: written whole by `nft` in one transaction, looked at only when the kernel's generation
+//! number says that something changed. Needs no JSON support in `nft`.
+
+use super::{
+    KernelError,
+    netlink::{
+        attr::{Message, attrs_after},
+        socket::{NetlinkError, Socket},
+    },
+    process, record,
+};
+use crate::{model::Ruleset, ownership::NFT_TABLE};
+use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NLM_F_ACK};
+use serde::{Deserialize, Serialize};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// A thousand times what `nft` needs on a slow router.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is looked again when the tables change meanwhile.
+const LOOKS: usize = 3;
+
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_GETTABLE: u16 = 1;
+const NFT_MSG_GETGEN: u16 = 16;
+const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_GEN_ID: u16 = 1;
+const NFPROTO_INET: u8 = 1;
+const GEN_HEADER: usize = 4;
+
+/// The kernel's nftables, as far as our table goes.
+pub struct Firewall {
+    nft: String,
+    record: PathBuf,
+    written: Option<Written>,
+    seen: Option<Seen>,
+    socket: Option<Socket>,
+}
+
+/// What was written, and how the kernel read back right after: it words things in its own way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    text: String,
+    listing: String,
+}
+
+struct Seen {
+    generation: u32,
+    ruleset: Option<Ruleset>,
+}
+
+impl Firewall {
+    /// `nft` is the program; what was written is remembered in `folder`.
+    pub fn new(nft: String, folder: &Path) -> Self {
+        let record = folder.join("ruleset");
+        Self { nft, written: record::load(&record), record, seen: None, socket: None }
+    }
+
+    /// Our table: the text that it was written from, if it still reads the same; its listing, or nothing
+    /// readable, if it does not; `None` if there is none.
+    pub fn observe(&mut self) -> Result<Option<Ruleset>, KernelError> {
+        for _ in 0..LOOKS {
+            let Some(generation) = self.generation()? else { return Ok(None) };
+            if let Some(seen) = self.seen.as_ref().filter(|seen| seen.generation == generation) {
+                return Ok(seen.ruleset.clone());
+            }
+            let ruleset = self.look()?;
+            self.seen = Some(Seen { generation, ruleset });
+        }
+        Ok(self.seen.as_ref().and_then(|seen| seen.ruleset.clone()))
+    }
+
+    fn look(&mut self) -> Result<Option<Ruleset>, KernelError> {
+        if !self.exists()? {
+            return Ok(None);
+        }
+        let listing = match self.list() {
+            // A table that nobody here can read must be written anew; that will say what is missing.
+            Err(KernelError::Missing(_)) => return Ok(Some(Ruleset(String::new()))),
+            // Gone since.
+            Err(_) if !self.exists()? => return Ok(None),
+            listing => listing?,
+        };
+        let ours = self.written.as_ref().filter(|written| written.listing == listing);
+        Ok(Some(Ruleset(ours.map_or(listing, |written| written.text.clone()))))
+    }
+
+    /// Writes the table, in one transaction: no packet sees it half or missing.
+    pub fn write(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
+        let text = &ruleset.0;
+        self.seen = None;
+        self.nft(&["-f", "-"], &format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n{text}\n"))?;
+        let written = Written { text: text.clone(), listing: self.list()? };
+        record::save(&self.record, &written)?;
+        self.written = Some(written);
+        Ok(())
+    }
+
+    /// Deletes the table.
+    pub fn delete(&mut self) -> Result<(), KernelError> {
+        self.seen = None;
+        if self.exists()?
+            && let Err(error) = self.nft(&["-f", "-"], &format!("delete table inet {NFT_TABLE}\n"))
+            && self.exists()?
+        {
+            return Err(error);
+        }
+        self.written = None;
+        record::forget(&self.record);
+        Ok(())
+    }
+
+    fn list(&self) -> Result<String, KernelError> {
+        // Stateless: counters are no change.
+        self.nft(&["-s", "list", "table", "inet", NFT_TABLE], "")
+    }
+
+    fn nft(&self, arguments: &[&str], input: &str) -> Result<String, KernelError> {
+        let mut command = Command::new(&self.nft);
+        command.args(arguments).env("LC_ALL", "C");
+        match process::run(command, input, PATIENCE) {
+            Ok(finished) if finished.success => Ok(finished.stdout),
+            Ok(finished) => Err(refusal(&finished.stderr)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(KernelError::Missing(format!(
+                "the program {} is missing: install nftables (Debian) or nftables-nojson (OpenWrt)",
+                self.nft
+            ))),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                let seconds = PATIENCE.as_secs();
+                Err(KernelError::Refused(format!("{} did not end within {seconds} s", self.nft)))
+            }
+            Err(error) => Err(KernelError::Refused(format!("{}: {error}", self.nft))),
+        }
+    }
+
+    /// Grows with every change of any table; `None` when the kernel has no nftables.
+    fn generation(&mut self) -> Result<Option<u32>, KernelError> {
+        let found = self.ask(&request(NFT_MSG_GETGEN, 0), |body| {
+            let found = attrs_after(body, GEN_HEADER).find(|(kind, _)| *kind == NFTA_GEN_ID);
+            found.and_then(|(_, payload)| Some(u32::from_be_bytes(payload.try_into().ok()?)))
+        });
+        Ok(found?.flatten())
+    }
+
+    fn exists(&mut self) -> Result<bool, KernelError> {
+        let mut message = request(NFT_MSG_GETTABLE, NFPROTO_INET);
+        message.text(NFTA_TABLE_NAME, NFT_TABLE);
+        Ok(self.ask(&message, |_| ())?.is_some())
+    }
+
+    fn ask<T>(&mut self, message: &Message, take: impl Fn(&[u8]) -> T) -> Result<Option<T>, KernelError> {
+        let outcome = self.try_ask(message, take);
+        match outcome {
+            // No such table; no nftables in this kernel.
+            Err(error) if error.is(&[ENOENT, EINVAL, EOPNOTSUPP, EPROTONOSUPPORT]) => Ok(None),
+            other => other.map_err(|e| e.at("look at the firewall")),
+        }
+    }
+
+    fn try_ask<T>(
+        &mut self,
+        message: &Message,
+        take: impl Fn(&[u8]) -> T,
+    ) -> Result<Option<T>, NetlinkError> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => Socket::open(netlink_sys::protocols::NETLINK_NETFILTER)?,
+        };
+        let socket = self.socket.insert(socket);
+        Ok(socket.read(message, |received| Some(take(received.body)))?.pop())
+    }
+}
+
+/// `nlmsghdr` and `struct nfgenmsg`.
+fn request(kind: u16, family: u8) -> Message {
+    Message::new(NFNL_SUBSYS_NFTABLES << 8 | kind, NLM_F_ACK, &[family, 0, 0, 0])
+}
+
+fn refusal(stderr: &str) -> KernelError {
+    let said: String = stderr.chars().take(2000).collect();
+    match said.contains("Operation not permitted") {
+        true => KernelError::Permission("change the firewall".into()),
+        false => KernelError::Refused(format!("nft refused: {said}")),
+    }
+}

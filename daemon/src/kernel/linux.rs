@@ -1,0 +1,85 @@
+//! A Linux kernel: the parts of [`Kernel`] put together.
+
+use super::{
+    Interest, Kernel, KernelError, firewall::Firewall, netlink::Network, sysctl::Sysctls,
+    wireguard::WireGuard,
+};
+use crate::{model::Observed, plan::Step};
+use std::path::PathBuf;
+
+/// What may differ from machine to machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// A folder that lives as long as the machine runs: what a restarted daemon must know of its predecessor's
+    /// changes. Made with mode 0700 when it is not there.
+    pub run_dir: PathBuf,
+    /// An implementation of WireGuard in userspace that goes before `wireguard-go`, where
+    /// the kernel has none: a name to be found in `PATH`, or a path.
+    pub userspace: Option<String>,
+    /// The program `nft`: a name to be found in `PATH`, or a path.
+    pub nft: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { run_dir: "/var/run/gatewrt".into(), userspace: None, nft: "nft".to_owned() }
+    }
+}
+
+/// The kernel that this program runs on, in the network namespace of the thread that made this value; use it
+/// from that thread.
+pub struct LinuxKernel {
+    network: Network,
+    wireguard: WireGuard,
+    firewall: Firewall,
+    sysctls: Sysctls,
+}
+
+impl LinuxKernel {
+    /// Opens a socket and reads what a predecessor left in the folder; needs no privileges yet.
+    pub fn new(options: Options) -> Result<Self, KernelError> {
+        Ok(Self {
+            network: Network::open()?,
+            wireguard: WireGuard::new(options.userspace),
+            firewall: Firewall::new(options.nft, &options.run_dir),
+            sysctls: Sysctls::new(&options.run_dir),
+        })
+    }
+}
+
+impl Kernel for LinuxKernel {
+    fn observe(&mut self, interest: &Interest) -> Result<Observed, KernelError> {
+        let mut observed = Observed::default();
+        self.network.observe(&mut observed)?;
+        self.wireguard.observe(&interest.tunnels, &mut observed)?;
+        observed.ruleset = self.firewall.observe()?;
+        for path in &interest.sysctls {
+            observed.sysctls.extend(self.sysctls.read(path)?.map(|value| (path.clone(), value)));
+        }
+        observed.saved_sysctls = self.sysctls.saved();
+        Ok(observed)
+    }
+
+    fn execute(&mut self, step: &Step) -> Result<(), KernelError> {
+        let Self { network, wireguard, firewall, sysctls } = self;
+        match step {
+            Step::AddTunnel { link, mtu } => wireguard.add(network, link, *mtu),
+            Step::DeleteTunnel(link) => wireguard.delete(network, link),
+            Step::SetMtu(link, mtu) => network.set_mtu(link, *mtu),
+            Step::SetUp(link) => network.set_up(link),
+            Step::SetDevice(link, settings) => wireguard.set_device(network, link, settings),
+            Step::SetPeers(link, changes) => wireguard.set_peers(network, link, changes),
+            Step::AddAddress(address) => network.add_address(address),
+            Step::DeleteAddress(address) => network.delete_address(address),
+            Step::AddRoute(route) => network.add_route(route),
+            Step::ReplaceRoute(route) => network.replace_route(route),
+            Step::DeleteRoute(route) => network.delete_route(route),
+            Step::AddRule(rule) => network.add_rule(rule),
+            Step::DeleteRule(rule) => network.delete_rule(rule),
+            Step::WriteRuleset(ruleset) => firewall.write(ruleset),
+            Step::DeleteRuleset => firewall.delete(),
+            Step::SetSysctl(path, value) => sysctls.set(path, value),
+            Step::RestoreSysctl(path) => sysctls.restore(path),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Interfaces, addresses, routes and rules: what is, and one change at a time. What the files below it do with
+//! bytes and indices has names here, and what is foreign is told from what is ours.
+
+pub mod attr;
+pub mod socket;
+
+mod address;
+mod link;
+mod route;
+mod rule;
+
+pub use link::FoundLink;
+
+use super::KernelError;
+use crate::{
+    model::{Address, Family, IfName, LinkKind, MainRoute, Observed, Route, RouteKind, Rule},
+    ownership::{INTERFACE_PREFIX, PROTOCOL},
+};
+use address::FoundAddress;
+use nix::libc::{self, EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
+use route::{Filter, FoundRoute, OurRoute, Target};
+use socket::{NetlinkError, Socket};
+use std::collections::BTreeMap;
+
+/// `RT_TABLE_MAIN`
+const MAIN: u32 = 254;
+/// `RTPROT_KERNEL`
+const KERNEL: u8 = 2;
+/// Since this version addresses keep the protocol number they were added with.
+const ADDRESS_PROTOCOL_SINCE: (u32, u32) = (5, 18);
+
+type Names = BTreeMap<u32, IfName>;
+
+/// A kernel's rtnetlink.
+pub struct Network {
+    socket: Socket,
+    addresses_keep_protocol: bool,
+}
+
+impl Network {
+    /// In the network namespace of the thread that calls.
+    pub fn open() -> Result<Self, KernelError> {
+        let socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE);
+        Ok(Self {
+            socket: socket.map_err(|e| e.at("open rtnetlink"))?,
+            addresses_keep_protocol: kernel_version() >= ADDRESS_PROTOCOL_SINCE,
+        })
+    }
+
+    /// Reads links, addresses, routes and rules.
+    pub fn observe(&mut self, observed: &mut Observed) -> Result<(), KernelError> {
+        let names = self.observe_links(observed).map_err(|e| e.at("read the interfaces"))?;
+        self.observe_addresses(&names, observed).map_err(|e| e.at("read the addresses"))?;
+        for family in Family::ALL {
+            self.observe_routes(family, &names, observed).map_err(|e| e.at("read the routes"))?;
+            let rules = rule::rules(&mut self.socket, family).map_err(|e| e.at("read the rules"))?;
+            let ours = rules.into_iter().filter(|r| r.protocol == PROTOCOL && !r.more);
+            observed.rules.extend(ours.map(|r| r.rule));
+        }
+        Ok(())
+    }
+
+    fn observe_links(&mut self, observed: &mut Observed) -> Result<Names, NetlinkError> {
+        let found = link::links(&mut self.socket)?;
+        let names = found.iter().map(|f| (f.link.index, f.name.clone())).collect();
+        observed.links.extend(found.into_iter().map(|f| (f.name, f.link)));
+        Ok(names)
+    }
+
+    fn observe_addresses(&mut self, names: &Names, observed: &mut Observed) -> Result<(), NetlinkError> {
+        for found in address::addresses(&mut self.socket, None)? {
+            let Some(link) = names.get(&found.index) else { continue };
+            let address = Address { link: link.clone(), addr: found.addr, len: found.len };
+            if self.owns(link, &found) {
+                observed.our_addresses.insert(address.clone());
+            }
+            observed.addresses.insert(address);
+        }
+        Ok(())
+    }
+
+    fn observe_routes(
+        &mut self,
+        family: Family,
+        names: &Names,
+        observed: &mut Observed,
+    ) -> Result<(), NetlinkError> {
+        let ours = route::routes(&mut self.socket, family, Filter::Ours)?;
+        observed.routes.extend(ours.into_iter().filter_map(|r| our_route(r, names)));
+        let main = route::routes(&mut self.socket, family, Filter::Table(MAIN))?;
+        observed.main_routes.extend(main.into_iter().filter_map(|r| main_route(r, names)));
+        Ok(())
+    }
+
+    fn owns(&self, link: &IfName, found: &FoundAddress) -> bool {
+        let whole = found.len == if found.addr.is_ipv4() { 32 } else { 128 };
+        match self.addresses_keep_protocol {
+            true => found.ours,
+            false => whole && link.as_str().starts_with(INTERFACE_PREFIX),
+        }
+    }
+
+    /// One interface.
+    pub fn link(&mut self, name: &IfName) -> Result<Option<FoundLink>, KernelError> {
+        link::link(&mut self.socket, name).map_err(|e| e.at(format_args!("look for interface {name}")))
+    }
+
+    /// Makes a kernel WireGuard interface; `false` when this kernel has none.
+    pub fn add_wireguard(&mut self, name: &IfName, mtu: u32) -> Result<bool, KernelError> {
+        match link::add_wireguard(&mut self.socket, name, mtu) {
+            Err(error) if error.is(&[EOPNOTSUPP]) => Ok(false),
+            Err(error) if error.is(&[EEXIST]) => self.expect_wireguard(name).map(|()| true),
+            other => other.map(|()| true).map_err(|e| e.at(format_args!("add interface {name}"))),
+        }
+    }
+
+    fn expect_wireguard(&mut self, name: &IfName) -> Result<(), KernelError> {
+        match self.link(name)? {
+            Some(found) if found.link.kind == LinkKind::WireGuard => Ok(()),
+            _ => Err(KernelError::Conflict(format!("an interface {name} is there that is not WireGuard"))),
+        }
+    }
+
+    /// Removes an interface.
+    pub fn delete_link(&mut self, found: &FoundLink) -> Result<(), KernelError> {
+        let outcome = link::delete(&mut self.socket, found.link.index);
+        gone(outcome).map_err(|e| e.at(format_args!("delete interface {}", found.name)))
+    }
+
+    /// Sets an interface's MTU.
+    pub fn set_mtu(&mut self, name: &IfName, mtu: u32) -> Result<(), KernelError> {
+        let index = self.index(name)?;
+        let outcome = link::set_mtu(&mut self.socket, index, mtu);
+        outcome.map_err(|e| e.at(format_args!("set the MTU of {name} to {mtu}")))
+    }
+
+    /// Sets an interface up.
+    pub fn set_up(&mut self, name: &IfName) -> Result<(), KernelError> {
+        let index = self.index(name)?;
+        link::set_up(&mut self.socket, index).map_err(|e| e.at(format_args!("set {name} up")))
+    }
+
+    /// Adds an address.
+    pub fn add_address(&mut self, address: &Address) -> Result<(), KernelError> {
+        let index = self.index(&address.link)?;
+        match address::add(&mut self.socket, index, address) {
+            Err(error) if error.is(&[EEXIST]) => self.expect_our_address(index, address),
+            other => other.map_err(|e| e.at(format_args!("add {}", text(address)))),
+        }
+    }
+
+    fn expect_our_address(&mut self, index: u32, address: &Address) -> Result<(), KernelError> {
+        match self.find_address(index, address)? {
+            Some(found) if found.len == address.len && self.owns(&address.link, &found) => Ok(()),
+            Some(found) => {
+                let standing = Address { len: found.len, ..address.clone() };
+                Err(KernelError::Conflict(format!("{} is there already, and not ours", text(&standing))))
+            }
+            None => Err(KernelError::Refused(format!("{} comes and goes", text(address)))),
+        }
+    }
+
+    /// Deletes an address, if it is ours.
+    pub fn delete_address(&mut self, address: &Address) -> Result<(), KernelError> {
+        let Some(link) = self.link(&address.link)? else { return Ok(()) };
+        let found = self.find_address(link.link.index, address)?;
+        if !found.is_some_and(|f| f.len == address.len && self.owns(&address.link, &f)) {
+            return Ok(());
+        }
+        let outcome = address::delete(&mut self.socket, link.link.index, address);
+        gone(outcome).map_err(|e| e.at(format_args!("delete {}", text(address))))
+    }
+
+    fn find_address(&mut self, index: u32, address: &Address) -> Result<Option<FoundAddress>, KernelError> {
+        let found = address::addresses(&mut self.socket, Some(index));
+        let found = found.map_err(|e| e.at("read the addresses"))?;
+        let mut same: Vec<_> = found.into_iter().filter(|f| f.addr == address.addr).collect();
+        // IPv4 has an address several times, with different lengths.
+        same.sort_by_key(|f| f.len == address.len);
+        Ok(same.pop())
+    }
+
+    /// Adds a route.
+    pub fn add_route(&mut self, wanted: &Route) -> Result<(), KernelError> {
+        let ours = self.resolve(wanted)?;
+        match route::add(&mut self.socket, &ours) {
+            Err(error) if error.is(&[EEXIST]) => match self.standing(wanted)? {
+                Standing::Ours(kind) if kind == wanted.kind => Ok(()),
+                Standing::Ours(_) => Err(in_the_way(wanted, "another one of ours")),
+                Standing::Foreign(what) => Err(in_the_way(wanted, &what)),
+                Standing::Nothing => Err(KernelError::Refused(format!("{} comes and goes", line(wanted)))),
+            },
+            other => other.map_err(|e| e.at(format_args!("add {}", line(wanted)))),
+        }
+    }
+
+    /// Changes what a route of ours does, in place; adds it when it is not there.
+    pub fn replace_route(&mut self, wanted: &Route) -> Result<(), KernelError> {
+        let ours = self.resolve(wanted)?;
+        let outcome = match self.standing(wanted)? {
+            Standing::Ours(kind) if kind == wanted.kind => Ok(()),
+            Standing::Ours(_) => route::replace(&mut self.socket, &ours),
+            Standing::Foreign(what) => return Err(in_the_way(wanted, &what)),
+            Standing::Nothing => return self.add_route(wanted),
+        };
+        outcome.map_err(|e| e.at(format_args!("change {}", line(wanted))))
+    }
+
+    /// Deletes a route of ours.
+    pub fn delete_route(&mut self, wanted: &Route) -> Result<(), KernelError> {
+        if let RouteKind::Device(name) = &wanted.kind
+            && self.link(name)?.is_none()
+        {
+            return Ok(());
+        }
+        let ours = self.resolve(wanted)?;
+        // For the kernel metric 0 is any metric, and for IPv6 a throw route any route.
+        let vague = wanted.metric == 0 || ours.device.is_none();
+        if vague && !matches!(self.standing(wanted)?, Standing::Ours(kind) if kind == wanted.kind) {
+            return Ok(());
+        }
+        let outcome = route::delete(&mut self.socket, &ours);
+        gone(outcome).map_err(|e| e.at(format_args!("delete {}", line(wanted))))
+    }
+
+    fn resolve(&mut self, wanted: &Route) -> Result<OurRoute, KernelError> {
+        let device = match &wanted.kind {
+            RouteKind::Device(name) => Some(self.index(name)?),
+            RouteKind::Throw => None,
+        };
+        Ok(OurRoute { table: wanted.table, prefix: wanted.prefix, metric: wanted.metric, device })
+    }
+
+    /// What stands where `wanted` would: of its table, prefix and metric.
+    fn standing(&mut self, wanted: &Route) -> Result<Standing, KernelError> {
+        let family = Family::of(&wanted.prefix);
+        let found = route::routes(&mut self.socket, family, Filter::Table(wanted.table));
+        let found = found.map_err(|e| e.at("read the routes"))?;
+        let links = link::links(&mut self.socket).map_err(|e| e.at("read the interfaces"))?;
+        let names: Names = links.into_iter().map(|l| (l.link.index, l.name)).collect();
+        let mut standing = Standing::Nothing;
+        let same = |r: &FoundRoute| r.prefix == wanted.prefix && r.metric == wanted.metric && !r.narrowed;
+        for route in found.into_iter().filter(same) {
+            let protocol = route.protocol;
+            match our_route(route, &names) {
+                Some(ours) => standing = Standing::Ours(ours.kind),
+                None => return Ok(Standing::Foreign(format!("a route of protocol {protocol}"))),
+            }
+        }
+        Ok(standing)
+    }
+
+    /// Adds a rule.
+    pub fn add_rule(&mut self, wanted: &Rule) -> Result<(), KernelError> {
+        match rule::add(&mut self.socket, wanted) {
+            Err(error) if error.is(&[EEXIST]) => {
+                if self.has_rule(wanted)? {
+                    return Ok(());
+                }
+                Err(KernelError::Conflict(format!(
+                    "a rule that reads alike is there already: {}",
+                    say(wanted)
+                )))
+            }
+            other => other.map_err(|e| e.at(format_args!("add {}", say(wanted)))),
+        }
+    }
+
+    /// Deletes a rule of ours.
+    pub fn delete_rule(&mut self, wanted: &Rule) -> Result<(), KernelError> {
+        // For the kernel mark 0 is any mark, and an inverted rule as good as one that is not.
+        if !self.has_rule(wanted)? {
+            return Ok(());
+        }
+        gone(rule::delete(&mut self.socket, wanted)).map_err(|e| e.at(format_args!("delete {}", say(wanted))))
+    }
+
+    fn has_rule(&mut self, wanted: &Rule) -> Result<bool, KernelError> {
+        let found = rule::rules(&mut self.socket, wanted.family).map_err(|e| e.at("read the rules"))?;
+        Ok(found.iter().any(|r| r.protocol == PROTOCOL && !r.more && r.rule == *wanted))
+    }
+
+    fn index(&mut self, name: &IfName) -> Result<u32, KernelError> {
+        let found = self.link(name)?;
+        found
+            .map(|f| f.link.index)
+            .ok_or_else(|| KernelError::Refused(format!("there is no interface {name}")))
+    }
+}
+
+enum Standing {
+    Nothing,
+    Ours(RouteKind),
+    Foreign(String),
+}
+
+/// What is not there needs no deleting.
+fn gone(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    match outcome {
+        Err(error) if error.is(&[ENOENT, ESRCH, EADDRNOTAVAIL, ENODEV]) => Ok(()),
+        other => other,
+    }
+}
+
+/// `None` for one that we could not have made, whatever number it carries.
+fn our_route(found: FoundRoute, names: &Names) -> Option<Route> {
+    let kind = match found.target {
+        Target::Device(index) => RouteKind::Device(names.get(&index)?.clone()),
+        Target::Throw => RouteKind::Throw,
+        Target::Gateway(_) | Target::Other => return None,
+    };
+    let ours = found.protocol == PROTOCOL && !found.narrowed;
+    ours.then_some(Route { table: found.table, prefix: found.prefix, metric: found.metric, kind })
+}
+
+/// Not those that the kernel makes by itself for an interface of ours.
+fn main_route(found: FoundRoute, names: &Names) -> Option<MainRoute> {
+    let (index, on_link) = match found.target {
+        Target::Device(index) => (Some(index), true),
+        Target::Gateway(index) => (Some(index), false),
+        Target::Other => (None, false),
+        Target::Throw => return None,
+    };
+    let link = match index {
+        Some(index) => Some(names.get(&index)?.clone()),
+        None => None,
+    };
+    let made = |l: &IfName| found.protocol == KERNEL && l.as_str().starts_with(INTERFACE_PREFIX);
+    let ours = found.protocol == PROTOCOL || link.as_ref().is_some_and(made);
+    (!ours && !found.narrowed).then_some(MainRoute { prefix: found.prefix, link, on_link })
+}
+
+fn in_the_way(wanted: &Route, what: &str) -> KernelError {
+    KernelError::Conflict(format!("{} can't stand: {what} has its place", line(wanted)))
+}
+
+fn line(route: &Route) -> String {
+    let target = match &route.kind {
+        RouteKind::Device(name) => format!("to {name}"),
+        RouteKind::Throw => "throw".to_owned(),
+    };
+    format!("route {} {target} metric {} in table {}", route.prefix, route.metric, route.table)
+}
+
+fn say(rule: &Rule) -> String {
+    let Rule { family, priority, mark, mask, invert, table } = rule;
+    let not = if *invert { "not " } else { "" };
+    format!("rule {family:?} {priority}: {not}mark {mark:#x}/{mask:#x} looks up table {table}")
+}
+
+fn text(address: &Address) -> String {
+    format!("address {}/{} on {}", address.addr, address.len, address.link)
+}
+
+fn kernel_version() -> (u32, u32) {
+    let name = nix::sys::utsname::uname();
+    let release = name.as_ref().ok().and_then(|n| n.release().to_str()).unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+const _: () = assert!(libc::RT_TABLE_MAIN as u32 == MAIN);

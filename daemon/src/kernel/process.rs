@@ -1,0 +1,156 @@
+//! Runs a program to its end: bounded in time and output, nothing of ours inherited.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    os::fd::{AsFd, OwnedFd},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// More than any listing of a table of ours.
+const MOST_OUTPUT: usize = 8 << 20;
+
+/// What a program said.
+#[derive(Debug)]
+pub struct Finished {
+    /// It ended with status 0.
+    pub success: bool,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error, trimmed.
+    pub stderr: String,
+}
+
+/// Runs `command` with `input`; killed when it takes longer than `patience`.
+pub fn run(mut command: Command, input: &str, patience: Duration) -> io::Result<Finished> {
+    let deadline = Instant::now() + patience;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let outcome = converse(&mut child, input.as_bytes(), deadline);
+    if outcome.is_err() {
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    let (stdout, stderr) = outcome?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let stderr = text(stderr).trim().to_owned();
+    Ok(Finished { success: status.success(), stdout: text(stdout), stderr })
+}
+
+/// Until both outputs are closed.
+fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut stdin = child.stdin.take().filter(|_| !input.is_empty());
+    let mut outputs = [Output::new(child.stdout.take())?, Output::new(child.stderr.take())?];
+    if let Some(stdin) = &stdin {
+        nonblocking(stdin)?;
+    }
+    while stdin.is_some() || outputs.iter().any(|o| o.pipe.is_some()) {
+        wait(&stdin, &outputs, deadline)?;
+        if let Some(pipe) = &mut stdin
+            && write_some(pipe, &mut input)?
+        {
+            stdin = None;
+        }
+        for output in &mut outputs {
+            output.read_some()?;
+        }
+    }
+    let [stdout, stderr] = outputs;
+    Ok((stdout.bytes, stderr.bytes))
+}
+
+struct Output {
+    pipe: Option<std::fs::File>,
+    bytes: Vec<u8>,
+}
+
+impl Output {
+    fn new(pipe: Option<impl Into<OwnedFd>>) -> io::Result<Self> {
+        let pipe = pipe.map(|p| std::fs::File::from(p.into()));
+        if let Some(pipe) = &pipe {
+            nonblocking(pipe)?;
+        }
+        Ok(Self { pipe, bytes: Vec::new() })
+    }
+
+    fn read_some(&mut self) -> io::Result<()> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        match pipe.take(MOST_OUTPUT as u64).read_to_end(&mut self.bytes) {
+            Ok(_) if self.bytes.len() >= MOST_OUTPUT => Err(io::Error::other("it says too much")),
+            Ok(_) => {
+                self.pipe = None;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether all is written, or nobody reads any more.
+fn write_some(pipe: &mut impl Write, input: &mut &[u8]) -> io::Result<bool> {
+    match pipe.write(input) {
+        Ok(len) => *input = input.get(len..).unwrap_or_default(),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => (),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    Ok(input.is_empty())
+}
+
+fn wait(stdin: &Option<impl AsFd>, outputs: &[Output; 2], deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    let mut fds: Vec<PollFd<'_>> = Vec::new();
+    fds.extend(stdin.as_ref().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLOUT)));
+    let pipes = outputs.iter().filter_map(|o| o.pipe.as_ref());
+    fds.extend(pipes.map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A blocking read of a pipe would outlast the deadline.
+fn nonblocking(pipe: &impl AsFd) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL)?);
+    fcntl(pipe, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let input = "line\n".repeat(100_000);
+        let finished = run(sh("cat; echo bad >&2; exit 3"), &input, Duration::from_secs(20)).expect("runs");
+        assert_eq!((finished.success, finished.stdout.len()), (false, input.len()));
+        assert_eq!(finished.stderr, "bad");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed() {
+        let start = Instant::now();
+        let error = run(sh("exec sleep 60"), "", Duration::from_millis(200)).expect_err("killed");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn one_that_does_not_read_is_no_error_of_ours() {
+        let finished = run(sh("exit 0"), &"x".repeat(1 << 20), Duration::from_secs(20)).expect("runs");
+        assert!(finished.success);
+    }
+}

@@ -1,0 +1,290 @@
+//! Settings below `/proc/sys`: read, set, and put back to exactly what they were before we first touched them,
+//! with all that the kernel changed along with them.
+
+use super::{KernelError, record};
+use crate::model::{SavedSysctl, SysctlPath};
+use log::{info, warn};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, ErrorKind},
+    path::{Component, Path, PathBuf},
+};
+
+/// The settings of this network namespace and machine.
+pub struct Sysctls {
+    root: PathBuf,
+    record: PathBuf,
+    saved: BTreeMap<String, Saved>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Saved {
+    before: String,
+    ours: String,
+    /// Settings that the kernel changes along with this one.
+    others: BTreeMap<String, Other>,
+}
+
+/// A setting that changed because another did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Other {
+    before: String,
+    /// `None` when we were cut off before we could look.
+    after: Option<String>,
+}
+
+impl Sysctls {
+    /// What is set is remembered in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        let record = folder.join("sysctls");
+        Self { root: "/proc/sys".into(), saved: record::load(&record).unwrap_or_default(), record }
+    }
+
+    /// A setting's value; `None` when this kernel has no such setting.
+    pub fn read(&self, path: &SysctlPath) -> Result<Option<String>, KernelError> {
+        let found = self.file(&path.0).and_then(read);
+        found.map_err(|e| failure(&e, format_args!("read setting {}", path.0)))
+    }
+
+    /// What was changed and not yet put back.
+    pub fn saved(&self) -> BTreeMap<SysctlPath, SavedSysctl> {
+        let saved = |s: &Saved| SavedSysctl { before: s.before.clone(), ours: s.ours.clone() };
+        self.saved.iter().map(|(path, s)| (SysctlPath(path.clone()), saved(s))).collect()
+    }
+
+    /// Gives a setting a value, remembering first what it was.
+    pub fn set(&mut self, path: &SysctlPath, value: &str) -> Result<(), KernelError> {
+        let path = &path.0;
+        let found = self.file(path).and_then(read);
+        let current = found
+            .map_err(|e| failure(&e, format_args!("read setting {path}")))?
+            .ok_or_else(|| KernelError::Missing(format!("this kernel has no setting {path}")))?;
+        if current == value {
+            return Ok(());
+        }
+        let known = self.saved.get(path).cloned();
+        let mut saved = known.clone().unwrap_or_else(|| Saved {
+            before: current,
+            ours: value.to_owned(),
+            others: self
+                .others(path)
+                .into_iter()
+                .map(|(p, before)| (p, Other { before, after: None }))
+                .collect(),
+        });
+        value.clone_into(&mut saved.ours);
+        self.remember(path, Some(saved.clone()))?;
+        if let Err(error) = self.file(path).and_then(|file| write(&file, value)) {
+            self.remember(path, known)?;
+            return Err(failure(&error, format_args!("set {path} to {value}")));
+        }
+        info!("{path} is {value} now, was {}", saved.before);
+        if !saved.others.is_empty() {
+            let now = self.others(path);
+            saved.others.iter_mut().for_each(|(p, other)| other.after = now.get(p).cloned());
+            self.remember(path, Some(saved))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a setting back, unless someone else changed it since, and forgets it.
+    pub fn restore(&mut self, path: &SysctlPath) -> Result<(), KernelError> {
+        let path = &path.0;
+        let Some(saved) = self.saved.get(path).cloned() else { return Ok(()) };
+        let found = self.file(path).and_then(read);
+        let current = found.map_err(|e| failure(&e, format_args!("read setting {path}")))?;
+        if current.as_ref() == Some(&saved.ours) {
+            let outcome = self.put_back(path, &saved);
+            outcome.map_err(|e| failure(&e, format_args!("put {path} back to {}", saved.before)))?;
+            info!("{path} is {} again", saved.before);
+        }
+        self.remember(path, None)
+    }
+
+    fn put_back(&self, path: &str, saved: &Saved) -> io::Result<()> {
+        let wanted: BTreeMap<_, _> = self
+            .others(path)
+            .into_iter()
+            .filter_map(|(p, now)| Some((wanted(saved.others.get(&p), now, &saved.ours)?, p)))
+            .map(|(value, p)| (p, value))
+            .collect();
+        write(&self.file(path)?, &saved.before)?;
+        for (path, value) in wanted {
+            let file = self.file(&path)?;
+            if read(file.clone())?.is_some_and(|now| now != value)
+                && let Err(error) = write(&file, &value)
+            {
+                warn!("put {path} back to {value}: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// What writing `path` changes besides, with its values now: forwarding for all interfaces changes each
+    /// one's own (`addrconf_forward_change`, `inet_forward_change` in the kernel), and with IPv4 whether
+    /// redirects are accepted.
+    fn others(&self, path: &str) -> BTreeMap<String, String> {
+        let (folder, leaf, more) = match path {
+            "net/ipv4/ip_forward" | "net/ipv4/conf/all/forwarding" => {
+                ("net/ipv4/conf", "forwarding", Some("net/ipv4/conf/all/accept_redirects"))
+            }
+            "net/ipv6/conf/all/forwarding" => ("net/ipv6/conf", "forwarding", None),
+            "net/ipv6/conf/all/disable_ipv6" => ("net/ipv6/conf", "disable_ipv6", None),
+            _ => return BTreeMap::new(),
+        };
+        let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let each = names.filter(|name| name != "all").map(|name| format!("{folder}/{name}/{leaf}"));
+        let paths = each.chain(more.map(str::to_owned));
+        let value = |p: &String| read(self.root.join(p)).ok().flatten();
+        paths.filter_map(|p| value(&p).map(|value| (p, value))).collect()
+    }
+
+    fn remember(&mut self, path: &str, saved: Option<Saved>) -> Result<(), KernelError> {
+        let mut all = self.saved.clone();
+        match saved {
+            Some(saved) => drop(all.insert(path.to_owned(), saved)),
+            None => drop(all.remove(path)),
+        }
+        if all.is_empty() {
+            record::forget(&self.record);
+        } else {
+            record::save(&self.record, &all)?;
+        }
+        self.saved = all;
+        Ok(())
+    }
+
+    fn file(&self, path: &str) -> io::Result<PathBuf> {
+        let inside = Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
+        match inside && !path.is_empty() {
+            true => Ok(self.root.join(path)),
+            false => Err(io::Error::other("not a path below /proc/sys")),
+        }
+    }
+}
+
+/// What another setting shall be afterwards; `None` leaves it as the kernel makes it.
+fn wanted(known: Option<&Other>, now: String, ours: &str) -> Option<String> {
+    match known {
+        // Someone else changed it since: theirs stays.
+        Some(Other { after: Some(after), .. }) if *after != now => Some(now),
+        Some(other) => Some(other.before.clone()),
+        None => (now != ours).then_some(now),
+    }
+}
+
+fn read(file: PathBuf) -> io::Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        // A folder is no setting.
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn write(file: &Path, value: &str) -> io::Result<()> {
+    // Not created: in a file system that is no /proc that would look like success.
+    io::Write::write_all(&mut fs::OpenOptions::new().write(true).open(file)?, value.as_bytes())
+}
+
+fn failure(error: &io::Error, what: std::fmt::Arguments<'_>) -> KernelError {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            KernelError::Permission(what.to_string())
+        }
+        _ => KernelError::Refused(format!("{what}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            for (path, value) in [("net/a", "0"), ("net/b", "7"), ("net/ipv4/ip_forward", "0")] {
+                let file = folder.path().join("sys").join(path);
+                fs::create_dir_all(file.parent().expect("a parent")).expect("made");
+                fs::write(file, format!("{value}\n")).expect("written");
+            }
+            Self { folder }
+        }
+
+        fn sysctls(&self) -> Sysctls {
+            Sysctls { root: self.folder.path().join("sys"), ..Sysctls::new(&self.folder.path().join("run")) }
+        }
+    }
+
+    fn path(text: &str) -> SysctlPath {
+        SysctlPath(text.to_owned())
+    }
+
+    #[test]
+    fn the_first_value_is_put_back_even_by_the_next_daemon() {
+        let fixture = Fixture::new();
+        let mut sysctls = fixture.sysctls();
+        sysctls.set(&path("net/a"), "1").expect("set");
+        sysctls.set(&path("net/a"), "1").expect("set");
+        sysctls.set(&path("net/a"), "2").expect("set");
+        let mut next = fixture.sysctls();
+        let saved = SavedSysctl { before: "0".into(), ours: "2".into() };
+        assert_eq!(next.saved(), BTreeMap::from([(path("net/a"), saved)]));
+        next.restore(&path("net/a")).expect("restored");
+        next.restore(&path("net/a")).expect("restored");
+        assert_eq!(next.read(&path("net/a")), Ok(Some("0".into())));
+        assert_eq!(fixture.sysctls().saved(), BTreeMap::new());
+        assert!(!fixture.folder.path().join("run/sysctls").exists());
+    }
+
+    #[test]
+    fn what_someone_else_changed_since_stays() {
+        let fixture = Fixture::new();
+        let mut sysctls = fixture.sysctls();
+        sysctls.set(&path("net/b"), "1").expect("set");
+        fs::write(fixture.folder.path().join("sys/net/b"), "5\n").expect("written");
+        sysctls.restore(&path("net/b")).expect("restored");
+        assert_eq!(sysctls.read(&path("net/b")), Ok(Some("5".into())));
+        assert_eq!(sysctls.saved(), BTreeMap::new());
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten() {
+        let fixture = Fixture::new();
+        let mut sysctls = fixture.sysctls();
+        sysctls.set(&path("net/b"), "1").expect("set");
+        fs::remove_file(fixture.folder.path().join("sys/net/b")).expect("removed");
+        assert_eq!(sysctls.read(&path("net/b")), Ok(None));
+        sysctls.restore(&path("net/b")).expect("restored");
+        assert_eq!(sysctls.saved(), BTreeMap::new());
+        assert!(matches!(sysctls.set(&path("net/b"), "1"), Err(KernelError::Missing(_))));
+    }
+
+    #[test]
+    fn nothing_is_set_that_cannot_be_remembered() {
+        let fixture = Fixture::new();
+        fs::write(fixture.folder.path().join("run"), "a file").expect("written");
+        let mut sysctls = fixture.sysctls();
+        sysctls.set(&path("net/a"), "1").expect_err("no folder to remember in");
+        assert_eq!(sysctls.read(&path("net/a")), Ok(Some("0".into())));
+    }
+
+    #[test]
+    fn paths_lead_nowhere_else() {
+        let fixture = Fixture::new();
+        let mut sysctls = fixture.sysctls();
+        for bad in ["", "/etc/passwd", "net/../../run", "..", "."] {
+            sysctls.read(&path(bad)).expect_err(bad);
+            sysctls.set(&path(bad), "1").expect_err(bad);
+        }
+    }
+}

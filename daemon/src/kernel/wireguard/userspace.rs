@@ -1,0 +1,276 @@
+//! Implementations of WireGuard in userspace: found, started so that they outlive us, told from dead ones, ended.
+
+use super::{
+    PeerOrder,
+    uapi::{self, UapiError},
+};
+use crate::{
+    kernel::{
+        KernelError,
+        netlink::{FoundLink, Network},
+    },
+    model::{IfName, WgDevice, WgSettings},
+};
+use log::{info, warn};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    unistd::setsid,
+};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::{fd::BorrowedFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use wireguard_uapi::xplatform::set;
+
+/// Where implementations put their sockets.
+const SOCKETS: &str = "/var/run/wireguard";
+/// Tried when the admin names none. Not `boringtun-cli`: see [`UapiError::Unfit`].
+const PROGRAMS: [&str; 1] = ["wireguard-go"];
+/// What `PATH` has on a router, for when we were started without one.
+const PATHS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+const PATIENCE: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(10);
+/// Open files beyond this are not looked for.
+const MOST_FILES: i32 = 4096;
+
+/// What runs in userspace.
+pub struct Userspace {
+    program: Option<String>,
+    /// Programs that do not daemonize by themselves: to be reaped when they end.
+    children: Vec<Child>,
+    /// Who serves an interface, as far as it is known.
+    names: BTreeMap<IfName, String>,
+}
+
+impl Userspace {
+    /// `program` goes before the known ones.
+    pub fn new(program: Option<String>) -> Self {
+        Self { program, children: Vec::new(), names: BTreeMap::new() }
+    }
+
+    /// Whether a living implementation serves this interface.
+    pub fn answers(&self, name: &IfName) -> bool {
+        uapi::read(&socket(name)).is_ok()
+    }
+
+    /// A device; `None` when nobody answers for it.
+    pub fn read(&mut self, name: &IfName) -> Option<WgDevice> {
+        self.reap();
+        match uapi::read(&socket(name)) {
+            Ok(device) => Some(WgDevice { backend: self.name(name), ..device }),
+            Err(error) => {
+                if !error.is_dead() {
+                    warn!("WireGuard of {name} does not answer: {error}");
+                }
+                None
+            }
+        }
+    }
+
+    /// Starts an implementation and waits until it answers.
+    pub fn start(&mut self, name: &IfName) -> Result<(), KernelError> {
+        self.reap();
+        self.make_way(name)?;
+        let program = self.find()?;
+        let child = spawn(&program, name).map_err(|error| error.to_string());
+        let child = child.and_then(|child| self.wait(child, name)).map_err(|why| {
+            let program = program.display();
+            KernelError::Refused(format!("{program} gave no {name}: {why}; by hand: {program} -f {name}"))
+        })?;
+        info!("{name} is served by {}", program.display());
+        self.names.insert(name.clone(), base(&program));
+        self.children.push(child);
+        Ok(())
+    }
+
+    /// Until it answers. One that daemonizes ends with success before or after that.
+    fn wait(&self, mut child: Child, name: &IfName) -> Result<Child, String> {
+        let mut failed = None;
+        let settled = eventually(|| {
+            failed = child.try_wait().ok().flatten().filter(|status| !status.success());
+            failed.is_some() || self.answers(name)
+        });
+        match failed {
+            Some(status) if Path::new("/dev/net/tun").exists() => Err(status.to_string()),
+            Some(status) => Err(format!("{status} (there is no /dev/net/tun: install kmod-tun)")),
+            None if settled => Ok(child),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err("no socket in time".to_owned())
+            }
+        }
+    }
+
+    /// Removes a socket that a dead process left. One that lives without an interface is about to end.
+    fn make_way(&self, name: &IfName) -> Result<(), KernelError> {
+        let dead = || uapi::read(&socket(name)).is_err_and(|error| error.is_dead());
+        if !eventually(dead) {
+            let why = "it is alive, but its interface is not here";
+            return Err(KernelError::Conflict(format!("a WireGuard for {name} runs elsewhere: {why}")));
+        }
+        self.sweep(name);
+        Ok(())
+    }
+
+    /// Removes the socket of a dead process.
+    pub fn sweep(&self, name: &IfName) {
+        let path = socket(name);
+        if uapi::read(&path).is_err_and(|error| error.is_dead()) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Ends an implementation: it ends when its interface or its socket goes. Waits until both are gone.
+    pub fn delete(&mut self, network: &mut Network, found: &FoundLink) -> Result<(), KernelError> {
+        let name = &found.name;
+        network.delete_link(found)?;
+        let _ = fs::remove_file(socket(name));
+        self.names.remove(name);
+        let is_gone = || network.link(name).is_ok_and(|link| link.is_none());
+        if !eventually(is_gone) {
+            return Err(KernelError::Refused(format!("interface {name} does not go away")));
+        }
+        self.reap();
+        Ok(())
+    }
+
+    /// Sets key, port and mark, and sees that they are.
+    pub fn set_device(&self, name: &IfName, settings: &WgSettings) -> Result<(), KernelError> {
+        let read = || uapi::read(&socket(name)).map_err(|e| refused(name, &e));
+        let before = read()?;
+        self.set(name, &uapi::device(settings, before.settings.as_ref()))?;
+        match read()?.settings.as_ref() == Some(settings) {
+            true => Ok(()),
+            false => Err(KernelError::Refused(format!("WireGuard of {name} did not take its settings"))),
+        }
+    }
+
+    /// Carries out `orders` in one go.
+    pub fn set_peers(&self, name: &IfName, orders: &[PeerOrder]) -> Result<(), KernelError> {
+        let peers = orders.iter().map(uapi::peer).collect();
+        self.set(name, &set::Device { peers, ..set::Device::default() })
+    }
+
+    fn set(&self, name: &IfName, device: &set::Device) -> Result<(), KernelError> {
+        uapi::set(&socket(name), device).map_err(|e| refused(name, &e))
+    }
+
+    fn find(&self) -> Result<PathBuf, KernelError> {
+        let mut candidates = self.program.iter().map(String::as_str).chain(PROGRAMS);
+        candidates.find_map(find).ok_or_else(|| {
+            let named = self.program.as_ref().map(|p| format!("{p}, ")).unwrap_or_default();
+            let programs = PROGRAMS.join(", ");
+            KernelError::Missing(format!(
+                "this kernel has no WireGuard, and none of {named}{programs} is here: \
+                 install kmod-wireguard (OpenWrt) or wireguard-go"
+            ))
+        })
+    }
+
+    fn name(&mut self, name: &IfName) -> String {
+        let known = self.names.entry(name.clone());
+        known.or_insert_with(|| running(name, self.program.as_deref())).clone()
+    }
+
+    fn reap(&mut self) {
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+}
+
+fn refused(name: &IfName, error: &UapiError) -> KernelError {
+    KernelError::Refused(format!("WireGuard of {name}: {error}"))
+}
+
+fn socket(name: &IfName) -> PathBuf {
+    Path::new(SOCKETS).join(format!("{name}.sock"))
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(program.into()).filter(|path: &PathBuf| path.is_file());
+    }
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::env::split_paths(&paths).chain(std::env::split_paths(PATHS));
+    paths.map(|path| path.join(program)).find(|path| path.is_file())
+}
+
+/// In a session of its own, with nothing of ours open: it goes on when we end, however we end.
+fn spawn(program: &Path, name: &IfName) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.arg(name.as_str()).env_clear().env("PATH", PATHS).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // SAFETY: between fork and exec only setsid and fcntl are called, which are async-signal-safe; they
+    // touch no memory of the parent's.
+    unsafe { command.pre_exec(detach) };
+    command.spawn()
+}
+
+fn detach() -> io::Result<()> {
+    setsid()?;
+    for fd in 3..MOST_FILES {
+        // SAFETY: only used for fcntl, which says EBADF for one that is not open.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
+    Ok(())
+}
+
+/// Who serves an interface that we did not start: a known program whose last argument is its name.
+fn running(name: &IfName, configured: Option<&str>) -> String {
+    let configured = configured.map(|program| base(Path::new(program)));
+    let known =
+        |program: &String| PROGRAMS.contains(&program.as_str()) || configured.as_ref() == Some(program);
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let serving = |process: fs::DirEntry| {
+        let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
+        let arguments: Vec<&str> = line.split_terminator('\0').collect();
+        let program = base(Path::new(arguments.first()?));
+        (arguments.last() == Some(&name.as_str()) && known(&program)).then_some(program)
+    };
+    processes.into_iter().find_map(serving).unwrap_or_else(|| "userspace".to_owned())
+}
+
+fn base(program: &Path) -> String {
+    program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn eventually(mut so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_by_name_and_by_path() {
+        assert!(find("sh").is_some_and(|path| path.is_absolute()));
+        assert_eq!(find("/bin/sh"), Some("/bin/sh".into()));
+        assert_eq!(find("/bin/no-such-program"), None);
+        assert_eq!(find("no-such-program"), None);
+    }
+
+    #[test]
+    fn a_missing_program_says_what_to_install() {
+        let mut userspace = Userspace::new(Some("/no/such".into()));
+        // Where one is installed, it is found after the configured one.
+        match userspace.find() {
+            Ok(path) => assert!(PROGRAMS.contains(&base(&path).as_str())),
+            Err(error) => assert!(error.to_string().contains("install kmod-wireguard"), "{error}"),
+        }
+        userspace.reap();
+    }
+}

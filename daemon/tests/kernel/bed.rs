@@ -1,0 +1,194 @@
+//! A network and mount namespace of a test's own, gone with all that runs in it when the test ends.
+
+use gatewrt::{
+    kernel::{
+        Interest, Kernel, KernelError,
+        linux::{LinuxKernel, Options},
+    },
+    model::{IfName, Observed, SysctlPath, WgPeer, WgSecret, WgSettings},
+    plan::Step,
+};
+use gatewrt_protocol::WgPublicKey;
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The interface that tests make.
+pub const LINK: &str = "gw-t";
+
+/// Runs `test` in namespaces of its own. `/run` is empty there.
+pub fn in_namespace(test: impl FnOnce(&mut Bed) + Send + 'static) {
+    let inside = move || {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("a private mount tree");
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /run");
+        mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).expect("its own /sys");
+        sh("ip link set lo up");
+        let mut bed = Bed { kernel: kernel(Options::default()) };
+        test(&mut bed);
+    };
+    if let Err(panic) = thread::spawn(inside).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// What a test has in its namespace.
+pub struct Bed {
+    /// The kernel under test.
+    pub kernel: LinuxKernel,
+}
+
+impl Bed {
+    /// Does a step that must succeed.
+    #[track_caller]
+    pub fn run(&mut self, step: Step) {
+        if let Err(error) = self.kernel.execute(&step) {
+            panic!("{step:?}: {error}");
+        }
+    }
+
+    /// Does a step that must fail.
+    #[track_caller]
+    pub fn fail(&mut self, step: Step) -> KernelError {
+        self.kernel.execute(&step).expect_err("it must fail")
+    }
+
+    /// Observes, with the interface of the tests and these settings.
+    #[track_caller]
+    pub fn observe_with(&mut self, sysctls: &[&str]) -> Observed {
+        let sysctls = sysctls.iter().map(|path| SysctlPath((*path).to_owned())).collect();
+        let interest = Interest { sysctls, tunnels: [link()].into() };
+        self.kernel.observe(&interest).expect("observed")
+    }
+
+    /// Observes, with the interface of the tests.
+    #[track_caller]
+    pub fn observe(&mut self) -> Observed {
+        self.observe_with(&[])
+    }
+
+    /// A daemon that starts anew.
+    pub fn restart(&mut self) {
+        self.kernel = kernel(Options::default());
+    }
+
+    /// The interface, up, with a key.
+    pub fn tunnel(&mut self) {
+        self.run(Step::AddTunnel { link: link(), mtu: 1420 });
+        self.run(Step::SetDevice(link(), settings()));
+        self.run(Step::SetUp(link()));
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        for pid in inhabitants() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// A kernel with these options.
+pub fn kernel(options: Options) -> LinuxKernel {
+    LinuxKernel::new(options).expect("rtnetlink")
+}
+
+/// Processes in this thread's network namespace, but for our own.
+pub fn inhabitants() -> Vec<i32> {
+    let here = fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
+    let own = std::process::id() as i32;
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
+    let pids = processes.filter_map(|p| p.file_name().to_str()?.parse::<i32>().ok());
+    let lives_here = |pid: &i32| {
+        let file = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+        let zombie = fs::read_to_string(file("stat")).is_ok_and(|stat| stat.contains(") Z "));
+        !zombie && fs::read_link(file("ns/net")).is_ok_and(|ns| ns == here)
+    };
+    pids.filter(|pid| *pid != own && lives_here(pid)).collect()
+}
+
+/// The interface of the tests.
+pub fn link() -> IfName {
+    IfName::new(LINK).expect("valid")
+}
+
+/// Device settings.
+pub fn settings() -> WgSettings {
+    let mut secret = [7; 32];
+    // As Curve25519 keys are: the low bits and the high bit clear, the one below set.
+    (secret[0], secret[31]) = (8, 0x47);
+    WgSettings { secret: WgSecret(secret), port: 51_999, mark: 0x0100_0000 }
+}
+
+/// A peer's key.
+pub fn key(number: u32) -> WgPublicKey {
+    let mut key = [1; 32];
+    key[..4].copy_from_slice(&number.to_be_bytes());
+    WgPublicKey(key)
+}
+
+/// A peer.
+pub fn peer(endpoint: Option<&str>, allowed: &[&str], keepalive: u16) -> WgPeer {
+    let endpoint = endpoint.map(|e| e.parse().expect("valid"));
+    WgPeer { endpoint, allowed: allowed.iter().map(|p| p.parse().expect("valid")).collect(), keepalive }
+}
+
+/// Runs a shell script that must succeed; gives what it says.
+#[track_caller]
+pub fn sh(script: &str) -> String {
+    let output = Command::new("sh").args(["-ec", script]).output().expect("sh");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {error}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// All that the steps can change, as other programs see it.
+pub fn dump() -> String {
+    let network = sh("ip -d addr; ip -N route show table all; ip -N -6 route show table all; \
+        ip -N rule; ip -N -6 rule; nft -s list ruleset; ls /run/wireguard 2>/dev/null || true");
+    // The kernel counts down how long addresses last.
+    let lines = network.lines().filter(|line| !line.contains("valid_lft"));
+    format!("{}\n{}", lines.collect::<Vec<_>>().join("\n"), sysctls())
+}
+
+/// Every network setting.
+pub fn sysctls() -> String {
+    let mut found = Vec::new();
+    collect(Path::new("/proc/sys/net"), &mut found);
+    found.sort();
+    found.join("\n")
+}
+
+fn collect(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if !path.ends_with("nf_conntrack_count")
+            && let Ok(value) = fs::read_to_string(&path)
+        {
+            found.push(format!("{} = {}", path.display(), value.trim_end()));
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Addresses, routes and rules among foreign ones.
+
+use crate::bed::{Bed, in_namespace, kernel, sh};
+use gatewrt::{
+    kernel::{Kernel, KernelError, linux::Options},
+    model::{Address, Family, IfName, MainRoute, Route, RouteKind, Rule},
+    plan::Step,
+};
+
+fn setup() {
+    sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up
+        ip addr add 192.168.7.1/24 dev v0; ip -6 addr add fd01::1/64 dev v0 nodad");
+}
+
+fn on_v0() -> RouteKind {
+    RouteKind::Device(IfName::new("v0").expect("valid"))
+}
+
+fn route(prefix: &str, metric: u32, kind: RouteKind) -> Route {
+    Route { table: 26487, prefix: prefix.parse().expect("valid"), metric, kind }
+}
+
+fn both(metric: u32, kind: RouteKind) -> [Route; 2] {
+    ["10.1.0.0/16", "fd00:1::/32"].map(|prefix| route(prefix, metric, kind.clone()))
+}
+
+fn table() -> String {
+    sh(
+        "ip -N route show table 26487 2>/dev/null || true; ip -N -6 route show table 26487 2>/dev/null || true",
+    )
+}
+
+fn conflict(error: KernelError, says: &str) {
+    assert!(matches!(&error, KernelError::Conflict(what) if what.contains(says)), "{error:?}");
+}
+
+#[test]
+fn foreign_routes_that_look_alike_are_never_touched() {
+    in_namespace(|bed| {
+        setup();
+        sh("for d in v0; do
+            ip route add 10.1.0.0/16 dev $d table 26487 metric 512 proto 4
+            ip -6 route add fd00:1::/32 dev $d table 26487 metric 512 proto 4
+            ip route add throw 10.2.0.0/16 table 26487 metric 512 proto 4
+            ip -6 route add throw fd00:2::/32 table 26487 metric 512 proto 4
+            ip route add 10.1.0.0/16 dev $d table 26487 metric 7 proto 4
+            ip -6 route add fd00:1::/32 dev $d table 26487 metric 7 proto 4
+        done");
+        let before = table();
+        for route in both(512, on_v0()) {
+            conflict(bed.fail(Step::AddRoute(route.clone())), "protocol 4");
+            conflict(bed.fail(Step::ReplaceRoute(route.clone())), "protocol 4");
+            conflict(
+                bed.fail(Step::ReplaceRoute(Route { kind: RouteKind::Throw, ..route.clone() })),
+                "protocol 4",
+            );
+            bed.run(Step::DeleteRoute(route));
+        }
+        for prefix in ["10.2.0.0/16", "fd00:2::/32"] {
+            bed.run(Step::DeleteRoute(route(prefix, 512, RouteKind::Throw)));
+        }
+        // For the kernel metric 0 is any.
+        both(0, on_v0()).into_iter().for_each(|route| bed.run(Step::DeleteRoute(route)));
+        assert!(bed.observe().routes.is_empty());
+        assert_eq!(table(), before);
+        // Ours beside them, by another metric, comes and goes alone.
+        both(600, on_v0()).into_iter().for_each(|route| bed.run(Step::AddRoute(route)));
+        assert_eq!(bed.observe().routes, both(600, on_v0()).into());
+        both(600, on_v0()).into_iter().for_each(|route| bed.run(Step::DeleteRoute(route)));
+        assert_eq!(table(), before);
+    });
+}
+
+#[test]
+fn a_route_of_ours_with_metric_0_is_deleted_and_not_its_neighbour() {
+    in_namespace(|bed| {
+        setup();
+        bed.run(Step::AddRoute(route("10.1.0.0/16", 0, on_v0())));
+        bed.run(Step::AddRoute(route("10.1.0.0/16", 5, on_v0())));
+        bed.run(Step::DeleteRoute(route("10.1.0.0/16", 0, on_v0())));
+        bed.run(Step::DeleteRoute(route("10.1.0.0/16", 0, on_v0())));
+        assert_eq!(bed.observe().routes, [route("10.1.0.0/16", 5, on_v0())].into());
+    });
+}
+
+#[test]
+fn foreign_rules_that_look_alike_are_never_touched() {
+    in_namespace(|bed| {
+        sh("for f in -4 -6; do
+            ip $f rule add pref 900 not fwmark 0x1000000/0xf000000 table 26487 proto 4
+            ip $f rule add pref 900 fwmark 0x2000000/0xf000000 table 26487 proto 4
+            ip $f rule add pref 900 from all iif lo table 26487 proto 103
+        done");
+        let rules = || sh("ip -N rule; ip -N -6 rule");
+        let before = rules();
+        let rule = |family| Rule {
+            family,
+            priority: 900,
+            mark: 0x0100_0000,
+            mask: 0x0f00_0000,
+            invert: true,
+            table: 26487,
+        };
+        for family in Family::ALL {
+            bed.run(Step::DeleteRule(rule(family)));
+            bed.run(Step::DeleteRule(Rule { mark: 0, mask: 0, invert: false, ..rule(family) }));
+        }
+        assert_eq!(rules(), before);
+        // A rule of our number that we could not have made is not ours.
+        assert!(bed.observe().rules.is_empty());
+        for family in Family::ALL {
+            match bed.kernel.execute(&Step::AddRule(rule(family))) {
+                Ok(()) => bed.run(Step::DeleteRule(rule(family))),
+                // Kernels that don't tell rules apart by who made them.
+                Err(error) => conflict(error, "900"),
+            }
+        }
+        assert_eq!(rules(), before);
+    });
+}
+
+#[test]
+fn a_rule_that_differs_by_what_the_kernel_ignores_is_a_conflict() {
+    in_namespace(|bed| {
+        let rule =
+            Rule { family: Family::V4, priority: 900, mark: 1, mask: 0xff, invert: false, table: 26487 };
+        bed.run(Step::AddRule(rule.clone()));
+        conflict(bed.fail(Step::AddRule(Rule { invert: true, ..rule.clone() })), "900");
+        bed.run(Step::DeleteRule(Rule { invert: true, ..rule.clone() }));
+        assert_eq!(bed.observe().rules, [rule].into());
+    });
+}
+
+#[test]
+fn foreign_addresses_stay_and_ours_are_told_from_them() {
+    in_namespace(|bed| {
+        setup();
+        let v0 = IfName::new("v0").expect("valid");
+        sh("ip addr add 10.5.0.1/32 dev v0; ip -6 addr add fd05::1/128 dev v0 nodad");
+        let before = sh("ip -o addr show v0 | grep -v fe80");
+        for addr in ["10.5.0.1", "fd05::1"] {
+            let addr: std::net::IpAddr = addr.parse().expect("valid");
+            let foreign = Address { link: v0.clone(), addr, len: if addr.is_ipv4() { 32 } else { 128 } };
+            conflict(bed.fail(Step::AddAddress(foreign.clone())), "not ours");
+            bed.run(Step::DeleteAddress(foreign));
+        }
+        let ours = ["10.5.0.2", "fd05::2"].map(|addr| {
+            let addr: std::net::IpAddr = addr.parse().expect("valid");
+            Address { link: v0.clone(), addr, len: if addr.is_ipv4() { 32 } else { 128 } }
+        });
+        ours.clone().into_iter().for_each(|address| bed.run(Step::AddAddress(address)));
+        let observed = bed.observe();
+        assert_eq!(observed.our_addresses, ours.clone().into());
+        assert!(observed.addresses.len() > ours.len());
+        // Usable at once, and without a route of the kernel's own.
+        assert!(!sh("ip -6 addr show v0 | grep -A1 fd05::2").contains("tentative"));
+        assert!(!sh("ip -6 route").contains("fd05::2"));
+        ours.into_iter().for_each(|address| bed.run(Step::DeleteAddress(address)));
+        assert_eq!(sh("ip -o addr show v0 | grep -v fe80"), before);
+    });
+}
+
+#[test]
+fn the_main_table_is_read_as_it_is() {
+    in_namespace(|bed| {
+        setup();
+        sh("ip route add default via 192.168.7.2
+            ip route add 10.3.0.0/16 nexthop via 192.168.7.3 nexthop via 192.168.7.4
+            ip route add unreachable 10.4.0.0/16
+            ip -6 route add fd03::/16 nexthop via fd01::3 nexthop via fd01::4
+            ip -6 route add default via fd01::2
+            ip route add 10.5.0.0/16 dev v0 table 99
+            ip route add 10.6.0.0/16 dev v0 tos 0x10
+            ip route add throw 10.7.0.0/16");
+        let main = |prefix: &str, link: Option<&str>, on_link| MainRoute {
+            prefix: prefix.parse().expect("valid"),
+            link: link.and_then(IfName::new),
+            on_link,
+        };
+        let mut found = bed.observe().main_routes;
+        found.retain(|r| r.prefix != "fe80::/64".parse().expect("valid"));
+        let expected = [
+            main("0.0.0.0/0", Some("v0"), false),
+            main("10.3.0.0/16", None, false),
+            main("10.4.0.0/16", None, false),
+            main("192.168.7.0/24", Some("v0"), true),
+            main("::/0", Some("v0"), false),
+            main("fd01::/64", Some("v0"), true),
+            main("fd03::/16", None, false),
+        ];
+        assert_eq!(found, expected.into());
+    });
+}
+
+#[test]
+fn what_goes_with_its_interface_needs_no_deleting() {
+    in_namespace(|bed| {
+        setup();
+        let v0 = IfName::new("v0").expect("valid");
+        let [four, six] = both(512, on_v0());
+        let address = Address { link: v0, addr: "10.9.9.9".parse().expect("valid"), len: 32 };
+        sh("ip link del v0");
+        bed.run(Step::DeleteRoute(four.clone()));
+        bed.run(Step::DeleteRoute(six));
+        bed.run(Step::DeleteAddress(address.clone()));
+        assert!(bed.fail(Step::AddRoute(four)).to_string().contains("there is no interface v0"));
+        assert!(bed.fail(Step::AddAddress(address)).to_string().contains("there is no interface v0"));
+    });
+}
+
+#[test]
+fn many_routes_are_read_whole_while_they_change() {
+    in_namespace(|bed| {
+        setup();
+        let batch: String =
+            (0..4000).map(|i| format!("route add 10.{}.{}.0/24 dev v0\n", i / 250, i % 250)).collect();
+        std::fs::write("/run/batch", batch).expect("written");
+        sh("ip -batch /run/batch");
+        for i in 0..500u32 {
+            bed.run(Step::AddRoute(route(&format!("172.16.{}.{}/32", i / 250, i % 250), 512, on_v0())));
+        }
+        let observed = bed.observe();
+        assert_eq!(observed.routes.len(), 500);
+        assert_eq!(observed.main_routes.iter().filter(|r| r.prefix.is_ipv4()).count(), 4001);
+    });
+}
+
+#[test]
+fn a_lack_of_privilege_is_said_so() {
+    in_namespace(|bed| {
+        setup();
+        let options = Options { run_dir: "/run/other".into(), ..Options::default() };
+        let mut bed = Bed { kernel: std::mem::replace(&mut bed.kernel, kernel(options)) };
+        as_nobody(move || {
+            let route = both(512, on_v0())[0].clone();
+            for step in [Step::AddRoute(route), Step::AddTunnel { link: crate::bed::link(), mtu: 1420 }] {
+                let error = bed.fail(step);
+                assert!(matches!(error, KernelError::Permission(_)), "{error:?}");
+                assert!(error.to_string().contains("run it as root"));
+            }
+            let path = gatewrt::model::SysctlPath("net/ipv4/ip_forward".into());
+            let error = bed.fail(Step::SetSysctl(path, "1".into()));
+            assert!(matches!(error, KernelError::Permission(_) | KernelError::Refused(_)), "{error:?}");
+        });
+    });
+}
+
+/// In this thread alone: the C library's function would change every thread.
+fn as_nobody(test: impl FnOnce()) {
+    let become_user = |user: u32| {
+        // SAFETY: takes three numbers, and changes the credentials of this thread.
+        let done = unsafe { nix::libc::syscall(nix::libc::SYS_setresuid, u32::MAX, user, u32::MAX) };
+        assert_eq!(done, 0);
+    };
+    become_user(65534);
+    test();
+    become_user(0);
+}
