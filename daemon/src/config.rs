@@ -4,11 +4,13 @@
 //! A network's section is called as the network; where its name has a “-”, which UCI allows in no section's
 //! name, a “_” stands for it.
 
+mod options;
 pub mod uci;
 
 use crate::ownership::Numbers;
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Role};
 use log::LevelFilter;
+use options::Options;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
@@ -17,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use uci::{Entry, Section, SyntaxError};
+use uci::SyntaxError;
 
 /// Where the file is when nothing else is said.
 pub const DEFAULT_FILE: &str = "/etc/config/gatewrt";
@@ -357,132 +359,6 @@ fn syntax(file: &str, error: SyntaxError) -> ConfigError {
         what: what.to_owned(),
         allowed: allowed.to_owned(),
     }
-}
-
-/// A section being read: options leave it as they are understood, what remains is unknown.
-struct Options<'a> {
-    file: &'a str,
-    section: Section,
-}
-
-impl Options<'_> {
-    /// The value of an option; of several the last, as in libuci; `None` when it is absent or empty.
-    fn one<T>(
-        &mut self,
-        key: &str,
-        allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, ConfigError> {
-        match self.take(key).pop().filter(|entry| !entry.value.is_empty()) {
-            None => Ok(None),
-            Some(entry) if entry.list => {
-                Err(self.bad_entry(&entry, "a list, where one value is expected", allowed))
-            }
-            Some(entry) => self.read(&entry, allowed, read).map(Some),
-        }
-    }
-
-    /// Puts the value of an option, if there is one, in its place.
-    fn set<T>(
-        &mut self,
-        key: &str,
-        allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
-        place: &mut T,
-    ) -> Result<(), ConfigError> {
-        if let Some(value) = self.one(key, allowed, read)? {
-            *place = value;
-        }
-        Ok(())
-    }
-
-    /// The items of a list; one `option` is a list of one.
-    fn many<T>(
-        &mut self,
-        key: &str,
-        allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<Vec<T>, ConfigError> {
-        self.take(key).iter().map(|entry| self.read(entry, allowed, &read)).collect()
-    }
-
-    /// Unlike other values a join code is never repeated in a message: it holds a secret.
-    fn join_code(&mut self, network: &NetworkName) -> Result<Option<JoinCode>, ConfigError> {
-        let Some(entry) = self.take("join_code").pop().filter(|entry| !entry.value.is_empty()) else {
-            return Ok(None);
-        };
-        let bad =
-            |what: &str| self.bad_entry(&entry, what, "a join code for this network, or no such option");
-        let code = entry.value.parse::<JoinCode>().map_err(|error| bad(&error.to_string()))?;
-        if code.network == *network {
-            Ok(Some(code))
-        } else {
-            Err(bad(&format!("this code is for network {}", code.network)))
-        }
-    }
-
-    fn network_name(&self) -> Result<NetworkName, ConfigError> {
-        let allowed =
-            "config network '<name>' with 1 to 12 characters of a-z, 0-9 and “_” (which stands for “-”)";
-        let name = self.section.name.as_deref().unwrap_or_default().replace('_', "-");
-        name.parse().map_err(|_| {
-            self.bad(self.section.line, self.place(), "a network's name is missing or unsound", allowed)
-        })
-    }
-
-    fn only_once(&self, earlier: Option<u32>) -> Result<(), ConfigError> {
-        let twice =
-            || self.bad(self.section.line, self.place(), "a second section of this name", "one of them");
-        earlier.map_or(Ok(()), |_| Err(twice()))
-    }
-
-    fn unknown_section(&mut self) -> Warning {
-        self.section.entries.clear();
-        self.warning(self.section.line, format!("{}: unknown type of section, skipped", self.place()))
-    }
-
-    fn unknown_options(self) -> Vec<Warning> {
-        let warn = |entry: &Entry| {
-            self.warning(entry.line, format!("{}: unknown here, skipped", entry_place(entry)))
-        };
-        self.section.entries.iter().map(warn).collect()
-    }
-
-    fn take(&mut self, key: &str) -> Vec<Entry> {
-        self.section.entries.extract_if(.., |entry| entry.key == key).collect()
-    }
-
-    fn read<T>(
-        &self,
-        entry: &Entry,
-        allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, ConfigError> {
-        let shown: String = entry.value.chars().take(60).collect();
-        read(&entry.value).ok_or_else(|| self.bad_entry(entry, &format!("“{shown}” can't be used"), allowed))
-    }
-
-    fn bad_entry(&self, entry: &Entry, what: &str, allowed: &str) -> ConfigError {
-        self.bad(entry.line, entry_place(entry), what, allowed)
-    }
-
-    fn bad(&self, line: u32, place: String, what: &str, allowed: &str) -> ConfigError {
-        let (what, allowed) = (what.to_owned(), allowed.to_owned());
-        ConfigError::Bad { file: self.file.to_owned(), line, place: Some(place), what, allowed }
-    }
-
-    fn warning(&self, line: u32, what: String) -> Warning {
-        Warning { file: self.file.to_owned(), line, what }
-    }
-
-    fn place(&self) -> String {
-        let Section { kind, name, .. } = &self.section;
-        name.as_ref().map_or_else(|| format!("config {kind}"), |name| format!("config {kind} '{name}'"))
-    }
-}
-
-fn entry_place(entry: &Entry) -> String {
-    format!("{} {}", if entry.list { "list" } else { "option" }, entry.key)
 }
 
 #[cfg(test)]
