@@ -33,3 +33,5 @@ pub mod records;
 pub mod registry;
 pub mod serve;
 pub mod store;
+#[cfg(test)]
+mod testing;

@@ -14,7 +14,7 @@ mod overlap;
 mod tests;
 
 pub use code::{Code, CodeId, CodeWish};
-pub use error::RegistryError;
+pub use error::{Overlap, RegistryError};
 pub use facts::{Facts, is_private};
 pub use network::{Network, NetworkWish};
 pub use node::{EgressSetting, Node};

@@ -30,7 +30,12 @@ pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
 
 /// As JSON, or by `show`.
 fn print<T: Serialize>(value: &T, as_json: bool, show: impl FnOnce(&T) -> std::io::Result<()>) -> Done {
-    Ok(if as_json { json(value)? } else { show(value)? })
+    if as_json {
+        json(value)?
+    } else {
+        show(value)?
+    }
+    Ok(())
 }
 
 /// Escapes what was typed, so that it stays one level of a path or one value of a query.

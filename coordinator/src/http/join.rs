@@ -15,7 +15,7 @@ pub(super) async fn join(
     let plan = move |registry: &crate::registry::Registry, moment: &_| {
         registry.join(&request, Some(remote.ip()), moment)
     };
-    let answer = app.desk.change(plan, |state, node| answer(state, node)).await;
+    let answer = app.desk.change(plan, answer).await;
     let answer = answer.inspect_err(|error| tracing::warn!(%remote, "a join was refused: {error}"))?;
     tracing::info!(%remote, node = %answer.node, name = %answer.name, network = %answer.network, "node joined");
     let certificate = app.pki.client_certificate(answer.node, &identity).map_err(|error| {

@@ -1,1 +1,153 @@
+use super::*;
+use crate::{
+    store::{Signed, Store},
+    testing::{Op, World, any_op},
+};
+use proptest::prelude::*;
 
+/// All of a record but its revision.
+fn body(content: &Content) -> Content {
+    content.clone().with_rev(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn a_revision_grows_by_one_when_the_content_changes_and_never_else(
+        ops in proptest::collection::vec(any_op(), 1..80)
+    ) {
+        let mut world = World::default();
+        for op in &ops {
+            let before = world.ledger.clone();
+            let step = world.step(op);
+            for (topic, now) in world.ledger.iter() {
+                match before.content(topic) {
+                    None => prop_assert_eq!(now.rev(), 1),
+                    Some(then) if body(then) == body(now) => prop_assert_eq!(now.rev(), then.rev()),
+                    Some(then) => prop_assert_eq!(now.rev(), then.rev() + 1, "{:?}", op),
+                }
+            }
+            for (topic, content) in &step.records {
+                prop_assert_ne!(before.content(topic), content.as_ref(), "only what changes is published");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_change_touches_is_all_that_it_changes(ops in proptest::collection::vec(any_op(), 1..60)) {
+        let mut world = World::default();
+        for op in &ops {
+            world.step(op);
+            let all = all_topics(&world.registry, &world.ledger);
+            let missed = world.ledger.plan(&world.registry, world.now, &all);
+            // Time alone takes tombstones away, once an hour: nothing else is left to do.
+            let expired = |change: &Change| matches!(change, (Topic::Member(..), None));
+            prop_assert!(missed.iter().all(expired), "{:?} left {:?}", op, missed);
+            world.ledger.apply(missed);
+        }
+    }
+
+    #[test]
+    fn a_roster_describes_the_members_and_comes_after_them(ops in proptest::collection::vec(any_op(), 1..60)) {
+        let mut world = World::default();
+        for op in &ops {
+            let step = world.step(op);
+            let is_roster = |(topic, _): &Change| matches!(topic, Topic::Roster(_));
+            prop_assert!(step.records.is_sorted_by_key(is_roster));
+            for network in world.registry.networks() {
+                let Some(Content::Roster(roster)) = world.ledger.content(&Topic::Roster(network.id)) else {
+                    return Err(TestCaseError::fail("a network has a roster"));
+                };
+                let rev = |node: &Node| world.ledger.content(&Topic::Member(node.net, node.id)).map(Content::rev);
+                let members = world.registry.live_nodes(network.id);
+                let members: BTreeMap<_, _> = members.filter_map(|node| Some((node.id, rev(node)?))).collect();
+                prop_assert!(roster.describes(&members));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn what_is_loaded_is_what_was_stored(ops in proptest::collection::vec(any_op(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("odd name %?#.db");
+            std::fs::write(&path, "").unwrap();
+            let signer = Signer::from_seed(&[1; 32]);
+            let mut world = World::default();
+            let mut store = Store::open(&path).await.unwrap();
+            for (number, op) in ops.iter().enumerate() {
+                let step = world.step(op);
+                let sign = |(topic, content): &Change| Signed {
+                    topic: *topic,
+                    record: content.as_ref().map(|content| (content.rev(), content.sign(&signer).unwrap())),
+                };
+                let signed: Vec<_> = step.records.iter().map(sign).collect();
+                store.commit(&step.rows, &signed).await.unwrap();
+                if number % 8 == 7 {
+                    store.close().await;
+                    store = Store::open(&path).await.unwrap();
+                }
+            }
+            let loaded = store.load(&signer.public()).await.unwrap();
+            prop_assert_eq!(&loaded.registry, &world.registry);
+            prop_assert_eq!(&loaded.ledger, &world.ledger);
+            let foreign = Signer::from_seed(&[2; 32]).public();
+            let empty = world.ledger.iter().next().is_none();
+            prop_assert_eq!(store.load(&foreign).await.is_ok(), empty, "records of another key are not believed");
+            store.close().await;
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn nat_is_no_ones_business_but_the_nodes() {
+    let mut world = World::default();
+    world.step(&Op::CreateNetwork(0, None));
+    world.step(&Op::CreateCode(0, 2));
+    world.step(&Op::Join { code: 0, key: 1, name: 0, endpoint: 0 });
+    let topics = |world: &mut World, op| -> Vec<Topic> {
+        world.step(&op).records.into_iter().map(|(topic, _)| topic).collect()
+    };
+    let set = topics(&mut world, Op::SetEgress(0, 2, false));
+    assert!(matches!(set[..], [Topic::Member(..), Topic::Assignment(_), Topic::Roster(_)]), "{set:?}");
+    let nat = topics(&mut world, Op::SetEgress(0, 2, true));
+    assert!(matches!(nat[..], [Topic::Assignment(_)]), "{nat:?}");
+    assert_eq!(topics(&mut world, Op::SetEgress(0, 2, true)), []);
+}
+
+#[test]
+fn a_tombstone_stands_for_thirty_days() {
+    let mut world = World::default();
+    world.step(&Op::CreateNetwork(0, None));
+    world.step(&Op::CreateCode(0, 2));
+    let node = world.step(&Op::Join { code: 0, key: 1, name: 0, endpoint: 0 }).joined.unwrap();
+    world.step(&Op::Remove(0));
+    let topic = Topic::Member(world.registry.node(node).unwrap().net, node);
+    let stands =
+        |world: &World| world.ledger.plan(&world.registry, world.now, &BTreeSet::from([topic])).is_empty();
+    assert!(matches!(world.ledger.content(&topic), Some(Content::Member(MemberUpdate::Tombstone(_)))));
+    world.now += TOMBSTONE_S - 1;
+    assert!(stands(&world));
+    world.now += 1;
+    assert!(!stands(&world));
+}
+
+#[test]
+fn a_site_with_two_prefixes_fits_in_a_small_record() {
+    let mut world = World::default();
+    world.step(&Op::CreateNetwork(0, None));
+    world.step(&Op::CreateCode(0, 2));
+    let node = world.step(&Op::Join { code: 0, key: 1, name: 0, endpoint: 0 }).joined.unwrap();
+    world.step(&Op::SetEgress(0, 2, true));
+    world.step(&Op::SetEgress(0, 6, true));
+    let topic = Topic::Member(world.registry.node(node).unwrap().net, node);
+    let signed = world.ledger.content(&topic).unwrap().sign(&Signer::from_seed(&[1; 32])).unwrap();
+    assert!(signed.len() < 700, "{} bytes", signed.len());
+}

@@ -1,6 +1,6 @@
 //! Which prefixes a node serves to its network.
 
-use super::{EgressSetting, Node, Outcome, Owner, Registry, RegistryError, network::is_special};
+use super::{EgressSetting, Node, Outcome, Overlap, Owner, Registry, RegistryError, network::is_special};
 use gatewrt_protocol::{Prefix, Role};
 
 /// Prefixes one node may serve: its member record stays far below the largest that is accepted.
@@ -50,7 +50,8 @@ impl Registry {
                 Err(RegistryError::ServedTwice { prefix, by, node: node.name.clone() })
             }
             Some((with, with_owner)) => {
-                Err(RegistryError::Overlap { prefix, owner: self.site(node), with, with_owner })
+                let owner = self.site(node);
+                Err(RegistryError::Overlap(Box::new(Overlap { prefix, owner, with, with_owner })))
             }
         }
     }

@@ -3,6 +3,19 @@
 use super::{CodeId, Owner};
 use gatewrt_protocol::{NetworkName, NodeName, Prefix, Role};
 
+/// Two prefixes that share addresses, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// What was to be set.
+    pub prefix: Prefix,
+    /// For whom.
+    pub owner: Owner,
+    /// What is there.
+    pub with: Prefix,
+    /// Whose it is.
+    pub with_owner: Owner,
+}
+
 /// A refused operation. `Display` says what is wrong and where; [`RegistryError::advice`] what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
@@ -51,17 +64,8 @@ pub enum RegistryError {
         name: String,
     },
     /// Two prefixes share addresses.
-    #[error("{prefix} ({owner}) overlaps {with} ({with_owner})")]
-    Overlap {
-        /// What was to be set.
-        prefix: Prefix,
-        /// For whom.
-        owner: Owner,
-        /// What is there.
-        with: Prefix,
-        /// Whose it is.
-        with_owner: Owner,
-    },
+    #[error("{} ({}) overlaps {} ({})", .0.prefix, .0.owner, .0.with, .0.with_owner)]
+    Overlap(Box<Overlap>),
     /// The same prefix is served by another node of the network.
     #[error("{prefix} is served by {by} already, {node} can't serve it too")]
     ServedTwice {
@@ -175,7 +179,7 @@ impl RegistryError {
             Self::NoSuchNetwork { .. } | Self::NoSuchNode { .. } | Self::NoSuchCode { .. } => "not-found",
             Self::NotServed { .. } => "not-found",
             Self::NameTaken { .. } => "name-taken",
-            Self::Overlap { .. } | Self::ServedTwice { .. } => "overlap",
+            Self::Overlap(_) | Self::ServedTwice { .. } => "overlap",
             Self::DefaultRoute { .. } => "default-route",
             Self::BadPrefix { .. } => "bad-prefix",
             Self::OutOfRange { .. } => "out-of-range",
@@ -207,7 +211,7 @@ impl RegistryError {
             Self::NotServed { served, .. } if served.is_empty() => "it serves no prefix".into(),
             Self::NotServed { served, .. } => format!("it serves: {}", list(served)),
             Self::NameTaken { .. } => "choose another name".into(),
-            Self::Overlap { .. } => {
+            Self::Overlap(_) => {
                 "choose a prefix that shares no address with it, or take the other one away first".into()
             }
             Self::ServedTwice { prefix, by, .. } => format!(

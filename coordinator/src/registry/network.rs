@@ -1,6 +1,6 @@
 //! Networks: made, listed, deleted.
 
-use super::{Moment, Outcome, Owner, Registry, RegistryError, Row, address};
+use super::{Moment, Outcome, Overlap, Owner, Registry, RegistryError, Row, address};
 use gatewrt_protocol::{NetworkId, NetworkName, Prefix};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -110,7 +110,9 @@ impl Registry {
         let Some(prefix) = wish else { return self.default_prefix(ipv4, moment) };
         check_overlay(prefix, ipv4)?;
         match self.conflict(prefix, None, None) {
-            Some((with, with_owner)) => Err(RegistryError::Overlap { prefix, owner, with, with_owner }),
+            Some((with, with_owner)) => {
+                Err(RegistryError::Overlap(Box::new(Overlap { prefix, owner, with, with_owner })))
+            }
             None => Ok(prefix),
         }
     }

@@ -1,1 +1,292 @@
+use super::*;
+use crate::testing::{Op, World, any_op, report, request};
+use gatewrt_protocol::{Endpoint, EndpointKind, Prefix};
+use proptest::prelude::*;
+use std::net::{IpAddr, SocketAddr};
 
+const MOMENT: Moment = Moment { now: 1000, entropy: [7; 32] };
+
+fn p(text: &str) -> Prefix {
+    text.parse().unwrap()
+}
+
+fn moment(number: u8) -> Moment {
+    Moment { now: 1000, entropy: [number; 32] }
+}
+
+fn wish(name: &str) -> NetworkWish {
+    NetworkWish { name: name.parse().unwrap(), prefix4: None, prefix6: None, mtu: None, keepalive: None }
+}
+
+/// A network `home` with a code for many.
+fn home() -> (Registry, [u8; 16]) {
+    let mut registry = Registry::default();
+    let home = NetworkWish { prefix4: Some(p("10.80.0.0/29")), ..wish("home") };
+    registry.apply(registry.create_network(&home, &MOMENT).unwrap().0);
+    let code = CodeWish { uses: 50, expires_in: 60, roles: BTreeSet::new() };
+    let (rows, (_, secret)) = registry.create_code("home", &code, &MOMENT).unwrap();
+    registry.apply(rows);
+    (registry, secret)
+}
+
+fn join(registry: &mut Registry, secret: [u8; 16], key: u8) -> Result<NodeId, RegistryError> {
+    let (rows, id) = registry.join(&request(secret, key, 0, key), None, &moment(key))?;
+    registry.apply(rows);
+    Ok(id)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn any_operations_keep_the_rules(ops in proptest::collection::vec(any_op(), 1..80)) {
+        let mut world = World::default();
+        let mut given = BTreeSet::new();
+        for op in &ops {
+            let before = world.registry.clone();
+            let step = world.step(op);
+            let mut undone = world.registry.clone();
+            undone.apply(step.undo.clone());
+            prop_assert_eq!(&undone, &before, "undo takes back {:?}", op);
+            if step.refused.is_some() {
+                prop_assert_eq!(&world.registry, &before, "what is refused changes nothing");
+            }
+            if let Some(id) = step.joined {
+                for addr in &world.registry.node(id).unwrap().addresses {
+                    prop_assert!(given.insert((world.registry.node(id).unwrap().net, *addr)), "{} again", addr);
+                }
+            }
+            check(&world.registry)?;
+        }
+    }
+}
+
+fn check(registry: &Registry) -> Result<(), TestCaseError> {
+    let mut prefixes: Vec<(Option<NetworkId>, Prefix)> =
+        registry.networks().flat_map(Network::prefixes).map(|prefix| (None, prefix)).collect();
+    let live: Vec<_> = registry.nodes().filter(|node| node.is_live()).collect();
+    prefixes.extend(live.iter().flat_map(|node| node.egress.keys().map(|prefix| (Some(node.net), *prefix))));
+    for (place, (net, one)) in prefixes.iter().enumerate() {
+        for (other_net, other) in &prefixes[place + 1..] {
+            let together = net.is_none() || other_net.is_none() || net == other_net;
+            prop_assert!(!together || !one.overlaps(other), "{one} beside {other}");
+        }
+    }
+    let names: BTreeSet<_> = live.iter().map(|node| (node.net, &node.name)).collect();
+    prop_assert_eq!(names.len(), live.len(), "names are unique in a network");
+    let networks: BTreeSet<_> = registry.networks().map(|network| &network.name).collect();
+    prop_assert_eq!(networks.len(), registry.networks().count());
+    let keys: BTreeSet<_> = registry.nodes().map(|node| node.key).collect();
+    prop_assert_eq!(keys.len(), registry.nodes().count(), "keys are unique for ever");
+    for node in live {
+        let network = registry.network(node.net).expect("a live node's network exists");
+        for (addr, prefix) in node.addresses.iter().zip(network.prefixes()) {
+            prop_assert!(prefix.contains(*addr));
+        }
+    }
+    for code in registry.codes.values() {
+        prop_assert!(code.used <= code.uses);
+    }
+    Ok(())
+}
+
+#[test]
+fn addresses_run_out_rather_than_come_back() {
+    let (mut registry, secret) = home();
+    for key in 1..=6 {
+        let id = join(&mut registry, secret, key).unwrap();
+        let addr: IpAddr = format!("10.80.0.{key}").parse().unwrap();
+        assert_eq!(registry.node(id).unwrap().addresses[0], addr);
+        registry.apply(registry.remove_node("home", &id.to_string(), &MOMENT).unwrap().0);
+    }
+    let error = join(&mut registry, secret, 7).unwrap_err();
+    assert!(
+        matches!(&error, RegistryError::Exhausted { prefix, .. } if *prefix == p("10.80.0.0/29")),
+        "{error}"
+    );
+}
+
+#[test]
+fn default_prefixes_keep_clear_of_what_is_known() {
+    let mut registry = Registry::default();
+    registry.apply(registry.set_control(["10.71.0.1:8883".parse::<SocketAddr>().unwrap()].into()));
+    for number in 0..8 {
+        let name = format!("net{number}");
+        let mut moment = MOMENT;
+        moment.entropy[0] = number;
+        let (rows, network) = registry.create_network(&wish(&name), &moment).unwrap();
+        assert!(!network.prefix4.overlaps(&p("10.71.0.0/16")), "the coordinator is there");
+        assert!(network.prefix6.overlaps(&p("fd00::/8")) && network.prefix6.len() == 64);
+        registry.apply(rows);
+    }
+    let prefixes: BTreeSet<_> = registry.networks().flat_map(Network::prefixes).collect();
+    assert_eq!(prefixes.len(), 16, "alike in all that prefixes are made of, and yet each has its own");
+}
+
+#[test]
+fn overlay_prefixes_are_checked() {
+    let registry = Registry::default();
+    for (text, ipv4) in [
+        ("10.0.0.0/30", true),
+        ("10.0.0.0/7", true),
+        ("0.0.0.0/8", true),
+        ("127.0.0.0/8", true),
+        ("169.254.0.0/16", true),
+        ("224.0.0.0/8", true),
+        ("240.0.0.0/8", true),
+        ("fd00::/64", true),
+        ("fe80::/64", false),
+        ("ff00::/64", false),
+        ("fd00::/121", false),
+        ("10.0.0.0/16", false),
+    ] {
+        let Ok(prefix) = text.parse() else { continue };
+        let (prefix4, prefix6) = if ipv4 { (Some(prefix), None) } else { (None, Some(prefix)) };
+        let error =
+            registry.create_network(&NetworkWish { prefix4, prefix6, ..wish("x") }, &MOMENT).unwrap_err();
+        assert_eq!(error.kind(), "bad-prefix", "{text}");
+    }
+}
+
+#[test]
+fn a_code_is_refused_for_the_reason_that_holds() {
+    let (mut registry, _) = home();
+    let once = CodeWish { uses: 1, expires_in: 60, roles: BTreeSet::new() };
+    let (rows, (code, secret)) = registry.create_code("home", &once, &moment(9)).unwrap();
+    registry.apply(rows);
+    let late = Moment { now: 1060, ..moment(1) };
+    let refused = |registry: &Registry, moment: &Moment| {
+        registry.join(&request(secret, 20, 0, 0), None, moment).unwrap_err().kind()
+    };
+    assert_eq!(refused(&registry, &late), "code-expired");
+    join(&mut registry, secret, 1).unwrap();
+    assert_eq!(refused(&registry, &late), "code-used");
+    registry.apply(registry.revoke_code("home", &code.id.to_string(), &MOMENT).unwrap().0);
+    assert_eq!(refused(&registry, &late), "code-revoked");
+    assert_eq!(registry.join(&request([0; 16], 20, 0, 0), None, &MOMENT).unwrap_err().kind(), "code-unknown");
+}
+
+#[test]
+fn names_that_are_taken_get_a_number_that_fits() {
+    let (mut registry, secret) = home();
+    let long = "a".repeat(63);
+    let mut names = Vec::new();
+    for key in 1..=3 {
+        let request =
+            gatewrt_protocol::JoinRequest { name: long.parse().unwrap(), ..request(secret, key, 0, key) };
+        let (rows, id) = registry.join(&request, None, &moment(key)).unwrap();
+        registry.apply(rows);
+        names.push(registry.node(id).unwrap().name.to_string());
+    }
+    assert_eq!(names, [long.clone(), format!("{}-2", &long[..61]), format!("{}-3", &long[..61])]);
+}
+
+#[test]
+fn the_first_report_with_the_same_facts_is_no_news() {
+    let (mut registry, secret) = home();
+    let seen: IpAddr = "198.51.100.4".parse().unwrap();
+    let (rows, id) = registry.join(&request(secret, 1, 0, 1), Some(seen), &MOMENT).unwrap();
+    registry.apply(rows);
+    let mut same = report(id, 1, 2);
+    same.interfaces.clear();
+    assert_eq!(registry.learn(id, &same, Some(seen)), Vec::new());
+    assert_eq!(registry.learn(id, &same, None), Vec::new());
+    let kinds: Vec<_> = registry.node(id).unwrap().facts.candidates(&[]).iter().map(|e| e.kind).collect();
+    assert_eq!(kinds, [EndpointKind::Wan, EndpointKind::Observed]);
+}
+
+#[test]
+fn candidates_are_in_order_once_and_of_use() {
+    let at = |text: &str, kind| Endpoint { addr: text.parse().unwrap(), kind };
+    let facts = Facts {
+        port: 51820,
+        endpoints: vec![
+            at("192.168.1.1:51820", EndpointKind::Lan),
+            at("203.0.113.9:51820", EndpointKind::Wan),
+        ],
+        seen4: Some("203.0.113.9".parse().unwrap()),
+        ..Facts::default()
+    };
+    assert_eq!(
+        facts.candidates(&[]),
+        [facts.endpoints[1].clone(), facts.endpoints[0].clone()],
+        "seen there already"
+    );
+    assert_eq!(
+        facts.candidates(&[p("203.0.113.0/24")]),
+        [facts.endpoints[0].clone()],
+        "not through the tunnel itself"
+    );
+
+    let mut stated = report(NodeId::from_entropy([1; 10]), 1, 1);
+    stated.endpoints = vec![
+        at("203.0.113.1:1", EndpointKind::Stun),
+        at("203.0.113.1:1", EndpointKind::Configured),
+        at("203.0.113.1:0", EndpointKind::Wan),
+        at("127.0.0.1:1", EndpointKind::Wan),
+        at("[fe80::1]:1", EndpointKind::Lan),
+        at("[ff02::1]:1", EndpointKind::Lan),
+        at("0.0.0.0:1", EndpointKind::Wan),
+    ];
+    stated.endpoints.extend((0..100).map(|n| at(&format!("192.0.2.{n}:9"), EndpointKind::Lan)));
+    let facts = Facts::default().updated(&stated, Some("192.168.7.7".parse().unwrap()));
+    let candidates = facts.candidates(&[]);
+    assert_eq!(candidates[0], at("203.0.113.1:1", EndpointKind::Configured));
+    assert_eq!(candidates.len(), 12);
+    assert!(
+        candidates[1..].iter().all(|endpoint| endpoint.kind == EndpointKind::Lan),
+        "a private source is no endpoint"
+    );
+}
+
+#[test]
+fn warnings_name_what_will_surprise() {
+    let (mut registry, secret) = home();
+    let (one, two) = (join(&mut registry, secret, 1).unwrap(), join(&mut registry, secret, 2).unwrap());
+    registry.apply(registry.rename_node("home", &two.to_string(), &"cabin".parse().unwrap()).unwrap().0);
+    let setting = EgressSetting { nat: true, metric: 0 };
+    registry.apply(registry.set_egress("home", &one.to_string(), p("192.168.0.0/16"), setting).unwrap().0);
+    registry.apply(registry.learn(two, &report(two, 2, 2), None));
+    let net = registry.find_network("home").unwrap().id;
+    let warnings = registry.warnings(net).join("\n");
+    assert!(warnings.contains("192.168.1.0/24 on br-lan of cabin"), "{warnings}");
+    registry.apply(registry.learn(two, &report(two, 2, 1), None));
+    let warnings = registry.warnings(net).join("\n");
+    assert!(warnings.contains("overlaps the network's own 10.80.0.0/29"), "{warnings}");
+}
+
+#[test]
+fn an_egress_must_not_swallow_what_carries_it() {
+    let (mut registry, secret) = home();
+    registry.apply(registry.set_control(["198.18.5.1:8883".parse::<SocketAddr>().unwrap()].into()));
+    let (one, two) = (join(&mut registry, secret, 1).unwrap(), join(&mut registry, secret, 2).unwrap());
+    let set = |node: NodeId, prefix: &str| {
+        let setting = EgressSetting { nat: false, metric: 0 };
+        registry
+            .set_egress("home", &node.to_string(), p(prefix), setting)
+            .map(|_| ())
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(set(one, "192.168.1.0/24"), Ok(()));
+    for (prefix, parts) in [
+        ("203.0.113.2/32", ["node node-0 of network home", "203.0.113.2:51820"]),
+        (
+            "198.18.0.0/16",
+            ["node node-0 of network home", "198.18.5.1:8883, where this coordinator is reached"],
+        ),
+        ("10.80.0.0/16", ["node node-0 of network home", "the addresses of network home"]),
+    ] {
+        let said = set(one, prefix).unwrap_err();
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+    assert!(set(two, "0.0.0.0/0").unwrap_err().contains("default route"));
+}
+
+#[test]
+fn a_world_of_joins_is_no_empty_world() {
+    let mut world = World::default();
+    world.step(&Op::CreateNetwork(0, None));
+    world.step(&Op::CreateCode(0, 3));
+    let step = world.step(&Op::Join { code: 0, key: 1, name: 0, endpoint: 0 });
+    assert!(step.joined.is_some() && step.records.len() == 3, "{step:?}");
+}

@@ -12,10 +12,11 @@ pub(super) fn run(client: &Client, network: Option<&str>, as_json: bool) -> Done
             eprintln!("some changes were missed: this watcher was too slow ({data})");
             return Ok(());
         }
-        Ok(match serde_json::from_str::<WatchEvent>(data) {
+        match serde_json::from_str::<WatchEvent>(data) {
             Ok(change) if !as_json => line(&text(&change))?,
             _ => line(data)?,
-        })
+        }
+        Ok(())
     })
 }
 

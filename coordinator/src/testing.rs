@@ -1,0 +1,233 @@
+//! A small world for properties: any order of operations, on a registry and its ledger, as the desk does it.
+
+use crate::{
+    records::{self, Change, Ledger},
+    registry::{Changes, CodeWish, EgressSetting, Moment, NetworkWish, Outcome, Registry, RegistryError},
+};
+use data_encoding::BASE64URL_NOPAD;
+use gatewrt_protocol::{
+    Applied, Endpoint, EndpointKind, InterfaceKind, InterfaceReport, JoinRequest, NetworkId, NodeId,
+    PublicKey, Report, WgPublicKey, join::SECRET_BYTES,
+};
+use proptest::prelude::*;
+use ring::digest::{SHA256, digest};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What can happen; numbers choose among what is there.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    CreateNetwork(u8, Option<u8>),
+    DeleteNetwork(u8),
+    RemoveAll(u8),
+    CreateCode(u8, u8),
+    RevokeCode(u8),
+    Join { code: u8, key: u8, name: u8, endpoint: u8 },
+    Rename(u8, u8),
+    Remove(u8),
+    SetEgress(u8, u8, bool),
+    UnsetEgress(u8, u8),
+    Learn { node: u8, endpoint: u8, lan: u8 },
+    Control(u8),
+    Wait(u32),
+}
+
+pub(crate) fn any_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (0u8..5, proptest::option::of(0u8..6)).prop_map(|(name, prefix)| Op::CreateNetwork(name, prefix)),
+        1 => any::<u8>().prop_map(Op::DeleteNetwork),
+        1 => any::<u8>().prop_map(Op::RemoveAll),
+        3 => (any::<u8>(), 0u8..4).prop_map(|(net, uses)| Op::CreateCode(net, uses)),
+        1 => any::<u8>().prop_map(Op::RevokeCode),
+        8 => (any::<u8>(), 0u8..24, 0u8..3, 0u8..8)
+            .prop_map(|(code, key, name, endpoint)| Op::Join { code, key, name, endpoint }),
+        2 => (any::<u8>(), 0u8..4).prop_map(|(node, name)| Op::Rename(node, name)),
+        2 => any::<u8>().prop_map(Op::Remove),
+        5 => (any::<u8>(), 0u8..8, any::<bool>()).prop_map(|(node, prefix, nat)| Op::SetEgress(node, prefix, nat)),
+        2 => (any::<u8>(), 0u8..8).prop_map(|(node, prefix)| Op::UnsetEgress(node, prefix)),
+        3 => (any::<u8>(), 0u8..8, 0u8..8).prop_map(|(node, endpoint, lan)| Op::Learn { node, endpoint, lan }),
+        1 => (0u8..4).prop_map(Op::Control),
+        1 => (0u32..50 * 86_400).prop_map(Op::Wait),
+    ]
+}
+
+/// Registry, ledger and all that a desk would have around them.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub registry: Registry,
+    pub ledger: Ledger,
+    pub now: u64,
+    steps: u64,
+    secrets: BTreeMap<String, (NetworkId, [u8; SECRET_BYTES])>,
+}
+
+/// What one operation did.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    pub rows: Changes,
+    pub undo: Changes,
+    pub records: Vec<Change>,
+    pub refused: Option<RegistryError>,
+    pub joined: Option<NodeId>,
+}
+
+impl World {
+    pub fn step(&mut self, op: &Op) -> Step {
+        self.steps += 1;
+        let entropy = digest(&SHA256, &self.steps.to_be_bytes());
+        let moment = Moment { now: self.now, entropy: *entropy.as_ref().first_chunk().unwrap() };
+        let mut step = Step::default();
+        match self.plan(op, &moment, &mut step) {
+            Ok((rows, ())) => step.rows = rows,
+            Err(refused) => step.refused = Some(refused),
+        }
+        step.undo = self.registry.apply(step.rows.clone());
+        let topics = records::touched(&self.registry, &step.rows);
+        step.records = self.ledger.plan(&self.registry, self.now, &topics);
+        self.ledger.apply(step.records.clone());
+        step
+    }
+
+    fn plan(&mut self, op: &Op, moment: &Moment, step: &mut Step) -> Outcome<()> {
+        match *op {
+            Op::CreateNetwork(name, prefix) => {
+                let name = format!("net{name}").parse().unwrap();
+                let prefix4 = prefix.map(prefix_of);
+                let wish = NetworkWish { name, prefix4, prefix6: None, mtu: None, keepalive: None };
+                self.registry.create_network(&wish, moment).map(quiet)
+            }
+            Op::DeleteNetwork(net) => self.registry.delete_network(&self.net(net)).map(quiet),
+            Op::RemoveAll(net) => self.registry.remove_all_nodes(&self.net(net), moment),
+            Op::CreateCode(net, uses) => {
+                let wish = CodeWish { uses: uses.into(), expires_in: 86_400, roles: BTreeSet::new() };
+                let (rows, (code, secret)) = self.registry.create_code(&self.net(net), &wish, moment)?;
+                self.secrets.insert(code.id.to_string(), (code.net, secret));
+                Ok((rows, ()))
+            }
+            Op::RevokeCode(code) => {
+                let code = pick(&self.secrets, code).map(|(id, (net, _))| (net.to_string(), id.clone()));
+                let (net, id) = code.unwrap_or_default();
+                self.registry.revoke_code(&net, &id, moment).map(quiet)
+            }
+            Op::Join { code, key, name, endpoint } => {
+                let secret = pick(&self.secrets, code).map_or([0; SECRET_BYTES], |(_, (_, secret))| *secret);
+                let outcome = self.registry.join(&request(secret, key, name, endpoint), None, moment);
+                outcome.map(|(rows, id)| {
+                    step.joined = Some(id).filter(|_| !rows.is_empty());
+                    (rows, ())
+                })
+            }
+            Op::Rename(node, name) => {
+                let (net, node) = self.node(node);
+                self.registry.rename_node(&net, &node, &format!("node-{name}").parse().unwrap()).map(quiet)
+            }
+            Op::Remove(node) => {
+                let (net, node) = self.node(node);
+                self.registry.remove_node(&net, &node, moment).map(quiet)
+            }
+            Op::SetEgress(node, prefix, nat) => {
+                let (net, node) = self.node(node);
+                let setting = EgressSetting { nat, metric: 0 };
+                self.registry.set_egress(&net, &node, prefix_of(prefix), setting).map(quiet)
+            }
+            Op::UnsetEgress(node, prefix) => {
+                let (net, node) = self.node(node);
+                self.registry.unset_egress(&net, &node, prefix_of(prefix)).map(quiet)
+            }
+            Op::Learn { node, endpoint, lan } => {
+                let node = self.node(node).1.parse().unwrap_or(NodeId::from_entropy([0; 10]));
+                Ok((self.registry.learn(node, &report(node, endpoint, lan), None), ()))
+            }
+            Op::Control(which) => Ok((
+                self.registry.set_control([format!("198.18.0.{which}:8883").parse().unwrap()].into()),
+                (),
+            )),
+            Op::Wait(seconds) => {
+                self.now += u64::from(seconds);
+                Ok((Vec::new(), ()))
+            }
+        }
+    }
+
+    fn net(&self, which: u8) -> String {
+        let ids: Vec<_> = self.registry.networks().map(|network| network.id.to_string()).collect();
+        choose(&ids, which)
+    }
+
+    fn node(&self, which: u8) -> (String, String) {
+        let live = self.registry.nodes().filter(|node| node.is_live());
+        let ids: Vec<_> = live.map(|node| (node.net.to_string(), node.id.to_string())).collect();
+        choose(&ids, which)
+    }
+}
+
+fn pick<K: Ord, V>(map: &BTreeMap<K, V>, which: u8) -> Option<(&K, &V)> {
+    map.iter().nth(usize::from(which) % map.len().max(1))
+}
+
+fn choose<T: Clone + Default>(items: &[T], which: u8) -> T {
+    items.get(usize::from(which) % items.len().max(1)).cloned().unwrap_or_default()
+}
+
+fn quiet<T>((rows, _): (Changes, T)) -> (Changes, ()) {
+    (rows, ())
+}
+
+/// Few, and many of them overlap.
+pub(crate) fn prefix_of(which: u8) -> gatewrt_protocol::Prefix {
+    let prefixes = [
+        "10.0.0.0/8",
+        "10.80.0.0/16",
+        "192.168.1.0/24",
+        "192.168.0.0/16",
+        "172.16.5.0/29",
+        "203.0.113.0/29",
+        "fd00:1::/64",
+        "192.168.1.128/25",
+    ];
+    prefixes[usize::from(which) % prefixes.len()].parse().unwrap()
+}
+
+fn endpoints(which: u8) -> Vec<Endpoint> {
+    let addr = format!("203.0.113.{which}:51820").parse().unwrap();
+    vec![Endpoint { addr, kind: EndpointKind::Wan }]
+}
+
+pub(crate) fn request(secret: [u8; SECRET_BYTES], key: u8, name: u8, endpoint: u8) -> JoinRequest {
+    JoinRequest {
+        secret: BASE64URL_NOPAD.encode(&secret),
+        key: WgPublicKey([key + 1; 32]),
+        identity: PublicKey([key + 1; 32]),
+        name: format!("node-{name}").parse().unwrap(),
+        board: "board".into(),
+        version: "0.1.0".into(),
+        port: 51820,
+        endpoints: endpoints(endpoint),
+        interfaces: Vec::new(),
+    }
+}
+
+pub(crate) fn report(node: NodeId, endpoint: u8, lan: u8) -> Report {
+    Report {
+        net: NetworkId::from_entropy([0; 10]),
+        node,
+        boot: "boot".into(),
+        seq: 1,
+        version: "0.1.0".into(),
+        board: "board".into(),
+        uptime_s: 1,
+        memory_kib: 1,
+        wireguard: "kernel".into(),
+        port: 51820,
+        interfaces: vec![InterfaceReport {
+            name: "br-lan".into(),
+            kind: InterfaceKind::Lan,
+            prefixes: vec![prefix_of(lan)],
+        }],
+        endpoints: endpoints(endpoint),
+        peers: Vec::new(),
+        peer_count: 0,
+        applied: Applied::default(),
+        failures: Vec::new(),
+        refused: BTreeMap::new(),
+    }
+}
