@@ -6,7 +6,12 @@ use gatewrt_protocol::Failure;
 /// Carries out `plan`; gives the steps that failed, each with its reason.
 pub fn apply(kernel: &mut impl Kernel, plan: &Plan) -> Vec<Failure> {
     if !plan.steps.is_empty() {
-        log::info!("{} {}: {}", plan.steps.len(), if plan.steps.len() == 1 { "step" } else { "steps" }, brief(plan));
+        log::info!(
+            "{} {}: {}",
+            plan.steps.len(),
+            if plan.steps.len() == 1 { "step" } else { "steps" },
+            brief(plan)
+        );
     }
     let mut failures = Vec::new();
     for step in &plan.steps {

@@ -16,7 +16,8 @@ impl IfName {
     /// `None` when the kernel would refuse it as an interface's name.
     pub fn new(name: &str) -> Option<Self> {
         let sound = (1..=15).contains(&name.len()) && name != "." && name != "..";
-        let sound = sound && !name.bytes().any(|b| b == b'/' || b == b':' || b.is_ascii_whitespace() || b == 0);
+        let sound =
+            sound && !name.bytes().any(|b| b == b'/' || b == b':' || b.is_ascii_whitespace() || b == 0);
         sound.then(|| Self(name.to_owned()))
     }
 

@@ -6,7 +6,8 @@ use crate::{
     config::Config,
     control::{self, Answer, ControlError, Request},
     core::report::Status,
-    kernel, store,
+    kernel,
+    store::Store,
 };
 use serde::Serialize;
 use std::{
@@ -42,7 +43,11 @@ pub fn run(file: &Path, json: bool) -> Result<ExitCode, CliError> {
 
 fn line(check: &Check) -> String {
     let mark = if check.ok { "ok  " } else { "FAIL" };
-    let advice = if check.ok || check.advice.is_empty() { String::new() } else { format!("\n       {}", check.advice) };
+    let advice = if check.ok || check.advice.is_empty() {
+        String::new()
+    } else {
+        format!("\n       {}", check.advice)
+    };
     format!("{mark}  {}: {}{advice}\n", check.what, check.found)
 }
 
@@ -52,7 +57,7 @@ fn checks(file: &Path) -> Vec<Check> {
         Err(error) => return vec![bad("configuration", error.to_string(), "mend the line named")],
     };
     let mut checks = vec![configuration(file, &config), clock()];
-    checks.extend(kernel::diagnose(&config).into_iter().map(|found| match found.problem {
+    checks.extend(kernel::diagnose::diagnose(&config).into_iter().map(|found| match found.problem {
         None => good(found.what, found.found),
         Some(advice) => bad(found.what, found.found, &advice),
     }));
@@ -88,13 +93,15 @@ fn clock() -> Check {
 
 fn state(config: &Config) -> Check {
     let what = format!("state in {}", config.state_dir.display());
-    match store::networks(&config.state_dir) {
+    match Store::new(&config.state_dir).networks() {
         Ok(networks) if networks.is_empty() => good(what, "no network joined yet"),
         Ok(networks) => {
             let names: Vec<_> = networks.iter().map(ToString::to_string).collect();
             good(what, names.join(", "))
         }
-        Err(error) => bad(what, error.to_string(), "run it as root; see that the disk is mounted and not full"),
+        Err(error) => {
+            bad(what, error.to_string(), "run it as root; see that the disk is mounted and not full")
+        }
     }
 }
 
@@ -119,15 +126,29 @@ fn networks(status: &Status) -> Vec<Check> {
         let error = network.control_error.clone().unwrap_or_default();
         checks.push(match network.control.as_str() {
             "connected" => good(what.clone(), control),
-            _ => bad(what.clone(), format!("{control} {error}"), "tunnels go on without it; see that the coordinator runs and TCP to it passes"),
+            _ => bad(
+                what.clone(),
+                format!("{control} {error}"),
+                "tunnels go on without it; see that the coordinator runs and TCP to it passes",
+            ),
         });
-        let down: Vec<_> = network.peers.iter().filter(|peer| peer.seen.path == gatewrt_protocol::Path::Down).collect();
+        let down: Vec<_> =
+            network.peers.iter().filter(|peer| peer.seen.path == gatewrt_protocol::Path::Down).collect();
         let names: Vec<_> = down.iter().map(|peer| peer.name.to_string()).collect();
         checks.push(match names.is_empty() {
             true => good(what.clone(), format!("{} peers, none down", network.peers.len())),
-            false => bad(what.clone(), format!("no fresh handshake with {}", names.join(", ")), "see that one side's UDP port is open from outside, and that it is the endpoint stated"),
+            false => bad(
+                what.clone(),
+                format!("no fresh handshake with {}", names.join(", ")),
+                "see that one side's UDP port is open from outside, and that it is the endpoint stated",
+            ),
         });
-        checks.extend(network.failures.iter().map(|failure| bad(what.clone(), format!("could not {}", failure.what), &failure.why)));
+        checks.extend(
+            network
+                .failures
+                .iter()
+                .map(|failure| bad(what.clone(), format!("could not {}", failure.what), &failure.why)),
+        );
     }
     checks
 }

@@ -288,7 +288,9 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_said() {
-        for line in ["join", "leave", "fly", "status now", "--frobnicate", "status --teardown", "leave x --name y"] {
+        for line in
+            ["join", "leave", "fly", "status now", "--frobnicate", "status --teardown", "leave x --name y"]
+        {
             let error = parsed(line).expect_err(line);
             assert_eq!(error.exit(), 2, "{line}");
         }

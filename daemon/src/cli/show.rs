@@ -27,10 +27,15 @@ pub fn answer(command: &Command, answer: &Answer, json: bool) -> Result<(), CliE
 }
 
 fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a NetworkStatus>, CliError> {
-    let chosen: Vec<_> =
-        status.networks.iter().filter(|network| only.is_none_or(|only| network.name.as_str() == only)).collect();
+    let chosen: Vec<_> = status
+        .networks
+        .iter()
+        .filter(|network| only.is_none_or(|only| network.name.as_str() == only))
+        .collect();
     match only {
-        Some(only) if chosen.is_empty() => Err(CliError::Other(format!("this router has not joined a network “{only}”"))),
+        Some(only) if chosen.is_empty() => {
+            Err(CliError::Other(format!("this router has not joined a network “{only}”")))
+        }
         _ => Ok(chosen),
     }
 }
@@ -38,7 +43,9 @@ fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a Networ
 fn text(answer: &Answer) -> String {
     match answer {
         Answer::Status(status) => self::status(status),
-        Answer::Plan(plan) if plan.steps.is_empty() => "Nothing to do: the kernel is as it shall be.\n".to_owned(),
+        Answer::Plan(plan) if plan.steps.is_empty() => {
+            "Nothing to do: the kernel is as it shall be.\n".to_owned()
+        }
         Answer::Plan(plan) => plan.steps.iter().map(|step| format!("{step}\n")).collect(),
         Answer::Joined(joined) => {
             let addresses: Vec<_> = joined.addresses.iter().map(ToString::to_string).collect();
@@ -74,20 +81,27 @@ fn status(status: &Status) -> String {
 
 fn network(network: &NetworkStatus) -> String {
     let mut text = format!("network {}\n", network.name);
-    let mut line = |what: &str, value: String| drop(writeln!(text, "  {what:<10} {value}"));
+    let mut line = |what: &str, value: String| {
+        let _ = writeln!(text, "  {what:<10} {value}");
+    };
     let addresses: Vec<_> = network.addresses.iter().map(ToString::to_string).collect();
     line("this node", format!("{} {}", network.node_name, addresses.join(" ")));
-    line("interface", format!("{} ({} WireGuard, UDP port {})", network.interface, backend(network), network.port));
+    line(
+        "interface",
+        format!("{} ({} WireGuard, UDP port {})", network.interface, backend(network), network.port),
+    );
     line("control", control(network));
     let served = network.egress.iter();
-    let served: Vec<_> =
-        served.map(|egress| format!("{} (NAT {})", egress.prefix, if egress.nat { "on" } else { "off" })).collect();
+    let served: Vec<_> = served
+        .map(|egress| format!("{} (NAT {})", egress.prefix, if egress.nat { "on" } else { "off" }))
+        .collect();
     if !served.is_empty() {
         line("serves", served.join(", "));
     }
     let refused: u64 = network.refused.values().sum();
     if refused > 0 {
-        let reasons: Vec<_> = network.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let reasons: Vec<_> =
+            network.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         line("refused", format!("{refused} messages: {}", reasons.join(", ")));
     }
     text
@@ -108,7 +122,10 @@ fn peers(network: &NetworkStatus) -> String {
     if network.peers.is_empty() {
         return format!("  no other node in {} yet\n", network.name);
     }
-    let mut rows = vec![["PEER", "ADDRESS", "PREFIXES", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"].map(str::to_owned)];
+    let mut rows = vec![
+        ["PEER", "ADDRESS", "PREFIXES", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]
+            .map(str::to_owned),
+    ];
     rows.extend(network.peers.iter().map(row));
     table(&rows)
 }
@@ -172,8 +189,14 @@ mod tests {
 
     #[test]
     fn amounts_are_short() {
-        assert_eq!((bytes(999), bytes(1500), bytes(2_500_000)), ("999 B".into(), "1.5 kB".into(), "2.5 MB".into()));
-        assert_eq!((duration(5), duration(300), duration(400_000)), ("5 s".into(), "5 min".into(), "4 days".into()));
+        assert_eq!(
+            (bytes(999), bytes(1500), bytes(2_500_000)),
+            ("999 B".into(), "1.5 kB".into(), "2.5 MB".into())
+        );
+        assert_eq!(
+            (duration(5), duration(300), duration(400_000)),
+            ("5 s".into(), "5 min".into(), "4 days".into())
+        );
     }
 
     #[test]

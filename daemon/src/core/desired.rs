@@ -41,7 +41,8 @@ pub fn desired(
     gone: &BTreeSet<IfName>,
     observed: &Observed,
 ) -> Wanted {
-    let mut wanted = Wanted { desired: Desired::default(), failures: BTreeMap::new(), reads: BTreeSet::new() };
+    let mut wanted =
+        Wanted { desired: Desired::default(), failures: BTreeMap::new(), reads: BTreeSet::new() };
     let mut leads: BTreeMap<Prefix, IfName> = BTreeMap::new();
     let mut guards = BTreeMap::new();
     for (name, network) in networks {
@@ -223,13 +224,15 @@ fn sysctls(guards: &BTreeMap<IfName, Guard>, observed: &Observed) -> BTreeMap<Sy
 
 /// The links over which an IPv4 prefix is reached: of the routes within it, or else the longest that covers it.
 fn links_towards(prefix: &Prefix, observed: &Observed) -> BTreeSet<IfName> {
-    let routes = || observed.main_routes.iter().filter(|route| prefix.is_ipv4() && !route.prefix.is_default());
+    let routes =
+        || observed.main_routes.iter().filter(|route| prefix.is_ipv4() && !route.prefix.is_default());
     let within = routes().filter(|route| prefix.covers(&route.prefix));
     let within: BTreeSet<IfName> = within.filter_map(|route| route.link.clone()).collect();
     if !within.is_empty() {
         return within;
     }
-    let covering = routes().filter(|route| route.prefix.covers(prefix)).max_by_key(|route| route.prefix.len());
+    let covering =
+        routes().filter(|route| route.prefix.covers(prefix)).max_by_key(|route| route.prefix.len());
     covering.and_then(|route| route.link.clone()).into_iter().collect()
 }
 
@@ -244,13 +247,15 @@ fn accepting_routers(observed: &Observed) -> Vec<IfName> {
     }
     let accepts = |link: &IfName| {
         let path = accept_ra(link);
-        observed.saved_sysctls.contains_key(&path) || observed.sysctls.get(&path).is_some_and(|value| value == "1")
+        observed.saved_sysctls.contains_key(&path)
+            || observed.sysctls.get(&path).is_some_and(|value| value == "1")
     };
     router_links(observed).into_iter().filter(accepts).collect()
 }
 
 fn router_links(observed: &Observed) -> BTreeSet<IfName> {
-    let defaults = observed.main_routes.iter().filter(|route| route.prefix.is_default() && !route.prefix.is_ipv4());
+    let defaults =
+        observed.main_routes.iter().filter(|route| route.prefix.is_default() && !route.prefix.is_ipv4());
     defaults.filter_map(|route| route.link.clone()).collect()
 }
 

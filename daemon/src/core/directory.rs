@@ -97,7 +97,7 @@ pub struct Directory {
     assignment: Option<Held<Assignment>>,
     roster: Option<Held<Roster>>,
     members: BTreeMap<NodeId, Held<MemberUpdate>>,
-    /// Members heard of since the control link came up last.
+    /// Members heard of since the control link was opened last.
     heard: BTreeSet<NodeId>,
 }
 
@@ -177,8 +177,8 @@ impl Directory {
         self.members.get(&self.node).is_some_and(|held| matches!(held.record, MemberUpdate::Tombstone(_)))
     }
 
-    /// The control link came up: what is not heard of from now on may have expired.
-    pub fn handle_connected(&mut self) {
+    /// The control link is opened anew: what is not heard of from now on may have expired.
+    pub fn handle_connecting(&mut self) {
         self.heard.clear();
     }
 
@@ -188,10 +188,11 @@ impl Directory {
     }
 
     /// Forgets members that the network no longer has and of which no tombstone is left: those not heard of
-    /// since the link came up, when the roster describes just the rest. Says whether there were any.
+    /// since the link was opened, when the roster describes just the rest. Says whether there were any.
     pub fn purge(&mut self) -> bool {
         let heard = self.revisions(|node| self.heard.contains(node));
-        let due = self.agrees() == Some(false) && self.roster().is_some_and(|roster| roster.describes(&heard));
+        let due =
+            self.agrees() == Some(false) && self.roster().is_some_and(|roster| roster.describes(&heard));
         if due {
             self.members.retain(|node, held| heard.contains_key(node) || live(held).is_none());
         }

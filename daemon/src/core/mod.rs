@@ -14,9 +14,10 @@ use crate::{
     model::{Desired, IfName, Observed, SysctlPath, WgSecret},
     plan::Plan,
 };
-use directory::{Change, Directory};
+use directory::{Change, Directory, Refusal};
 use gatewrt_protocol::{
-    Applied, Failure, NetworkId, NetworkName, NodeId, NodeName, Presence, PublicKey, Report, Topic, WgPublicKey,
+    Applied, Failure, NetworkId, NetworkName, NodeId, NodeName, Presence, PublicKey, RecordError, Report,
+    Topic, WgPublicKey,
 };
 use paths::Paths;
 use session::{Act, Session};
@@ -122,8 +123,10 @@ pub enum Input {
 pub enum LinkEvent {
     /// Connected and subscribed.
     Connected,
-    /// A message came.
+    /// A message came: topic and content.
     Message(String, Vec<u8>),
+    /// A message came that is too long to be held: topic and length in bytes.
+    TooLong(String, usize),
     /// Something sent was acknowledged.
     Acked,
     /// The link is gone.
@@ -322,7 +325,7 @@ impl Core {
     fn handle_leave(&mut self, name: &NetworkName, now: Now) {
         if let Some(network) = self.networks.get_mut(name) {
             network.leaving = true;
-            self.outputs.push(Output::Disconnect(name.clone()));
+            self.say_goodbye(name);
             self.want_anew(now);
         }
     }
@@ -330,7 +333,7 @@ impl Core {
     fn handle_stop(&mut self, teardown: bool, now: Now) {
         self.stopping = Some(teardown);
         let names: Vec<_> = self.networks.keys().cloned().collect();
-        self.outputs.extend(names.into_iter().map(Output::Disconnect));
+        names.iter().for_each(|name| self.say_goodbye(name));
         if teardown && !self.networks.is_empty() {
             self.want_anew(now);
         } else {
@@ -338,12 +341,20 @@ impl Core {
         }
     }
 
+    fn say_goodbye(&mut self, name: &NetworkName) {
+        let network = self.networks.get(name).filter(|network| network.session.is_connected());
+        if let Some(network) = network {
+            let presence = network.presence(&self.about.boot, false);
+            self.outputs.push(Output::Publish(name.clone(), Uplink::Presence(presence)));
+        }
+        self.outputs.push(Output::Disconnect(name.clone()));
+    }
+
     fn handle_link(&mut self, name: &NetworkName, event: LinkEvent, now: Now) {
         let Some(network) = self.networks.get_mut(name) else { return };
         match event {
             LinkEvent::Connected => {
                 network.session.handle_connected(now);
-                network.directory.handle_connected();
                 network.disagrees_since = network.disagrees_since.map(|_| now);
                 network.check_roster(now);
                 network.said = None;
@@ -356,6 +367,9 @@ impl Core {
             LinkEvent::Message(topic, payload) => {
                 network.session.handle_delivery();
                 self.handle_message(name, &topic, &payload, now);
+            }
+            LinkEvent::TooLong(topic, bytes) => {
+                network.refuse(&topic, &Refusal::Record(RecordError::TooLong(bytes)));
             }
             LinkEvent::Acked => network.session.handle_delivery(),
             LinkEvent::Lost(why) => {
@@ -382,12 +396,7 @@ impl Core {
                 self.tell_paths(name, now);
                 self.want_anew(now);
             }
-            Err(refusal) => {
-                log::warn!("{name}: refused a message on {topic}: {refusal}");
-                *network.refused.entry(refusal.reason()).or_default() += 1;
-                let what = format!("take in a message on {}", topic.chars().take(80).collect::<String>());
-                network.last_refusal = Some(Failure { what, why: refusal.to_string() });
-            }
+            Err(refusal) => network.refuse(topic, &refusal),
         }
     }
 
@@ -536,7 +545,8 @@ impl Core {
     }
 
     fn poll(&mut self, now: Now) {
-        if self.rhythm.look_at.is_some_and(|at| at <= now) && !self.rhythm.observing && !self.rhythm.applying {
+        if self.rhythm.look_at.is_some_and(|at| at <= now) && !self.rhythm.observing && !self.rhythm.applying
+        {
             self.rhythm.look_at = None;
             self.rhythm.observing = true;
             self.outputs.push(Output::Observe(self.interest.clone()));
@@ -557,6 +567,7 @@ impl Core {
         match network.session.poll(now) {
             Some(Act::Connect(broker)) => {
                 network.broker = broker;
+                network.directory.handle_connecting();
                 let will = network.presence(&self.about.boot, false);
                 let broker = network.membership.brokers.get(broker).cloned().unwrap_or_default();
                 self.outputs.push(Output::Connect { network: name.clone(), broker, will });
@@ -580,7 +591,9 @@ impl Core {
             return;
         }
         if network.resync_at.is_none() {
-            log::warn!("{name}: the roster names records that did not come: withheld or rolled back by the broker");
+            log::warn!(
+                "{name}: the roster names records that did not come: withheld or rolled back by the broker"
+            );
         }
         network.resync_at = Some(now + RESYNC);
         network.session.handle_wan_changed(now);
@@ -612,19 +625,23 @@ impl Core {
     }
 
     fn failures_of(&self, name: &NetworkName, network: &Network) -> Vec<Failure> {
-        let mut all: Vec<Failure> = self.observe_failure.iter().chain(&self.apply_failures).cloned().collect();
+        let mut all: Vec<Failure> =
+            self.observe_failure.iter().chain(&self.apply_failures).cloned().collect();
         all.extend(self.view_failures.get(name).into_iter().flatten().cloned());
         all.extend(network.last_refusal.clone());
         if network.directory.is_removed() {
             all.push(Failure {
                 what: format!("be part of {name}"),
-                why: format!("the coordinator removed this node: “gatewrt leave {name}”, then join with a new code"),
+                why: format!(
+                    "the coordinator removed this node: “gatewrt leave {name}”, then join with a new code"
+                ),
             });
         }
         if network.resync_at.is_some() {
             all.push(Failure {
                 what: "know all nodes".to_owned(),
-                why: "the roster names records that did not come: withheld or rolled back by the broker".to_owned(),
+                why: "the roster names records that did not come: withheld or rolled back by the broker"
+                    .to_owned(),
             });
         }
         all.truncate(16);
@@ -658,6 +675,13 @@ impl Network {
             seq: 0,
             leaving: false,
         }
+    }
+
+    fn refuse(&mut self, topic: &str, refusal: &Refusal) {
+        log::warn!("{}: refused a message on {topic}: {refusal}", self.membership.network);
+        *self.refused.entry(refusal.reason()).or_default() += 1;
+        let what = format!("take in a message on {}", topic.chars().take(80).collect::<String>());
+        self.last_refusal = Some(Failure { what, why: refusal.to_string() });
     }
 
     fn is_wanted(&self) -> bool {

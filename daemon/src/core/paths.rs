@@ -90,7 +90,9 @@ impl Candidate {
         self.seen = seen;
         match self.wanted {
             Some((_, since)) if self.has_settled(since, now) => self.wanted = None,
-            Some((addr, since)) if now >= since + TRY && !self.is_fresh() => self.wanted = self.after(addr, now),
+            Some((addr, since)) if now >= since + TRY && !self.is_fresh() => {
+                self.wanted = self.after(addr, now)
+            }
             None if !self.is_fresh() && seen.endpoint.is_none_or(|addr| !self.known.contains(&addr)) => {
                 self.wanted = self.known.first().map(|addr| (*addr, now));
             }

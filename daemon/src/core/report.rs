@@ -3,8 +3,8 @@
 use super::{Core, Network, Now, desired::is_public, owner, paths::Seen};
 use crate::model::{IfName, Observed};
 use gatewrt_protocol::{
-    Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Member, NetworkId,
-    NetworkName, NodeId, NodeName, Path, PeerReport, Prefix, Report,
+    Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Member,
+    NetworkId, NetworkName, NodeId, NodeName, Path, PeerReport, Prefix, Report,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -97,7 +97,8 @@ pub fn place(observed: &Observed, configured: &[SocketAddr], port: u16) -> Place
     let wan = wan_links(observed);
     let stated = configured.iter().map(|addr| Endpoint { addr: *addr, kind: EndpointKind::Configured });
     let mut endpoints: BTreeSet<Endpoint> = stated.collect();
-    let own = observed.addresses.iter().filter(|address| wan.contains(&address.link) && is_public(address.addr));
+    let own =
+        observed.addresses.iter().filter(|address| wan.contains(&address.link) && is_public(address.addr));
     for address in own {
         let addr = SocketAddr::new(address.addr, port);
         if !endpoints.iter().any(|endpoint| endpoint.addr == addr) {
@@ -172,7 +173,11 @@ impl Core {
             version: self.about.version.clone(),
             uptime_s: now.as_secs(),
             memory_kib: self.memory_kib,
-            networks: self.networks.iter().map(|(name, network)| self.network_status(name, network)).collect(),
+            networks: self
+                .networks
+                .iter()
+                .map(|(name, network)| self.network_status(name, network))
+                .collect(),
             settled: self.is_settled(),
         }
     }
@@ -182,7 +187,8 @@ impl Core {
         let assignment = network.directory.assignment();
         let seen = self.peer_reports(name, network);
         let mut seen: BTreeMap<NodeId, PeerReport> = seen.into_iter().map(|peer| (peer.node, peer)).collect();
-        let peers = network.directory.peers().filter_map(|member| peer_status(member, seen.remove(&member.node)?));
+        let peers =
+            network.directory.peers().filter_map(|member| peer_status(member, seen.remove(&member.node)?));
         let control = match (network.directory.is_removed(), network.session.is_connected()) {
             (true, _) => "removed",
             (false, true) => "connected",
@@ -192,7 +198,8 @@ impl Core {
             name: name.clone(),
             net: membership.net,
             node: membership.node,
-            node_name: assignment.map_or_else(|| membership.name.clone(), |assignment| assignment.name.clone()),
+            node_name: assignment
+                .map_or_else(|| membership.name.clone(), |assignment| assignment.name.clone()),
             interface: name.interface(),
             wireguard: self.backend_of(name),
             port: membership.port,
@@ -217,7 +224,8 @@ impl Core {
         let device = self.observed.devices.get(&IfName::from(name));
         let report = |member: &Member| {
             let seen = device.and_then(|device| device.peers.get(&member.key));
-            let counters = device.and_then(|device| device.counters.get(&member.key)).copied().unwrap_or_default();
+            let counters =
+                device.and_then(|device| device.counters.get(&member.key)).copied().unwrap_or_default();
             PeerReport {
                 node: member.node,
                 endpoint: seen.and_then(|peer| peer.endpoint),

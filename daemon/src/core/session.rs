@@ -127,7 +127,9 @@ impl Session {
         match self.state {
             State::Waiting { until } => Some((until, "connect to the broker")),
             State::Connecting { since } => Some((since + ATTEMPT, "give up connecting")),
-            State::Connected { expecting, .. } => expecting.map(|at| (at + SILENCE, "control link is silent")),
+            State::Connected { expecting, .. } => {
+                expecting.map(|at| (at + SILENCE, "control link is silent"))
+            }
         }
     }
 

@@ -1,0 +1,40 @@
+//! The program on the router. Called as `gatewrtd` it is the daemon, else the command line.
+
+use gatewrt::{cli, config, runtime};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let called = args.next().map(PathBuf::from).unwrap_or_default();
+    let args: Vec<OsString> = args.collect();
+    let is_daemon = called.file_name().is_some_and(|name| name == "gatewrtd");
+    let wants_text = |arg: &OsString| ["--help", "-h", "--version", "-V"].iter().any(|word| arg == word);
+    if is_daemon && !args.iter().any(wants_text) {
+        let asked = [OsString::from("daemon")].into_iter().chain(args).collect();
+        return cli::run(asked, daemon);
+    }
+    cli::run(args, daemon)
+}
+
+/// Runs the daemon until it is told to stop.
+fn daemon(file: PathBuf) -> ExitCode {
+    let config = match config::Config::load(&file) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("gatewrtd: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match tokio {
+        Ok(tokio) => tokio.block_on(runtime::run(file, config)),
+        Err(error) => Err(runtime::RunError::Start(error.to_string())),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gatewrtd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Joining networks: by request, and by a join code in the configuration, which is tried until it works.
+
+use super::Daemon;
+use crate::{
+    control::{Answer, Joined},
+    core::report::place,
+    enroll::{self, EnrollError, Facts},
+    identity::Identity,
+};
+use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, NetworkName, NodeName, jws};
+use std::{
+    collections::BTreeSet,
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// WireGuard's port where nothing else is said and it is free.
+const USUAL_PORT: u16 = 51820;
+/// Wait between two attempts with a configured code.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// An attempt that came to an end.
+pub struct Enrolled {
+    code: JoinCode,
+    reply: Option<oneshot::Sender<Answer>>,
+    outcome: Result<(Identity, JoinAnswer), EnrollError>,
+}
+
+/// Attempts under way.
+pub struct Joining {
+    sender: mpsc::UnboundedSender<Enrolled>,
+    receiver: mpsc::UnboundedReceiver<Enrolled>,
+    under_way: BTreeSet<NetworkName>,
+    retry_at: Option<Instant>,
+    /// Networks whose configured code was refused for good: not tried again before a reload.
+    refused: BTreeSet<NetworkName>,
+}
+
+impl Joining {
+    pub fn new() -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { sender, receiver, under_way: BTreeSet::new(), retry_at: None, refused: BTreeSet::new() }
+    }
+
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    pub async fn next(&mut self) -> Option<Enrolled> {
+        self.receiver.recv().await
+    }
+}
+
+impl Daemon {
+    /// Joins the networks whose sections hold a join code and that are not joined yet.
+    pub(super) fn join_configured(&mut self) {
+        self.joining.retry_at = None;
+        let wanted =
+            self.config.networks.iter().filter(|(_, network)| network.enabled && self.config.enabled);
+        let wanted = wanted.filter_map(|(name, network)| {
+            Some((name.clone(), network.join_code.clone()?, network.name.clone()))
+        });
+        for (name, code, node_name) in wanted.collect::<Vec<_>>() {
+            let done = self.identities.contains_key(&name) || self.joining.refused.contains(&name);
+            if code.network != name && !done {
+                log::error!(
+                    "the join code of network {name} is for network {}: rename the section",
+                    code.network
+                );
+            } else if !done {
+                self.join(code, node_name, None);
+            }
+        }
+    }
+
+    /// Starts an attempt; its end comes through [`Joining::next`].
+    pub(super) fn join(
+        &mut self,
+        code: JoinCode,
+        name: Option<NodeName>,
+        reply: Option<oneshot::Sender<Answer>>,
+    ) {
+        let network = code.network.clone();
+        let refuse = |reply: Option<oneshot::Sender<Answer>>, why: String| match reply {
+            Some(reply) => drop(reply.send(Answer::Failed(why))),
+            None => log::error!("{why}"),
+        };
+        if self.identities.contains_key(&network) {
+            let why = format!("this router is in network {network} already: “gatewrt leave {network}” first");
+            return refuse(reply, why);
+        }
+        if !self.joining.under_way.insert(network.clone()) {
+            return refuse(reply, format!("joining {network} is under way already"));
+        }
+        let keys = match self.store.pending_keys(&code) {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.joining.under_way.remove(&network);
+                return refuse(reply, format!("can't keep this router's keys, so it did not join: {error}"));
+            }
+        };
+        let facts = self.facts(&network, name);
+        let (sender, mark) = (self.joining.sender.clone(), self.config.numbers.bypass);
+        log::info!("joining {network} at {}", code.url);
+        tokio::task::spawn_blocking(move || {
+            let outcome = enroll::join(&code, &keys, facts, mark);
+            let _ = sender.send(Enrolled { code, reply, outcome });
+        });
+    }
+
+    fn facts(&self, network: &NetworkName, name: Option<NodeName>) -> Facts {
+        let configured = self.config.networks.get(network).cloned().unwrap_or_default();
+        let taken = self.identities.values().map(|identity| identity.port).collect();
+        let port = configured.listen_port.map_or_else(|| free_port(&taken), u16::from);
+        let place = place(self.core.observed(), &configured.endpoints, port);
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let named = name.or(configured.name).unwrap_or_else(|| NodeName::from_hostname(hostname.trim()));
+        Facts {
+            name: named,
+            board: self.about.board.clone(),
+            port,
+            endpoints: place.endpoints,
+            interfaces: place.interfaces,
+        }
+    }
+
+    /// An attempt came to an end.
+    pub(super) fn handle_enrolled(&mut self, Enrolled { code, reply, outcome }: Enrolled) {
+        self.joining.under_way.remove(&code.network);
+        let answer = match outcome {
+            Ok((identity, answer)) => self.take_in(&code, identity, &answer),
+            Err(error) => {
+                log::warn!("could not join {}: {error}", code.network);
+                if error.is_final() {
+                    let _ = self.store.forget_pending(&code);
+                    self.joining.refused.insert(code.network.clone());
+                } else if reply.is_none() {
+                    self.joining.retry_at = Some(Instant::now() + RETRY);
+                }
+                Answer::Failed(error.to_string())
+            }
+        };
+        if let Some(reply) = reply {
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn take_in(&mut self, code: &JoinCode, identity: Identity, answer: &JoinAnswer) -> Answer {
+        if let Err(error) = self.store.save_identity(code, &identity) {
+            return Answer::Failed(format!(
+                "joined, but it can't be kept on disk: {error}; join again once there is room"
+            ));
+        }
+        let (network, name) = (identity.network.clone(), identity.name.clone());
+        let first = [
+            (gatewrt_protocol::Topic::Policy(identity.net), &answer.policy),
+            (gatewrt_protocol::Topic::Assignment(identity.node), &answer.assignment),
+        ];
+        let records = first.into_iter().map(|(topic, token)| (topic.to_string(), token.clone())).collect();
+        if let Err(error) = self.store.records(&network).flush(&records) {
+            log::warn!("{network}: the first records are not on disk: {error}");
+        }
+        let assignment: Option<Assignment> =
+            jws::open(answer.assignment.as_bytes(), &identity.record_key).ok();
+        log::info!("joined {network} as {name}");
+        self.take_up(identity);
+        Answer::Joined(Joined {
+            network,
+            name,
+            addresses: assignment.map(|it| it.addresses).unwrap_or_default(),
+        })
+    }
+}
+
+/// The usual port, or else one that the system finds free.
+fn free_port(taken: &BTreeSet<u16>) -> u16 {
+    let free = |port: u16| UdpSocket::bind(("0.0.0.0", port)).and_then(|socket| socket.local_addr());
+    if !taken.contains(&USUAL_PORT) && free(USUAL_PORT).is_ok() {
+        return USUAL_PORT;
+    }
+    free(0).map_or(USUAL_PORT, |addr| addr.port())
+}

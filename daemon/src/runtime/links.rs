@@ -1,0 +1,122 @@
+//! The control links, one a network: signs what goes out, names whose what comes in is.
+
+use crate::{
+    core::{LinkEvent, Uplink},
+    identity::Identity,
+    mqtt::{Event, Link, Message, NotTaken, Options},
+    tls,
+};
+use gatewrt_protocol::{NetworkName, Presence, Record, RecordError, Topic};
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::task::JoinHandle;
+
+/// An idle link is probed this often.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long saying good-bye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// All control links.
+pub struct Links {
+    open: BTreeMap<NetworkName, Link>,
+    closing: Vec<JoinHandle<()>>,
+}
+
+impl Links {
+    pub fn new() -> Self {
+        Self { open: BTreeMap::new(), closing: Vec::new() }
+    }
+
+    /// Starts an attempt; one that is open already is dropped. The error is the end of the attempt.
+    pub fn open(
+        &mut self,
+        identity: &Identity,
+        broker: &str,
+        will: &Presence,
+        mark: u32,
+    ) -> Result<(), LinkEvent> {
+        let lost = |error: &dyn std::fmt::Display| LinkEvent::Lost(error.to_string());
+        let tls = tls::for_broker(&identity.ca, &identity.certificate, &identity.keys);
+        let options = Options {
+            broker: broker.to_owned(),
+            client_id: identity.node.to_string(),
+            tls: tls.map_err(|error| lost(&error))?,
+            will: presence(identity, will).map_err(|error| lost(&error))?,
+            filters: Topic::filters_of(identity.net, identity.node).into(),
+            keepalive: KEEPALIVE,
+            mark,
+        };
+        self.open.insert(identity.network.clone(), Link::open(options));
+        Ok(())
+    }
+
+    /// Ends a link, if there is one, in good manners: the broker does not publish the will.
+    pub fn close(&mut self, network: &NetworkName) {
+        if let Some(link) = self.open.remove(network) {
+            self.closing.retain(|closing| !closing.is_finished());
+            self.closing.push(tokio::spawn(link.close(GOODBYE)));
+        }
+    }
+
+    /// Waits until every link that was closed is gone.
+    pub async fn finish(&mut self) {
+        for closing in self.closing.drain(..) {
+            let _ = closing.await;
+        }
+    }
+
+    /// Signs and sends, if the link is open.
+    pub fn publish(&self, identity: &Identity, uplink: &Uplink) {
+        let Some(link) = self.open.get(&identity.network) else { return };
+        let message = match uplink {
+            Uplink::Presence(presence) => self::presence(identity, presence),
+            Uplink::Report(report) => signed(identity, Topic::Report(identity.node), report.as_ref()),
+        };
+        match message.map(|message| link.try_publish(message)) {
+            Ok(Ok(()) | Err(NotTaken::Over)) => {}
+            Ok(Err(NotTaken::Full)) => log::debug!("{}: too much waits to be sent", identity.network),
+            Err(error) => log::warn!("{}: can't sign: {error}", identity.network),
+        }
+    }
+
+    /// The next event of any link.
+    pub async fn next(&mut self) -> Option<(NetworkName, LinkEvent)> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<(NetworkName, LinkEvent)>> {
+        for (network, link) in &mut self.open {
+            let Poll::Ready(event) = link.poll_event(context) else { continue };
+            let event = event.map_or_else(|| LinkEvent::Lost("the link ended".to_owned()), from);
+            let network = network.clone();
+            if matches!(event, LinkEvent::Lost(_)) {
+                self.open.remove(&network);
+            }
+            return Poll::Ready(Some((network, event)));
+        }
+        Poll::Pending
+    }
+}
+
+fn from(event: Event) -> LinkEvent {
+    match event {
+        Event::Connected => LinkEvent::Connected,
+        Event::Message { topic, payload } => LinkEvent::Message(topic, payload),
+        Event::TooLong { topic, bytes } => LinkEvent::TooLong(topic, bytes),
+        Event::Acked => LinkEvent::Acked,
+        Event::Lost(error) => LinkEvent::Lost(error.to_string()),
+    }
+}
+
+fn presence(identity: &Identity, presence: &Presence) -> Result<Message, RecordError> {
+    signed(identity, Topic::Presence(identity.node), presence)
+}
+
+fn signed(identity: &Identity, topic: Topic, record: &impl Record) -> Result<Message, RecordError> {
+    let payload = identity.keys.signer().sign(record)?.into_bytes();
+    Ok(Message { topic: topic.to_string(), payload, retain: true })
+}

@@ -1,0 +1,440 @@
+//! The core without a world: records in any order, a kernel in memory, a clock that is only a number.
+
+use gatewrt::{
+    apply::apply,
+    config::Config,
+    core::{
+        About, Core, Input, LinkEvent, Membership, Output, Uplink,
+        directory::{Directory, Refusal},
+    },
+    kernel::{
+        Kernel,
+        fake::{FakeKernel, Faults},
+    },
+    model::{IfName, MainRoute, SysctlPath, WgSecret},
+    plan::Step,
+};
+use gatewrt_protocol::{
+    Assignment, Egress, Endpoint, EndpointKind, Member, MemberUpdate, NetworkId, NetworkName, NodeId, Policy,
+    Prefix, RecordError, Roster, ServedPrefix, Signer, Tombstone, Topic, WgPublicKey,
+};
+use proptest::{collection::vec, prelude::*};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+const NET: NetworkId = NetworkId::from_entropy([1; 10]);
+const S: Duration = Duration::from_secs(1);
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_entropy([number; 10])
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("a prefix")
+}
+
+fn name() -> NetworkName {
+    "home".parse().expect("a name")
+}
+
+fn signer() -> Signer {
+    Signer::from_seed(&[7; 32])
+}
+
+fn policy(rev: u64) -> (String, String) {
+    let policy = Policy {
+        net: NET,
+        rev,
+        name: name(),
+        prefixes: vec![prefix("10.90.0.0/16"), prefix("fd90::/64")],
+        mtu: 1420,
+        keepalive: 25,
+        domain: String::new(),
+    };
+    (Topic::Policy(NET).to_string(), signer().sign(&policy).expect("short"))
+}
+
+fn assignment(rev: u64, egress: &[(&str, bool)]) -> (String, String) {
+    let egress =
+        egress.iter().map(|(text, nat)| Egress { prefix: prefix(text), nat: *nat, metric: 0 }).collect();
+    let assignment = Assignment {
+        net: NET,
+        node: node(1),
+        rev,
+        name: "one".parse().expect("a name"),
+        addresses: vec!["10.90.0.1".parse().expect("v4"), "fd90::1".parse().expect("v6")],
+        egress,
+        control: Vec::new(),
+    };
+    (Topic::Assignment(node(1)).to_string(), signer().sign(&assignment).expect("short"))
+}
+
+fn member(number: u8, rev: u64) -> Member {
+    Member {
+        net: NET,
+        node: node(number),
+        rev,
+        name: format!("n{number}").parse().expect("a name"),
+        key: WgPublicKey([number; 32]),
+        addresses: vec![format!("10.90.0.{number}").parse().expect("v4")],
+        endpoints: vec![Endpoint {
+            addr: format!("198.51.100.{number}:5{:04}", rev % 1000).parse().expect("v4"),
+            kind: EndpointKind::Wan,
+        }],
+        prefixes: vec![ServedPrefix { prefix: prefix(&format!("192.168.{number}.0/24")), metric: 0 }],
+    }
+}
+
+fn update(update: &MemberUpdate) -> (String, String) {
+    let (net, node, _) = update.about();
+    (Topic::Member(net, node).to_string(), signer().sign(update).expect("short"))
+}
+
+fn roster(rev: u64, members: &[(u8, u64)]) -> (String, String) {
+    let members: BTreeMap<_, _> = members.iter().map(|(number, rev)| (node(*number), *rev)).collect();
+    (Topic::Roster(NET).to_string(), signer().sign(&Roster::new(NET, rev, &members)).expect("short"))
+}
+
+fn directory() -> Directory {
+    Directory::new(NET, node(1), signer().public())
+}
+
+fn accept(directory: &mut Directory, (topic, token): &(String, String)) -> Result<(), Refusal> {
+    directory.accept(topic, token.as_bytes()).map(drop)
+}
+
+/// The history of one topic: every revision that was ever published on it.
+fn history(number: u8, revisions: &[bool]) -> Vec<(String, String)> {
+    let record = |(at, removed): (usize, &bool)| {
+        let rev = at as u64 + 1;
+        update(&match removed {
+            true => MemberUpdate::Tombstone(Tombstone { net: NET, node: node(number), rev }),
+            false => MemberUpdate::Member(member(number, rev)),
+        })
+    };
+    revisions.iter().enumerate().map(record).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever was lost, doubled, delayed or came in another order: after a resync (each topic's last record,
+    /// in any order) two routers know the same.
+    #[test]
+    fn any_order_of_records_ends_in_the_same_state(
+        revisions in vec(vec(any::<bool>(), 1..5), 1..5),
+        arrivals in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..40),
+        order in any::<u64>(),
+    ) {
+        let mut topics: Vec<Vec<(String, String)>> =
+            revisions.iter().enumerate().map(|(at, revs)| history(at as u8 + 2, revs)).collect();
+        topics.push((1..4).map(policy).collect());
+        topics.push((1..4).map(|rev| assignment(rev, &[("192.168.1.0/24", rev % 2 == 0)])).collect());
+        let mut disturbed = directory();
+        for (topic, rev) in &arrivals {
+            let _ = accept(&mut disturbed, rev.get(topic.get(&topics).as_slice()));
+        }
+        let mut last: Vec<_> = topics.iter().filter_map(|history| history.last().cloned()).collect();
+        let mut straight = directory();
+        for record in &last {
+            prop_assert_eq!(accept(&mut straight, record), Ok(()));
+        }
+        let shift = order as usize % last.len();
+        last.rotate_left(shift);
+        for record in &last {
+            prop_assert_eq!(accept(&mut disturbed, record), Ok(()));
+        }
+        prop_assert_eq!(straight.stored(), disturbed.stored());
+    }
+
+    #[test]
+    fn any_message_is_taken_or_refused(topic in "gatewrt/v1/(net|node)/[a-z]{16}/[a-z/]{0,20}|.{0,30}", payload in vec(any::<u8>(), 0..200)) {
+        let mut directory = directory();
+        prop_assert!(directory.accept(&topic, &payload).is_err());
+        prop_assert!(directory.stored().is_empty());
+    }
+}
+
+#[test]
+fn hostile_records_are_refused_and_change_nothing() {
+    let mut directory = directory();
+    for record in [policy(1), update(&MemberUpdate::Member(member(2, 5)))] {
+        accept(&mut directory, &record).expect("sound");
+    }
+    let before = directory.stored();
+    let other = Signer::from_seed(&[8; 32]);
+    let forged = other.sign(&member(2, 9)).expect("short");
+    let elsewhere =
+        signer().sign(&Member { net: NetworkId::from_entropy([9; 10]), ..member(2, 9) }).expect("short");
+    let topic = Topic::Member(NET, node(2)).to_string();
+    let conflict = signer().sign(&Member { addresses: Vec::new(), ..member(2, 5) }).expect("short");
+    let sound = signer().sign(&member(2, 9)).expect("short");
+    let cases = [
+        (topic.clone(), forged, "bad-signature"),
+        (topic.clone(), elsewhere, "for-another"),
+        (topic.clone(), update(&MemberUpdate::Member(member(2, 4))).1, "old-revision"),
+        (topic.clone(), conflict, "conflict"),
+        (topic.clone(), sound[..sound.len() / 2].to_owned(), "malformed"),
+        (topic.clone(), "x".repeat(20_000), "too-long"),
+        (topic.clone(), policy(9).1, "wrong-kind"),
+        (Topic::Member(NET, node(3)).to_string(), sound.clone(), "for-another"),
+        (Topic::Assignment(node(2)).to_string(), assignment(1, &[]).1, "unknown-topic"),
+        (Topic::Member(NetworkId::from_entropy([9; 10]), node(2)).to_string(), sound, "unknown-topic"),
+    ];
+    for (topic, token, reason) in cases {
+        let refusal = directory.accept(&topic, token.as_bytes()).expect_err(reason);
+        assert_eq!(refusal.reason(), reason, "{refusal}");
+        assert_eq!(directory.stored(), before, "{reason}");
+    }
+    let refusal = directory.accept(&topic, b"a.b.c").expect_err("nonsense");
+    assert_eq!(refusal, Refusal::Record(RecordError::Malformed));
+}
+
+/// A core with a kernel in memory, driven by hand.
+struct World {
+    core: Core,
+    kernel: FakeKernel,
+    now: Duration,
+    applied: Vec<Vec<Step>>,
+    said: Vec<Output>,
+    handled: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let about = About { boot: "b".into(), version: "0".into(), board: String::new(), seed: 3 };
+        let mut kernel = FakeKernel::default();
+        let wan = IfName::new("wan").expect("a name");
+        kernel.state.main_routes.insert(MainRoute {
+            prefix: prefix("0.0.0.0/0"),
+            link: Some(wan),
+            on_link: false,
+        });
+        kernel.state.sysctls.insert(SysctlPath("net/ipv4/conf/all/src_valid_mark".into()), "0".into());
+        Self {
+            core: Core::new(about),
+            kernel,
+            now: Duration::ZERO,
+            applied: Vec::new(),
+            said: Vec::new(),
+            handled: 0,
+        }
+    }
+
+    /// A router that has joined and knows `others`.
+    fn joined(others: &[u8]) -> Self {
+        let mut world = Self::new();
+        world.feed(Input::Configured(Box::new(Config::default())));
+        let mut records = vec![policy(1), assignment(1, &[])];
+        records.extend(others.iter().map(|number| update(&MemberUpdate::Member(member(*number, 1)))));
+        let membership = Membership {
+            network: name(),
+            net: NET,
+            node: node(1),
+            name: "one".parse().expect("a name"),
+            record_key: signer().public(),
+            secret: WgSecret([1; 32]),
+            public: WgPublicKey([1; 32]),
+            port: 51820,
+            brokers: vec!["gw.example:8883".into()],
+            stored: records.into_iter().collect(),
+        };
+        world.feed(Input::Joined(Box::new(membership)));
+        world.run(S);
+        world
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            self.handled += 1;
+            for output in self.core.handle(input, self.now) {
+                inputs.extend(self.carry_out(output));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) -> Option<Input> {
+        match output {
+            Output::Observe(interest) => match self.kernel.observe(&interest) {
+                Ok(observed) => {
+                    Some(Input::Observed { observed: Box::new(observed), wall: self.now, memory_kib: 1 })
+                }
+                Err(error) => Some(Input::ObserveFailed(error.to_string())),
+            },
+            Output::Apply(plan) => {
+                self.applied.push(plan.steps.clone());
+                Some(Input::Applied(apply(&mut self.kernel, &plan)))
+            }
+            other => {
+                self.said.push(other);
+                None
+            }
+        }
+    }
+
+    /// Lets the time go on, as far as the core asks for it.
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some((due, _)) = self.core.poll_timeout().filter(|(due, _)| *due <= end) {
+            self.now = self.now.max(due);
+            self.feed(Input::Tick);
+        }
+        self.now = end;
+    }
+
+    fn message(&mut self, (topic, token): (String, String)) {
+        self.feed(Input::Link(name(), LinkEvent::Message(topic, token.into_bytes())));
+    }
+
+    fn connect(&mut self) {
+        self.feed(Input::Link(name(), LinkEvent::Connected));
+    }
+
+    fn reports(&self) -> usize {
+        let report = |output: &&Output| matches!(output, Output::Publish(_, Uplink::Report(_)));
+        self.said.iter().filter(report).count()
+    }
+}
+
+#[test]
+fn what_is_on_disk_comes_up_without_a_coordinator() {
+    let world = World::joined(&[2, 3]);
+    assert!(world.core.is_settled());
+    let device = &world.kernel.state.devices[&IfName::new("gw-home").expect("a name")];
+    assert_eq!(device.peers.len(), 2);
+    assert!(world.kernel.state.ruleset.is_some());
+    assert_eq!(world.kernel.state.rules.len(), 2);
+}
+
+#[test]
+fn one_more_node_is_one_step() {
+    let mut world = World::joined(&[2, 3]);
+    world.connect();
+    world.run(10 * S);
+    world.applied.clear();
+    world.message(update(&MemberUpdate::Member(Member { prefixes: Vec::new(), ..member(4, 1) })));
+    world.run(10 * S);
+    assert_eq!(world.applied.len(), 1, "{:?}", world.applied);
+    let [Step::SetPeers(_, peers)] = world.applied[0].as_slice() else { panic!("{:?}", world.applied) };
+    assert_eq!(peers.len(), 1);
+}
+
+#[test]
+fn a_deleted_peer_comes_back_within_two_seconds() {
+    let mut world = World::joined(&[2, 3]);
+    let link = IfName::new("gw-home").expect("a name");
+    world.kernel.state.devices.get_mut(&link).expect("a device").peers.clear();
+    world.run(2 * S);
+    assert_eq!(world.kernel.state.devices[&link].peers.len(), 2);
+    assert!(world.core.is_settled());
+}
+
+#[test]
+fn leaving_takes_everything_out_and_then_forgets() {
+    let mut world = World::joined(&[2]);
+    world.feed(Input::Leave(name()));
+    world.run(5 * S);
+    assert!(world.said.iter().any(|output| matches!(output, Output::Forget(_))));
+    assert!(world.kernel.state.devices.is_empty() && world.kernel.state.rules.is_empty());
+    assert!(world.kernel.state.ruleset.is_none() && world.kernel.state.routes.is_empty());
+}
+
+#[test]
+fn stopping_leaves_everything_running_unless_told() {
+    let mut world = World::joined(&[2]);
+    world.feed(Input::Stop { teardown: false });
+    assert!(world.said.iter().any(|output| matches!(output, Output::Stopped)));
+    assert_eq!(world.kernel.state.devices.len(), 1);
+    let mut world = World::joined(&[2]);
+    world.feed(Input::Stop { teardown: true });
+    world.run(5 * S);
+    assert!(world.said.iter().any(|output| matches!(output, Output::Stopped)));
+    assert!(world.kernel.state.devices.is_empty());
+}
+
+#[test]
+fn a_removed_node_takes_its_tunnel_down() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    world.message(update(&MemberUpdate::Tombstone(Tombstone { net: NET, node: node(1), rev: 9 })));
+    world.run(5 * S);
+    assert!(world.kernel.state.devices.is_empty());
+    assert_eq!(world.core.status(world.now).networks[0].control, "removed");
+}
+
+#[test]
+fn a_withheld_record_is_noticed_and_asked_for_again() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    world.message(roster(1, &[(2, 1), (3, 1)]));
+    world.said.clear();
+    world.run(30 * S);
+    let asked = world.said.iter().filter(|output| matches!(output, Output::Disconnect(_))).count();
+    assert_eq!(asked, 1);
+    let status = world.core.status(world.now);
+    assert!(status.networks[0].failures.iter().any(|failure| failure.why.contains("withheld")), "{status:?}");
+    world.connect();
+    world.message(update(&MemberUpdate::Member(member(3, 1))));
+    world.run(S);
+    assert!(world.core.status(world.now).networks[0].failures.is_empty());
+}
+
+#[test]
+fn what_expired_while_this_router_was_away_is_forgotten() {
+    let mut world = World::joined(&[2, 3]);
+    world.connect();
+    world.message(update(&MemberUpdate::Member(member(2, 1))));
+    world.message(roster(1, &[(2, 1)]));
+    world.run(10 * S);
+    assert_eq!(world.core.status(world.now).networks[0].peers.len(), 1);
+}
+
+#[test]
+fn what_the_owner_forbids_is_not_done_but_said() {
+    let mut world = World::joined(&[2]);
+    let text = b"config network 'home'\n\toption allow_egress '0'\n";
+    let config = Config::parse("test", text).expect("sound");
+    world.feed(Input::Configured(Box::new(config)));
+    world.connect();
+    world.message(assignment(2, &[("192.168.1.0/24", true)]));
+    world.run(5 * S);
+    let failures = &world.core.status(world.now).networks[0].failures;
+    assert!(failures[0].why.contains("allow_egress"), "{failures:?}");
+    let ruleset = world.kernel.state.ruleset.clone().expect("a table").0;
+    assert!(!ruleset.contains("192.168.1.0/24"));
+}
+
+#[test]
+fn an_idle_hour_is_quiet() {
+    let mut world = World::joined(&[2, 3]);
+    world.connect();
+    world.said.clear();
+    world.applied.clear();
+    world.handled = 0;
+    for _ in 0..3600 {
+        world.run(S);
+        world.feed(Input::Link(name(), LinkEvent::Acked));
+    }
+    assert!(world.applied.is_empty());
+    assert!((58..=62).contains(&world.reports()), "{} reports", world.reports());
+    assert!(world.handled < 3 * 3600 + 3600, "{} inputs", world.handled);
+}
+
+#[test]
+fn a_kernel_that_refuses_is_asked_ever_more_rarely() {
+    let mut refused = World::joined(&[2]);
+    refused.kernel.faults = Faults::At((0..100_000).collect());
+    refused.applied.clear();
+    refused.message(update(&MemberUpdate::Member(member(5, 1))));
+    refused.run(600 * S);
+    assert!((5..60).contains(&refused.applied.len()), "{} plans", refused.applied.len());
+    let failures = &refused.core.status(refused.now).networks[0].failures;
+    assert!(!failures.is_empty());
+    refused.kernel.faults = Default::default();
+    refused.run(60 * S);
+    assert!(refused.core.is_settled());
+    assert!(refused.core.status(refused.now).networks[0].failures.is_empty());
+}

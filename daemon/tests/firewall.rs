@@ -1,0 +1,271 @@
+//! The firewall table with real packets, between network namespaces.
+
+mod firewall {
+    pub mod bed;
+}
+
+use firewall::bed::{Bed, Host, both};
+use gatewrt::{
+    model::{IfName, Ruleset},
+    ownership::Numbers,
+    plan::{Firewall, Guard},
+};
+use socket2::SockRef;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{IpAddr, TcpStream, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+/// Both networks, with what `gw-home` serves.
+fn ruleset(served: &[(&str, bool)]) -> Ruleset {
+    let egress = served.iter().map(|(prefix, nat)| (prefix.parse().unwrap(), *nat)).collect();
+    let tunnels = [("gw-home", Guard { egress }), ("gw-office", Guard::default())];
+    let tunnels = tunnels.map(|(name, guard)| (IfName::new(name).unwrap(), guard)).into();
+    Firewall { tunnels, numbers: Numbers::default() }.ruleset()
+}
+
+fn lan(nat: bool) -> Ruleset {
+    ruleset(&[("192.168.20.0/24", nat), ("fd20::/64", nat)])
+}
+
+fn with(ruleset: &Ruleset) -> Bed {
+    let bed = Bed::new();
+    bed.router.nft(&ruleset.0);
+    bed
+}
+
+/// That the router says no, rather than that nothing comes back.
+fn assert_refused(from: &Host, to: &Host, at: IpAddr) {
+    let error = from.reach(to, at).expect_err("it went through");
+    let said = [Some(libc_errno::EHOSTUNREACH), Some(libc_errno::EACCES)];
+    assert!(said.contains(&error.raw_os_error()), "{at}: {error}");
+}
+
+/// `asm-generic/errno.h`.
+mod libc_errno {
+    pub const EACCES: i32 = 13;
+    pub const EHOSTUNREACH: i32 = 113;
+}
+
+#[test]
+fn without_nat_the_lan_sees_who_it_is() {
+    let bed = with(&lan(false));
+    for (at, source) in both(Bed::LAN).into_iter().zip(both(Bed::HOME)) {
+        assert_eq!(bed.home.seen(&bed.lan, at), source);
+    }
+}
+
+#[test]
+fn with_nat_the_lan_sees_the_router() {
+    let bed = with(&lan(true));
+    for (at, source) in both(Bed::LAN).into_iter().zip(both(Bed::LAN_ROUTER)) {
+        assert_eq!(bed.home.seen(&bed.lan, at), source);
+    }
+}
+
+#[test]
+fn nat_is_a_matter_of_each_prefix() {
+    let bed = with(&ruleset(&[("192.168.20.0/24", true), ("192.168.20.10/32", false), ("fd20::/64", true)]));
+    assert_eq!(bed.home.seen(&bed.lan, both(Bed::LAN)[0]), both(Bed::HOME)[0]);
+    assert_eq!(bed.home.seen(&bed.lan, both(Bed::LAN)[1]), both(Bed::LAN_ROUTER)[1]);
+}
+
+#[test]
+fn the_lan_opens_connections_as_itself() {
+    for nat in [false, true] {
+        let bed = with(&lan(nat));
+        for (at, source) in both(Bed::HOME).into_iter().zip(both(Bed::LAN)) {
+            assert_eq!(bed.lan.seen(&bed.home, at), source);
+        }
+    }
+}
+
+#[test]
+fn what_did_not_come_from_a_network_is_left_alone() {
+    let bed = with(&lan(true));
+    for (at_lan, at_wan) in both(Bed::LAN).into_iter().zip(both(Bed::WAN)) {
+        assert_eq!(bed.wan.seen(&bed.lan, at_lan), at_wan);
+        assert_eq!(bed.lan.seen(&bed.wan, at_wan), at_lan);
+    }
+}
+
+#[test]
+fn what_is_not_served_is_refused() {
+    let bed = with(&lan(true));
+    for at in both(Bed::WAN) {
+        assert_refused(&bed.home, &bed.wan, at);
+    }
+    for at in both(Bed::LAN) {
+        assert_refused(&bed.office, &bed.lan, at);
+    }
+}
+
+#[test]
+fn networks_are_apart_also_when_everything_is_served() {
+    let bed = with(&ruleset(&[("0.0.0.0/0", true), ("::/0", true)]));
+    for at in both(Bed::OFFICE) {
+        assert_refused(&bed.home, &bed.office, at);
+    }
+    for at in both(Bed::HOME) {
+        assert_refused(&bed.office, &bed.home, at);
+    }
+    for at in both(Bed::WAN) {
+        bed.home.seen(&bed.wan, at);
+    }
+}
+
+#[test]
+fn members_reach_each_other_through_the_router_as_themselves() {
+    let bed = with(&ruleset(&[("0.0.0.0/0", true), ("::/0", true)]));
+    for (at, source) in both(Bed::HOME2).into_iter().zip(both(Bed::HOME)) {
+        assert_eq!(bed.home.seen(&bed.home2, at), source);
+    }
+}
+
+#[test]
+fn segments_fit_the_tunnel_in_both_directions() {
+    let bed = with(&lan(false));
+    bed.router.ip("link set gw-home mtu 1300");
+    for (at_home, (at_lan, headers)) in
+        both(Bed::HOME).into_iter().zip(both(Bed::LAN).into_iter().zip([40, 60]))
+    {
+        // Each end's limit is what it was told by the other: the SYN's option for one, the SYN-ACK's for the other.
+        for (client, server) in
+            [bed.home.reach(&bed.lan, at_lan).unwrap(), bed.lan.reach(&bed.home, at_home).unwrap()]
+        {
+            let limits = [client, server].map(|end| SockRef::from(&end).tcp_mss().unwrap());
+            // 12 bytes go to timestamps in each segment.
+            assert!(
+                limits.iter().all(|mss| (1300 - headers - 12..=1300 - headers).contains(mss)),
+                "{limits:?}"
+            );
+        }
+    }
+}
+
+/// What others do with marks, before and after us.
+const THEIRS: &str = "table inet theirs {
+    counter ours { }
+    counter kept { }
+    chain early {
+        type filter hook prerouting priority -155;
+        ct state new ct mark set 0x00aa00bb
+        meta mark set 0x00550066
+    }
+    chain late {
+        type filter hook forward priority 10;
+        ct mark & 0x0f000000 == 0x02000000 counter name ours
+        ct mark 0x02aa00bb meta mark 0x00550066 counter name kept
+    }
+}";
+
+fn counted(host: &Host, counter: &str) -> u64 {
+    let text = host.command("nft", &["list", "counter", "inet", "theirs", counter], "");
+    let number = text.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+}
+
+#[test]
+fn marks_of_others_stay() {
+    let bed = with(&lan(true));
+    bed.router.nft(THEIRS);
+    for (at, source) in both(Bed::LAN).into_iter().zip(both(Bed::LAN_ROUTER)) {
+        assert_eq!(bed.home.seen(&bed.lan, at), source);
+    }
+    let [ours, kept] = ["ours", "kept"].map(|counter| counted(&bed.router, counter));
+    assert!(ours >= 6, "two handshakes have six packets, not {ours}");
+    assert_eq!(kept, ours);
+}
+
+/// A network that claims where the tunnels' own packets go to, on a router that checks where packets come from.
+fn with_a_network_in_the_way() -> Bed {
+    let bed = Bed::new();
+    bed.router.ip("route add 203.0.113.0/24 dev gw-home table 26487");
+    bed.router.ip("rule add not fwmark 0x1000000/0xf000000 lookup 26487 pref 900");
+    bed.router.sysctl("ipv4/conf/all/src_valid_mark", "1");
+    bed.router.sysctl("ipv4/conf/all/rp_filter", "1");
+    bed.router.sysctl("ipv4/conf/wan0/rp_filter", "1");
+    bed
+}
+
+/// A marked packet to the WAN, and what comes back.
+fn ask(bed: &Bed) -> std::io::Result<usize> {
+    let (server, client) = (bed.wan.udp(both(Bed::WAN)[0]), bed.router.udp([0, 0, 0, 0].into()));
+    SockRef::from(&client).set_mark(Numbers::default().bypass)?;
+    client.send_to(b"?", server.local_addr()?)?;
+    let (_, from) = server.recv_from(&mut [0; 8])?;
+    server.send_to(b"!", from)?;
+    loop {
+        match client.recv(&mut [0; 8]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[test]
+fn answers_to_what_bypasses_pass_a_strict_reverse_path_check() {
+    let bed = with_a_network_in_the_way();
+    let error = ask(&bed).expect_err("the check is not in force: this test shows nothing");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    bed.router.nft(&ruleset(&[]).0);
+    bed.router.nft(THEIRS);
+    assert_eq!(ask(&bed).unwrap(), 1);
+}
+
+fn say(from: &mut TcpStream, to: &mut TcpStream) {
+    from.write_all(b"still there?").unwrap();
+    to.read_exact(&mut [0; 12]).unwrap();
+}
+
+#[test]
+fn connections_outlive_every_change_of_the_table() {
+    let bed = with(&lan(true));
+    let inward = both(Bed::LAN).map(|at| bed.home.reach(&bed.lan, at).unwrap());
+    let outward = both(Bed::HOME).map(|at| bed.lan.reach(&bed.home, at).unwrap());
+    let sources: Vec<IpAddr> = inward.iter().map(|(_, server)| server.peer_addr().unwrap().ip()).collect();
+    assert_eq!(sources, both(Bed::LAN_ROUTER));
+    let mut open: Vec<_> = inward.into_iter().chain(outward).collect();
+    for table in [lan(false), lan(true), ruleset(&[]), ruleset(&[("192.168.0.0/16", true)])] {
+        bed.router.nft(&table.0);
+        for (client, server) in &mut open {
+            say(client, server);
+            say(server, client);
+        }
+    }
+}
+
+/// One packet at a time, there and back: each that is lost is noticed.
+fn ping_pong(client: &UdpSocket, server: &UdpSocket, until: &AtomicBool) -> u32 {
+    let mut turns = 0;
+    while !until.load(Ordering::Relaxed) {
+        client.send(b"?").unwrap();
+        let (_, from) =
+            server.recv_from(&mut [0; 8]).unwrap_or_else(|error| panic!("lost after {turns}: {error}"));
+        server.send_to(b"!", from).unwrap();
+        client.recv(&mut [0; 8]).unwrap_or_else(|error| panic!("answer lost after {turns}: {error}"));
+        turns += 1;
+    }
+    turns
+}
+
+#[test]
+fn a_stream_loses_nothing_while_nat_is_switched() {
+    let bed = with(&lan(true));
+    for (at_lan, at_home) in both(Bed::LAN).into_iter().zip(both(Bed::HOME)) {
+        let (server, client) = (bed.lan.udp(at_lan), bed.home.udp(at_home));
+        client.connect(server.local_addr().unwrap()).unwrap();
+        let done = AtomicBool::new(false);
+        let turns = thread::scope(|scope| {
+            let stream = scope.spawn(|| ping_pong(&client, &server, &done));
+            for turn in 0..30 {
+                bed.router.nft(&lan(turn % 2 == 1).0);
+            }
+            done.store(true, Ordering::Relaxed);
+            stream.join().unwrap()
+        });
+        assert!(turns > 100, "only {turns} packets met 30 tables");
+    }
+}

@@ -1,0 +1,184 @@
+//! A router between two networks, a LAN and a WAN, each a network namespace that ends with the test. Where the
+//! real router has WireGuard, this one has bridges and veth: the table sees only interfaces.
+
+use nix::{
+    sched::{CloneFlags, unshare},
+    unistd::gettid,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io::{self, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    process::{Command, Stdio},
+    sync::mpsc::{Sender, channel},
+    thread,
+    time::Duration,
+};
+
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A network namespace, held by a thread. Sockets made in it stay in it, whoever uses them.
+pub struct Host {
+    jobs: Sender<Job>,
+    pub tid: i32,
+}
+
+impl Host {
+    fn new() -> Self {
+        let (jobs, inbox) = channel::<Job>();
+        let (report, tid) = channel();
+        thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
+            report.send(gettid().as_raw()).unwrap();
+            inbox.into_iter().for_each(|job| job());
+        });
+        let host = Self { jobs, tid: tid.recv().expect("a network namespace") };
+        host.ip("link set lo up");
+        // Duplicate address detection takes seconds, and nobody is here to duplicate.
+        host.sysctl("ipv6/conf/default/accept_dad", "0");
+        host
+    }
+
+    /// Does something in the namespace.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (report, result) = channel();
+        self.jobs.send(Box::new(move || drop(report.send(job())))).unwrap();
+        result.recv().expect("the job in the namespace panicked")
+    }
+
+    /// A program's output; its failure is the test's.
+    pub fn command(&self, program: &str, arguments: &[&str], input: &str) -> String {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (shown, input) = (format!("{command:?}"), input.to_owned());
+        let output = self.run(move || {
+            let mut child = command.spawn()?;
+            child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()))?;
+            child.wait_with_output()
+        });
+        let output = output.unwrap_or_else(|error| panic!("{shown}: {error}"));
+        assert!(output.status.success(), "{shown}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub fn ip(&self, arguments: &str) -> String {
+        self.command("ip", &arguments.split(' ').collect::<Vec<_>>(), "")
+    }
+
+    pub fn nft(&self, text: &str) {
+        self.command("nft", &["-f", "-"], text);
+    }
+
+    pub fn sysctl(&self, path: &'static str, value: &'static str) {
+        self.run(move || std::fs::write(format!("/proc/sys/net/{path}"), value)).expect(path);
+    }
+
+    /// Gives the interface at the host's end of the wire its addresses, and a default route by the first
+    /// address of each prefix.
+    fn address(&self, link: &str, addresses: [&str; 2], default: bool) {
+        self.ip(&format!("link set {link} up"));
+        for address in addresses {
+            let nodad = if address.contains(':') { " nodad" } else { "" };
+            self.ip(&format!("addr add {address} dev {link}{nodad}"));
+            let (network, _) = address.rsplit_once(['.', ':']).unwrap();
+            let router = if address.contains(':') { format!("{network}:1") } else { format!("{network}.1") };
+            if default {
+                self.ip(&format!("route add default via {router} dev {link} onlink"));
+            }
+        }
+    }
+
+    pub fn listen(&self, at: IpAddr) -> TcpListener {
+        self.run(move || TcpListener::bind((at, 0))).unwrap()
+    }
+
+    pub fn udp(&self, at: IpAddr) -> UdpSocket {
+        let socket = self.run(move || UdpSocket::bind((at, 0))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
+    pub fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let socket =
+            self.run(move || Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)))?;
+        socket.connect_timeout(&to.into(), PATIENCE)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket.into())
+    }
+
+    /// Opens a connection to a server on `server`, and returns both ends.
+    pub fn reach(&self, server: &Self, at: IpAddr) -> io::Result<(TcpStream, TcpStream)> {
+        let listener = server.listen(at);
+        let client = self.connect(listener.local_addr()?)?;
+        let (accepted, _) = listener.accept()?;
+        accepted.set_read_timeout(Some(PATIENCE))?;
+        Ok((client, accepted))
+    }
+
+    /// The source that a server on `server` sees.
+    pub fn seen(&self, server: &Self, at: IpAddr) -> IpAddr {
+        let (_client, accepted) = self.reach(server, at).unwrap_or_else(|error| panic!("{at}: {error}"));
+        accepted.peer_addr().unwrap().ip()
+    }
+}
+
+/// The router and those around it. Each network has two members, so that one can be a relay's target.
+pub struct Bed {
+    pub router: Host,
+    pub home: Host,
+    pub home2: Host,
+    pub office: Host,
+    pub lan: Host,
+    pub wan: Host,
+}
+
+impl Bed {
+    pub const HOME: [&str; 2] = ["10.9.0.2", "fd09::2"];
+    pub const HOME2: [&str; 2] = ["10.9.0.3", "fd09::3"];
+    pub const OFFICE: [&str; 2] = ["10.8.0.2", "fd08::2"];
+    pub const LAN: [&str; 2] = ["192.168.20.10", "fd20::10"];
+    pub const LAN_ROUTER: [&str; 2] = ["192.168.20.1", "fd20::1"];
+    pub const WAN: [&str; 2] = ["203.0.113.2", "2001:db8::2"];
+
+    pub fn new() -> Self {
+        let hosts = || (Host::new(), Host::new(), Host::new());
+        let ((router, home, home2), (office, lan, wan)) = (hosts(), hosts());
+        let bed = Self { router, home, home2, office, lan, wan };
+        bed.router.ip("link add gw-home type bridge");
+        bed.wire(&bed.home, "home");
+        bed.wire(&bed.home2, "home2");
+        bed.router.ip("link set home master gw-home");
+        bed.router.ip("link set home2 master gw-home");
+        bed.wire(&bed.office, "gw-office");
+        bed.wire(&bed.lan, "lan0");
+        bed.wire(&bed.wan, "wan0");
+        // Members of a network know only the router: all between them goes through it.
+        bed.home.address("eth0", ["10.9.0.2/32", "fd09::2/128"], true);
+        bed.home2.address("eth0", ["10.9.0.3/32", "fd09::3/128"], true);
+        bed.office.address("eth0", ["10.8.0.2/24", "fd08::2/64"], true);
+        bed.lan.address("eth0", ["192.168.20.10/24", "fd20::10/64"], true);
+        bed.wan.address("eth0", ["203.0.113.2/24", "2001:db8::2/64"], true);
+        bed.router.address("gw-home", ["10.9.0.1/24", "fd09::1/64"], false);
+        bed.router.address("gw-office", ["10.8.0.1/24", "fd08::1/64"], false);
+        bed.router.address("lan0", ["192.168.20.1/24", "fd20::1/64"], false);
+        bed.router.address("wan0", ["203.0.113.1/24", "2001:db8::1/64"], false);
+        bed.router.sysctl("ipv4/ip_forward", "1");
+        bed.router.sysctl("ipv6/conf/all/forwarding", "1");
+        bed.router.sysctl("ipv4/conf/all/send_redirects", "0");
+        bed.router.sysctl("ipv4/conf/gw-home/send_redirects", "0");
+        bed
+    }
+
+    /// A veth pair: `link` at the router, `eth0` at the host.
+    fn wire(&self, host: &Host, link: &str) {
+        self.router.ip(&format!("link add {link} type veth peer name eth0 netns {}", host.tid));
+        self.router.ip(&format!("link set {link} up"));
+    }
+}
+
+/// Both families of one host.
+pub fn both(addresses: [&str; 2]) -> [IpAddr; 2] {
+    addresses.map(|address| address.parse().unwrap())
+}
