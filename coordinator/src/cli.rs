@@ -23,6 +23,10 @@ pub fn run(cli: Cli) -> ExitCode {
                 Client::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json));
             match outcome {
                 Ok(()) => ExitCode::SUCCESS,
+                // Whoever read it has seen enough, as in `status | head`.
+                Err(ClientError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    ExitCode::SUCCESS
+                }
                 Err(error) => complain(&error),
             }
         }

@@ -16,6 +16,7 @@ use crate::{
 use gatewrt_protocol::{NodeId, Presence, RecordError, Report, Signer, Topic, jws};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::{Arc, RwLock},
     time::{Duration, SystemTime},
 };
@@ -23,6 +24,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// How often the desk looks for tombstones whose time is over.
 const TICK: Duration = Duration::from_secs(3600);
+/// How soon a node's next news is taken in: what one node says all others are told, and none may keep them busy.
+const NEWS: Duration = Duration::from_secs(1);
 /// Orders waiting at the desk.
 const JOBS: usize = 256;
 /// Lines a slow watcher may fall behind.
@@ -164,6 +167,8 @@ pub struct Desk {
     post: mpsc::Sender<Post>,
     jobs: mpsc::Receiver<Job>,
     watch: broadcast::Sender<Arc<WatchEvent>>,
+    /// Nodes whose news was taken in a moment ago; `true` where more has come since.
+    recent: BTreeMap<NodeId, bool>,
 }
 
 impl Desk {
@@ -180,19 +185,20 @@ impl Desk {
         let (watch, _) = broadcast::channel(WATCH);
         let state = State { registry: loaded.registry, ledger: loaded.ledger, live: Live::default(), signer };
         let handle = DeskHandle { jobs: sender, watch: watch.clone() };
-        (Self { state, store, nodes: nodes.clone(), post, jobs, watch }, handle, nodes)
+        let desk = Self { state, store, nodes: nodes.clone(), post, jobs, watch, recent: BTreeMap::new() };
+        (desk, handle, nodes)
     }
 
     /// Brings stored records up to what the registry and this program say, before anyone is served: settings
     /// of this start, tombstones whose time is over, fields that an earlier version did not have.
-    pub async fn settle(&mut self, control: BTreeSet<std::net::SocketAddr>) -> Result<(), DeskError> {
+    pub async fn settle(&mut self, control: BTreeSet<SocketAddr>) -> Result<(), DeskError> {
         let rows = self.state.registry.set_control(control);
         self.commit(rows).await?;
         self.refresh().await
     }
 
     /// Where the coordinator was reached until now.
-    pub fn control(&self) -> &[std::net::SocketAddr] {
+    pub fn control(&self) -> &[SocketAddr] {
         self.state.registry.control()
     }
 
@@ -205,6 +211,7 @@ impl Desk {
     /// Works until every handle is gone, then closes the database.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut tick = tokio::time::interval(TICK);
+        let mut news = tokio::time::interval(NEWS);
         let mut listening = true;
         loop {
             tokio::select! {
@@ -216,6 +223,7 @@ impl Desk {
                     Some(event) => self.handle_event(event).await,
                     None => listening = false,
                 },
+                _ = news.tick(), if !self.recent.is_empty() => self.learn_waiting().await,
                 _ = tick.tick() => {
                     if let Err(error) = self.refresh().await {
                         tracing::error!("can't clear old tombstones: {error}");
@@ -316,7 +324,7 @@ impl Desk {
         }
     }
 
-    fn handle_session(&mut self, node: &str, connected: bool, from: Option<std::net::SocketAddr>) {
+    fn handle_session(&mut self, node: &str, connected: bool, from: Option<SocketAddr>) {
         let Some(id) = self.live_id(node) else { return };
         if connected {
             self.state.live.handle_connected(id, from, now());
@@ -363,13 +371,34 @@ impl Desk {
         let report: Report = self.verified(id, payload, |report: &Report| (report.net, report.node))?;
         self.state.live.handle_report(id, report.clone(), now()).map_err(|_| "seen before")?;
         self.tell_watchers(WatchEvent::of_report(&self.state.registry, now(), &report));
-        let seen = self.state.live.now(id).and_then(|now| now.from).map(|from| from.ip());
-        let rows = self.state.registry.learn(id, &report, seen);
+        match self.recent.get_mut(&id) {
+            Some(more) => *more = true,
+            None => self.learn(id).await,
+        }
+        Ok(())
+    }
+
+    /// Takes in what has come since from nodes whose news was taken in a moment ago.
+    async fn learn_waiting(&mut self) {
+        let recent = std::mem::take(&mut self.recent);
+        for (id, _) in recent.into_iter().filter(|(_, more)| *more) {
+            self.learn(id).await;
+        }
+    }
+
+    /// Takes in what a node's last report says of it.
+    async fn learn(&mut self, id: NodeId) {
+        let Some(now) = self.state.live.now(id) else { return };
+        let Some(report) = &now.report else { return };
+        let rows = self.state.registry.learn(id, report, now.from.map(|from| from.ip()));
+        if rows.is_empty() {
+            return;
+        }
+        self.recent.insert(id, false);
         if let Err(error) = self.commit(rows).await {
             // The next report says the same again.
             tracing::error!(node = %id, "what a node reported was not stored: {error}");
         }
-        Ok(())
     }
 
     fn verified<T: gatewrt_protocol::Record>(

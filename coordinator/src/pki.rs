@@ -124,7 +124,9 @@ impl Pki {
         let key = new_key();
         let certificate = self.server_certificate(names, &key);
         let certificate = certificate.map_err(|error| dir.damaged(CA_KEY, error))?;
-        // The list of names last: a crash before it has the certificate issued again.
+        // No names first, and the names last: a crash in between has both issued again, so that a key never
+        // meets the certificate of another.
+        dir.write(SERVER_NAMES, "")?;
         dir.write(SERVER_KEY, &key.serialize_pem())?;
         dir.write(SERVER_CERT, &certificate)?;
         dir.write(SERVER_NAMES, &wanted)?;

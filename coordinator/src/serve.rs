@@ -244,15 +244,26 @@ fn broker_error(error: BrokerError) -> ServeError {
     }
 }
 
+/// Once, to stdout; no one has to be there to read it.
 fn banner(config: &ServeConfig, app: &App, https: SocketAddr, mqtt: SocketAddr) {
+    use std::io::Write;
     let standard = config.data == std::path::Path::new(crate::cli::DEFAULT_DATA);
     let data = if standard { String::new() } else { format!(" --data {}", config.data.display()) };
-    println!("GateWRT coordinator {} is ready", http::VERSION);
-    println!("  HTTPS  {}  (listens on {https})", app.url);
-    println!("  MQTT   {}  (listens on {mqtt})", app.brokers.join(", "));
-    println!("  CA     sha256 {}", app.pki.ca_hash_text());
-    println!("  data   {}", config.data.display());
-    println!("Next, in another terminal:");
-    println!("  gatewrt-coordinator network create home{data}");
-    println!("  gatewrt-coordinator code create home{data}");
+    let text = format!(
+        "GateWRT coordinator {version} is ready
+  HTTPS  {url}  (listens on {https})
+  MQTT   {brokers}  (listens on {mqtt})
+  CA     sha256 {ca}
+  data   {dir}
+Next, in another terminal:
+  gatewrt-coordinator network create home{data}
+  gatewrt-coordinator code create home{data}
+",
+        version = http::VERSION,
+        url = app.url,
+        brokers = app.brokers.join(", "),
+        ca = app.pki.ca_hash_text(),
+        dir = config.data.display(),
+    );
+    let _ = io::stdout().lock().write_all(text.as_bytes());
 }

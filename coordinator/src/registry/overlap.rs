@@ -63,15 +63,12 @@ impl Registry {
     /// What does not stop anything but will surprise: in words, for one network.
     pub fn warnings(&self, net: NetworkId) -> Vec<String> {
         let nodes: Vec<_> = self.live_nodes(net).collect();
-        let mut warnings = Vec::new();
-        for node in &nodes {
-            warnings.extend(self.overlay_warnings(net, node));
-            for other in nodes.iter().filter(|other| other.id != node.id) {
-                warnings.extend(lan_warnings(node, other));
-            }
-            warnings.extend(nodes.iter().flat_map(|other| endpoint_warnings(node, other)));
-        }
-        warnings
+        let served: Vec<_> =
+            nodes.iter().flat_map(|node| node.egress.keys().map(move |prefix| (*node, *prefix))).collect();
+        let own = nodes.iter().flat_map(|node| self.overlay_warnings(net, node));
+        let lans = nodes.iter().flat_map(|node| lan_warnings(node, &served));
+        let endpoints = nodes.iter().flat_map(|node| endpoint_warnings(node, &served));
+        own.chain(lans).chain(endpoints).collect()
     }
 
     fn overlay_warnings(&self, net: NetworkId, node: &Node) -> Vec<String> {
@@ -87,26 +84,29 @@ impl Registry {
     }
 }
 
-/// Served prefixes of `node` that are also a LAN of `other`, whose hosts will not reach them.
-fn lan_warnings(node: &Node, other: &Node) -> Vec<String> {
-    let served = node.egress.keys();
-    let pairs = served.flat_map(|prefix| other.facts.lans().map(move |(name, lan)| (prefix, name, lan)));
-    let clashes = pairs.filter(|(prefix, _, lan)| prefix.overlaps(lan));
-    let say = |(prefix, name, lan): (&Prefix, &str, Prefix)| {
+/// Prefixes served by others that are also a LAN of `node`, whose hosts will not reach them.
+fn lan_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
+    let served = served.iter().filter(|(by, _)| by.id != node.id);
+    let pairs =
+        served.flat_map(|(by, prefix)| node.facts.lans().map(move |(name, lan)| (by, prefix, name, lan)));
+    let clashes = pairs.filter(|(_, prefix, _, lan)| prefix.overlaps(lan));
+    let say = |(by, prefix, name, lan): (&&Node, &Prefix, &str, Prefix)| {
         format!(
             "{prefix} served by {} overlaps {lan} on {name} of {}: hosts there will not reach it",
-            node.name, other.name
+            by.name, node.name
         )
     };
     clashes.map(say).collect()
 }
 
-/// Endpoints of `other` that turned up inside what `node` serves.
-fn endpoint_warnings(node: &Node, other: &Node) -> Vec<String> {
-    let pairs =
-        node.egress.keys().flat_map(|served| reached_at(other).map(move |(at, owner)| (served, at, owner)));
-    let clashes = pairs.filter(|(served, at, _)| served.covers(at));
-    clashes.map(|(served, _, owner)| format!("{served} served by {} {owner}", node.name)).collect()
+/// Endpoints of `node` that turned up inside what is served.
+fn endpoint_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
+    let clash = |at: &Prefix| served.iter().filter(move |(_, prefix)| prefix.covers(at)).collect::<Vec<_>>();
+    let say = |owner: &Owner, by: &Node, prefix: &Prefix| format!("{prefix} served by {} {owner}", by.name);
+    let reached = reached_at(node);
+    reached
+        .flat_map(|(at, owner)| clash(&at).into_iter().map(move |(by, prefix)| say(&owner, by, prefix)))
+        .collect()
 }
 
 /// A LAN address is no reason to refuse: it lies in what its own node serves.

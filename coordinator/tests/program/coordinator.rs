@@ -16,6 +16,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gatewrt-coordinator");
 
 pub struct Coordinator {
     dir: TempDir,
+    logs: TempDir,
     https: u16,
     mqtt: u16,
     child: Option<Child>,
@@ -25,8 +26,13 @@ pub struct Coordinator {
 
 impl Coordinator {
     pub fn start() -> Self {
+        Self::start_in(TempDir::new().unwrap())
+    }
+
+    pub fn start_in(dir: TempDir) -> Self {
         let mut coordinator = Self {
-            dir: TempDir::new().unwrap(),
+            dir,
+            logs: TempDir::new().unwrap(),
             https: free_port(),
             mqtt: free_port(),
             child: None,
@@ -45,7 +51,7 @@ impl Coordinator {
 
     /// On the same directory and ports.
     pub fn start_again(&mut self) {
-        let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let log = File::options().create(true).append(true).open(self.logs.path().join("log")).unwrap();
         let mut child = self.serve().stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         self.banner = ready(&mut child).unwrap_or_else(|| panic!("no start: {}", self.log()));
         self.child = Some(child);
@@ -64,7 +70,7 @@ impl Coordinator {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+        std::fs::read_to_string(self.logs.path().join("log")).unwrap()
     }
 
     pub fn url(&self) -> String {

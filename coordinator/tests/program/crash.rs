@@ -3,9 +3,10 @@
 
 use crate::{
     coordinator::{Coordinator, text},
+    eventually,
     router::Router,
 };
-use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, PublicKey, jws};
+use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, PublicKey, Roster, Topic, jws};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +47,22 @@ fn nothing_acknowledged_is_lost_and_nothing_is_given_twice() {
         check(&coordinator, &joined, &mut revs);
     }
     assert!(joined.len() > ROUNDS as usize, "the stream was real: {}", joined.len());
+    check_retained(&joined, &revs, record_key);
+}
+
+/// What a node reads after all that: every record that was stored, also where the end came before it was
+/// published.
+fn check_retained(
+    joined: &BTreeMap<String, JoinAnswer>,
+    revs: &BTreeMap<String, u64>,
+    record_key: PublicKey,
+) {
+    let answer = joined.values().next().expect("some joined");
+    let number = answer.name.as_str().trim_start_matches('n').parse().expect("named by its number");
+    let link = Router::new(number, answer.name.as_str()).connect(answer, record_key);
+    let rev = revs[&format!("roster of {}", answer.name)];
+    let roster: Roster = link.wait_for(Topic::Roster(answer.net), |roster: &Roster| roster.rev == rev);
+    eventually("all member records", || roster.describes(&link.members(answer.net)).then_some(()));
 }
 
 fn addresses(answer: &JoinAnswer, key: &PublicKey) -> Vec<IpAddr> {

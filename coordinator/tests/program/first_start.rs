@@ -3,10 +3,14 @@
 use crate::coordinator::{Coordinator, PROGRAM, run, text};
 use std::{
     fs,
+    io::Write,
     net::TcpListener,
     os::unix::fs::PermissionsExt,
-    process::{Command, Output},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    time::Duration,
 };
+use tempfile::TempDir;
 
 #[test]
 fn keys_and_database_are_no_one_elses() {
@@ -125,39 +129,86 @@ fn a_lost_key_is_not_replaced_behind_the_admins_back() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_changes_nothing() {
-    let full = FullDisk::new();
-    let data = full.path.join("data");
+fn a_first_start_that_was_cut_short_is_simply_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["serve", "--https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data"])
+        .arg(dir.path().join("data"));
+    for round in 0..20 {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Not to wait for something: the moment is what varies from round to round.
+        std::thread::sleep(Duration::from_millis(round * 3));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let output = stopped_soon(&mut command);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_full_disk_is_said_at_the_first_start() {
+    let disk = SmallDisk::new();
+    let data = disk.path.join("data");
     let args = ["serve", "--https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data"];
-    full.fill();
+    disk.fill();
     let said = says(&run(&args, &[data.to_str().unwrap()]));
     assert!(said.contains("free some space"), "{said}");
-    full.empty();
+    disk.empty();
     let mut first = Command::new(PROGRAM);
     assert!(stopped_soon(first.args(args).arg(&data)).status.success(), "a start after that works");
 }
 
-/// A file system of its own with 2 MB.
-struct FullDisk {
-    path: std::path::PathBuf,
-    _dir: tempfile::TempDir,
+#[test]
+fn a_disk_that_fills_up_later_refuses_changes_and_loses_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::at(dir.path().to_owned());
+    let mut coordinator = Coordinator::start_in(dir);
+    coordinator.ok(&["network", "create", "home"]);
+    disk.fill();
+    let said = (0..200).find_map(|number| {
+        let output = coordinator.command(&["network", "create", &format!("net{number}")]);
+        (!output.status.success()).then(|| String::from_utf8(output.stderr).unwrap())
+    });
+    let said = said.expect("2 MB are full in the end");
+    assert!(said.contains("full") && said.contains("free some space"), "{said}");
+    let before = coordinator.json(&["network", "list"]);
+    disk.empty();
+    coordinator.ok(&["network", "create", "after"]);
+    coordinator.kill();
+    coordinator.start_again();
+    let after = coordinator.json(&["network", "list"]);
+    let names = |list: &serde_json::Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|network| network["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let kept = names(&after).into_iter().filter(|name| name != "after").collect::<Vec<_>>();
+    assert_eq!(kept, names(&before));
+    assert_eq!(after.as_array().unwrap().len(), kept.len() + 1);
+    coordinator.terminate();
 }
 
-impl FullDisk {
+/// A file system of its own with 2 MB. Needs root, as `make test` has.
+struct SmallDisk {
+    path: PathBuf,
+    _dir: Option<TempDir>,
+}
+
+impl SmallDisk {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().to_owned();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-            .arg(&path)
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "this test runs as root");
-        Self { path, _dir: dir }
+        let mut disk = Self::at(dir.path().to_owned());
+        disk._dir = Some(dir);
+        disk
+    }
+
+    fn at(path: PathBuf) -> Self {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&path).status();
+        assert!(mounted.unwrap().success(), "can't mount a tmpfs: run as root");
+        Self { path, _dir: None }
     }
 
     fn fill(&self) {
-        use std::io::Write;
         let mut file = fs::File::create(self.path.join("filler")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
@@ -167,7 +218,7 @@ impl FullDisk {
     }
 }
 
-impl Drop for FullDisk {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.path).status();
     }

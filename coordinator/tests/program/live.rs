@@ -155,6 +155,25 @@ fn status_shows_presence_and_the_last_report() {
 }
 
 #[test]
+fn a_node_that_never_stops_talking_keeps_no_one_busy() {
+    let home = Home::new();
+    let (router, answer, link) = home.join(1, "office");
+    let (_, _, other) = home.join(2, "cabin");
+    let topic = Topic::Member(answer.net, answer.node);
+    other.wait_for(topic, |_: &MemberUpdate| true);
+    let endpoint = |seq: u64| gatewrt_protocol::Endpoint {
+        addr: format!("198.51.100.9:{}", 1000 + seq).parse().unwrap(),
+        kind: gatewrt_protocol::EndpointKind::Wan,
+    };
+    for seq in 1..=50 {
+        link.report(&Report { endpoints: vec![endpoint(seq)], ..router.report(&answer, seq) });
+    }
+    let last = |update: &MemberUpdate| member(update).endpoints == [endpoint(50)];
+    let update: MemberUpdate = other.wait_for(topic, last);
+    assert!(update.about().2 <= 5, "50 reports became {} records", update.about().2 - 1);
+}
+
+#[test]
 fn what_a_node_may_not_say_is_refused_and_counted() {
     let home = Home::new();
     let (router, answer, link) = home.join(1, "office");

@@ -2,8 +2,8 @@
 
 use crate::eventually;
 use gatewrt_protocol::{
-    Applied, EndpointKind, InterfaceKind, InterfaceReport, JoinAnswer, JoinCode, JoinRequest, Presence,
-    Problem, PublicKey, Report, Signer, Topic, WgPublicKey, jws,
+    Applied, EndpointKind, InterfaceKind, InterfaceReport, JoinAnswer, JoinCode, JoinRequest, MemberUpdate,
+    NetworkId, NodeId, Presence, Problem, PublicKey, Report, Signer, Topic, WgPublicKey, jws,
 };
 use ring::digest::{SHA256, digest};
 use rumqttc::{
@@ -206,6 +206,16 @@ impl Link {
 
     pub fn wait_for<T: gatewrt_protocol::Record>(&self, topic: Topic, holds: impl Fn(&T) -> bool) -> T {
         eventually(&format!("the record wanted on {topic}"), || self.record(topic).filter(&holds))
+    }
+
+    /// The members of a network as received, with their revisions.
+    pub fn members(&self, net: NetworkId) -> BTreeMap<NodeId, u64> {
+        let topics: Vec<String> = self.state.lock().unwrap().last.keys().cloned().collect();
+        let topics = topics.iter().filter_map(|topic| topic.parse().ok());
+        let topics = topics.filter(|topic| matches!(topic, Topic::Member(of, _) if *of == net));
+        let updates = topics.filter_map(|topic| self.record::<MemberUpdate>(topic));
+        let members = updates.filter(|update| matches!(update, MemberUpdate::Member(_)));
+        members.map(|update| (update.about().1, update.about().2)).collect()
     }
 
     /// How many messages came, by topic.
