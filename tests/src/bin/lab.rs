@@ -12,10 +12,10 @@ const EXAMPLES: &str = "\
 Examples:
   lab up three-sites                      build the built-in topology with three sites
   lab diagram                             who hangs where, with addresses
-  lab exec office-pc ping -c 3 198.18.3.2 run a command on a host
+  lab exec office-pc ping -c 3 web        run a command on a host
   lab shell office                        look around on a router
   lab spawn web lab whoami                a web server that says who asked
-  lab exec office-pc curl http://198.18.3.2/
+  lab exec office-pc curl http://web/
   lab reboot office                       cut the power; only its disk is kept
   lab down                                end it; nothing remains";
 
@@ -60,7 +60,7 @@ enum Action {
     Hosts,
     /// Run a command on a host, with this terminal; its exit code is ours.
     #[command(
-        after_help = "Examples:\n  lab exec office-pc ping -c 3 192.168.20.10\n  lab exec office gatewrt status --json\n  \
+        after_help = "Examples:\n  lab exec office-pc ping -c 3 web\n  lab exec office gatewrt status --json\n  \
         lab exec core tcpdump -ni office udp"
     )]
     Exec {
@@ -153,7 +153,9 @@ fn up(file: &std::path::Path, name: Option<&str>) -> Result<()> {
     println!("\nThe lab {} is up ({:.2} s). Try:", lab.name(), start.elapsed().as_secs_f64());
     let pc = lab.hosts().into_iter().find(|host| host.kind() == Kind::Host);
     let pc = pc.map_or("core".to_owned(), |host| host.name().to_owned());
-    println!("  lab exec {pc} ping -c 1 198.18.1.2\n  lab shell {pc}\n  lab down {}", lab.name());
+    let server = lab.hosts().into_iter().find(|host| host.kind() == Kind::Server);
+    let server = server.map_or("core".to_owned(), |host| host.name().to_owned());
+    println!("  lab exec {pc} ping -c 1 {server}\n  lab shell {pc}\n  lab down {}", lab.name());
     Ok(())
 }
 

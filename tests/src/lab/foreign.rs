@@ -112,7 +112,7 @@ impl ForeignKit {
         self.router.shell(&script).context("place foreign objects")?;
         let rules: String =
             TABLES_OF_OTHERS.iter().map(|(name, body)| format!("table {name} {{{body}}}\n")).collect();
-        self.router.command(&["nft", "-f", "-"]).stdin(rules).run().context("place foreign nft tables")?;
+        self.router.nft(&rules).context("place foreign nft tables")?;
         eventually(Duration::from_secs(5), "the foreign interface is up", || -> Result<()> {
             let state = self.router.run(&["ip", "addr", "show", "dev", "gw-foreign"])?.stdout;
             // The kernel settles the state and the link-local address of a new link some time later.
@@ -155,7 +155,8 @@ impl ForeignKit {
 const DEVICE: &str = "ip link add gw-foreign type veth peer name foreign-peer
 ip link set foreign-peer up
 ip link set gw-foreign up
-ip addr add 192.0.2.77/25 dev gw-foreign
+ip addr add 192.0.2.77/26 dev gw-foreign
+ip addr add 192.0.2.130/26 dev gw-foreign
 ip addr add 2001:db8:77::77/64 dev gw-foreign nodad
 ";
 

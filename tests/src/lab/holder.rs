@@ -144,12 +144,16 @@ impl Holder {
         })
     }
 
-    /// Ends the host with every process in it; returns when they are gone.
-    pub(crate) fn kill(&self) {
-        if start_time(self.pid) != Some(self.start_time) {
-            return;
+    /// Ends the host with every process in it.
+    pub(crate) fn terminate(&self) {
+        if start_time(self.pid) == Some(self.start_time) {
+            let _ = kill(self.pid, Signal::SIGKILL);
         }
-        let _ = kill(self.pid, Signal::SIGKILL);
+    }
+
+    /// Ends the host and returns when all its processes are gone.
+    pub(crate) fn kill(&self) {
+        self.terminate();
         // Process 1 ends only after every other process is gone, those included that wait for us as their parent.
         while self.is_alive() {
             let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);

@@ -58,6 +58,11 @@ impl Host {
         self.run(&["sh", "-ec", script])
     }
 
+    /// Loads nft rules, in one transaction.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        self.command(&["nft", "-f", "-"]).stdin(rules).run().map(drop)
+    }
+
     /// Starts a program and leaves it running until the [`Process`] is dropped.
     pub fn spawn(&self, argv: &[&str]) -> Result<Process> {
         self.command(argv).spawn()

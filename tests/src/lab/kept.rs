@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
@@ -111,11 +111,11 @@ impl KeptLab {
             .with_context(|| format!("the lab {name} is not up; lab list shows what is"))?;
         let state: State =
             serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-        for id in state.hosts.values().chain([&state.anchor]) {
-            if let Ok(holder) = id.holder() {
-                holder.kill();
-            }
-        }
+        let holders: Vec<Holder> =
+            state.hosts.values().chain([&state.anchor]).filter_map(|id| id.holder().ok()).collect();
+        // All are told before the first is waited for: their ends take a while, but at the same time.
+        holders.iter().for_each(Holder::terminate);
+        holders.iter().for_each(Holder::kill);
         let dir = lab_dir(name);
         std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
         // Fails, as it should, while other labs are up.
@@ -173,13 +173,16 @@ impl KeptLab {
 
     /// Starts a command on a host and leaves it running; returns where it writes its log.
     pub fn spawn(&self, host: &str, argv: &[&str]) -> Result<PathBuf> {
-        let program = argv.first().and_then(|path| path.rsplit('/').next()).unwrap_or("command");
-        let (log, path) = new_log(&lab_dir(&self.name).join("logs"), &format!("{host}-{program}"))?;
-        let mut command = self.prepare(host, argv)?;
+        // The shell goes at once, so that process 1 of the host becomes the parent.
+        const DETACH: &str = r#"command -v "$1" >/dev/null || exit 127; "$@" &"#;
+        let program = argv.first().context("no command given")?;
+        let name = program.rsplit('/').next().unwrap_or("command");
+        let (log, path) = new_log(&lab_dir(&self.name).join("logs"), &format!("{host}-{name}"))?;
+        let mut command = self.prepare(host, &[&["sh", "-c", DETACH, "sh"], argv].concat())?;
         silent(&mut command).stdout(log.try_clone()?).stderr(log).process_group(0);
-        self.host(host)?
-            .start(&mut command)
-            .with_context(|| format!("on {host}: start {}", argv.join(" ")))?;
+        let shell = self.machine.holder(host)?.spawn(&mut command)?;
+        let status = shell.lock().unwrap_or_else(PoisonError::into_inner).wait()?;
+        ensure!(status.success(), "on {host}: there is no program {program}");
         Ok(path)
     }
 

@@ -121,6 +121,17 @@ impl Layout {
         self.cables.iter().find(|cable| cable.lower.node == node && is_uplink(&cable.lower))
     }
 
+    /// The text of /etc/hosts: each host with its addresses towards the core.
+    pub(crate) fn names(&self) -> String {
+        let mut text = String::from("127.0.0.1 localhost\n::1 localhost\n");
+        for cable in self.cables.iter().filter(|cable| is_uplink(&cable.lower)) {
+            for address in &cable.lower.addresses {
+                let _ = writeln!(text, "{} {}", address.addr(), cable.lower.node);
+            }
+        }
+        text
+    }
+
     /// The host directly on the core through which a host reaches the Internet: itself, its router or a NAT box.
     pub(crate) fn edge(&self, node: &str) -> Result<String> {
         let cable = self.uplink(node).with_context(|| format!("{node} has no way to the core"))?;
@@ -155,12 +166,9 @@ impl Layout {
         let cable =
             self.cables.iter_mut().find(|c| c.lower.node == node && c.lower.ifname == old.lower.ifname);
         let cable = cable.context("the uplink was just found")?;
-        let gateway = |routes: &[RouteVia]| -> Vec<RouteVia> {
-            let via =
-                |r: &RouteVia| subnet.lower.iter().find(|a| is_ipv4(a) == is_ipv4(&r.to)).map(IpNet::addr);
-            routes.iter().filter_map(|r| Some(RouteVia { to: r.to, via: via(r)? })).collect()
-        };
-        cable.upper.routes = gateway(&old.upper.routes);
+        let via = |to: &IpNet| subnet.lower.iter().find(|a| is_ipv4(a) == is_ipv4(to)).map(IpNet::addr);
+        let moved = |route: &RouteVia| Some(RouteVia { to: route.to, via: via(&route.to)? });
+        cable.upper.routes = old.upper.routes.iter().filter_map(moved).collect();
         cable.upper.addresses = subnet.upper;
         cable.lower.addresses = subnet.lower;
         cable.lower.routes = subnet.defaults;

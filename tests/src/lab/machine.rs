@@ -122,7 +122,20 @@ impl Machine {
         let lower = wire::unaddress(&old.lower) + &wire::configure(&new.lower);
         let upper = wire::unaddress(&old.upper) + &wire::configure(&new.upper);
         ip_batch(&*self.holder(CORE)?, &upper)?;
-        ip_batch(&*self.holder(name)?, &lower)
+        ip_batch(&*self.holder(name)?, &lower)?;
+        self.write_names()
+    }
+
+    /// Every host knows every other by name, in both families; a tunnel is not needed to know a LAN host's address.
+    fn write_names(&self) -> Result<()> {
+        let layout = self.layout();
+        let write = || -> std::io::Result<()> {
+            for name in layout.nodes.keys() {
+                std::fs::write(Path::new(BASE).join(name).join("etc/hosts"), layout.names())?;
+            }
+            Ok(())
+        };
+        self.anchor.on_thread(|ns| ns.enter_files(), write)?.context("write /etc/hosts")
     }
 
     /// Replaces a rule set of the lab's own on a host.
@@ -133,6 +146,7 @@ impl Machine {
     fn raise(&self) -> Result<()> {
         let layout = self.layout().clone();
         self.make_disks(&layout)?;
+        self.write_names()?;
         let boot = |name: &String, node: &Node| Ok((name.clone(), Arc::new(self.boot(name, node)?)));
         let holders = layout.nodes.iter().map(|(name, node)| boot(name, node)).collect::<Result<_>>();
         *self.holders.write().unwrap_or_else(PoisonError::into_inner) = holders?;
