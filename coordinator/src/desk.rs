@@ -2,6 +2,7 @@
 //! orders. An order is planned on the registry (pure), stored with the records that follow from it in one
 //! transaction, and only then published and answered.
 
+mod uplink;
 mod watch;
 
 pub use watch::WatchEvent;
@@ -13,7 +14,7 @@ use crate::{
     registry::{Changes, Moment, Outcome, Registry, RegistryError, Row},
     store::{Loaded, Signed, Store, StoreError},
 };
-use gatewrt_protocol::{NodeId, Presence, RecordError, Report, Signer, Topic, jws};
+use gatewrt_protocol::{NodeId, RecordError, Signer, Topic};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -312,117 +313,6 @@ impl Desk {
     fn tell_watchers(&self, event: WatchEvent) {
         // Fails when no one watches.
         let _ = self.watch.send(Arc::new(event));
-    }
-
-    async fn handle_event(&mut self, event: Event) {
-        match event {
-            Event::Connected { node, from } => self.handle_session(&node, true, from),
-            Event::Disconnected { node } => self.handle_session(&node, false, None),
-            Event::Published { node, topic, payload, .. } => {
-                self.handle_published(&node, &topic, &payload).await
-            }
-        }
-    }
-
-    fn handle_session(&mut self, node: &str, connected: bool, from: Option<SocketAddr>) {
-        let Some(id) = self.live_id(node) else { return };
-        if connected {
-            self.state.live.handle_connected(id, from, now());
-        } else {
-            self.state.live.handle_disconnected(id, now());
-        }
-        self.tell_watchers(WatchEvent::of_session(&self.state.registry, now(), id, connected));
-    }
-
-    fn live_id(&self, node: &str) -> Option<NodeId> {
-        let id = node.parse().ok()?;
-        self.state.registry.live_node(id).map(|node| node.id)
-    }
-
-    async fn handle_published(&mut self, node: &str, topic: &str, payload: &[u8]) {
-        let Some(id) = self.live_id(node) else { return };
-        let outcome = match topic.parse() {
-            Ok(Topic::Report(of)) if of == id => self.handle_report(id, payload).await,
-            Ok(Topic::Presence(of)) if of == id => self.handle_presence(id, payload),
-            Ok(Topic::Reply(of)) if of == id => Ok(()),
-            _ => Err("not its topic"),
-        };
-        if let Err(why) = outcome {
-            let count = self.state.live.refuse(id, why);
-            // Each doubling is a line: a node that floods does not flood the log.
-            if count.is_power_of_two() {
-                tracing::warn!(node, topic, count, "a message was refused: {why}");
-            }
-        }
-    }
-
-    fn handle_presence(&mut self, id: NodeId, payload: &[u8]) -> Result<(), &'static str> {
-        let presence: Presence =
-            self.verified(id, payload, |presence: &Presence| (presence.net, presence.node))?;
-        self.state
-            .live
-            .handle_presence(id, presence.clone())
-            .map_err(|_| "presence of an earlier session")?;
-        self.tell_watchers(WatchEvent::of_presence(&self.state.registry, now(), &presence));
-        Ok(())
-    }
-
-    async fn handle_report(&mut self, id: NodeId, payload: &[u8]) -> Result<(), &'static str> {
-        let report: Report = self.verified(id, payload, |report: &Report| (report.net, report.node))?;
-        self.state.live.handle_report(id, report.clone(), now()).map_err(|_| "seen before")?;
-        self.tell_watchers(WatchEvent::of_report(&self.state.registry, now(), &report));
-        match self.recent.get_mut(&id) {
-            Some(more) => *more = true,
-            None => self.learn(id).await,
-        }
-        Ok(())
-    }
-
-    /// Takes in what has come since from nodes whose news was taken in a moment ago.
-    async fn learn_waiting(&mut self) {
-        let recent = std::mem::take(&mut self.recent);
-        for (id, _) in recent.into_iter().filter(|(_, more)| *more) {
-            self.learn(id).await;
-        }
-    }
-
-    /// Takes in what a node's last report says of it.
-    async fn learn(&mut self, id: NodeId) {
-        let Some(now) = self.state.live.now(id) else { return };
-        let Some(report) = &now.report else { return };
-        let rows = self.state.registry.learn(id, report, now.from.map(|from| from.ip()));
-        if rows.is_empty() {
-            return;
-        }
-        self.recent.insert(id, false);
-        if let Err(error) = self.commit(rows).await {
-            // The next report says the same again.
-            tracing::error!(node = %id, "what a node reported was not stored: {error}");
-        }
-    }
-
-    fn verified<T: gatewrt_protocol::Record>(
-        &self,
-        id: NodeId,
-        payload: &[u8],
-        about: impl Fn(&T) -> (gatewrt_protocol::NetworkId, NodeId),
-    ) -> Result<T, &'static str> {
-        let node = self.state.registry.live_node(id).expect("asked for live nodes only");
-        let record: T = jws::open(payload, &node.identity).map_err(|error| label(&error))?;
-        if about(&record) == (node.net, node.id) { Ok(record) } else { Err("about another node") }
-    }
-}
-
-/// The few reasons that are counted: what a node sends must not grow a map.
-fn label(error: &RecordError) -> &'static str {
-    match error {
-        RecordError::TooLong(_) => "too long",
-        RecordError::Malformed => "not a signed record",
-        RecordError::ForeignKey => "signed with a foreign key",
-        RecordError::BadSignature => "forged or altered",
-        RecordError::WrongKind => "of another kind",
-        RecordError::TooNew(_) => "of a later protocol version",
-        RecordError::Content(_) => "unreadable",
     }
 }
 

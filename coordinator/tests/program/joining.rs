@@ -3,9 +3,10 @@
 use crate::{
     coordinator::{Coordinator, text},
     eventually,
-    router::{Router, post_join},
+    router::{self, Router, post_join},
 };
 use gatewrt_protocol::{Assignment, JoinCode, JoinRequest, Policy, Signer, jws};
+use ring::digest::{SHA256, digest};
 
 fn ca(coordinator: &Coordinator) -> String {
     text(&coordinator.data().join("ca.crt"))
@@ -34,6 +35,17 @@ fn a_router_gets_all_it_needs() {
     let control: Vec<_> = assignment.control.iter().map(ToString::to_string).collect();
     assert!(control.contains(&coordinator.mqtt()), "{control:?}");
     assert_eq!(answer.ca, ca(&coordinator));
+}
+
+#[test]
+fn the_server_shows_the_ca_that_the_code_pins() {
+    let coordinator = Coordinator::with_home();
+    let code: JoinCode = coordinator.code(&[]).parse().unwrap();
+    for addr in [coordinator.url().replace("https://", ""), coordinator.mqtt()] {
+        let shown = router::chain_of(&addr, &ca(&coordinator));
+        let digests = shown.iter().map(|certificate| digest(&SHA256, certificate));
+        assert!(digests.into_iter().any(|digest| digest.as_ref() == code.ca), "{addr} shows {}", shown.len());
+    }
 }
 
 #[test]

@@ -133,6 +133,24 @@ fn try_post_join(code: &JoinCode, ca: &str, body: &str) -> Result<Result<JoinAns
     })
 }
 
+/// The certificates that a TLS server shows.
+pub fn chain_of(addr: &str, ca_pem: &str) -> Vec<CertificateDer<'static>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider);
+    let config = config.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let name = addr.rsplit_once(':').unwrap().0.to_owned().try_into().unwrap();
+    let mut tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut tcp = std::net::TcpStream::connect(addr).unwrap();
+    tcp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    while tls.is_handshaking() {
+        tls.complete_io(&mut tcp).unwrap();
+    }
+    tls.peer_certificates().unwrap().iter().map(|certificate| certificate.clone().into_owned()).collect()
+}
+
 /// An MQTT session: what it received by topic, every message in `count`.
 pub struct Link {
     client: Client,
