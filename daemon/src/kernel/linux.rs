@@ -13,16 +13,23 @@ pub struct Options {
     /// A folder that lives as long as the machine runs: what a restarted daemon must know of its predecessor's
     /// changes. Made with mode 0700 when it is not there.
     pub run_dir: PathBuf,
-    /// An implementation of WireGuard in userspace that goes before `wireguard-go`, where
-    /// the kernel has none: a name to be found in `PATH`, or a path.
+    /// This implementation of WireGuard in userspace makes interfaces, whatever the kernel has: a name to be
+    /// found in `PATH`, or a path. Without it the kernel's does, and `wireguard-go` where the kernel has none.
     pub userspace: Option<String>,
+    /// Only the kernel's WireGuard makes interfaces; `userspace` goes before this.
+    pub kernel_only: bool,
     /// The program `nft`: a name to be found in `PATH`, or a path.
     pub nft: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { run_dir: "/var/run/gatewrt".into(), userspace: None, nft: "nft".to_owned() }
+        Self {
+            run_dir: "/var/run/gatewrt".into(),
+            userspace: None,
+            kernel_only: false,
+            nft: "nft".to_owned(),
+        }
     }
 }
 
@@ -40,7 +47,7 @@ impl LinuxKernel {
     pub fn new(options: Options) -> Result<Self, KernelError> {
         Ok(Self {
             network: Network::open()?,
-            wireguard: WireGuard::new(options.userspace),
+            wireguard: WireGuard::new(options.userspace, options.kernel_only),
             firewall: Firewall::new(options.nft, &options.run_dir),
             sysctls: Sysctls::new(&options.run_dir),
         })

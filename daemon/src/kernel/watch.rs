@@ -85,7 +85,8 @@ impl Watch {
         Ok(Self { ready, route, firewall, buffer: vec![0; BUFFER].into_boxed_slice() })
     }
 
-    /// Reads all that is there. Never blocks; in a storm it stops after a while and stays readable.
+    /// Reads all that is there. Never blocks; in a storm it stops after a while. What is left then is older
+    /// than the next observation.
     pub fn drain(&mut self) -> Changes {
         let mut changes = Changes::default();
         read_all(&self.route, &mut self.buffer, &mut changes, note_network);

@@ -1,5 +1,5 @@
-//! WireGuard interfaces, of the kernel or in userspace, chosen by what is there. The kernel's goes first; where
-//! it has none, an implementation in userspace is started that outlives us.
+//! WireGuard interfaces, of the kernel or in userspace, chosen by what is there. Unless the admin names one, the
+//! kernel's goes first; where it has none, an implementation in userspace is started that outlives us.
 
 pub mod genl;
 pub mod uapi;
@@ -51,12 +51,24 @@ pub enum Action {
 pub struct WireGuard {
     genl: Option<Genl>,
     userspace: Userspace,
+    choice: Choice,
+}
+
+enum Choice {
+    KernelFirst,
+    KernelOnly,
+    Userspace,
 }
 
 impl WireGuard {
-    /// `program` goes before the known implementations in userspace: a name to be found in `PATH`, or a path.
-    pub fn new(program: Option<String>) -> Self {
-        Self { genl: None, userspace: Userspace::new(program) }
+    /// `program` makes interfaces, if one is named; else the kernel, and unless `kernel_only` what is found.
+    pub fn new(program: Option<String>, kernel_only: bool) -> Self {
+        let choice = match (&program, kernel_only) {
+            (Some(_), _) => Choice::Userspace,
+            (None, true) => Choice::KernelOnly,
+            (None, false) => Choice::KernelFirst,
+        };
+        Self { genl: None, userspace: Userspace::new(program), choice }
     }
 
     /// Reads those of `tunnels` that are there. One in userspace that does not answer is none.
@@ -83,8 +95,12 @@ impl WireGuard {
         {
             return if found.link.mtu == mtu { Ok(()) } else { network.set_mtu(name, mtu) };
         }
-        if network.add_wireguard(name, mtu)? {
+        if !matches!(self.choice, Choice::Userspace) && network.add_wireguard(name, mtu)? {
             return Ok(());
+        }
+        if matches!(self.choice, Choice::KernelOnly) {
+            let hint = "and the configuration wants no other: install kmod-wireguard";
+            return Err(KernelError::Missing(format!("this kernel has no WireGuard, {hint}")));
         }
         self.userspace.start(name)?;
         network.set_mtu(name, mtu)

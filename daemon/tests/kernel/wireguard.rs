@@ -29,6 +29,14 @@ fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("signalled");
 }
 
+/// A signal takes a moment.
+fn stop(pid: i32) {
+    signal(pid, Signal::SIGSTOP);
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
+    let stat = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("stat")).expect("a thread");
+    eventually("it stands still", || threads().map(stat).all(|stat| stat.contains(") T ")));
+}
+
 #[test]
 fn it_outlives_us_with_nothing_of_ours() {
     in_namespace(|bed| {
@@ -94,7 +102,7 @@ fn one_that_hangs_is_no_device_and_holds_nobody_up_for_long() {
     in_namespace(|bed| {
         bed.tunnel();
         let pid = server();
-        signal(pid, Signal::SIGSTOP);
+        stop(pid);
         let start = Instant::now();
         assert!(bed.observe().devices.is_empty());
         assert!(matches!(bed.fail(add()), KernelError::Conflict(_)));
@@ -149,7 +157,7 @@ fn an_attached_tun_device_of_another_program_is_a_conflict() {
         // As another program's: its socket is nobody's.
         fs::rename(SOCKET, "/run/elsewhere").expect("moved");
         let pid = server();
-        signal(pid, Signal::SIGSTOP);
+        stop(pid);
         drop(UnixListener::bind(SOCKET).expect("a socket"));
         assert!(matches!(bed.fail(add()), KernelError::Conflict(_)));
         assert!(matches!(bed.fail(Step::DeleteTunnel(link())), KernelError::Conflict(_)));
