@@ -1,6 +1,6 @@
 //! A kernel in memory, for tests: it behaves like the real one where a plan depends on it. An interface takes
-//! its addresses and routes along when it goes, routes need theirs up, what exists can't be added, an allowed IP
-//! belongs to one peer. It can be told to fail.
+//! its addresses and routes along when it goes, routes need theirs up, what exists can't be added, an allowed
+//! IP belongs to one peer. It can be told to fail.
 
 use super::{Interest, Kernel, KernelError};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 use gatewrt_protocol::{Prefix, WgPublicKey};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The kernel in memory. Its fields can be set as a test likes; [`Kernel::execute`] changes them as a kernel does.
+/// The kernel in memory. A test sets its fields as it likes; [`Kernel::execute`] changes them as a kernel does.
 #[derive(Debug, Clone, Default)]
 pub struct FakeKernel {
     /// What is there, as someone sees who is interested in everything. Foreign addresses are those that are in

@@ -78,3 +78,6 @@ impl fmt::Display for Plan {
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
     }
 }
+
+#[cfg(test)]
+mod tests;

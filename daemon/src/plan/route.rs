@@ -11,7 +11,7 @@ use std::{
 
 type Place = (u32, Prefix, u32);
 
-/// IPv6 can hold several routes in one place. A replacement would hit any of them, so that but one has to go first.
+/// IPv6 can hold several routes in one place. A replacement would hit any of them: all but one go first.
 pub(super) fn duplicates(view: View<'_>) -> Vec<Step> {
     let there = by_place(view);
     let wanted = wanted(view);

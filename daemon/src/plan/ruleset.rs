@@ -47,7 +47,7 @@ impl fmt::Display for Firewall {
         let chains = [self.forward(), self.prerouting(), self.output(), self.postrouting(), self.mss()];
         let guards = self.tunnels.iter().map(|(link, guard)| self.guard(link, guard));
         let chains: Vec<String> = chains.into_iter().chain(guards).collect();
-        write!(f, "{}}}\n", chains.join("\n"))
+        writeln!(f, "{}}}", chains.join("\n"))
     }
 }
 

@@ -2,8 +2,9 @@
 //! with one peer at most and hands it over in one move when another is given it: therefore who gains a prefix
 //! is told, and who loses it to another peer is not even named.
 //!
-//! Where the loser has to be named for another reason (it goes, or it also loses a prefix to nobody), both stand
-//! in one step, the gaining first: whatever fails, no prefix is without a peer that had one and shall have one.
+//! Where the loser has to be named for another reason (it goes, or it also loses a prefix to nobody), both
+//! stand in one step, the gaining first: whatever fails, no prefix is without a peer that had one and shall have
+//! one.
 
 use super::{PeerChange, PeerUpdate, Step, link::View};
 use crate::model::{IfName, WgPeer};

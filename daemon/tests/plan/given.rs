@@ -222,7 +222,9 @@ fn past() -> impl Strategy<Value = Past> {
     prop_oneof![
         1 => Just(Past::Absent),
         1 => Just(Past::Dead),
-        4 => usable.prop_map(|(kind, up, mtu, settings, peers)| Past::Usable { kind, up, mtu, settings, peers }),
+        4 => usable.prop_map(|(kind, up, mtu, settings, peers)| {
+            Past::Usable { kind, up, mtu, settings, peers }
+        }),
     ]
 }
 

@@ -1,0 +1,274 @@
+//! Named cases, told in the words of `gatewrt plan`. What holds for any case is in `tests/plan.rs`.
+
+use super::{Plan, Step};
+use crate::model::{
+    Address, Desired, Family, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, Ruleset, SavedSysctl,
+    SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
+};
+use gatewrt_protocol::WgPublicKey;
+use std::collections::{BTreeMap, BTreeSet};
+
+const A: WgPublicKey = WgPublicKey([0; 32]);
+const B: WgPublicKey = WgPublicKey([4; 32]);
+
+fn home() -> IfName {
+    IfName::new("gw-home").unwrap()
+}
+
+fn peer(allowed: &[&str]) -> WgPeer {
+    let allowed = allowed.iter().map(|prefix| prefix.parse().unwrap()).collect();
+    WgPeer { endpoint: Some("198.51.100.7:51820".parse().unwrap()), allowed, keepalive: 25 }
+}
+
+fn route(prefix: &str, kind: RouteKind) -> Route {
+    Route { table: 26487, prefix: prefix.parse().unwrap(), metric: 512, kind }
+}
+
+fn sysctl(path: &str) -> SysctlPath {
+    SysctlPath(path.to_owned())
+}
+
+/// A router that serves its LAN to a network of two others.
+fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
+    let settings = WgSettings { secret: WgSecret([1; 32]), port: 51820, mark: 0x0100_0000 };
+    let addresses = BTreeSet::from(["10.9.0.1".parse().unwrap()]);
+    let tunnel = Tunnel { mtu: 1420, settings, addresses, peers: peers.iter().cloned().collect() };
+    let rule = Rule {
+        family: Family::V4,
+        priority: 900,
+        mark: 0x0100_0000,
+        mask: 0x0f00_0000,
+        invert: true,
+        table: 26487,
+    };
+    let routes = [
+        route("10.0.0.0/8", RouteKind::Device(home())),
+        route("10.9.0.0/24", RouteKind::Device(home())),
+        route("10.1.0.0/16", RouteKind::Throw),
+    ];
+    let sysctls =
+        ["net/ipv6/conf/all/forwarding", "net/ipv4/conf/gw-home/forwarding", "net/ipv6/conf/wan/accept_ra"];
+    Desired {
+        tunnels: BTreeMap::from([(home(), tunnel)]),
+        gone: BTreeSet::new(),
+        routes: routes.into(),
+        rules: [rule].into(),
+        ruleset: Some(Ruleset("table".to_owned())),
+        sysctls: sysctls.map(|path| (sysctl(path), "1".to_owned())).into(),
+    }
+}
+
+/// A kernel in which a wish has come true.
+fn fulfilled(wish: &Desired) -> Observed {
+    let mut observed = Observed {
+        routes: wish.routes.clone(),
+        rules: wish.rules.clone(),
+        ruleset: wish.ruleset.clone(),
+        sysctls: wish.sysctls.clone(),
+        ..Observed::default()
+    };
+    let saved =
+        |path: &SysctlPath| (path.clone(), SavedSysctl { before: "0".to_owned(), ours: "1".to_owned() });
+    observed.saved_sysctls = wish.sysctls.keys().map(saved).collect();
+    for (name, tunnel) in &wish.tunnels {
+        let link = Link { index: 9, kind: LinkKind::WireGuard, up: true, mtu: tunnel.mtu };
+        observed.links.insert(name.clone(), link);
+        let address = |addr| Address { link: name.clone(), addr, len: 32 };
+        observed.our_addresses.extend(tunnel.addresses.iter().copied().map(address));
+        observed.addresses.clone_from(&observed.our_addresses);
+        let device = WgDevice {
+            settings: Some(tunnel.settings.clone()),
+            peers: tunnel.peers.clone(),
+            counters: BTreeMap::new(),
+            backend: "kernel".to_owned(),
+        };
+        observed.devices.insert(name.clone(), device);
+    }
+    observed
+}
+
+fn steps(observed: &Observed, desired: &Desired) -> Vec<String> {
+    Plan::new(observed, desired).steps.iter().map(Step::to_string).collect()
+}
+
+/// From a kernel where `old` are the peers to one where `new` are.
+fn peers(old: &[(WgPublicKey, WgPeer)], new: &[(WgPublicKey, WgPeer)]) -> Vec<String> {
+    steps(&fulfilled(&wish(old)), &wish(new))
+}
+
+#[test]
+fn from_nothing() {
+    let wish = wish(&[(A, peer(&["10.9.0.2/32"])), (B, peer(&["10.9.0.3/32"]))]);
+    let expected = "\
+write firewall table
+add interface gw-home, MTU 1420
+set net/ipv6/conf/wan/accept_ra = 1
+set net/ipv6/conf/all/forwarding = 1
+set net/ipv4/conf/gw-home/forwarding = 1
+gw-home: set private key, port 51820, mark 0x1000000
+gw-home: add address 10.9.0.1/32
+gw-home: add peer AAAAAAAA… 10.9.0.2/32 via 198.51.100.7:51820, keepalive 25 s
+gw-home: add peer BAQEBAQE… 10.9.0.3/32 via 198.51.100.7:51820, keepalive 25 s
+gw-home: set up
+add route throw 10.1.0.0/16 table 26487 metric 512
+add route 10.9.0.0/24 dev gw-home table 26487 metric 512
+add route 10.0.0.0/8 dev gw-home table 26487 metric 512
+add rule 900 IPv4 not fwmark 0x1000000/0xf000000 lookup 26487
+";
+    assert_eq!(Plan::new(&Observed::default(), &wish).to_string(), expected);
+}
+
+#[test]
+fn to_nothing() {
+    let observed = fulfilled(&wish(&[(A, peer(&["10.9.0.2/32"]))]));
+    let nothing = Desired { gone: [home()].into(), ..Desired::default() };
+    let expected = "\
+delete rule 900 IPv4 not fwmark 0x1000000/0xf000000 lookup 26487
+delete route 10.0.0.0/8 dev gw-home table 26487 metric 512
+delete route 10.9.0.0/24 dev gw-home table 26487 metric 512
+delete route throw 10.1.0.0/16 table 26487 metric 512
+delete interface gw-home
+delete firewall table
+put back net/ipv6/conf/all/forwarding
+put back net/ipv4/conf/gw-home/forwarding
+put back net/ipv6/conf/wan/accept_ra
+";
+    assert_eq!(Plan::new(&observed, &nothing).to_string(), expected);
+}
+
+#[test]
+fn one_more_of_five_hundred_peers() {
+    let all = |count: u16| -> Vec<_> {
+        let one = |n: u16| {
+            let [high, low] = n.to_be_bytes();
+            let mut key = [9; 32];
+            (key[0], key[1]) = (high, low);
+            (WgPublicKey(key), peer(&[&format!("10.9.{high}.{low}/32")]))
+        };
+        (0..count).map(one).collect()
+    };
+    assert_eq!(peers(&all(499), &all(500)).len(), 1);
+    assert_eq!(peers(&all(500), &all(499)).len(), 1);
+    assert!(peers(&all(500), &all(500)).is_empty());
+}
+
+#[test]
+fn a_prefix_moves_by_naming_who_gains_it() {
+    let moved = peers(
+        &[(A, peer(&["10.9.0.2/32", "10.2.0.0/16"])), (B, peer(&["10.9.0.3/32"]))],
+        &[(A, peer(&["10.9.0.2/32"])), (B, peer(&["10.9.0.3/32", "10.2.0.0/16"]))],
+    );
+    assert_eq!(moved, ["gw-home: set peer BAQEBAQE… also 10.2.0.0/16"]);
+}
+
+#[test]
+fn prefixes_change_hands_both_ways() {
+    let swapped = peers(
+        &[(A, peer(&["10.2.0.0/16"])), (B, peer(&["10.3.0.0/16"]))],
+        &[(A, peer(&["10.3.0.0/16"])), (B, peer(&["10.2.0.0/16"]))],
+    );
+    let expected =
+        ["gw-home: set peer AAAAAAAA… also 10.3.0.0/16", "gw-home: set peer BAQEBAQE… also 10.2.0.0/16"];
+    assert_eq!(swapped, expected);
+}
+
+#[test]
+fn who_gains_stands_before_who_loses_on_its_own_account() {
+    let shrinks = peers(
+        &[(A, peer(&["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"])), (B, peer(&[]))],
+        &[(A, peer(&["10.4.0.0/16"])), (B, peer(&["10.2.0.0/16"]))],
+    );
+    assert_eq!(shrinks, ["gw-home: set peer BAQEBAQE… also 10.2.0.0/16; set peer AAAAAAAA… now 10.4.0.0/16"]);
+    let rekeyed = peers(&[(A, peer(&["10.2.0.0/16"]))], &[(B, peer(&["10.2.0.0/16"]))]);
+    let expected = "gw-home: add peer BAQEBAQE… 10.2.0.0/16 via 198.51.100.7:51820, keepalive 25 s; \
+                    remove peer AAAAAAAA…";
+    assert_eq!(rekeyed, [expected]);
+}
+
+#[test]
+fn a_peer_that_roamed_is_left_where_it_is() {
+    let old = [(A, peer(&["10.9.0.2/32"]))];
+    let anywhere = [(A, WgPeer { endpoint: None, ..peer(&["10.9.0.2/32"]) })];
+    let elsewhere = [(A, WgPeer { endpoint: "[2001:db8::1]:7".parse().ok(), ..peer(&["10.9.0.2/32"]) })];
+    assert!(peers(&old, &anywhere).is_empty());
+    assert_eq!(peers(&old, &elsewhere), ["gw-home: set peer AAAAAAAA… via [2001:db8::1]:7"]);
+}
+
+#[test]
+fn a_name_that_someone_else_took_asks_for_help_and_for_nothing_else() {
+    let desired = wish(&[(A, peer(&["10.9.0.2/32"]))]);
+    let mut observed = fulfilled(&Desired { tunnels: BTreeMap::new(), ..desired.clone() });
+    observed.routes.retain(|route| route.kind == RouteKind::Throw);
+    observed.sysctls.remove(&sysctl("net/ipv4/conf/gw-home/forwarding"));
+    observed.links.insert(home(), Link { index: 3, kind: LinkKind::Other, up: false, mtu: 1500 });
+    assert_eq!(steps(&observed, &desired), ["add interface gw-home, MTU 1420"]);
+    let gone = Desired { tunnels: BTreeMap::new(), gone: [home()].into(), ..desired };
+    assert!(!steps(&observed, &gone).iter().any(|step| step.contains("interface")));
+}
+
+#[test]
+fn a_dead_userspace_interface_is_made_anew_with_all_on_it() {
+    let desired = wish(&[(A, peer(&["10.9.0.2/32"]))]);
+    let mut observed = fulfilled(&desired);
+    observed.links.insert(home(), Link { index: 9, kind: LinkKind::Tun, up: true, mtu: 1420 });
+    assert!(steps(&observed, &desired).is_empty(), "it lives");
+    observed.devices.clear();
+    let expected = [
+        "add interface gw-home, MTU 1420",
+        "set net/ipv4/conf/gw-home/forwarding = 1",
+        "gw-home: set private key, port 51820, mark 0x1000000",
+        "gw-home: add address 10.9.0.1/32",
+        "gw-home: add peer AAAAAAAA… 10.9.0.2/32 via 198.51.100.7:51820, keepalive 25 s",
+        "gw-home: set up",
+        "add route 10.9.0.0/24 dev gw-home table 26487 metric 512",
+        "add route 10.0.0.0/8 dev gw-home table 26487 metric 512",
+    ];
+    assert_eq!(steps(&observed, &desired), expected);
+}
+
+#[test]
+fn a_route_changes_in_place() {
+    let old = wish(&[]);
+    let mut new = old.clone();
+    new.routes = old.routes.iter().map(|route| Route { kind: RouteKind::Throw, ..route.clone() }).collect();
+    let expected = [
+        "change route to throw 10.9.0.0/24 table 26487 metric 512",
+        "change route to throw 10.0.0.0/8 table 26487 metric 512",
+    ];
+    assert_eq!(steps(&fulfilled(&old), &new), expected);
+}
+
+#[test]
+fn of_several_routes_in_one_place_one_is_left_before_it_changes() {
+    let desired = Desired { routes: [route("10.9.0.0/24", RouteKind::Throw)].into(), ..Desired::default() };
+    let device = |name| route("10.9.0.0/24", RouteKind::Device(IfName::new(name).unwrap()));
+    let observed = Observed { routes: [device("gw-a"), device("gw-b")].into(), ..Observed::default() };
+    let expected = [
+        "delete route 10.9.0.0/24 dev gw-b table 26487 metric 512",
+        "change route to throw 10.9.0.0/24 table 26487 metric 512",
+    ];
+    assert_eq!(steps(&observed, &desired), expected);
+}
+
+#[test]
+fn what_others_put_on_our_interface_stays() {
+    let desired = wish(&[]);
+    let mut observed = fulfilled(&desired);
+    let address = |addr: &str, len| Address { link: home(), addr: addr.parse().unwrap(), len };
+    observed.addresses.extend([address("10.77.0.1", 24), address("fe80::1", 64)]);
+    assert!(steps(&observed, &desired).is_empty());
+    // Ours was deleted, and someone has set it with another length: it is there.
+    (observed.addresses, observed.our_addresses) = ([address("10.9.0.1", 24)].into(), BTreeSet::new());
+    assert!(steps(&observed, &desired).is_empty());
+}
+
+#[test]
+fn only_what_is_ours_by_name_and_kind_is_deleted() {
+    let link = |kind| Link { index: 1, kind, up: true, mtu: 1420 };
+    let names = ["gw-home", "gw-tun", "gw-bridge", "wg0"].map(|name| IfName::new(name).unwrap());
+    let kinds = [LinkKind::WireGuard, LinkKind::Tun, LinkKind::Other, LinkKind::WireGuard];
+    let links = names.iter().cloned().zip(kinds.map(link)).collect();
+    let observed = Observed { links, ..Observed::default() };
+    let desired = Desired { gone: names.into(), ..Desired::default() };
+    assert_eq!(steps(&observed, &desired), ["delete interface gw-home", "delete interface gw-tun"]);
+}
