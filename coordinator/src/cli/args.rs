@@ -235,9 +235,15 @@ pub(super) enum OnOff {
     Off,
 }
 
+const EGRESS_EXAMPLES: &str = "\
+Examples:
+  gatewrt-coordinator egress set home office 192.168.10.0/24
+  gatewrt-coordinator egress set home office fd00:10::/64 --nat off";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Egress {
     /// Let the network reach a prefix behind a node
+    #[command(after_help = EGRESS_EXAMPLES)]
     Set {
         /// Name or id of the network
         network: String,

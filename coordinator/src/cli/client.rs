@@ -73,7 +73,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(connection: &Connection) -> Result<Self, ClientError> {
         let beside = |name: &str| connection.data.join(name);
-        let url = match &connection.url {
+        let url = match connection.url.as_ref().filter(|url| !url.is_empty()) {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => read(&beside(serve::LOCAL_URL))?.trim().to_owned(),
         };
