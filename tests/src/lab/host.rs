@@ -135,9 +135,10 @@ impl Host {
         self.run(&["ip", "link", "set", "dev", ifname, "down"]).map(drop)
     }
 
-    /// Brings an interface up with its addresses and routes.
+    /// Brings an interface up with its addresses and routes, and waits for its carrier.
     pub fn link_up(&self, ifname: &str) -> Result<()> {
-        self.machine.configure(&self.name, |end| end.ifname == ifname)
+        self.machine.configure(&self.name, |end| end.ifname == ifname)?;
+        self.machine.settle(&self.name, |end| end.ifname == ifname)
     }
 
     /// Gives the WAN another subnet, as a provider does: new IPv4 and IPv6 address and gateway, the old ones gone.

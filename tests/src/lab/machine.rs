@@ -1,17 +1,20 @@
 //! Builds a layout and changes it while it runs: holders, disks, cables, addresses, rule sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::ifaddrs::getifaddrs;
 use nix::mount::{MsFlags, mount};
+use nix::net::if_::InterfaceFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::holder::{Holder, Lifetime, Mount};
+use super::holder::{Holder, Lifetime, Mount, Namespaces};
 use super::layout::{End, FABRIC, Kind, Layout, Node};
 use super::topology::CORE;
 use super::wire;
@@ -21,6 +24,8 @@ pub(crate) const BASE: &str = "/mnt";
 /// A router's flash; a server has more.
 const ROUTER_DISK: &str = "size=16m";
 const SERVER_DISK: &str = "size=512m";
+/// How long the kernel may take to notice that a link is up.
+const LINK_UP: Duration = Duration::from_secs(5);
 /// Directories of a host that live on its disk, over what the machine has there.
 const ON_DISK: [&str; 2] = ["etc", "var/lib"];
 /// The programs under test, as hosts find them in /mnt/bin.
@@ -95,7 +100,8 @@ impl Machine {
             layout.cables_of(name).flat_map(|c| [c.upper.node.as_str(), c.lower.node.as_str()]).collect();
         nodes.sort_unstable();
         nodes.dedup();
-        nodes.into_iter().try_for_each(|node| self.configure(node, touched))?;
+        nodes.iter().try_for_each(|node| self.configure(node, touched))?;
+        nodes.iter().try_for_each(|node| self.settle(node, touched))?;
         nft(&*self.holder(name)?, &node.ruleset)
     }
 
@@ -163,7 +169,36 @@ impl Machine {
             let threads: Vec<_> =
                 nodes.chain(fabric).map(|(name, rules)| scope.spawn(move || finish(name, rules))).collect();
             threads.into_iter().try_for_each(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
-        })
+        })?;
+        layout
+            .nodes
+            .keys()
+            .map(String::as_str)
+            .chain([FABRIC])
+            .try_for_each(|node| self.settle(node, |_| true))
+    }
+
+    /// Waits until the kernel has noticed that chosen links of a host are up: until then it drops what is sent on them.
+    pub(crate) fn settle(&self, node: &str, chosen: impl Fn(&End) -> bool) -> Result<()> {
+        let layout = self.layout();
+        let links: BTreeSet<&str> =
+            layout.ends().filter(|e| e.node == node && chosen(e)).map(|e| e.ifname.as_str()).collect();
+        let start = Instant::now();
+        let wait = || -> Result<()> {
+            loop {
+                let running = getifaddrs()?.filter(|i| i.flags.contains(InterfaceFlags::IFF_RUNNING));
+                let running: BTreeSet<String> = running.map(|i| i.interface_name).collect();
+                let Some(down) = links.iter().find(|link| !running.contains(**link)) else { return Ok(()) };
+                ensure!(start.elapsed() < LINK_UP, "{down} of {node} has no carrier");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let enter = |ns: &Namespaces| ns.enter_net();
+        if node == FABRIC {
+            self.anchor.on_thread(enter, wait)?
+        } else {
+            self.holder(node)?.on_thread(enter, wait)?
+        }
     }
 
     /// A tmpfs a host, and on it the changed parts of /etc and /var/lib; held by the anchor, so that it outlives a host.
