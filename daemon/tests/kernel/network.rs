@@ -209,7 +209,7 @@ fn what_goes_with_its_interface_needs_no_deleting() {
 }
 
 #[test]
-fn many_routes_are_read_whole_while_they_change() {
+fn many_routes_are_read_whole() {
     in_namespace(|bed| {
         setup();
         let batch: String =
@@ -222,6 +222,27 @@ fn many_routes_are_read_whole_while_they_change() {
         let observed = bed.observe();
         assert_eq!(observed.routes.len(), 500);
         assert_eq!(observed.main_routes.iter().filter(|r| r.prefix.is_ipv4()).count(), 4001);
+    });
+}
+
+#[test]
+fn interfaces_that_come_and_go_while_they_are_read_spoil_nothing() {
+    in_namespace(|bed| {
+        // So many that they don't fit into one datagram.
+        sh("for i in $(seq 100); do echo link add a$i type veth peer name b$i; done > /run/batch
+            ip -batch /run/batch");
+        let links = bed.observe().links.len();
+        assert!(links >= 201, "{links}");
+        let mut restless = std::process::Command::new("sh")
+            .args(["-c", "while ip link add c type veth peer name d; do ip link del c; done"])
+            .spawn()
+            .expect("sh");
+        for _ in 0..200 {
+            let observed = bed.observe();
+            let came = ["c", "d"].iter().filter_map(|n| observed.links.get(&IfName::new(n)?)).count();
+            assert_eq!(observed.links.len(), links + came);
+        }
+        restless.kill().and_then(|()| restless.wait()).expect("ended");
     });
 }
 

@@ -210,6 +210,26 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
+fn peers_that_come_and_go_while_they_are_read_spoil_nothing() {
+    in_namespace(|bed| {
+        bed.tunnel();
+        let stays = (key(1), peer(None, &["10.1.0.0/16"], 25));
+        bed.run(Step::SetPeers(link(), vec![(stays.0, PeerChange::Add(stays.1.clone()))]));
+        let script = "while k=$(wg genkey | wg pubkey) && wg set gw-t peer $k allowed-ips 10.2.0.0/16
+            do wg set gw-t peer $k remove; done";
+        let mut restless = std::process::Command::new("sh").args(["-c", script]).spawn().expect("sh");
+        let mut met = 0;
+        eventually("another peer is met ten times", || {
+            let device = bed.observe().devices.remove(&link()).expect("it is there");
+            assert_eq!(device.peers.get(&stays.0), Some(&stays.1));
+            met += usize::from(device.peers.len() > 1);
+            met >= 10
+        });
+        restless.kill().and_then(|()| restless.wait()).expect("ended");
+    });
+}
+
+#[test]
 fn five_hundred_peers() {
     in_namespace(|bed| {
         bed.tunnel();
