@@ -1,5 +1,6 @@
 //! The firewall table's text for named configurations, as a person reads it in `tests/golden/`. To accept a
 //! change: `UPDATE_GOLDEN=1 cargo test -p gatewrt --test golden`, and read the difference.
+#![allow(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 
 use gatewrt::{
     model::IfName,

@@ -29,6 +29,5 @@ fn addresses<'a>(link: &'a IfName, tunnel: &'a Tunnel) -> impl Iterator<Item = A
 fn is_there(view: View<'_>, wanted: &Address) -> bool {
     let same = |address: &Address| (&address.link, address.addr) == (&wanted.link, wanted.addr);
     let stays = |address: &Address| address == wanted || !view.observed.our_addresses.contains(address);
-    !view.is_missing(&wanted.link)
-        && view.observed.addresses.iter().any(|address| same(address) && stays(address))
+    view.observed.addresses.iter().any(|address| same(address) && stays(address))
 }

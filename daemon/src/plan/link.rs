@@ -16,12 +16,13 @@ pub(super) struct View<'a> {
 
 /// An interface of a wanted name.
 pub(super) enum State<'a> {
-    /// To be made: absent, or a TUN device whose userspace WireGuard died. Whatever is on it will be gone.
+    /// To be made.
     Missing,
     /// Works.
     Usable(&'a Link),
-    /// Someone else's.
-    Foreign,
+    /// Someone else's, or a TUN device for which no WireGuard answers: it may be dead, and may be anyone's. The
+    /// driver finds out when it is told to make it; nothing else is done on it before.
+    Taken,
 }
 
 impl<'a> View<'a> {
@@ -31,25 +32,19 @@ impl<'a> View<'a> {
             Some(link) => match link.kind {
                 LinkKind::WireGuard => State::Usable(link),
                 LinkKind::Tun if self.observed.devices.contains_key(name) => State::Usable(link),
-                LinkKind::Tun => State::Missing,
-                LinkKind::Other => State::Foreign,
+                LinkKind::Tun | LinkKind::Other => State::Taken,
             },
         }
     }
 
-    /// Wanted interfaces that are there or will be: the foreign ones left out.
+    /// Wanted interfaces that are there or will be: those that are taken left out.
     pub(super) fn tunnels(self) -> impl Iterator<Item = (&'a IfName, &'a Tunnel)> {
-        self.desired.tunnels.iter().filter(move |(name, _)| !self.is_foreign(name))
+        self.desired.tunnels.iter().filter(move |(name, _)| !self.is_taken(name))
     }
 
-    /// Whether a wanted interface has to be made.
-    pub(super) fn is_missing(self, name: &IfName) -> bool {
-        self.desired.tunnels.contains_key(name) && matches!(self.state(name), State::Missing)
-    }
-
-    /// Whether a wanted interface's name is taken by someone else.
-    pub(super) fn is_foreign(self, name: &IfName) -> bool {
-        self.desired.tunnels.contains_key(name) && matches!(self.state(name), State::Foreign)
+    /// Whether it is a wanted interface on which nothing can be done now.
+    pub(super) fn is_taken(self, name: &IfName) -> bool {
+        self.desired.tunnels.contains_key(name) && matches!(self.state(name), State::Taken)
     }
 
     /// WireGuard's state of a usable interface.
@@ -68,7 +63,7 @@ pub(super) fn additions(view: View<'_>) -> Vec<Step> {
 
 fn addition(state: State<'_>, name: &IfName, mtu: u32) -> Option<Step> {
     match state {
-        State::Missing | State::Foreign => Some(Step::AddTunnel { link: name.clone(), mtu }),
+        State::Missing | State::Taken => Some(Step::AddTunnel { link: name.clone(), mtu }),
         State::Usable(link) => (link.mtu != mtu).then(|| Step::SetMtu(name.clone(), mtu)),
     }
 }

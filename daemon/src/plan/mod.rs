@@ -2,8 +2,9 @@
 //! loses no packet. Pure; it ends at the list. One file compares one kind of object.
 //!
 //! Only what is ours is compared. A foreign object is never in a step, with one exception that asks for help:
-//! where a foreign interface has the name of a wanted one, [`Step::AddTunnel`] stays in every plan, alone, so
-//! that the driver's [`Conflict`](crate::kernel::KernelError::Conflict) is reported until someone clears it.
+//! where a foreign interface has the name of a wanted one, [`Step::AddTunnel`] stays in every plan, alone for
+//! that interface, so that the driver's [`Conflict`](crate::kernel::KernelError::Conflict) is reported until
+//! someone clears it. What was dead and is made anew gets the rest by the next plan.
 
 mod address;
 mod firewall;

@@ -46,9 +46,9 @@ pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
 }
 
 impl View<'_> {
-    /// Whether it leads to an interface of someone else's.
+    /// Whether it leads to an interface that may be someone else's.
     fn is_unusable(self, route: &Route) -> bool {
-        matches!(&route.kind, RouteKind::Device(link) if self.is_foreign(link))
+        matches!(&route.kind, RouteKind::Device(link) if self.is_taken(link))
     }
 }
 
@@ -65,11 +65,9 @@ fn wanted(view: View<'_>) -> BTreeMap<Place, &Route> {
     view.desired.routes.iter().map(|route| (place(route), route)).collect()
 }
 
-/// What is there and stays when interfaces are made anew.
 fn by_place(view: View<'_>) -> BTreeMap<Place, BTreeSet<&Route>> {
-    let goes = |route: &&Route| matches!(&route.kind, RouteKind::Device(link) if view.is_missing(link));
     let mut places = BTreeMap::<_, BTreeSet<_>>::new();
-    for route in view.observed.routes.iter().filter(|route| !goes(route)) {
+    for route in &view.observed.routes {
         places.entry(place(route)).or_default().insert(route);
     }
     places

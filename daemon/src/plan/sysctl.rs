@@ -7,8 +7,9 @@ use super::{Step, link::View};
 use crate::model::{IfName, SysctlPath};
 
 pub(super) fn settings(view: View<'_>) -> Vec<Step> {
-    let wanted = view.desired.sysctls.iter().filter(|(path, _)| !view.is_on_foreign(path));
-    let mut differing: Vec<_> = wanted.filter(|(path, value)| view.value(path) != Some(value)).collect();
+    let wanted = view.desired.sysctls.iter().filter(|(path, _)| !view.is_on_taken(path));
+    let mut differing: Vec<_> =
+        wanted.filter(|(path, value)| view.observed.sysctls.get(*path) != Some(*value)).collect();
     differing.sort_by_key(|(path, _)| (is_forwarding(path), interface(path).is_some()));
     differing.into_iter().map(|(path, value)| Step::SetSysctl(path.clone(), value.clone())).collect()
 }
@@ -20,15 +21,9 @@ pub(super) fn restorations(view: View<'_>) -> Vec<Step> {
     unwanted.into_iter().cloned().map(Step::RestoreSysctl).collect()
 }
 
-impl<'a> View<'a> {
-    /// An interface that is made anew starts with default settings, whatever its predecessor had.
-    fn value(self, path: &SysctlPath) -> Option<&'a String> {
-        let lost = interface(path).is_some_and(|link| self.is_missing(&link));
-        self.observed.sysctls.get(path).filter(|_| !lost)
-    }
-
-    fn is_on_foreign(self, path: &SysctlPath) -> bool {
-        interface(path).is_some_and(|link| self.is_foreign(&link))
+impl View<'_> {
+    fn is_on_taken(self, path: &SysctlPath) -> bool {
+        interface(path).is_some_and(|link| self.is_taken(&link))
     }
 }
 
