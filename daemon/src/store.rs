@@ -1,5 +1,5 @@
 //! What outlives a reboot, one folder a network below the state directory: `identity.json`, written once at
-//! joining, and `records.json`, the last good records. Files are 0600 in folders 0700, replaced whole or not
+//! joining, and `records`, the last good records. Files are 0600 in folders 0700, replaced whole or not
 //! at all. It ends at files: what a record means is for [`crate::core`].
 
 pub mod atomic;
@@ -15,7 +15,7 @@ use std::{
 };
 
 const IDENTITY: &str = "identity.json";
-const RECORDS: &str = "records.json";
+const RECORDS: &str = "records";
 
 /// Why something could not be kept or read back.
 #[derive(Debug)]
@@ -208,11 +208,8 @@ impl Store {
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
-    atomic::write(path, |file| {
-        serde_json::to_writer_pretty(&mut *file, value)?;
-        file.write_all(b"\n")
-    })
-    .map_err(StoreError::at(path))
+    let text = serde_json::to_vec(value).expect("keys and names are always JSON");
+    atomic::write(path, &mut |file| file.write_all(&text)).map_err(StoreError::at(path))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {

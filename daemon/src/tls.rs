@@ -10,10 +10,10 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError,
     SignatureScheme,
     client::{
-        Resumption, WebPkiServerVerifier,
+        Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{
@@ -24,7 +24,7 @@ use rustls::{
     sign::{CertifiedKey, SigningKey, SingleCertAndKey},
 };
 use std::{fmt, io, sync::Arc, time::Duration};
-use webpki::ring as algorithm;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring as algorithm};
 
 /// Start of 2026. A clock that shows an earlier time was never set: routers have no battery for theirs.
 const FLOOR: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_767_225_600));
@@ -76,8 +76,8 @@ impl From<&Error> for TlsFailure {
         match error {
             Error::InvalidCertificate(bad) => match bad {
                 Bad::UnknownIssuer | Bad::BadSignature => Self::Foreign,
-                Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::WrongName,
-                Bad::Expired | Bad::ExpiredContext { .. } => Self::Expired,
+                Bad::NotValidForName => Self::WrongName,
+                Bad::Expired => Self::Expired,
                 _ => Self::Other(error.to_string()),
             },
             Error::AlertReceived(
@@ -123,15 +123,13 @@ pub fn for_joining(ca_hash: [u8; 32]) -> Arc<ClientConfig> {
 
 /// For MQTT: trusts what `ca` (PEM) signed, and shows `certificate` (PEM) for the node's own key.
 pub fn for_broker(ca: &str, certificate: &str, keys: &Keys) -> Result<Arc<ClientConfig>, BadCertificate> {
-    let mut roots = RootCertStore::empty();
-    for ca in certificates("the coordinator's CA", ca)? {
-        roots.add(ca).map_err(|error| bad("the coordinator's CA", error))?;
-    }
+    let ca = certificates("the coordinator's CA", ca)?.swap_remove(0);
+    anchor_from_trusted_cert(&ca).map_err(|error| bad("the coordinator's CA", error))?;
     let chain = certificates("this node's certificate", certificate)?;
     let key =
         any_eddsa_type(&PrivatePkcs8KeyDer::from(keys.pkcs8())).expect("the node's own key is sound PKCS#8");
     let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
-    Ok(Arc::new(finish(builder(Trust::Roots(Arc::new(roots))).with_client_cert_resolver(Arc::new(resolver)))))
+    Ok(Arc::new(finish(builder(Trust::Certificate(ca)).with_client_cert_resolver(Arc::new(resolver)))))
 }
 
 fn builder(trust: Trust) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
@@ -148,11 +146,13 @@ fn finish(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
+/// At least one.
 fn certificates(which: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
-    let all: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| bad(which, error))?;
-    if all.is_empty() { Err(bad(which, "nothing in it is PEM")) } else { Ok(all) }
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match all {
+        Ok(all) if all.is_empty() => Err(bad(which, "nothing in it is PEM")),
+        all => all.map_err(|error| bad(which, error)),
+    }
 }
 
 fn bad(which: &'static str, why: impl fmt::Display) -> BadCertificate {
@@ -161,54 +161,74 @@ fn bad(which: &'static str, why: impl fmt::Display) -> BadCertificate {
 
 #[derive(Debug)]
 enum Trust {
+    /// The CA whose certificate has this SHA-256.
     Hash([u8; 32]),
-    Roots(Arc<RootCertStore>),
+    /// This CA.
+    Certificate(CertificateDer<'static>),
 }
 
-/// Verifies against one CA, and lets no clock that is behind stand in the way.
+/// Verifies against one CA with webpki itself, since rustls' own verifier links revocation lists, which no one
+/// here has. Lets no clock that is behind stand in the way.
 #[derive(Debug)]
 struct OneCa(Trust);
 
 impl OneCa {
-    fn roots(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, Error> {
-        let hash = match &self.0 {
-            Trust::Roots(roots) => return Ok(roots.clone()),
-            Trust::Hash(hash) => hash,
+    fn ca<'a>(&'a self, chain: &'a [CertificateDer<'_>]) -> Option<&'a CertificateDer<'a>> {
+        match &self.0 {
+            Trust::Certificate(ca) => Some(ca),
+            Trust::Hash(hash) => chain.iter().find(|ca| digest::digest(&digest::SHA256, ca).as_ref() == hash),
+        }
+    }
+
+    /// At a time when a certificate is not valid yet, the clock is behind: then the beginning of its validity
+    /// counts as now. (Who waits for a certificate to begin gains nothing, who waits for NTP may wait for ever.)
+    fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), webpki::Error> {
+        let ca = self.ca(chain).ok_or(webpki::Error::UnknownIssuer)?;
+        let anchors = [anchor_from_trusted_cert(ca)?];
+        let certificate = EndEntityCert::try_from(certificate)?;
+        let verify = |now| {
+            let usage = KeyUsage::server_auth();
+            certificate.verify_for_usage(ALGORITHMS.all, &anchors, chain, now, usage, None, None).map(drop)
         };
-        let is_ours = |ca: &&CertificateDer<'_>| digest::digest(&digest::SHA256, ca).as_ref() == hash;
-        let ca = chain.iter().find(is_ours).ok_or(CertificateError::UnknownIssuer)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone().into_owned())?;
-        Ok(Arc::new(roots))
+        let mut verified = verify(now.max(FLOOR));
+        for _ in 0..=chain.len() {
+            match verified {
+                Err(webpki::Error::CertNotValidYet { not_before, .. }) => verified = verify(not_before),
+                _ => break,
+            }
+        }
+        verified?;
+        certificate.verify_is_valid_for_subject_name(name)
     }
 }
 
+/// What rustls tells the other side, and [`TlsFailure`] the admin.
+fn told(error: webpki::Error) -> Error {
+    Error::InvalidCertificate(match error {
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        webpki::Error::CertNotValidForName(_) => CertificateError::NotValidForName,
+        webpki::Error::CertExpired { .. } => CertificateError::Expired,
+        error => CertificateError::Other(OtherError(Arc::new(error))),
+    })
+}
+
 impl ServerCertVerifier for OneCa {
-    /// At a time when a certificate is not valid yet, the clock is behind: then the beginning of its validity
-    /// counts as now. (Who waits for a certificate to begin gains nothing, who waits for NTP may wait for ever.)
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let builder = WebPkiServerVerifier::builder_with_provider(self.roots(chain)?, Arc::new(provider()));
-        let verifier = builder.build().map_err(|error| Error::General(error.to_string()))?;
-        let verify = |now| verifier.verify_server_cert(certificate, chain, name, ocsp, now);
-        let mut verified = verify(now.max(FLOOR));
-        for _ in 0..=chain.len() {
-            match verified {
-                Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
-                    not_before, ..
-                })) => {
-                    verified = verify(not_before);
-                }
-                _ => break,
-            }
-        }
-        verified
+        self.verify(certificate, chain, name, now).map(|()| ServerCertVerified::assertion()).map_err(told)
     }
 
     /// Never called: TLS 1.2 is off.

@@ -6,6 +6,9 @@ use super::{
 };
 use gatewrt_protocol::{JoinCode, NetworkName};
 
+/// A value from its text; `None` when it is none.
+pub(super) type Read<T> = fn(&str) -> Option<T>;
+
 /// A section being read: options leave it as they are understood, what remains is unknown.
 pub(super) struct Options<'a> {
     pub(super) file: &'a str,
@@ -13,20 +16,14 @@ pub(super) struct Options<'a> {
 }
 
 impl Options<'_> {
-    /// The value of an option; of several the last, as in libuci; `None` when it is absent or empty.
+    /// The value of an option; `None` when it is absent or empty.
     pub(super) fn one<T>(
         &mut self,
         key: &str,
         allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
+        read: Read<T>,
     ) -> Result<Option<T>, ConfigError> {
-        match self.take(key).pop().filter(|entry| !entry.value.is_empty()) {
-            None => Ok(None),
-            Some(entry) if entry.list => {
-                Err(self.bad_entry(&entry, "a list, where one value is expected", allowed))
-            }
-            Some(entry) => self.read(&entry, allowed, read).map(Some),
-        }
+        self.single(key, allowed)?.map(|entry| self.read(&entry, allowed, read)).transpose()
     }
 
     /// Puts the value of an option, if there is one, in its place.
@@ -34,7 +31,7 @@ impl Options<'_> {
         &mut self,
         key: &str,
         allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
+        read: Read<T>,
         place: &mut T,
     ) -> Result<(), ConfigError> {
         if let Some(value) = self.one(key, allowed, read)? {
@@ -44,13 +41,8 @@ impl Options<'_> {
     }
 
     /// The items of a list; one `option` is a list of one.
-    pub(super) fn many<T>(
-        &mut self,
-        key: &str,
-        allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<Vec<T>, ConfigError> {
-        self.take(key).iter().map(|entry| self.read(entry, allowed, &read)).collect()
+    pub(super) fn many<T>(&mut self, key: &str, allowed: &str, read: Read<T>) -> Result<Vec<T>, ConfigError> {
+        self.take(key).iter().map(|entry| self.read(entry, allowed, read)).collect()
     }
 
     /// Unlike other values a join code is never repeated in a message: it holds a secret.
@@ -99,14 +91,23 @@ impl Options<'_> {
         self.section.entries.extract_if(.., |entry| entry.key == key).collect()
     }
 
-    fn read<T>(
-        &self,
-        entry: &Entry,
-        allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, ConfigError> {
+    /// Of several the last counts, as in libuci, and an empty value is none.
+    fn single(&mut self, key: &str, allowed: &str) -> Result<Option<Entry>, ConfigError> {
+        match self.take(key).pop().filter(|entry| !entry.value.is_empty()) {
+            Some(entry) if entry.list => {
+                Err(self.bad_entry(&entry, "a list, where one value is expected", allowed))
+            }
+            entry => Ok(entry),
+        }
+    }
+
+    fn read<T>(&self, entry: &Entry, allowed: &str, read: Read<T>) -> Result<T, ConfigError> {
+        read(&entry.value).ok_or_else(|| self.unusable(entry, allowed))
+    }
+
+    fn unusable(&self, entry: &Entry, allowed: &str) -> ConfigError {
         let shown: String = entry.value.chars().take(60).collect();
-        read(&entry.value).ok_or_else(|| self.bad_entry(entry, &format!("“{shown}” can't be used"), allowed))
+        self.bad_entry(entry, &format!("“{shown}” can't be used"), allowed)
     }
 
     fn bad_entry(&self, entry: &Entry, what: &str, allowed: &str) -> ConfigError {

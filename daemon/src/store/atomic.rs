@@ -9,7 +9,7 @@ use std::{
 
 /// Writes `path` (0600) through a temporary file beside it; missing folders are made (0700). When it fails,
 /// the old file is as it was and no temporary file is left.
-pub fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+pub fn write(path: &Path, fill: &mut dyn FnMut(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let temporary = temporary(path)?;
@@ -29,7 +29,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 fn fill_and_rename(
     path: &Path,
     temporary: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    fill: &mut dyn FnMut(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
     // One that a power cut left behind may have another mode.
     let _ = fs::remove_file(temporary);

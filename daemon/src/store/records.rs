@@ -1,16 +1,19 @@
 //! The last good records of one network on flash: written only when they differ from what is there, and not
-//! too often. The file is a line of JSON, topic to signed text, and a line with its checksum, since what
-//! stands here is believed without its signatures being checked again.
+//! too often. The file has a line `<topic> <signed text>` a record, and one with the checksum of all these,
+//! since what stands here is believed without its signatures being checked again.
 
 use super::{StoreError, atomic};
 use data_encoding::HEXLOWER;
-use ring::digest::{Context, Digest, SHA256};
+use ring::digest::{Context, SHA256};
 use std::{
     collections::BTreeMap,
     io::{self, Write},
     path::PathBuf,
     time::Duration,
 };
+
+/// Topics and signed texts. Neither ever has white space in it.
+pub type Records = BTreeMap<String, String>;
 
 /// How many writes may follow each other at once.
 const BURST: u32 = 8;
@@ -44,15 +47,15 @@ impl RecordsFile {
 
     /// Topics and signed texts as they were kept last; none when there are none. A damaged file is absent too,
     /// and the error says so.
-    pub fn load(&mut self) -> (BTreeMap<String, String>, Option<StoreError>) {
+    pub fn load(&mut self) -> (Records, Option<StoreError>) {
         match self.read() {
             Ok(records) => (records, None),
-            Err(error) => (BTreeMap::new(), Some(error)),
+            Err(error) => (Records::new(), Some(error)),
         }
     }
 
     /// Keeps `records` unless they are there already or the last writes were too recent.
-    pub fn save(&mut self, records: &BTreeMap<String, String>, now: Duration) -> Result<Saved, StoreError> {
+    pub fn save(&mut self, records: &Records, now: Duration) -> Result<Saved, StoreError> {
         let checksum = checksum(records);
         if self.stored.as_ref() == Some(&checksum) {
             return Ok(Saved::Unchanged);
@@ -64,7 +67,7 @@ impl RecordsFile {
     }
 
     /// Keeps `records` at once: for a clean stop.
-    pub fn flush(&mut self, records: &BTreeMap<String, String>) -> Result<Saved, StoreError> {
+    pub fn flush(&mut self, records: &Records) -> Result<Saved, StoreError> {
         let checksum = checksum(records);
         if self.stored.as_ref() == Some(&checksum) {
             Ok(Saved::Unchanged)
@@ -73,26 +76,24 @@ impl RecordsFile {
         }
     }
 
-    fn read(&mut self) -> Result<BTreeMap<String, String>, StoreError> {
-        let Some(bytes) = super::read(&self.path)? else { return Ok(BTreeMap::new()) };
+    fn read(&mut self) -> Result<Records, StoreError> {
+        let Some(bytes) = super::read(&self.path)? else { return Ok(Records::new()) };
         let damaged = |why: &str| StoreError::DamagedRecords { path: self.path.clone(), why: why.to_owned() };
-        let mut lines = bytes.split(|&byte| byte == b'\n');
-        let (line, sum) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-        let mut context = Context::new(&SHA256);
-        context.update(line);
-        let checksum = hex(&context.finish());
-        if sum != format!("\"{checksum}\"").as_bytes() {
+        let text = std::str::from_utf8(&bytes).map_err(|_| damaged("it is no text"))?;
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        let records: Records = lines.map(|(topic, record)| (topic.to_owned(), record.to_owned())).collect();
+        let checksum = checksum(&records);
+        if text.lines().last() != Some(&checksum) {
             return Err(damaged("its checksum does not fit"));
         }
-        let records = serde_json::from_slice(line).map_err(|error| damaged(&error.to_string()))?;
         self.stored = Some(checksum);
         Ok(records)
     }
 
-    fn write(&mut self, records: &BTreeMap<String, String>, checksum: String) -> Result<Saved, StoreError> {
-        let filled = atomic::write(&self.path, |file| {
-            serde_json::to_writer(&mut *file, records)?;
-            write!(file, "\n\"{checksum}\"\n")
+    fn write(&mut self, records: &Records, checksum: String) -> Result<Saved, StoreError> {
+        let filled = atomic::write(&self.path, &mut |file| {
+            each_line(records, |part| file.write_all(part))?;
+            writeln!(file, "{checksum}")
         });
         filled.map_err(StoreError::at(&self.path))?;
         self.stored = Some(checksum);
@@ -100,27 +101,21 @@ impl RecordsFile {
     }
 }
 
-/// Of the line of JSON, without holding it in memory.
-fn checksum(records: &BTreeMap<String, String>) -> String {
-    let mut hashing = Hashing(Context::new(&SHA256));
-    serde_json::to_writer(&mut hashing, records).expect("texts are always JSON, and hashing never fails");
-    hex(&hashing.0.finish())
-}
-
-fn hex(digest: &Digest) -> String {
-    HEXLOWER.encode(digest.as_ref())
-}
-
-struct Hashing(Context);
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
+/// Of the lines as they are written, without holding them in memory.
+fn checksum(records: &Records) -> String {
+    let mut context = Context::new(&SHA256);
+    let hashed = each_line(records, |part| {
+        context.update(part);
         Ok(())
-    }
+    });
+    hashed.expect("hashing never fails");
+    HEXLOWER.encode(context.finish().as_ref())
+}
+
+fn each_line(records: &Records, mut put: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    records.iter().try_for_each(|(topic, record)| {
+        [topic.as_str(), " ", record, "\n"].iter().try_for_each(|part| put(part.as_bytes()))
+    })
 }
 
 /// A token bucket: `burst` at once, then one a `refill`.

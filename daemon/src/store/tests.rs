@@ -199,7 +199,7 @@ fn damaged_records_are_reported_and_absent_and_the_identity_stays() {
 fn a_temporary_file_left_by_a_power_cut_is_in_no_ones_way() {
     let Bed { store, dir: _dir } = bed();
     fs::create_dir_all(store.folder(&home())).unwrap();
-    let litter = store.folder(&home()).join(".records.json.tmp");
+    let litter = store.folder(&home()).join(".records.tmp");
     fs::write(&litter, "half a fi").unwrap();
     fs::set_permissions(&litter, fs::Permissions::from_mode(0o644)).unwrap();
     store.records(&home()).flush(&records(&[("a", "1")])).unwrap();
@@ -281,7 +281,7 @@ proptest! {
     }
 
     #[test]
-    fn any_records_are_read_back(values in proptest::collection::btree_map(".*", ".*", 0..5)) {
+    fn any_records_are_read_back(values in proptest::collection::btree_map("[a-z/]{0,9}", "[!-~]{0,40}", 0..5)) {
         let Bed { store, dir: _dir } = bed();
         store.records(&home()).flush(&values).unwrap();
         prop_assert_eq!(store.records(&home()).load().0, values);

@@ -1,5 +1,5 @@
 use super::{testing::*, *};
-use rustls::{ClientConnection, ServerConfig, ServerConnection, server::WebPkiClientVerifier};
+use rustls::{ClientConnection, RootCertStore, ServerConfig, ServerConnection, server::WebPkiClientVerifier};
 
 const NODE: &str = "aaaaaaaaaaaaaaaa";
 
