@@ -1,0 +1,230 @@
+//! A network of sites in the [`lab`](crate::lab): the coordinator serves on the host `coordinator`, the daemon
+//! runs on routers, and both are asked through their own command lines.
+
+use crate::lab::{Host, Lab, Output, Process, eventually, ping};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+/// The network's name; the interface on the routers is `gw-home`.
+pub const NETWORK: &str = "home";
+/// The interface of the network on a router.
+pub const INTERFACE: &str = "gw-home";
+/// The UDP port of every router, and the one that NAT boxes forward.
+const PORT: u16 = 51820;
+
+/// A lab with a coordinator and routers that joined its network.
+pub struct Mesh {
+    /// The emulated Internet.
+    pub lab: Lab,
+    /// The running coordinator.
+    pub coordinator: Process,
+    /// The running daemons, by router.
+    pub daemons: BTreeMap<String, Process>,
+}
+
+impl Mesh {
+    /// Starts a coordinator in `lab`, makes the network, and has `routers` join it one after the other.
+    pub fn start(lab: Lab, routers: &[&str]) -> Result<Self> {
+        let coordinator = serve(&lab)?;
+        let mut mesh = Self { lab, coordinator, daemons: BTreeMap::new() };
+        mesh.admin(&["network", "create", NETWORK])?;
+        routers.iter().try_for_each(|router| mesh.join(router))?;
+        mesh.wait_for_peers(routers)?;
+        Ok(mesh)
+    }
+
+    /// Three sites that know each other, each serving its LAN with NAT off, both families.
+    pub fn three_sites() -> Result<Self> {
+        let mesh = Self::start(Lab::three_sites()?, &["office", "home", "barn"])?;
+        mesh.serve_lans(&["office", "home", "barn"], false)?;
+        mesh.wait_for_lans(&["office-pc", "home-pc", "barn-pc"])?;
+        Ok(mesh)
+    }
+
+    /// Two sites that know each other, each serving its LAN with NAT off, both families.
+    pub fn two_sites() -> Result<Self> {
+        let mesh = Self::start(Lab::two_sites()?, &["office", "home"])?;
+        mesh.serve_lans(&["office", "home"], false)?;
+        mesh.wait_for_lans(&["office-pc", "home-pc"])?;
+        Ok(mesh)
+    }
+
+    /// A host of the lab.
+    pub fn host(&self, name: &str) -> Result<Host> {
+        self.lab.host(name)
+    }
+
+    /// Runs `gatewrt-coordinator` with these arguments where the coordinator runs.
+    pub fn admin(&self, arguments: &[&str]) -> Result<Output> {
+        self.admin_command(arguments)?.run()
+    }
+
+    /// As [`Mesh::admin`], also when it fails.
+    pub fn admin_output(&self, arguments: &[&str]) -> Result<Output> {
+        self.admin_command(arguments)?.output()
+    }
+
+    /// What the coordinator answers with `--json`.
+    pub fn admin_json(&self, arguments: &[&str]) -> Result<Value> {
+        self.admin(&[&["--json"], arguments].concat())?.json()
+    }
+
+    fn admin_command(&self, arguments: &[&str]) -> Result<crate::lab::Cmd> {
+        Ok(self.host("coordinator")?.command(&[&["gatewrt-coordinator"], arguments].concat()))
+    }
+
+    /// A new join code for `uses` routers.
+    pub fn code(&self, uses: u32) -> Result<String> {
+        let output = self.admin(&["code", "create", NETWORK, "--uses", &uses.to_string()])?;
+        Ok(output.stdout.trim().to_owned())
+    }
+
+    /// Starts the daemon on a router and has it join under the router's name.
+    pub fn join(&mut self, router: &str) -> Result<()> {
+        let code = self.code(1)?;
+        self.configure(router)?;
+        self.start_daemon(router)?;
+        self.gatewrt(router, &["join", &code, "--name", router])?;
+        Ok(())
+    }
+
+    /// Writes the router's UCI file, unless there is one: a router behind a NAT box states where the box
+    /// forwards from, as its owner would.
+    pub fn configure(&self, router: &str) -> Result<()> {
+        let host = self.host(router)?;
+        let (own, public) = (host.ip4()?, host.public4()?);
+        if own == public || host.exists("/etc/config/gatewrt")? {
+            return Ok(());
+        }
+        let text = format!("config network '{NETWORK}'\n\tlist endpoint '{public}:{PORT}'\n");
+        host.write_file("/etc/config/gatewrt", text)
+    }
+
+    /// Starts the daemon on a router; it is ready when this returns.
+    pub fn start_daemon(&mut self, router: &str) -> Result<()> {
+        let daemon = self.host(router)?.spawn(&["gatewrtd"])?;
+        daemon.wait_for_log(Duration::from_secs(10), "is running")?;
+        self.daemons.insert(router.to_owned(), daemon);
+        Ok(())
+    }
+
+    /// The daemon of a router.
+    pub fn daemon(&self, router: &str) -> Result<&Process> {
+        self.daemons.get(router).with_context(|| format!("no daemon was started on {router}"))
+    }
+
+    /// Runs `gatewrt` with these arguments on a router.
+    pub fn gatewrt(&self, router: &str, arguments: &[&str]) -> Result<Output> {
+        self.host(router)?.run(&[&["gatewrt"], arguments].concat())
+    }
+
+    /// What `gatewrt` answers with `--json`.
+    pub fn gatewrt_json(&self, router: &str, arguments: &[&str]) -> Result<Value> {
+        self.gatewrt(router, &[arguments, &["--json"]].concat())?.json()
+    }
+
+    /// The network's part of `gatewrt status --json`.
+    pub fn status(&self, router: &str) -> Result<Value> {
+        let status = self.gatewrt_json(router, &["status"])?;
+        Ok(status["networks"][0].clone())
+    }
+
+    /// What the daemon would do to the kernel now.
+    pub fn plan(&self, router: &str) -> Result<Vec<Value>> {
+        let plan = self.gatewrt_json(router, &["plan"])?;
+        plan["steps"].as_array().cloned().context("the plan has steps")
+    }
+
+    /// The overlay addresses of a router: IPv4, then IPv6.
+    pub fn overlay(&self, router: &str) -> Result<[IpAddr; 2]> {
+        let status = self.status(router)?;
+        let address =
+            |at: usize| status["addresses"][at].as_str().context("an address")?.parse().context("an address");
+        Ok([address(0)?, address(1)?])
+    }
+
+    /// Has each router serve its LAN, both families.
+    pub fn serve_lans(&self, routers: &[&str], nat: bool) -> Result<()> {
+        for router in routers {
+            for prefix in self.lans(router)? {
+                self.serve(router, &prefix, nat)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a router serve a prefix.
+    pub fn serve(&self, router: &str, prefix: &str, nat: bool) -> Result<()> {
+        self.admin(&["egress", "set", NETWORK, router, prefix, "--nat", if nat { "on" } else { "off" }])?;
+        Ok(())
+    }
+
+    /// The prefixes of a router's LAN: IPv4 and IPv6.
+    pub fn lans(&self, router: &str) -> Result<[String; 2]> {
+        let host = self.host(router)?;
+        let [a, b, c, _] = host.lan4()?.octets();
+        let [d, e, f, g, ..] = host.lan6()?.segments();
+        let v6 = std::net::Ipv6Addr::from([d, e, f, g, 0, 0, 0, 0]);
+        Ok([format!("{a}.{b}.{c}.0/24"), format!("{v6}/64")])
+    }
+
+    /// Waits until each router has a handshake with every other.
+    pub fn wait_for_peers(&self, routers: &[&str]) -> Result<()> {
+        for router in routers {
+            eventually(Duration::from_secs(20), &format!("{router} has handshakes with all"), || {
+                self.has_handshakes(router, routers.len() - 1)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn has_handshakes(&self, router: &str, wanted: usize) -> Result<()> {
+        let status = self.status(router)?;
+        let peers = status["peers"].as_array().context("peers")?;
+        let fresh = peers.iter().filter(|peer| peer["path"] == "direct").count();
+        ensure!(
+            peers.len() == wanted && fresh == wanted,
+            "{fresh} of {} peers, {wanted} wanted",
+            peers.len()
+        );
+        Ok(())
+    }
+
+    /// Waits until hosts on the LANs reach each other, both families.
+    pub fn wait_for_lans(&self, hosts: &[&str]) -> Result<()> {
+        for (from, to) in hosts.iter().zip(hosts.iter().cycle().skip(1)) {
+            self.wait_for_path(from, to)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until one host reaches another, both families.
+    pub fn wait_for_path(&self, from: &str, to: &str) -> Result<()> {
+        let (host, target) = (self.host(from)?, self.host(to)?);
+        let addresses: [IpAddr; 2] = [target.ip4()?.into(), target.ip6()?.into()];
+        for address in addresses {
+            let what = format!("{from} reaches {to} at {address}");
+            eventually(Duration::from_secs(20), &what, || ping(&host, address))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the daemon of a router has nothing left to do.
+    pub fn wait_until_settled(&self, router: &str) -> Result<()> {
+        eventually(Duration::from_secs(10), &format!("{router} is settled"), || {
+            let plan = self.plan(router)?;
+            if plan.is_empty() { Ok(()) } else { bail!("{plan:?}") }
+        })
+    }
+}
+
+/// Starts the coordinator; it answers when this returns.
+pub fn serve(lab: &Lab) -> Result<Process> {
+    let host = lab.host("coordinator")?;
+    let (v4, v6) = (host.ip4()?.to_string(), host.ip6()?.to_string());
+    let coordinator =
+        host.spawn(&["gatewrt-coordinator", "serve", "--advertise", &v4, "--advertise", &v6])?;
+    coordinator.wait_for_log(Duration::from_secs(20), "code create")?;
+    Ok(coordinator)
+}
