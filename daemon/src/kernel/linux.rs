@@ -4,7 +4,10 @@ use super::{
     Interest, Kernel, KernelError, firewall::Firewall, netlink::Network, sysctl::Sysctls,
     wireguard::WireGuard,
 };
-use crate::{model::Observed, plan::Step};
+use crate::{
+    model::{LinkKind, Observed},
+    plan::Step,
+};
 use std::path::PathBuf;
 
 /// What may differ from machine to machine.
@@ -63,7 +66,8 @@ impl Kernel for LinuxKernel {
         for path in &interest.sysctls {
             observed.sysctls.extend(self.sysctls.read(path)?.map(|value| (path.clone(), value)));
         }
-        observed.saved_sysctls = self.sysctls.saved();
+        let wireguard = observed.links.values().any(|link| link.kind == LinkKind::WireGuard);
+        observed.saved_sysctls = self.sysctls.saved(wireguard);
         Ok(observed)
     }
 
@@ -71,9 +75,17 @@ impl Kernel for LinuxKernel {
         let Self { network, wireguard, firewall, sysctls } = self;
         match step {
             Step::AddTunnel { link, mtu } => wireguard.add(network, link, *mtu),
-            Step::DeleteTunnel(link) => wireguard.delete(network, link),
+            Step::DeleteTunnel(link) => {
+                wireguard.delete(network, link)?;
+                if network.has(LinkKind::WireGuard)? { Ok(()) } else { sysctls.after_wireguard() }
+            }
             Step::SetMtu(link, mtu) => network.set_mtu(link, *mtu),
-            Step::SetUp(link) => network.set_up(link),
+            Step::SetUp(link) => {
+                if network.link(link)?.is_some_and(|found| found.link.kind == LinkKind::WireGuard) {
+                    sysctls.foresee_wireguard()?;
+                }
+                network.set_up(link)
+            }
             Step::SetDevice(link, settings) => wireguard.set_device(network, link, settings),
             Step::SetPeers(link, changes) => wireguard.set_peers(network, link, changes),
             Step::AddAddress(address) => network.add_address(address),

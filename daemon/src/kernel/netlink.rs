@@ -105,6 +105,12 @@ impl Network {
         link::link(&mut self.socket, name).map_err(|e| e.at(format_args!("look for interface {name}")))
     }
 
+    /// Whether there is an interface of this kind.
+    pub fn has(&mut self, kind: LinkKind) -> Result<bool, KernelError> {
+        let links = link::links(&mut self.socket).map_err(|e| e.at("read the interfaces"))?;
+        Ok(links.iter().any(|found| found.link.kind == kind))
+    }
+
     /// Makes a kernel WireGuard interface; `false` when this kernel has none.
     pub fn add_wireguard(&mut self, name: &IfName, mtu: u32) -> Result<bool, KernelError> {
         match link::add_wireguard(&mut self.socket, name, mtu) {

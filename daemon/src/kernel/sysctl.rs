@@ -12,6 +12,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+const REDIRECTS: &str = "net/ipv4/conf/all/send_redirects";
+
 /// The settings of this network namespace and machine.
 pub struct Sysctls {
     root: PathBuf,
@@ -25,6 +27,9 @@ struct Saved {
     ours: String,
     /// Settings that the kernel changes along with this one.
     others: BTreeMap<String, Other>,
+    /// It was not we who changed it, but the kernel, for as long as it has WireGuard interfaces.
+    #[serde(default)]
+    tied: bool,
 }
 
 /// A setting that changed because another did.
@@ -48,10 +53,31 @@ impl Sysctls {
         found.map_err(|e| failure(&e, format_args!("read setting {}", path.0)))
     }
 
-    /// What was changed and not yet put back.
-    pub fn saved(&self) -> BTreeMap<SysctlPath, SavedSysctl> {
+    /// What was changed and can be put back. While there are WireGuard interfaces of the kernel's, what it
+    /// changed for them cannot.
+    pub fn saved(&self, wireguard: bool) -> BTreeMap<SysctlPath, SavedSysctl> {
         let saved = |s: &Saved| SavedSysctl { before: s.before.clone(), ours: s.ours.clone() };
-        self.saved.iter().map(|(path, s)| (SysctlPath(path.clone()), saved(s))).collect()
+        let free = self.saved.iter().filter(|(_, s)| !(s.tied && wireguard));
+        free.map(|(path, s)| (SysctlPath(path.clone()), saved(s))).collect()
+    }
+
+    /// Remembers what the kernel's WireGuard is about to change when one of its interfaces goes up: it forbids
+    /// redirects everywhere (`wg_open` in the kernel), and leaves them so.
+    pub fn foresee_wireguard(&mut self) -> Result<(), KernelError> {
+        let value = self.read(&SysctlPath(REDIRECTS.to_owned()))?;
+        let Some(before) = value.filter(|v| v != "0" && !self.saved.contains_key(REDIRECTS)) else {
+            return Ok(());
+        };
+        let saved = Saved { before, ours: "0".to_owned(), others: BTreeMap::new(), tied: true };
+        self.remember(REDIRECTS, Some(saved))
+    }
+
+    /// Puts that back when the last such interface is gone.
+    pub fn after_wireguard(&mut self) -> Result<(), KernelError> {
+        match self.saved.get(REDIRECTS) {
+            Some(saved) if saved.tied => self.restore(&SysctlPath(REDIRECTS.to_owned())),
+            _ => Ok(()),
+        }
     }
 
     /// Gives a setting a value, remembering first what it was.
@@ -73,8 +99,10 @@ impl Sysctls {
                 .into_iter()
                 .map(|(p, before)| (p, Other { before, after: None }))
                 .collect(),
+            tied: false,
         });
         value.clone_into(&mut saved.ours);
+        saved.tied = false;
         self.remember(path, Some(saved.clone()))?;
         if let Err(error) = self.file(path).and_then(|file| write(&file, value)) {
             self.remember(path, known)?;
@@ -238,11 +266,11 @@ mod tests {
         sysctls.set(&path("net/a"), "2").expect("set");
         let mut next = fixture.sysctls();
         let saved = SavedSysctl { before: "0".into(), ours: "2".into() };
-        assert_eq!(next.saved(), BTreeMap::from([(path("net/a"), saved)]));
+        assert_eq!(next.saved(false), BTreeMap::from([(path("net/a"), saved)]));
         next.restore(&path("net/a")).expect("restored");
         next.restore(&path("net/a")).expect("restored");
         assert_eq!(next.read(&path("net/a")), Ok(Some("0".into())));
-        assert_eq!(fixture.sysctls().saved(), BTreeMap::new());
+        assert_eq!(fixture.sysctls().saved(false), BTreeMap::new());
         assert!(!fixture.folder.path().join("run/sysctls").exists());
     }
 
@@ -254,7 +282,7 @@ mod tests {
         fs::write(fixture.folder.path().join("sys/net/b"), "5\n").expect("written");
         sysctls.restore(&path("net/b")).expect("restored");
         assert_eq!(sysctls.read(&path("net/b")), Ok(Some("5".into())));
-        assert_eq!(sysctls.saved(), BTreeMap::new());
+        assert_eq!(sysctls.saved(false), BTreeMap::new());
     }
 
     #[test]
@@ -265,7 +293,7 @@ mod tests {
         fs::remove_file(fixture.folder.path().join("sys/net/b")).expect("removed");
         assert_eq!(sysctls.read(&path("net/b")), Ok(None));
         sysctls.restore(&path("net/b")).expect("restored");
-        assert_eq!(sysctls.saved(), BTreeMap::new());
+        assert_eq!(sysctls.saved(false), BTreeMap::new());
         assert!(matches!(sysctls.set(&path("net/b"), "1"), Err(KernelError::Missing(_))));
     }
 
@@ -276,6 +304,24 @@ mod tests {
         let mut sysctls = fixture.sysctls();
         sysctls.set(&path("net/a"), "1").expect_err("no folder to remember in");
         assert_eq!(sysctls.read(&path("net/a")), Ok(Some("0".into())));
+    }
+
+    #[test]
+    fn what_wireguard_changes_comes_back_with_its_end() {
+        let fixture = Fixture::new();
+        let file = fixture.folder.path().join("sys").join(REDIRECTS);
+        fs::create_dir_all(file.parent().expect("a parent")).expect("made");
+        fs::write(&file, "1\n").expect("written");
+        let mut sysctls = fixture.sysctls();
+        sysctls.foresee_wireguard().expect("remembered");
+        fs::write(&file, "0\n").expect("written");
+        sysctls.foresee_wireguard().expect("remembered");
+        assert_eq!(sysctls.saved(true), BTreeMap::new());
+        assert_eq!(fixture.sysctls().saved(false).len(), 1);
+        sysctls.after_wireguard().expect("restored");
+        sysctls.after_wireguard().expect("restored");
+        assert_eq!(fs::read_to_string(file).expect("there").trim(), "1");
+        assert_eq!(sysctls.saved(false), BTreeMap::new());
     }
 
     #[test]

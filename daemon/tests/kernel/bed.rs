@@ -35,7 +35,7 @@ pub fn in_namespace(test: impl FnOnce(&mut Bed) + Send + 'static) {
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /run");
         mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).expect("its own /sys");
         sh("ip link set lo up");
-        let mut bed = Bed { kernel: kernel(Options::default()) };
+        let mut bed = Bed { kernel: kernel(Options::default()), options: Options::default() };
         test(&mut bed);
     };
     if let Err(panic) = thread::spawn(inside).join() {
@@ -47,6 +47,8 @@ pub fn in_namespace(test: impl FnOnce(&mut Bed) + Send + 'static) {
 pub struct Bed {
     /// The kernel under test.
     pub kernel: LinuxKernel,
+    /// What it is started with.
+    pub options: Options,
 }
 
 impl Bed {
@@ -80,7 +82,7 @@ impl Bed {
 
     /// A daemon that starts anew.
     pub fn restart(&mut self) {
-        self.kernel = kernel(Options::default());
+        self.kernel = kernel(self.options.clone());
     }
 
     /// The interface, up, with a key.
@@ -170,6 +172,16 @@ pub fn dump() -> String {
     // The kernel counts down how long addresses last.
     let lines = network.lines().filter(|line| !line.contains("valid_lft"));
     format!("{}\n{}", lines.collect::<Vec<_>>().join("\n"), sysctls())
+}
+
+/// Fails with the lines that differ.
+#[track_caller]
+pub fn assert_same(before: &str, after: &str) {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (before, after) = (lines(before), lines(after));
+    let lost: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+    let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+    assert!(before == after, "lost {lost:#?}, new {new:#?}");
 }
 
 /// Every network setting.

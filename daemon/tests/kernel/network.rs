@@ -1,8 +1,8 @@
 //! Addresses, routes and rules among foreign ones.
 
-use crate::bed::{Bed, in_namespace, kernel, sh};
+use crate::bed::{in_namespace, sh};
 use gatewrt::{
-    kernel::{Kernel, KernelError, linux::Options},
+    kernel::{Kernel, KernelError},
     model::{Address, Family, IfName, MainRoute, Route, RouteKind, Rule},
     plan::Step,
 };
@@ -250,9 +250,7 @@ fn interfaces_that_come_and_go_while_they_are_read_spoil_nothing() {
 fn a_lack_of_privilege_is_said_so() {
     in_namespace(|bed| {
         setup();
-        let options = Options { run_dir: "/run/other".into(), ..Options::default() };
-        let mut bed = Bed { kernel: std::mem::replace(&mut bed.kernel, kernel(options)) };
-        as_nobody(move || {
+        as_nobody(|| {
             let route = both(512, on_v0())[0].clone();
             for step in [Step::AddRoute(route), Step::AddTunnel { link: crate::bed::link(), mtu: 1420 }] {
                 let error = bed.fail(step);

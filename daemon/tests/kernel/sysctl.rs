@@ -1,6 +1,6 @@
 //! Settings, put back with all that the kernel changed along with them.
 
-use crate::bed::{Bed, in_namespace, sh, sysctls};
+use crate::bed::{Bed, assert_same, in_namespace, sh, sysctls};
 use gatewrt::{model::SysctlPath, plan::Step};
 
 const ALL: [&str; 3] =
@@ -46,7 +46,7 @@ fn there_and_back(bed: &mut Bed, order: [usize; 3], restart: bool) {
         bed.run(restore(path));
         bed.run(restore(path));
     }
-    assert_eq!(sysctls(), before);
+    assert_same(&before, &sysctls());
     assert!(bed.observe().saved_sysctls.is_empty());
     assert!(!std::fs::exists("/run/gatewrt/sysctls").expect("seen"));
 }
@@ -72,7 +72,7 @@ fn one_interface_set_on_its_own_comes_back_too() {
                 order.into_iter().for_each(|path| bed.run(set(path, "1")));
                 let order = if all_first { [ALL[0], one] } else { [one, ALL[0]] };
                 order.into_iter().for_each(|path| bed.run(restore(path)));
-                assert_eq!(sysctls(), before);
+                assert_same(&before, &sysctls());
             });
         }
     }

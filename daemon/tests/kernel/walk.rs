@@ -1,6 +1,6 @@
 //! Every kind of step, once and twice, and back to where it began.
 
-use crate::bed::{LINK, dump, in_namespace, key, link, peer, settings};
+use crate::bed::{LINK, assert_same, dump, in_namespace, key, link, peer, settings};
 use gatewrt::{
     model::{Address, Family, MainRoute, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath},
     plan::{PeerChange, PeerUpdate, Step},
@@ -38,7 +38,7 @@ fn every_step_does_what_it_says_and_twice_is_once() {
         for (step, check) in back() {
             do_and_check(bed, step, check);
         }
-        assert_eq!(dump(), before);
+        assert_same(&before, &dump());
         assert!(crate::bed::inhabitants().is_empty());
     });
 }

@@ -1,7 +1,7 @@
 //! WireGuard in userspace: adopted, recovered, told from what is foreign. The kernel's own is for machines that
 //! have it.
 
-use crate::bed::{eventually, in_namespace, inhabitants, kernel, key, link, peer, settings, sh};
+use crate::bed::{Bed, eventually, in_namespace, inhabitants, kernel, key, link, peer, settings, sh};
 use gatewrt::{
     kernel::{KernelError, linux::Options},
     model::{Address, LinkKind},
@@ -14,6 +14,15 @@ use nix::{
 use std::{fs, os::unix::net::UnixListener, path::PathBuf, time::Instant};
 
 const SOCKET: &str = "/run/wireguard/gw-t.sock";
+
+/// With the implementation named: a machine whose kernel has WireGuard shows the same.
+fn in_userspace(test: impl FnOnce(&mut Bed) + Send + 'static) {
+    in_namespace(|bed| {
+        bed.options.userspace = Some("wireguard-go".into());
+        bed.restart();
+        test(bed);
+    });
+}
 
 fn add() -> Step {
     Step::AddTunnel { link: link(), mtu: 1420 }
@@ -39,7 +48,7 @@ fn stop(pid: i32) {
 
 #[test]
 fn it_outlives_us_with_nothing_of_ours() {
-    in_namespace(|bed| {
+    in_userspace(|bed| {
         // Someone left us an open file that is not closed on exec.
         let file = fs::File::create("/run/inherited").expect("a file");
         nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))
@@ -65,7 +74,7 @@ fn it_outlives_us_with_nothing_of_ours() {
 
 #[test]
 fn a_restarted_daemon_adopts_it() {
-    in_namespace(|bed| {
+    in_userspace(|bed| {
         bed.tunnel();
         bed.run(Step::SetPeers(link(), vec![(key(1), PeerChange::Add(peer(None, &["10.1.0.0/16"], 25)))]));
         let before = bed.observe();
@@ -83,7 +92,7 @@ fn a_restarted_daemon_adopts_it() {
 
 #[test]
 fn it_recovers_when_its_process_is_killed() {
-    in_namespace(|bed| {
+    in_userspace(|bed| {
         bed.tunnel();
         signal(server(), Signal::SIGKILL);
         eventually("its interface goes", || !bed.observe().links.contains_key(&link()));
@@ -99,7 +108,7 @@ fn it_recovers_when_its_process_is_killed() {
 
 #[test]
 fn one_that_hangs_is_no_device_and_holds_nobody_up_for_long() {
-    in_namespace(|bed| {
+    in_userspace(|bed| {
         bed.tunnel();
         let pid = server();
         stop(pid);
@@ -114,7 +123,7 @@ fn one_that_hangs_is_no_device_and_holds_nobody_up_for_long() {
 
 #[test]
 fn a_dead_tun_device_is_replaced_and_a_foreign_one_is_not() {
-    in_namespace(|bed| {
+    in_userspace(|bed| {
         sh("ip tuntap add mode tun name gw-t; ip link set gw-t up");
         fs::create_dir_all("/run/wireguard").expect("a folder");
         drop(UnixListener::bind(SOCKET).expect("a socket"));
@@ -152,7 +161,7 @@ fn a_foreign_interface_of_the_name_is_a_conflict() {
 
 #[test]
 fn an_attached_tun_device_of_another_program_is_a_conflict() {
-    in_namespace(|bed| {
+    in_userspace(|bed| {
         bed.tunnel();
         // As another program's: its socket is nobody's.
         fs::rename(SOCKET, "/run/elsewhere").expect("moved");
@@ -187,7 +196,7 @@ fn only_what_is_asked_for_is_asked() {
 
 #[test]
 fn what_is_missing_is_said() {
-    in_namespace(|bed| {
+    in_userspace(|bed| {
         let program = |script: &str| {
             let path = PathBuf::from("/run/implementation");
             fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
