@@ -5,7 +5,7 @@ use crate::bed::{Bed, eventually, in_namespace, inhabitants, kernel, key, link, 
 use gatewrt::{
     kernel::{KernelError, linux::Options},
     model::{Address, LinkKind},
-    plan::{PeerChange, Step},
+    plan::{PeerChange, PeerUpdate, Step},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -235,6 +235,27 @@ fn peers_that_come_and_go_while_they_are_read_spoil_nothing() {
             met >= 10
         });
         restless.kill().and_then(|()| restless.wait()).expect("ended");
+    });
+}
+
+#[test]
+fn what_does_not_fit_into_one_message_arrives_whole() {
+    in_namespace(|bed| {
+        bed.tunnel();
+        let prefixes: Vec<_> = (0..4000u32).map(|i| format!("fd00:{:x}:{i:x}::/48", i / 100)).collect();
+        let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
+        let mut big = peer(Some("[fd00::1]:51820"), &prefixes, 25);
+        let small = peer(None, &["10.1.0.0/16"], 0);
+        let add = |peer: &gatewrt::model::WgPeer| PeerChange::Add(peer.clone());
+        bed.run(Step::SetPeers(link(), vec![(key(1), add(&small)), (key(2), add(&big))]));
+        let expected = [(key(1), small.clone()), (key(2), big.clone())].into();
+        assert_eq!(bed.observe().devices[&link()].peers, expected);
+        // Most of them go, by replacing.
+        let kept = big.allowed.iter().take(1700).copied().collect();
+        let update = PeerUpdate { allowed: Some(kept), ..PeerUpdate::default() };
+        big.allowed = update.allowed.clone().expect("set");
+        bed.run(Step::SetPeers(link(), vec![(key(2), PeerChange::Update(update))]));
+        assert_eq!(bed.observe().devices[&link()].peers, [(key(1), small), (key(2), big)].into());
     });
 }
 
