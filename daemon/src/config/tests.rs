@@ -220,3 +220,16 @@ proptest! {
         }
     }
 }
+
+/// The file that stands on a router says only what this program understands, also with its examples switched on.
+#[test]
+fn the_file_on_a_router_is_understood() {
+    let text = include_str!("../../../openwrt-package/gatewrt/files/gatewrt.config");
+    let config = Config::parse("gatewrt.config", text.as_bytes()).unwrap();
+    assert_eq!(config, Config::default());
+    let examples = text.replace("\n#\t#", "\n\t#").replace("\n#\t", "\n\t").replace("\n#config", "\nconfig");
+    let examples = examples.replace("option join_code", "# option join_code");
+    let config = Config::parse("gatewrt.config", examples.as_bytes()).unwrap();
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.networks.len(), 1);
+}
