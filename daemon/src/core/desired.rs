@@ -269,8 +269,8 @@ pub fn is_public(addr: IpAddr) -> bool {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
             let shared = a == 100 && (64..128).contains(&b);
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared)
-                && !v4.is_multicast()
+            let local = v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared;
+            !(local || v4.is_unspecified() || v4.is_multicast())
         }
         IpAddr::V6(v6) => {
             let global = (v6.segments()[0] & 0xe000) == 0x2000;

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_next_candidate_is_tried_when_one_is_dead() {
         let mut paths = Paths::default();
-        told(&mut paths, &[1, 2], 0 * S);
+        told(&mut paths, &[1, 2], Duration::ZERO);
         seen(&mut paths, 1, None, TRY);
         assert_eq!(paths.wanted(&KEY), Some(addr(2)));
         seen(&mut paths, 2, None, TRY * 2);
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_peer_that_roamed_is_followed_while_it_works() {
         let mut paths = Paths::default();
-        told(&mut paths, &[1], 0 * S);
+        told(&mut paths, &[1], Duration::ZERO);
         seen(&mut paths, 9, Some(1), 10 * S);
         assert_eq!(paths.wanted(&KEY), None);
         told(&mut paths, &[2], 20 * S);
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_changed_endpoint_is_taken_at_once_where_the_old_one_was_in_use() {
         let mut paths = Paths::default();
-        told(&mut paths, &[1], 0 * S);
+        told(&mut paths, &[1], Duration::ZERO);
         seen(&mut paths, 1, Some(1), 10 * S);
         told(&mut paths, &[2], 20 * S);
         assert_eq!(paths.wanted(&KEY), Some(addr(2)));
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_record_that_names_the_endpoint_in_use_changes_nothing() {
         let mut paths = Paths::default();
-        told(&mut paths, &[1], 0 * S);
+        told(&mut paths, &[1], Duration::ZERO);
         seen(&mut paths, 2, Some(1), 10 * S);
         told(&mut paths, &[2], 20 * S);
         assert_eq!(paths.wanted(&KEY), None);

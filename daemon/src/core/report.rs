@@ -1,6 +1,6 @@
 //! What the daemon says of itself: reports to the coordinator, and the status shown on the router.
 
-use super::{Core, Network, Now, desired::is_public, owner, paths::Seen};
+use super::{Core, Network, Now, Output, Uplink, desired::is_public, owner, paths::Seen};
 use crate::model::{IfName, Observed};
 use gatewrt_protocol::{
     Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Member,
@@ -167,6 +167,54 @@ impl Core {
         }
     }
 
+    pub(super) fn poll_report(&mut self, name: &NetworkName, now: Now) {
+        let Some(network) = self.networks.get(name).filter(|_| self.has_observed) else { return };
+        let Some(due) = network.report_due(self.config.heartbeat).filter(|due| *due <= now) else { return };
+        let beat = network.said_at.is_none_or(|at| at + self.config.heartbeat <= due);
+        let report = self.report(name, network, now);
+        let facts = facts_of(report.clone());
+        let Some(network) = self.networks.get_mut(name) else { return };
+        network.stale = false;
+        if !beat && network.said.as_ref() == Some(&facts) {
+            return;
+        }
+        network.seq += 1;
+        network.said = Some(facts);
+        network.said_at = Some(now);
+        network.session.handle_sent(now);
+        let report = Report { seq: network.seq, ..report };
+        self.outputs.push(Output::Publish(name.clone(), Uplink::Report(Box::new(report))));
+    }
+
+    /// What was said last may no longer be so.
+    pub(super) fn refresh_reports(&mut self) {
+        self.networks.values_mut().for_each(|network| network.stale = true);
+    }
+
+    fn failures_of(&self, name: &NetworkName, network: &Network) -> Vec<Failure> {
+        let mut all: Vec<Failure> =
+            self.observe_failure.iter().chain(&self.apply_failures).cloned().collect();
+        all.extend(self.view_failures.get(name).into_iter().flatten().cloned());
+        all.extend(network.last_refusal.clone());
+        if network.directory.is_removed() {
+            all.push(Failure {
+                what: format!("be part of {name}"),
+                why: format!(
+                    "the coordinator removed this node: “gatewrt leave {name}”, then join with a new code"
+                ),
+            });
+        }
+        if network.resync_at.is_some() {
+            all.push(Failure {
+                what: "know all nodes".to_owned(),
+                why: "the roster names records that did not come: withheld or rolled back by the broker"
+                    .to_owned(),
+            });
+        }
+        all.truncate(16);
+        all
+    }
+
     /// All there is to know, for people and programs on the router.
     pub fn status(&self, now: Now) -> Status {
         Status {
@@ -271,4 +319,10 @@ fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
         prefixes: member.prefixes.iter().map(|served| served.prefix).collect(),
         seen,
     })
+}
+
+/// The parts of a report whose change is news; the rest waits for the next heartbeat.
+fn facts_of(report: Report) -> Report {
+    let applied = Applied { roster: 0, ..report.applied };
+    Report { seq: 0, uptime_s: 0, memory_kib: 0, peers: Vec::new(), peer_count: 0, applied, ..report }
 }

@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn connects_at_once_then_waits_longer_and_longer() {
-        let mut session = Session::new(2, 7, 0 * S);
-        assert_eq!(session.poll(0 * S), Some(Act::Connect(0)));
+        let mut session = Session::new(2, 7, Duration::ZERO);
+        assert_eq!(session.poll(Duration::ZERO), Some(Act::Connect(0)));
         session.handle_lost("refused".into(), S);
         let (first, _) = session.poll_timeout().expect("waits");
         assert!(first > S && first <= S + FIRST_WAIT);
@@ -193,8 +193,8 @@ mod tests {
 
     #[test]
     fn a_silent_link_is_dropped_and_a_delivering_one_is_kept() {
-        let mut session = Session::new(1, 7, 0 * S);
-        session.poll(0 * S);
+        let mut session = Session::new(1, 7, Duration::ZERO);
+        session.poll(Duration::ZERO);
         session.handle_connected(S);
         assert_eq!(session.poll(100 * S), None);
         session.handle_sent(100 * S);
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn a_new_wan_reconnects_at_once() {
-        let mut session = Session::new(1, 7, 0 * S);
-        session.poll(0 * S);
+        let mut session = Session::new(1, 7, Duration::ZERO);
+        session.poll(Duration::ZERO);
         session.handle_connected(S);
         assert_eq!(session.handle_wan_changed(10 * S), Some(Act::Drop));
         let (at, _) = session.poll_timeout().expect("waits");
@@ -219,8 +219,8 @@ mod tests {
     proptest! {
         #[test]
         fn there_is_always_a_next_attempt(lost in 0u32..200, seed: u32) {
-            let mut session = Session::new(3, seed, 0 * S);
-            let mut now = 0 * S;
+            let mut session = Session::new(3, seed, Duration::ZERO);
+            let mut now = Duration::ZERO;
             for _ in 0..lost {
                 prop_assert!(matches!(session.poll(now), Some(Act::Connect(0..3))));
                 session.handle_lost("gone".into(), now);

@@ -1,0 +1,115 @@
+//! One network as the core knows it.
+
+use super::{
+    Membership, Now,
+    directory::{Directory, Refusal},
+    paths::Paths,
+    session::Session,
+};
+use gatewrt_protocol::{Applied, Failure, Presence, Report};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Two reports are at least this far apart.
+const REPORT_GAP: Duration = Duration::from_secs(2);
+/// How long the roster may disagree with the records before that counts as withheld.
+const WITHHELD: Duration = Duration::from_secs(5);
+
+/// One network as the core knows it.
+#[derive(Debug)]
+pub struct Network {
+    /// Identity.
+    pub membership: Membership,
+    /// Records.
+    pub directory: Directory,
+    /// Endpoints.
+    pub paths: Paths,
+    pub(super) session: Session,
+    pub(super) broker: usize,
+    pub(super) applied: Applied,
+    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(super) last_refusal: Option<Failure>,
+    pub(super) disagrees_since: Option<Now>,
+    pub(super) resync_at: Option<Now>,
+    pub(super) said: Option<Report>,
+    pub(super) said_at: Option<Now>,
+    /// Whether what was said may no longer be so.
+    pub(super) stale: bool,
+    pub(super) seq: u64,
+    pub(super) leaving: bool,
+}
+
+impl Network {
+    pub(super) fn new(membership: Membership, seed: u32, now: Now) -> Self {
+        let mut directory = Directory::new(membership.net, membership.node, membership.record_key);
+        for (topic, token) in &membership.stored {
+            if let Err(refusal) = directory.restore(topic, token) {
+                log::warn!("{}: a stored record on {topic} is of no use: {refusal}", membership.network);
+            }
+        }
+        let session = Session::new(membership.brokers.len(), seed ^ u32::from(membership.port), now);
+        Self {
+            membership,
+            directory,
+            paths: Paths::default(),
+            session,
+            broker: 0,
+            applied: Applied::default(),
+            refused: BTreeMap::new(),
+            last_refusal: None,
+            disagrees_since: None,
+            resync_at: None,
+            said: None,
+            said_at: None,
+            stale: true,
+            seq: 0,
+            leaving: false,
+        }
+    }
+
+    pub(super) fn refuse(&mut self, topic: &str, refusal: &Refusal) {
+        log::warn!("{}: refused a message on {topic}: {refusal}", self.membership.network);
+        *self.refused.entry(refusal.reason()).or_default() += 1;
+        let what = format!("take in a message on {}", topic.chars().take(80).collect::<String>());
+        self.last_refusal = Some(Failure { what, why: refusal.to_string() });
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.leaving && !self.directory.is_removed()
+    }
+
+    pub(super) fn presence(&self, boot: &str, online: bool) -> Presence {
+        let Membership { net, node, .. } = self.membership;
+        Presence { net, node, boot: boot.to_owned(), session: self.session.number(), online }
+    }
+
+    /// When a report is due: at once after connecting, soon when something may have changed, else at the
+    /// next heartbeat.
+    pub(super) fn report_due(&self, heartbeat: Duration) -> Option<Now> {
+        let since = self.session.connected_since()?;
+        let wait = if self.stale { REPORT_GAP.min(heartbeat) } else { heartbeat };
+        Some(self.said_at.map_or(since, |at| at + wait))
+    }
+
+    /// When records that the roster names, but that did not come, are asked for again.
+    pub(super) fn resync_due(&self) -> Option<Now> {
+        self.session.connected_since()?;
+        let doubt = self.disagrees_since? + WITHHELD;
+        Some(self.resync_at.map_or(doubt, |at| at.max(doubt)))
+    }
+
+    pub(super) fn check_roster(&mut self, now: Now) {
+        match self.directory.agrees() {
+            Some(false) => drop(self.disagrees_since.get_or_insert(now)),
+            _ => (self.disagrees_since, self.resync_at) = (None, None),
+        }
+    }
+
+    pub(super) fn note_applied(&mut self) {
+        let rev = |policy: Option<u64>| policy.unwrap_or_default();
+        self.applied.policy = rev(self.directory.policy().map(|policy| policy.rev));
+        self.applied.assignment = rev(self.directory.assignment().map(|assignment| assignment.rev));
+        if self.directory.agrees() == Some(true) {
+            self.applied.roster = rev(self.directory.roster().map(|roster| roster.rev));
+        }
+    }
+}
