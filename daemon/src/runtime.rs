@@ -1,13 +1,15 @@
 //! Around the core: carries what happens to it and does what it says, one thing at a time, on one thread. It
 //! decides nothing itself.
 
+mod calls;
 mod joining;
 mod links;
+mod system;
 
 use crate::{
     apply::apply,
     config::{Config, WireGuard},
-    control::{self, Answer, Call, Done, PlanAnswer, Request},
+    control::{self, Answer, Call, Done},
     core::{About, Core, Input, Membership, Output},
     identity::{self, Identity},
     kernel::{
@@ -24,7 +26,6 @@ use links::Links;
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt, fs,
-    net::{IpAddr, SocketAddr, UdpSocket},
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -36,8 +37,6 @@ use tokio::{
 
 /// How long taking everything down may take at the end.
 const TEARDOWN: Duration = Duration::from_secs(10);
-/// Where a packet is sent that only has to be sent (RFC 863).
-const DISCARD: u16 = 9;
 
 /// Why the daemon can't run.
 #[derive(Debug)]
@@ -155,7 +154,7 @@ impl Daemon {
         let about = About {
             boot: data_encoding::HEXLOWER.encode(&boot),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            board: board(),
+            board: system::board(),
             seed: u32::from_ne_bytes(seed),
         };
         Ok(Self {
@@ -298,7 +297,7 @@ impl Daemon {
                 }
             }
             Output::Forget(network) => self.forget(&network),
-            Output::Poke(addresses) => poke(&addresses),
+            Output::Poke(addresses) => system::poke(&addresses),
             Output::Stopped => self.stopped = true,
         }
         None
@@ -309,7 +308,7 @@ impl Daemon {
             Ok(observed) => Input::Observed {
                 observed: Box::new(observed),
                 wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-                memory_kib: memory_kib(),
+                memory_kib: system::memory_kib(),
             },
             Err(error) => Input::ObserveFailed(error.to_string()),
         }
@@ -328,83 +327,6 @@ impl Daemon {
         };
     }
 
-    fn forget(&mut self, network: &NetworkName) {
-        self.identities.remove(network);
-        self.records.remove(network);
-        self.links.close(network);
-        let answer = match self.store.forget(network) {
-            Ok(()) => {
-                log::info!("left {network}");
-                let hint = format!(
-                    "Left {network}. The coordinator still lists this node: “gatewrt-coordinator node remove”."
-                );
-                Answer::Done(Done { hint })
-            }
-            Err(error) => Answer::Failed(error.to_string()),
-        };
-        let (done, rest) =
-            std::mem::take(&mut self.leaving).into_iter().partition(|(name, _)| name == network);
-        self.leaving = rest;
-        let done: Vec<(NetworkName, oneshot::Sender<Answer>)> = done;
-        done.into_iter().for_each(|(_, reply)| drop(reply.send(answer.clone())));
-    }
-
-    fn handle_call(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
-        let answer = match request {
-            Request::Status => Answer::Status(Box::new(self.core.status(self.now()))),
-            Request::Plan => {
-                let steps = self.core.plan().steps.iter().map(ToString::to_string).collect();
-                Answer::Plan(PlanAnswer { steps })
-            }
-            Request::Join { code, name } => return self.join(code, name, Some(reply)),
-            Request::Leave { network } => return self.leave(network, reply),
-            Request::Reload => self.reload(),
-            Request::Stop { teardown } => {
-                self.stop_by = Some(Instant::now() + TEARDOWN);
-                self.stopping.push(reply);
-                return self.feed(Input::Stop { teardown });
-            }
-        };
-        let _ = reply.send(answer);
-    }
-
-    fn leave(&mut self, network: NetworkName, reply: oneshot::Sender<Answer>) {
-        if self.identities.contains_key(&network) {
-            self.leaving.push((network.clone(), reply));
-            self.feed(Input::Leave(network));
-        } else {
-            let joined: Vec<_> = self.identities.keys().map(ToString::to_string).collect();
-            let joined = if joined.is_empty() { "none".to_owned() } else { joined.join(", ") };
-            let why = format!("this router has not joined a network “{network}” (joined: {joined})");
-            let _ = reply.send(Answer::Failed(why));
-        }
-    }
-
-    fn reload(&mut self) -> Answer {
-        let config = match Config::load(&self.file) {
-            Ok(config) => config,
-            Err(error) => {
-                log::error!("{error}; the configuration before stays in effect");
-                return Answer::Failed(format!("{error}; the configuration before stays in effect"));
-            }
-        };
-        config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        logging::set_level(config.log_level);
-        let moved = config.state_dir != self.config.state_dir
-            || config.run_dir != self.config.run_dir
-            || config.wireguard != self.config.wireguard;
-        self.config = config;
-        log::info!("the configuration was read again");
-        self.feed(Input::Configured(Box::new(self.config.clone())));
-        self.join_configured();
-        let hint = if moved {
-            "state_dir, run_dir and wireguard take effect with a restart of the daemon."
-        } else {
-            ""
-        };
-        Answer::Done(Done { hint: hint.to_owned() })
-    }
-
     /// The last words: what is not yet on flash goes there.
     fn end(&mut self) {
         for (network, kept) in &mut self.records {
@@ -418,31 +340,4 @@ impl Daemon {
         let stopping = std::mem::take(&mut self.stopping);
         stopping.into_iter().for_each(|reply| drop(reply.send(Answer::Done(Done { hint: hint.clone() }))));
     }
-}
-
-/// Sends a packet to each address, so that it goes through its tunnel. What becomes of it does not matter.
-fn poke(addresses: &[IpAddr]) {
-    let send =
-        |local: &str, to: SocketAddr| UdpSocket::bind(local).and_then(|socket| socket.send_to(&[0], to));
-    for address in addresses {
-        let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        if let Err(error) = send(local, SocketAddr::new(*address, DISCARD)) {
-            log::debug!("no packet to {address}: {error}");
-        }
-    }
-}
-
-/// Resident memory of this process.
-fn memory_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
-}
-
-/// What this machine is: the model of the device tree or of DMI, else its kernel's name for it.
-fn board() -> String {
-    let files = ["/tmp/sysinfo/model", "/proc/device-tree/model", "/sys/class/dmi/id/product_name"];
-    let text = files.iter().find_map(|file| fs::read_to_string(file).ok());
-    let text = text.or_else(|| fs::read_to_string("/proc/sys/kernel/ostype").ok()).unwrap_or_default();
-    text.trim_matches(|c: char| c.is_whitespace() || c == '\0').chars().take(64).collect()
 }

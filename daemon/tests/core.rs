@@ -226,7 +226,7 @@ impl World {
     /// A router that has joined and knows `others`.
     fn joined(others: &[u8]) -> Self {
         let mut world = Self::new();
-        world.feed(Input::Configured(Box::new(Config::default())));
+        world.feed(Input::Configured(Box::default()));
         let mut records = vec![policy(1), assignment(1, &[])];
         records.extend(others.iter().map(|number| update(&MemberUpdate::Member(member(*number, 1)))));
         let membership = Membership {

@@ -1,0 +1,36 @@
+//! The machine around the daemon.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, UdpSocket},
+};
+
+/// Where a packet is sent that only has to be sent (RFC 863).
+const DISCARD: u16 = 9;
+
+/// Sends a packet to each address, so that it goes through its tunnel. What becomes of it does not matter.
+pub fn poke(addresses: &[IpAddr]) {
+    let send =
+        |local: &str, to: SocketAddr| UdpSocket::bind(local).and_then(|socket| socket.send_to(&[0], to));
+    for address in addresses {
+        let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        if let Err(error) = send(local, SocketAddr::new(*address, DISCARD)) {
+            log::debug!("no packet to {address}: {error}");
+        }
+    }
+}
+
+/// Resident memory of this process.
+pub fn memory_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+/// What this machine is: the model of the device tree or of DMI, else its kernel's name for it.
+pub fn board() -> String {
+    let files = ["/tmp/sysinfo/model", "/proc/device-tree/model", "/sys/class/dmi/id/product_name"];
+    let text = files.iter().find_map(|file| fs::read_to_string(file).ok());
+    let text = text.or_else(|| fs::read_to_string("/proc/sys/kernel/ostype").ok()).unwrap_or_default();
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\0').chars().take(64).collect()
+}
