@@ -1,8 +1,11 @@
 //! A network of sites in the [`lab`](crate::lab): the coordinator serves on the host `coordinator`, the daemon
 //! runs on routers, and both are asked through their own command lines.
 
+mod foreign;
+
 use crate::lab::{Host, Lab, Output, Process, eventually, ping};
 use anyhow::{Context, Result, bail, ensure};
+use foreign::Bystanders;
 use serde_json::Value;
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -14,6 +17,9 @@ pub const INTERFACE: &str = "gw-home";
 const PORT: u16 = 51820;
 
 /// A lab with a coordinator and routers that joined its network.
+///
+/// On every router lie objects that are not ours, look-alikes among them, placed before its daemon starts and, those on
+/// our interface, when it joined. A mesh that goes out of scope fails its test unless they are all as they were.
 pub struct Mesh {
     /// The emulated Internet.
     pub lab: Lab,
@@ -21,13 +27,14 @@ pub struct Mesh {
     pub coordinator: Process,
     /// The running daemons, by router.
     pub daemons: BTreeMap<String, Process>,
+    bystanders: Bystanders,
 }
 
 impl Mesh {
     /// Starts a coordinator in `lab`, makes the network, and has `routers` join it one after the other.
     pub fn start(lab: Lab, routers: &[&str]) -> Result<Self> {
         let coordinator = serve(&lab)?;
-        let mut mesh = Self { lab, coordinator, daemons: BTreeMap::new() };
+        let mut mesh = Self { lab, coordinator, daemons: BTreeMap::new(), bystanders: Bystanders::default() };
         mesh.admin(&["network", "create", NETWORK])?;
         routers.iter().try_for_each(|router| mesh.join(router))?;
         mesh.wait_for_peers(routers)?;
@@ -86,7 +93,43 @@ impl Mesh {
         self.configure(router)?;
         self.start_daemon(router)?;
         self.gatewrt(router, &["join", &code, "--name", router])?;
-        Ok(())
+        self.place_foreign_on_interface(router)
+    }
+
+    /// Places the foreign objects that need nothing of ours on a router, once a boot. [`Mesh::start_daemon`] does it;
+    /// before it for a test that looks at a router as it was before the first start.
+    pub fn place_foreign(&mut self, router: &str) -> Result<()> {
+        self.bystanders.place(&self.lab.host(router)?)
+    }
+
+    /// Places the foreign objects on our interface, once it is up, once a boot. [`Mesh::join`] does it.
+    pub fn place_foreign_on_interface(&mut self, router: &str) -> Result<()> {
+        let host = self.host(router)?;
+        eventually(Duration::from_secs(10), &format!("{INTERFACE} is up on {router}"), || -> Result<()> {
+            let link = host.run(&["ip", "link", "show", "dev", INTERFACE])?.stdout;
+            ensure!(link.contains(",UP"), "{link}");
+            Ok(())
+        })?;
+        self.bystanders.place_on_interface(router)
+    }
+
+    /// To be said before our interface on a router goes away on purpose, with what lies on it: by leaving, by the
+    /// node's removal, by the end of its userspace WireGuard.
+    pub fn forget_interface(&mut self, router: &str) {
+        self.bystanders.forget_interface(router);
+    }
+
+    /// Fails the test unless all foreign objects on all routers are as they were placed. It is done at the end too.
+    #[track_caller]
+    pub fn assert_foreign_untouched(&self) {
+        match self.bystanders.changes() {
+            Ok(changes) => assert!(
+                changes.is_empty(),
+                "foreign objects were touched (if {INTERFACE} goes in this test: Mesh::forget_interface)\n{}",
+                changes.join("\n")
+            ),
+            Err(error) => panic!("foreign objects can't be looked at: {error:#}"),
+        }
     }
 
     /// Writes the router's UCI file, unless there is one: a router behind a NAT box states where the box
@@ -103,6 +146,7 @@ impl Mesh {
 
     /// Starts the daemon on a router; it is ready when this returns.
     pub fn start_daemon(&mut self, router: &str) -> Result<()> {
+        self.place_foreign(router)?;
         let daemon = self.host(router)?.spawn(&["gatewrtd"])?;
         daemon.wait_for_log(Duration::from_secs(10), "is running")?;
         self.daemons.insert(router.to_owned(), daemon);
@@ -216,6 +260,14 @@ impl Mesh {
             let plan = self.plan(router)?;
             if plan.is_empty() { Ok(()) } else { bail!("{plan:?}") }
         })
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.assert_foreign_untouched();
+        }
     }
 }
 

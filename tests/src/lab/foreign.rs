@@ -21,6 +21,7 @@ pub struct ForeignKit {
     interface: Option<String>,
     tables: Vec<u32>,
     priorities: Vec<u32>,
+    alike: Vec<(u32, String)>,
 }
 
 /// Foreign objects that lie on a router. A reboot of it takes them away: place them again.
@@ -46,7 +47,23 @@ impl Foreign {
     /// The usual kit, to be extended.
     pub fn kit(router: &Host) -> ForeignKit {
         let (tables, priorities) = (TABLES.to_vec(), PRIORITIES.to_vec());
-        ForeignKit { router: router.clone(), interface: None, tables, priorities }
+        ForeignKit { router: router.clone(), interface: None, tables, priorities, alike: Vec::new() }
+    }
+
+    /// Places only what lies on, and leads through, an interface of ours that is up: addresses and routes.
+    pub fn on_interface(router: &Host, ifname: &str) -> Result<Self> {
+        let (mut script, mut probes) = (String::new(), Vec::new());
+        add_on_interface(ifname, &mut script, &mut probes);
+        router.shell(&script).with_context(|| format!("place foreign objects on {ifname}"))?;
+        Self::seen(router, probes)
+    }
+
+    /// Remembers how the objects of these probes look now.
+    fn seen(router: &Host, probes: Vec<(String, String)>) -> Result<Self> {
+        let seen = observe(router, probes.iter().map(|(_, probe)| probe.as_str()))?;
+        let objects =
+            probes.into_iter().zip(seen).map(|((name, probe), seen)| Object { name, probe, seen }).collect();
+        Ok(Self { router: router.clone(), objects })
     }
 
     /// Fails the test unless every object is byte for byte what it was, nft handles included.
@@ -94,6 +111,13 @@ impl ForeignKit {
         self
     }
 
+    /// Adds rules of both families that say the same as ours, as `ip rule add` takes it, but for the packets of one
+    /// interface only.
+    pub fn with_rule_like(mut self, priority: u32, rule: &str) -> Self {
+        self.alike.push((priority, rule.to_owned()));
+        self
+    }
+
     /// Places everything.
     pub fn place(&self) -> Result<Foreign> {
         let mut script = String::from(DEVICE);
@@ -119,10 +143,7 @@ impl ForeignKit {
             ensure!(state.contains("state UP") && state.contains("fe80::"), state);
             Ok(())
         })?;
-        let seen = observe(&self.router, probes.iter().map(|(_, probe)| probe.as_str()))?;
-        let objects =
-            probes.into_iter().zip(seen).map(|((name, probe), seen)| Object { name, probe, seen }).collect();
-        Ok(Foreign { router: self.router.clone(), objects })
+        Foreign::seen(&self.router, probes)
     }
 
     fn add_routes(&self, script: &mut String, probes: &mut Vec<(String, String)>) {
@@ -146,6 +167,14 @@ impl ForeignKit {
                 let probe =
                     format!("ip {family} -d rule show priority {priority} fwmark 0x5a000000/0xff000000");
                 probes.push((format!("rule {family} {priority}"), probe));
+            }
+        }
+        for (priority, rule) in &self.alike {
+            for family in ["-4", "-6"] {
+                let selector = format!("priority {priority} iif foreign-peer");
+                *script += &format!("ip {family} rule add {selector} {rule} protocol {PROTOCOL}\n");
+                let probe = format!("ip {family} -d rule show {selector}");
+                probes.push((format!("rule {family} {priority} like ours"), probe));
             }
         }
     }

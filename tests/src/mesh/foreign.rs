@@ -1,0 +1,75 @@
+//! What is not ours, on every router of a [`Mesh`](super::Mesh): placed before its daemon starts, found byte for byte at
+//! the end of every test.
+
+use super::INTERFACE;
+use crate::lab::{Foreign, Host};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+
+/// The daemon's own table and the priority of its rule, which others may use too.
+const OUR_TABLE: u32 = 26487;
+const OUR_PRIORITY: u32 = 900;
+/// What the daemon's rule says.
+const OUR_RULE: &str = "not fwmark 0x1000000/0xf000000 lookup 26487";
+/// Gone after a reboot, as what it stands for.
+const MARKER: &str = "/run/foreign-objects";
+
+/// The foreign objects of a lab's routers.
+#[derive(Default)]
+pub(super) struct Bystanders {
+    routers: BTreeMap<String, Placed>,
+}
+
+/// Those of one router, since it booted last.
+struct Placed {
+    router: Host,
+    everywhere: Foreign,
+    on_interface: Option<Foreign>,
+}
+
+impl Bystanders {
+    /// Places what needs nothing of ours, once a boot of the router.
+    pub(super) fn place(&mut self, router: &Host) -> Result<()> {
+        if router.exists(MARKER)? {
+            return Ok(());
+        }
+        let kit = Foreign::kit(router).in_table(OUR_TABLE);
+        let kit = (OUR_PRIORITY - 1..=OUR_PRIORITY + 1).fold(kit, crate::lab::ForeignKit::with_rule);
+        let everywhere = kit.with_rule_like(OUR_PRIORITY, OUR_RULE).place()?;
+        router.write_file(MARKER, "")?;
+        let placed = Placed { router: router.clone(), everywhere, on_interface: None };
+        self.routers.insert(router.name().to_owned(), placed);
+        Ok(())
+    }
+
+    /// Places what lies on our interface, which is up, once a boot of the router.
+    pub(super) fn place_on_interface(&mut self, router: &str) -> Result<()> {
+        let placed = self.routers.get_mut(router);
+        let placed = placed.with_context(|| format!("no daemon was started on {router}"))?;
+        if placed.on_interface.is_none() {
+            placed.on_interface = Some(Foreign::on_interface(&placed.router, INTERFACE)?);
+        }
+        Ok(())
+    }
+
+    /// Expects nothing any more on our interface, which goes; the next one starts with nothing on it.
+    pub(super) fn forget_interface(&mut self, router: &str) {
+        if let Some(placed) = self.routers.get_mut(router) {
+            placed.on_interface = None;
+        }
+    }
+
+    /// What was touched, on any router. A reboot takes everything away, and is no touch.
+    pub(super) fn changes(&self) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for (name, placed) in &self.routers {
+            if placed.router.exists(MARKER)? {
+                let changes = [Some(&placed.everywhere), placed.on_interface.as_ref()];
+                for foreign in changes.into_iter().flatten() {
+                    all.extend(foreign.changes()?.into_iter().map(|change| format!("{name}: {change}")));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
