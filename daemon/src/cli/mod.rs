@@ -149,8 +149,8 @@ fn parse(args: Vec<OsString>) -> Result<Asked, CliError> {
             _ => return Err(arg.unexpected().into()),
         }
     }
-    let mut values = values.into_iter();
-    let command = if help { None } else { values.next() };
+    let mut values = if help { Vec::new() } else { values }.into_iter();
+    let command = values.next();
     let command = match command {
         Some(command) => command_of(&command, &mut values, name, teardown)?,
         None => Command::Help,
