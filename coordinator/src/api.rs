@@ -1,6 +1,7 @@
 //! What the HTTP API and its clients say to each other, and how state becomes answers. Pure.
 
 use crate::{
+    broker::{ByKind, Sessions},
     desk::State,
     registry::{Code, EgressSetting, Network, Node},
 };
@@ -248,12 +249,16 @@ pub struct NodeStatus {
     /// Messages of it that were refused, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u64>,
+    /// What the broker delivered to it, since the coordinator's start; only while it is connected.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub delivered: ByKind,
 }
 
 impl NodeStatus {
     /// The status of a live node; `sessions` are the nodes with an MQTT session.
-    pub fn of(state: &State, node: &Node, sessions: &BTreeSet<String>, at: u64) -> Self {
+    pub fn of(state: &State, node: &Node, sessions: &Sessions, at: u64) -> Self {
         let now = state.live.now(node.id).cloned().unwrap_or_default();
+        let id = node.id.to_string();
         let current = Revisions {
             policy: rev(state, Topic::Policy(node.net)),
             assignment: rev(state, Topic::Assignment(node.id)),
@@ -261,7 +266,7 @@ impl NodeStatus {
         };
         Self {
             node: NodeView::of(state, node),
-            online: sessions.contains(&node.id.to_string()) && now.says_online(),
+            online: sessions.contains_key(&id) && now.says_online(),
             from: now.from,
             for_s: (now.since != 0).then(|| at.saturating_sub(now.since)),
             up_to_date: now.report.as_ref().is_some_and(|report| has_applied(report, &current)),
@@ -269,6 +274,7 @@ impl NodeStatus {
             report_age_s: now.report.as_ref().map(|_| at.saturating_sub(now.reported)),
             report: now.report,
             refused: now.refused.into_iter().map(|(why, count)| (why.to_owned(), count)).collect(),
+            delivered: sessions.get(&id).cloned().unwrap_or_default(),
         }
     }
 }
@@ -297,7 +303,7 @@ pub struct NetworkStatus {
 
 impl NetworkStatus {
     /// The status of a network; `sessions` are the nodes with an MQTT session.
-    pub fn of(state: &State, network: &Network, sessions: &BTreeSet<String>, at: u64) -> Self {
+    pub fn of(state: &State, network: &Network, sessions: &Sessions, at: u64) -> Self {
         let nodes = state.registry.live_nodes(network.id);
         let mut nodes: Vec<_> = nodes.map(|node| NodeStatus::of(state, node, sessions, at)).collect();
         nodes.sort_by(|one, other| one.node.name.cmp(&other.node.name));

@@ -27,7 +27,7 @@ mod watch;
 pub use routes::VERSION;
 pub use server::{HttpsError, HttpsServer};
 
-use crate::{desk::DeskHandle, pki::Pki};
+use crate::{broker::Sessions, desk::DeskHandle, pki::Pki};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State as Shared},
@@ -37,7 +37,6 @@ use axum::{
 };
 use problem::ApiError;
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -63,8 +62,8 @@ pub struct App {
     pub url: String,
     /// `host:port` of the MQTT broker, best first.
     pub brokers: Vec<String>,
-    /// The nodes with an MQTT session.
-    pub sessions: Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>,
+    /// The nodes with an MQTT session, and what was delivered to each.
+    pub sessions: Arc<dyn Fn() -> Sessions + Send + Sync>,
     /// When the coordinator started.
     pub started: Instant,
 }

@@ -13,11 +13,10 @@ use crate::{
     store::{Store, StoreError},
 };
 use std::{
-    collections::BTreeSet,
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -165,7 +164,9 @@ impl Running {
             url: advertised.url(https_addr.port()),
             brokers: advertised.brokers(mqtt_addr.port()),
             desk: handle,
-            sessions: Arc::new(move || online(&sessions)),
+            sessions: Arc::new(move || {
+                sessions.upgrade().map(|broker| broker.sessions()).unwrap_or_default()
+            }),
             started: Instant::now(),
             pki,
         };
@@ -224,10 +225,6 @@ async fn deliver(broker: Arc<Broker>, nodes: Nodes, mut posted: mpsc::Receiver<P
         }
     }
     broker
-}
-
-fn online(broker: &Weak<Broker>) -> BTreeSet<String> {
-    broker.upgrade().map(|broker| broker.online()).unwrap_or_default()
 }
 
 fn https_error(error: HttpsError) -> ServeError {

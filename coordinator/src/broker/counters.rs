@@ -58,6 +58,9 @@ pub struct Tally {
 /// Tallies by kind of topic.
 pub type ByKind = BTreeMap<Kind, Tally>;
 
+/// The nodes that have a session, and what was delivered to each.
+pub type Sessions = BTreeMap<String, ByKind>;
+
 /// Everything the broker counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {

@@ -17,7 +17,7 @@ mod router;
 mod state;
 mod tls;
 
-pub use counters::{ByKind, Counters, Kind, Tally};
+pub use counters::{ByKind, Counters, Kind, Sessions, Tally};
 
 use crate::access;
 use bytes::Bytes;
@@ -272,6 +272,12 @@ impl Broker {
     /// The nodes that have a session now.
     pub fn online(&self) -> BTreeSet<String> {
         self.state.sessions.borrow().keys().cloned().collect()
+    }
+
+    /// The nodes that have a session now, and what was delivered to each.
+    pub fn sessions(&self) -> Sessions {
+        let delivered = |node: String| (node.clone(), self.delivered_to(&node));
+        self.online().into_iter().map(delivered).collect()
     }
 
     /// Everything counted since the start.

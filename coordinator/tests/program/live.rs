@@ -74,6 +74,8 @@ fn a_third_node_is_one_member_record_and_one_roster_to_the_others() {
         link.wait_for(Topic::Member(first.net, second.node), |_: &MemberUpdate| true);
     }
     let before = [link.counts(), other.counts()];
+    let delivered = |name: &str| home.coordinator.node(name)["delivered"]["member"]["messages"].clone();
+    assert_eq!([delivered("office"), delivered("cabin")], [2, 2]);
 
     let (router, third, third_link) = home.join(3, "shop");
     third_link.wait_for(Topic::Roster(first.net), |roster: &Roster| roster.count == 3);
@@ -86,6 +88,7 @@ fn a_third_node_is_one_member_record_and_one_roster_to_the_others() {
         wanted.insert(Topic::Member(first.net, third.node).to_string(), 1);
         assert_eq!(link.counts(), wanted);
     }
+    assert_eq!([delivered("office"), delivered("cabin")], [3, 3]);
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! A router joins a network that is in use: to the others it is one record and one peer, and nothing else.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Lab, Process, UdpStream, eventually},
+    mesh::{INTERFACE, Mesh, NETWORK},
+};
+use serde_json::Value;
+use std::{collections::BTreeMap, time::Duration};
+
+const SOON: Duration = Duration::from_secs(10);
+/// Each router reports this often, so that the test sees reports without news, too.
+const HEARTBEAT: &str = "config gatewrt 'main'\n\toption heartbeat '10'\n";
+const OTHERS: [&str; 2] = ["office", "home"];
+
+/// Each of the others gets one member record and one roster, tells WireGuard once of one peer, and a stream between
+/// them does not notice.
+#[test]
+fn a_third_router_is_one_record_and_one_peer_to_the_others() -> Result<()> {
+    let lab = Lab::three_sites()?;
+    OTHERS.iter().try_for_each(|router| lab.host(router)?.write_file("/etc/config/gatewrt", HEARTBEAT))?;
+    let mut mesh = Mesh::start(lab, &OTHERS)?;
+    mesh.serve_lans(&OTHERS, false)?;
+    mesh.wait_for_lans(&["office-pc", "home-pc"])?;
+    let watch = Watch::start(&mesh)?;
+    wait_until_reported(&mesh, 2)?;
+    let (a, b) = (mesh.host("office-pc")?, mesh.host("home-pc")?);
+    let streams = [
+        UdpStream::start_echo(&a, &b, b.ip4()?.into(), 100)?,
+        UdpStream::start_echo(&b, &a, a.ip6()?.into(), 100)?,
+    ];
+    let before = OTHERS.map(|router| View::of(&mesh, router)).into_iter().collect::<Result<Vec<_>>>()?;
+    let watched = watch.of("member").len();
+
+    let barn = mesh.host("barn")?;
+    mesh.configure("barn")?;
+    let own = barn.read_file("/etc/config/gatewrt")?;
+    barn.write_file("/etc/config/gatewrt", own + HEARTBEAT)?;
+    mesh.join("barn")?;
+    mesh.wait_for_peers(&["office", "home", "barn"])?;
+    wait_until_reported(&mesh, 3)?;
+
+    let key = barn.run(&["wg", "show", INTERFACE, "public-key"])?.stdout.trim().to_owned();
+    for (router, before) in OTHERS.iter().zip(&before) {
+        let after = View::of(&mesh, router)?;
+        assert_eq!(after.delivered("member") - before.delivered("member"), 1, "member records to {router}");
+        assert_eq!(after.delivered("roster") - before.delivered("roster"), 1, "rosters to {router}");
+        let other = ["policy", "assignment"];
+        assert_eq!(other.map(|kind| after.delivered(kind)), other.map(|kind| before.delivered(kind)));
+        assert_eq!(after.steps.len() - before.steps.len(), 1, "{router}: {:#?}", after.steps);
+        let step = after.steps.last().context("a step")?;
+        assert!(step.contains("1 step: gw-home: add peer") && step.matches("peer").count() == 1, "{step}");
+        assert_same_peers(router, before, &after, &key);
+    }
+    let members = watch.of("member");
+    assert_eq!(members.len() - watched, 1, "one member record was published: {members:#?}");
+    assert_eq!(members.last().map(|event| &event["node"]), Some(&"barn".into()));
+    for stream in streams {
+        stream.finish()?.assert_lossless();
+    }
+    Ok(())
+}
+
+/// Waits until the coordinator has a report of each node that says that all is applied: one of its second at least, as
+/// a new roster alone is no news to report at once.
+fn wait_until_reported(mesh: &Mesh, nodes: usize) -> Result<()> {
+    eventually(2 * SOON, &format!("{nodes} nodes have reported that they are up to date"), || {
+        let list = mesh.admin_json(&["node", "list", NETWORK])?;
+        let list = list.as_array().context("a list of nodes")?;
+        let done = list.iter().filter(|node| node["up_to_date"] == true).count();
+        ensure!(list.len() == nodes && done == nodes, "{done} of {} nodes", list.len());
+        Ok(())
+    })
+}
+
+/// All peers of before are as they were, and counted on; the one of `key` is new.
+fn assert_same_peers(router: &str, before: &View, after: &View, key: &str) {
+    let keys: Vec<_> = after.peers.keys().filter(|peer| !before.peers.contains_key(*peer)).collect();
+    assert_eq!(keys, [key], "new peers of {router}");
+    for (peer, was) in &before.peers {
+        let is = &after.peers[peer];
+        assert_eq!(
+            (&is.endpoint, &is.handshake),
+            (&was.endpoint, &was.handshake),
+            "{router}: a peer changed"
+        );
+        assert!(is.rx > was.rx && is.tx > was.tx, "{router}: counters start anew or stand still");
+    }
+}
+
+/// What there is to be seen of one router.
+struct View {
+    delivered: Value,
+    steps: Vec<String>,
+    peers: BTreeMap<String, Peer>,
+}
+
+/// What WireGuard shows of a peer.
+struct Peer {
+    endpoint: String,
+    handshake: String,
+    rx: u64,
+    tx: u64,
+}
+
+impl View {
+    fn of(mesh: &Mesh, router: &str) -> Result<Self> {
+        let delivered = mesh.admin_json(&["node", "show", NETWORK, router])?["delivered"].clone();
+        let log = mesh.daemon(router)?.log();
+        let steps = log.lines().filter(|line| line.contains(" step")).map(str::to_owned).collect();
+        let dump = mesh.host(router)?.run(&["wg", "show", INTERFACE, "dump"])?.stdout;
+        let peers = dump.lines().skip(1).map(peer).collect::<Result<_>>()?;
+        Ok(Self { delivered, steps, peers })
+    }
+
+    fn delivered(&self, kind: &str) -> u64 {
+        self.delivered[kind]["messages"].as_u64().unwrap_or_default()
+    }
+}
+
+/// A line of `wg show dump`.
+fn peer(line: &str) -> Result<(String, Peer)> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let [key, _, endpoint, _, handshake, rx, tx, _] = fields[..] else { anyhow::bail!("not a peer: {line}") };
+    let (endpoint, handshake) = (endpoint.to_owned(), handshake.to_owned());
+    Ok((key.to_owned(), Peer { endpoint, handshake, rx: rx.parse()?, tx: tx.parse()? }))
+}
+
+/// `gatewrt-coordinator watch`, while it runs.
+struct Watch(Process);
+
+impl Watch {
+    fn start(mesh: &Mesh) -> Result<Self> {
+        let watch = mesh.host("coordinator")?.spawn(&["gatewrt-coordinator", "--json", "watch", NETWORK])?;
+        watch.wait_for_log(SOON, "watching")?;
+        Ok(Self(watch))
+    }
+
+    fn of(&self, what: &str) -> Vec<Value> {
+        let events = self.0.log();
+        let events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["what"] == what).collect()
+    }
+}
