@@ -26,6 +26,7 @@ use links::Links;
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt, fs,
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -111,7 +112,8 @@ fn membership(identity: &Identity, stored: BTreeMap<String, String>, config: &Co
 pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
     logging::init(config.log_level);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    fs::create_dir_all(&config.run_dir).map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir);
+    made.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
     let calls = control::listen(&config.run_dir);
     let calls = calls.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
     let mut daemon = Daemon::new(file, config)?;

@@ -59,6 +59,7 @@ impl Daemon {
         self.config = config;
         log::info!("the configuration was read again");
         self.feed(Input::Configured(Box::new(self.config.clone())));
+        self.joining.allow_refused();
         self.join_configured();
         let hint = if moved {
             "state_dir, run_dir and wireguard take effect with a restart of the daemon."

@@ -29,8 +29,8 @@ pub struct Enrolled {
 
 /// Attempts under way.
 pub struct Joining {
-    sender: mpsc::UnboundedSender<Enrolled>,
-    receiver: mpsc::UnboundedReceiver<Enrolled>,
+    sender: mpsc::Sender<Enrolled>,
+    receiver: mpsc::Receiver<Enrolled>,
     under_way: BTreeSet<NetworkName>,
     retry_at: Option<Instant>,
     /// Networks whose configured code was refused for good: not tried again before a reload.
@@ -39,12 +39,17 @@ pub struct Joining {
 
 impl Joining {
     pub fn new() -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(4);
         Self { sender, receiver, under_way: BTreeSet::new(), retry_at: None, refused: BTreeSet::new() }
     }
 
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
+    }
+
+    /// The configuration was read anew: what was refused may be tried again.
+    pub fn allow_refused(&mut self) {
+        self.refused.clear();
     }
 
     pub async fn next(&mut self) -> Option<Enrolled> {
@@ -105,7 +110,7 @@ impl Daemon {
         log::info!("joining {network} at {}", code.url);
         tokio::task::spawn_blocking(move || {
             let outcome = enroll::join(&code, &keys, facts, mark);
-            let _ = sender.send(Enrolled { code, reply, outcome });
+            let _ = sender.blocking_send(Enrolled { code, reply, outcome });
         });
     }
 
