@@ -15,6 +15,10 @@ pub const NETWORK: &str = "home";
 pub const INTERFACE: &str = "gw-home";
 /// The UDP port of every router, and the one that NAT boxes forward.
 const PORT: u16 = 51820;
+/// A router's UCI file.
+pub const CONFIG: &str = "/etc/config/gatewrt";
+/// The last words of the coordinator's log before it answers.
+pub const SERVES: &str = "code create";
 
 /// A lab with a coordinator and routers that joined its network.
 ///
@@ -136,12 +140,10 @@ impl Mesh {
     /// forwards from, as its owner would.
     pub fn configure(&self, router: &str) -> Result<()> {
         let host = self.host(router)?;
-        let (own, public) = (host.ip4()?, host.public4()?);
-        if own == public || host.exists("/etc/config/gatewrt")? {
-            return Ok(());
+        match owner_config(&host, NETWORK)? {
+            Some(text) if !host.exists(CONFIG)? => host.write_file(CONFIG, text),
+            _ => Ok(()),
         }
-        let text = format!("config network '{NETWORK}'\n\tlist endpoint '{public}:{PORT}'\n");
-        host.write_file("/etc/config/gatewrt", text)
     }
 
     /// Starts the daemon on a router; it is ready when this returns.
@@ -206,11 +208,7 @@ impl Mesh {
 
     /// The prefixes of a router's LAN: IPv4 and IPv6.
     pub fn lans(&self, router: &str) -> Result<[String; 2]> {
-        let host = self.host(router)?;
-        let [a, b, c, _] = host.lan4()?.octets();
-        let [d, e, f, g, ..] = host.lan6()?.segments();
-        let v6 = std::net::Ipv6Addr::from([d, e, f, g, 0, 0, 0, 0]);
-        Ok([format!("{a}.{b}.{c}.0/24"), format!("{v6}/64")])
+        self.host(router)?.lan_prefixes()
     }
 
     /// Waits until each router has a handshake with every other.
@@ -224,15 +222,7 @@ impl Mesh {
     }
 
     fn has_handshakes(&self, router: &str, wanted: usize) -> Result<()> {
-        let status = self.status(router)?;
-        let peers = status["peers"].as_array().context("peers")?;
-        let fresh = peers.iter().filter(|peer| peer["path"] == "direct").count();
-        ensure!(
-            peers.len() == wanted && fresh == wanted,
-            "{fresh} of {} peers, {wanted} wanted",
-            peers.len()
-        );
-        Ok(())
+        check_handshakes(&self.status(router)?, wanted)
     }
 
     /// Waits until hosts on the LANs reach each other, both families.
@@ -274,9 +264,29 @@ impl Drop for Mesh {
 /// Starts the coordinator; it answers when this returns.
 pub fn serve(lab: &Lab) -> Result<Process> {
     let host = lab.host("coordinator")?;
-    let (v4, v6) = (host.ip4()?.to_string(), host.ip6()?.to_string());
-    let coordinator =
-        host.spawn(&["gatewrt-coordinator", "serve", "--advertise", &v4, "--advertise", &v6])?;
-    coordinator.wait_for_log(Duration::from_secs(20), "code create")?;
+    let command = serve_command(&host)?;
+    let coordinator = host.spawn(&command.split(' ').collect::<Vec<_>>())?;
+    coordinator.wait_for_log(Duration::from_secs(20), SERVES)?;
     Ok(coordinator)
+}
+
+/// How the coordinator is started on a host that others reach at its addresses.
+pub fn serve_command(host: &Host) -> Result<String> {
+    Ok(format!("gatewrt-coordinator serve --advertise {} --advertise {}", host.ip4()?, host.ip6()?))
+}
+
+/// What the owner of a router behind a NAT box writes in its UCI file: where the box forwards from. None for a router
+/// that is on the Internet itself.
+pub fn owner_config(host: &Host, network: &str) -> Result<Option<String>> {
+    let public = host.public4()?;
+    let text = || format!("config network '{network}'\n\tlist endpoint '{public}:{PORT}'\n");
+    Ok((host.ip4()? != public).then(text))
+}
+
+/// Checks that a network's part of `gatewrt status --json` shows a handshake with `wanted` peers, and no other peer.
+pub fn check_handshakes(status: &Value, wanted: usize) -> Result<()> {
+    let peers = status["peers"].as_array().context("peers")?;
+    let fresh = peers.iter().filter(|peer| peer["path"] == "direct").count();
+    ensure!(peers.len() == wanted && fresh == wanted, "{fresh} of {} peers, {wanted} wanted", peers.len());
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
 use super::holder::SharedChild;
@@ -175,6 +175,18 @@ impl Host {
     /// A router's IPv6 address on its LAN.
     pub fn lan6(&self) -> Result<Ipv6Addr> {
         self.address6("lan")
+    }
+
+    /// The prefixes of a router's LAN: IPv4 and IPv6.
+    pub fn lan_prefixes(&self) -> Result<[String; 2]> {
+        let layout = self.machine.layout();
+        let end = layout.end(&self.name, "lan").with_context(|| format!("{}: no lan", self.name))?;
+        let prefix = |is_wanted: fn(&IpNet) -> bool| end.addresses.iter().copied().find(is_wanted);
+        let both = [prefix(|net| matches!(net, IpNet::V4(_))), prefix(|net| matches!(net, IpNet::V6(_)))];
+        match both {
+            [Some(v4), Some(v6)] => Ok([v4, v6].map(|net| net.trunc().to_string())),
+            _ => bail!("{}: the LAN is not of both families", self.name),
+        }
     }
 
     /// The IPv4 address that the Internet sees: of the outermost NAT box, if there is one.

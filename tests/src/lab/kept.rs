@@ -47,6 +47,16 @@ struct ProcessId {
 impl KeptLab {
     /// Builds a topology that stays up.
     pub fn up(name: &str, topology: &Topology) -> Result<Self> {
+        Self::build(name, topology, Lifetime::Kept)
+    }
+
+    /// Builds a topology that others can look into, but that goes with this process, also when that is killed. Then only
+    /// the note of it is left, for [`KeptLab::down`].
+    pub fn up_with_owner(name: &str, topology: &Topology) -> Result<Self> {
+        Self::build(name, topology, Lifetime::Owner)
+    }
+
+    fn build(name: &str, topology: &Topology, lifetime: Lifetime) -> Result<Self> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         ensure!(
             !name.is_empty() && name.chars().all(plain),
@@ -56,7 +66,7 @@ impl KeptLab {
             !Self::list()?.iter().any(|other| other == name),
             "the lab {name} is up already: lab down {name}"
         );
-        let machine = Machine::build(Layout::new(topology)?, Lifetime::Kept)?;
+        let machine = Machine::build(Layout::new(topology)?, lifetime)?;
         let lab = Self { name: name.to_owned(), machine };
         if let Err(error) = lab.save() {
             lab.machine.destroy();
@@ -74,11 +84,7 @@ impl KeptLab {
             (None, []) => bail!("no lab is up; start one with: lab up three-sites"),
             (None, many) => bail!("several labs are up ({}); say which with --lab NAME", many.join(", ")),
         };
-        let path = state_file(&name);
-        let text = std::fs::read(&path)
-            .with_context(|| format!("the lab {name} is not up; lab list shows what is"))?;
-        let state: State =
-            serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+        let state = read_state(&name)?;
         let hosts = state.hosts.into_iter().map(|(host, id)| Ok((host, id.holder()?)));
         let hosts = hosts.collect::<Result<BTreeMap<_, _>>>();
         let broken = || format!("the lab {name} is broken (a host was killed from outside): lab down {name}");
@@ -104,13 +110,14 @@ impl KeptLab {
         Ok(names)
     }
 
+    /// Whether that lab is up, rather than noted only.
+    pub fn is_up(name: &str) -> bool {
+        read_state(name).is_ok_and(|state| state.anchor.holder().is_ok())
+    }
+
     /// Ends a lab, also one of which only parts are left.
     pub fn down(name: &str) -> Result<()> {
-        let path = state_file(name);
-        let text = std::fs::read(&path)
-            .with_context(|| format!("the lab {name} is not up; lab list shows what is"))?;
-        let state: State =
-            serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+        let state = read_state(name)?;
         let holders: Vec<Holder> =
             state.hosts.values().chain([&state.anchor]).filter_map(|id| id.holder().ok()).collect();
         // All are told before the first is waited for: their ends take a while, but at the same time.
@@ -219,6 +226,13 @@ impl ProcessId {
         ensure!(start_time(pid) == Some(self.start_time), "the process {pid} is gone");
         Holder::adopt(pid)
     }
+}
+
+fn read_state(name: &str) -> Result<State> {
+    let path = state_file(name);
+    let text =
+        std::fs::read(&path).with_context(|| format!("the lab {name} is not up; lab list shows what is"))?;
+    serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
 }
 
 fn lab_dir(name: &str) -> PathBuf {

@@ -59,7 +59,7 @@ pub use process::{Cmd, Output, Process};
 pub use tcp::{TcpReport, TcpStream};
 pub use topology::{Forward, Lan, Nat, NatIpv6, NatKind, Router, Server, Topology};
 pub use udp::{UdpReport, UdpStream};
-pub use wait::{Outcome, eventually};
+pub use wait::{Outcome, eventually, until};
 pub use web::{Whoami, fetch, ping, serve_whoami};
 
 /// An emulated Internet that goes when this value is dropped or its process ends.

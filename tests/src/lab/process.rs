@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -125,7 +126,8 @@ impl Cmd {
         stdin.write_all(&self.stdin)?;
         stdin.rewind()?;
         let mut command = self.to_std();
-        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        // A Ctrl-C at the terminal is for the owner of the lab, who then ends the host.
+        command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
         self.host.start(&mut command).with_context(|| self.describe())
     }
 

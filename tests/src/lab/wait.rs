@@ -38,18 +38,19 @@ impl Outcome for bool {
 
 /// Polls every 20 ms until the probe gives `Ok`, `Some` or `true`, and prints how long that took. The error names what
 /// was awaited and the last state seen.
-pub fn eventually<O: Outcome>(
-    deadline: Duration,
-    what: &str,
-    mut probe: impl FnMut() -> O,
-) -> Result<O::Value> {
+pub fn eventually<O: Outcome>(deadline: Duration, what: &str, probe: impl FnMut() -> O) -> Result<O::Value> {
+    let start = Instant::now();
+    let value = until(deadline, what, probe)?;
+    eprintln!("[{:>7.3} s] {what}", start.elapsed().as_secs_f64());
+    Ok(value)
+}
+
+/// As [`eventually`], and prints nothing.
+pub fn until<O: Outcome>(deadline: Duration, what: &str, mut probe: impl FnMut() -> O) -> Result<O::Value> {
     let start = Instant::now();
     loop {
         let state = match probe().outcome() {
-            Ok(value) => {
-                eprintln!("[{:>7.3} s] {what}", start.elapsed().as_secs_f64());
-                return Ok(value);
-            }
+            Ok(value) => return Ok(value),
             Err(state) => state,
         };
         if start.elapsed() >= deadline {
