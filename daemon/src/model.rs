@@ -220,7 +220,7 @@ pub struct Observed {
     pub our_addresses: BTreeSet<Address>,
     /// Routes that carry our protocol number, of all tables.
     pub routes: BTreeSet<Route>,
-    /// Unicast routes of the main table that are not ours.
+    /// Unicast routes of the main table that are not ours, nor made by the kernel for an interface of ours.
     pub main_routes: BTreeSet<MainRoute>,
     /// Rules that carry our protocol number.
     pub rules: BTreeSet<Rule>,

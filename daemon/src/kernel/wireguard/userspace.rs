@@ -33,7 +33,8 @@ const SOCKETS: &str = "/var/run/wireguard";
 const PROGRAMS: [&str; 1] = ["wireguard-go"];
 /// What `PATH` has on a router, for when we were started without one.
 const PATHS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-const PATIENCE: Duration = Duration::from_secs(3);
+/// A slow router under load needs seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
 /// Open files beyond this are not looked for.
 const MOST_FILES: i32 = 4096;
