@@ -15,7 +15,8 @@ use std::{
     time::Duration,
 };
 
-pub const PATIENCE: Duration = Duration::from_secs(3);
+/// For what must come, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 type Job = Box<dyn FnOnce() + Send>;
 
