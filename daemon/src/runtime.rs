@@ -36,6 +36,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+/// Records come several at once, and go to flash together.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long taking everything down may take at the end.
 const TEARDOWN: Duration = Duration::from_secs(10);
 
@@ -145,7 +147,7 @@ struct Daemon {
 struct Kept {
     file: RecordsFile,
     latest: BTreeMap<String, String>,
-    retry: Option<Duration>,
+    due: Option<Duration>,
 }
 
 impl Daemon {
@@ -198,7 +200,7 @@ impl Daemon {
             log::warn!("{network}: {error}");
         }
         let membership = membership(&identity, stored.clone(), &self.config);
-        self.records.insert(network.clone(), Kept { file, latest: stored, retry: None });
+        self.records.insert(network.clone(), Kept { file, latest: stored, due: None });
         self.identities.insert(network, identity);
         self.feed(Input::Joined(Box::new(membership)));
     }
@@ -246,7 +248,7 @@ impl Daemon {
     /// When something is due without anything happening.
     fn due(&self) -> Instant {
         let core = self.core.poll_timeout().map(|(at, _)| self.started + at);
-        let saves = self.records.values().filter_map(|kept| kept.retry).map(|at| self.started + at).min();
+        let saves = self.records.values().filter_map(|kept| kept.due).map(|at| self.started + at).min();
         let all = [core, saves, self.stop_by, self.joining.retry_at()];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
@@ -258,7 +260,7 @@ impl Daemon {
         }
         let now = self.now();
         let due: Vec<_> =
-            self.records.iter().filter(|(_, kept)| kept.retry.is_some_and(|at| at <= now)).collect();
+            self.records.iter().filter(|(_, kept)| kept.due.is_some_and(|at| at <= now)).collect();
         let due: Vec<NetworkName> = due.into_iter().map(|(network, _)| network.clone()).collect();
         due.iter().for_each(|network| self.save(network));
         if self.joining.retry_at().is_some_and(|at| at <= Instant::now()) {
@@ -293,9 +295,10 @@ impl Daemon {
                 self.links.publish(identity, &uplink);
             }
             Output::Save(network, records) => {
+                let at = self.now() + SETTLE;
                 if let Some(kept) = self.records.get_mut(&network) {
                     kept.latest = records;
-                    self.save(&network);
+                    kept.due = Some(kept.due.map_or(at, |before| before.min(at)));
                 }
             }
             Output::Forget(network) => self.forget(&network),
@@ -319,7 +322,7 @@ impl Daemon {
     fn save(&mut self, network: &NetworkName) {
         let now = self.now();
         let Some(kept) = self.records.get_mut(network) else { return };
-        kept.retry = match kept.file.save(&kept.latest, now) {
+        kept.due = match kept.file.save(&kept.latest, now) {
             Ok(Saved::Later(wait)) => Some(now + wait),
             Ok(Saved::Written | Saved::Unchanged) => None,
             Err(error) => {

@@ -25,7 +25,8 @@ struct Candidate {
     known: Vec<SocketAddr>,
     /// What is wanted of WireGuard until a handshake settles it.
     wanted: Option<(SocketAddr, Now)>,
-    seen: Seen,
+    /// `None` until WireGuard knows the peer.
+    seen: Option<Seen>,
 }
 
 /// The paths of one network's peers.
@@ -70,14 +71,18 @@ impl Paths {
 
 impl Candidate {
     fn is_fresh(&self) -> bool {
-        self.seen.handshake_age.is_some_and(|age| age < FRESH)
+        self.age().is_some_and(|age| age < FRESH)
+    }
+
+    fn age(&self) -> Option<Duration> {
+        self.seen?.handshake_age
     }
 
     fn handle_known(&mut self, known: Vec<SocketAddr>, now: Now) {
         if known == self.known {
             return;
         }
-        let current = self.seen.endpoint;
+        let current = self.seen.and_then(|seen| seen.endpoint);
         let named_before = current.is_none_or(|addr| self.known.contains(&addr));
         let named_now = current.is_some_and(|addr| known.contains(&addr));
         self.known = known;
@@ -87,8 +92,10 @@ impl Candidate {
     }
 
     fn handle_seen(&mut self, seen: Seen, now: Now) {
-        self.seen = seen;
+        let before = self.seen.replace(seen);
         match self.wanted {
+            // What runs when we start is taken over as it is: it may have roamed.
+            Some(_) if before.is_none() && self.is_fresh() => self.wanted = None,
             Some((_, since)) if self.has_settled(since, now) => self.wanted = None,
             Some((addr, since)) if now >= since + TRY && !self.is_fresh() => {
                 self.wanted = self.after(addr, now)
@@ -105,7 +112,7 @@ impl Candidate {
 
     /// A handshake was made since the endpoint was given, or packets go elsewhere and that is fresh.
     fn has_settled(&self, since: Now, now: Now) -> bool {
-        self.seen.handshake_age.is_some_and(|age| now.saturating_sub(age) > since)
+        self.age().is_some_and(|age| now.saturating_sub(age) > since)
     }
 
     fn after(&self, addr: SocketAddr, now: Now) -> Option<(SocketAddr, Now)> {
@@ -168,6 +175,26 @@ mod tests {
         assert_eq!(paths.wanted(&KEY), None);
         seen(&mut paths, 9, Some(400), 500 * S);
         assert_eq!(paths.wanted(&KEY), Some(addr(2)));
+    }
+
+    #[test]
+    fn a_tunnel_that_runs_at_the_start_stays_where_it_is() {
+        let mut paths = Paths::default();
+        told(&mut paths, &[1, 2], 0 * S);
+        seen(&mut paths, 9, Some(100), 0 * S);
+        assert_eq!(paths.wanted(&KEY), None);
+        told(&mut paths, &[1], S);
+        assert_eq!(paths.wanted(&KEY), None);
+        seen(&mut paths, 9, Some(200), 100 * S);
+        assert_eq!(paths.wanted(&KEY), Some(addr(1)));
+    }
+
+    #[test]
+    fn a_tunnel_that_was_dead_at_the_start_is_tried_anew() {
+        let mut paths = Paths::default();
+        told(&mut paths, &[1], 0 * S);
+        seen(&mut paths, 9, Some(200), 0 * S);
+        assert_eq!(paths.wanted(&KEY), Some(addr(1)));
     }
 
     #[test]
