@@ -74,7 +74,13 @@ pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
         WireGuard::Program(program) => Some(program.clone()),
         WireGuard::Auto | WireGuard::Kernel => None,
     };
-    LinuxKernel::new(Options { run_dir: config.run_dir.clone(), userspace, ..Options::default() })
+    let kernel_only = config.wireguard == WireGuard::Kernel;
+    LinuxKernel::new(Options {
+        run_dir: config.run_dir.clone(),
+        userspace,
+        kernel_only,
+        ..Options::default()
+    })
 }
 
 /// The networks this router has joined, as they are on disk. A network whose identity can't be read stops the

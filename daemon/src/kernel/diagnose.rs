@@ -1,8 +1,11 @@
 //! What the daemon needs of a system, looked at without changing anything.
 
-use super::{KernelError, linux::Options};
+use super::{
+    linux::Options,
+    wireguard::userspace::{PROGRAMS, find},
+};
 use crate::config::{Config, WireGuard};
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+use std::{fs, path::Path, process::Command};
 
 /// One thing looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +44,7 @@ fn privileges() -> Finding {
 }
 
 fn wireguard(config: &Config) -> Finding {
-    if PathBuf::from("/sys/module/wireguard").exists() {
+    if in_kernel() {
         return good("WireGuard", "in the kernel");
     }
     let install = "install kmod-wireguard (or wireguard-go, which is slower)";
@@ -50,10 +53,10 @@ fn wireguard(config: &Config) -> Finding {
     }
     let named = match &config.wireguard {
         WireGuard::Program(program) => vec![program.as_str()],
-        _ => vec!["wireguard-go"],
+        _ => PROGRAMS.to_vec(),
     };
-    let found = named.iter().find_map(|program| program_path(program));
-    let tun = PathBuf::from("/dev/net/tun").exists();
+    let found = named.iter().find_map(|program| find(program));
+    let tun = Path::new("/dev/net/tun").exists();
     match (found, tun) {
         (Some(path), true) => good("WireGuard", format!("in userspace: {}", path.display())),
         (Some(path), false) => {
@@ -65,9 +68,18 @@ fn wireguard(config: &Config) -> Finding {
     }
 }
 
+/// Loaded, or a module that the kernel loads when it is asked for such an interface.
+fn in_kernel() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let modules = Path::new("/lib/modules").join(release.trim());
+    let listed =
+        || fs::read_to_string(modules.join("modules.dep")).is_ok_and(|all| all.contains("/wireguard.ko"));
+    Path::new("/sys/module/wireguard").exists() || modules.join("wireguard.ko").exists() || listed()
+}
+
 fn nft() -> Finding {
     let program = Options::default().nft;
-    let Some(path) = program_path(&program) else {
+    let Some(path) = find(&program) else {
         return bad("firewall", "no program nft", "install nftables");
     };
     let listed = Command::new(&path).args(["list", "tables"]).output();
@@ -77,9 +89,7 @@ fn nft() -> Finding {
             let said = String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned();
             bad("firewall", said, "run it as root; install kmod-nft-core")
         }
-        Err(error) => {
-            bad("firewall", KernelError::Refused(error.to_string()).to_string(), "install nftables anew")
-        }
+        Err(error) => bad("firewall", error.to_string(), "install nftables anew"),
     }
 }
 
@@ -93,16 +103,4 @@ fn ipv6() -> Finding {
         ),
         Err(_) => bad("IPv6", "not in the kernel", "networks work with IPv4 alone"),
     }
-}
-
-/// Where a program is: a path as it stands, a name by `PATH`.
-fn program_path(program: &str) -> Option<PathBuf> {
-    let runs = |path: &PathBuf| {
-        fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    };
-    if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(runs);
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(runs)
 }

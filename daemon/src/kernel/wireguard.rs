@@ -4,7 +4,7 @@
 pub mod genl;
 pub mod uapi;
 
-mod userspace;
+pub mod userspace;
 
 use super::{
     KernelError,

@@ -30,7 +30,7 @@ use wireguard_uapi::xplatform::set;
 /// Where implementations put their sockets.
 const SOCKETS: &str = "/var/run/wireguard";
 /// Tried when the admin names none. Not `boringtun-cli`: see [`UapiError::Unfit`].
-const PROGRAMS: [&str; 1] = ["wireguard-go"];
+pub const PROGRAMS: [&str; 1] = ["wireguard-go"];
 /// What `PATH` has on a router, for when we were started without one.
 const PATHS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// A slow router under load needs seconds.
@@ -193,7 +193,7 @@ fn socket(name: &IfName) -> PathBuf {
     Path::new(SOCKETS).join(format!("{name}.sock"))
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(program.into()).filter(|path: &PathBuf| path.is_file());
     }
