@@ -5,7 +5,7 @@ use gatewrt::{
     config::Config,
     core::{
         About, Core, Input, LinkEvent, Membership, Output, Uplink,
-        directory::{Directory, Refusal},
+        directory::{Change, Directory, Refusal},
     },
     kernel::{
         Kernel,
@@ -190,6 +190,8 @@ fn hostile_records_are_refused_and_change_nothing() {
     }
     let refusal = directory.accept(&topic, b"a.b.c").expect_err("nonsense");
     assert_eq!(refusal, Refusal::Record(RecordError::Malformed));
+    assert_eq!(directory.accept(&topic, b""), Ok(Change::Nothing), "the broker forgets, we don't");
+    assert_eq!(directory.stored(), before);
 }
 
 /// A core with a kernel in memory, driven by hand.

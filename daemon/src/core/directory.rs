@@ -119,6 +119,10 @@ impl Directory {
     /// Takes in a message from the broker.
     pub fn accept(&mut self, topic: &str, payload: &[u8]) -> Result<Change, Refusal> {
         let topic = topic.parse().map_err(|_| Refusal::Topic)?;
+        if payload.is_empty() && self.is_read(&topic) {
+            // The broker keeps nothing there any more; what was known goes with a signed record only.
+            return Ok(Change::Nothing);
+        }
         if self.is_known(&topic, payload) {
             self.note_heard(&topic);
             return Ok(Change::Nothing);

@@ -67,8 +67,13 @@ impl Network {
     }
 
     pub(super) fn refuse(&mut self, topic: &str, refusal: &Refusal) {
-        log::warn!("{}: refused a message on {topic}: {refusal}", self.membership.network);
-        *self.refused.entry(refusal.reason()).or_default() += 1;
+        let count = self.refused.entry(refusal.reason()).or_default();
+        *count += 1;
+        // Each doubling is a line: a broker that floods does not flood the log.
+        if count.is_power_of_two() {
+            let network = &self.membership.network;
+            log::warn!("{network}: refused a message on {topic}: {refusal} ({count} so far)");
+        }
         let what = format!("take in a message on {}", topic.chars().take(80).collect::<String>());
         self.last_refusal = Some(Failure { what, why: refusal.to_string() });
     }

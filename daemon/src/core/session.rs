@@ -10,6 +10,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long after a report nothing may be delivered before the link counts as dead.
 const SILENCE: Duration = Duration::from_secs(20);
+/// A link that held for less than this counts as a failed attempt: a broker that takes everyone in and drops
+/// them again is no reason to hurry.
+const STEADY: Duration = Duration::from_secs(10);
 /// How long an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(25);
 
@@ -89,7 +92,6 @@ impl Session {
     /// The link is up.
     pub fn handle_connected(&mut self, now: Now) {
         self.state = State::Connected { since: now, expecting: None };
-        self.failures = 0;
         self.last_error = None;
     }
 
@@ -110,6 +112,9 @@ impl Session {
     /// The link is gone.
     pub fn handle_lost(&mut self, why: String, now: Now) {
         self.last_error = Some(why);
+        if self.connected_since().is_some_and(|since| since + STEADY <= now) {
+            self.failures = 0;
+        }
         self.wait(now);
     }
 
@@ -204,6 +209,25 @@ mod tests {
         session.handle_sent(210 * S);
         assert_eq!(session.poll(200 * S + SILENCE), Some(Act::Drop));
         assert!(!session.is_connected());
+    }
+
+    #[test]
+    fn a_link_that_never_holds_is_tried_ever_more_rarely_and_one_that_held_soon() {
+        let mut session = Session::new(1, 7, 0 * S);
+        let mut now = 0 * S;
+        for failed in 0..5 {
+            assert_eq!(session.poll(now), Some(Act::Connect(0)));
+            session.handle_connected(now);
+            session.handle_lost("closed".into(), now + S);
+            let (next, _) = session.poll_timeout().expect("waits");
+            assert!(next >= now + S + FIRST_WAIT * (1 << failed) / 2, "{failed}");
+            now = next;
+        }
+        session.poll(now);
+        session.handle_connected(now);
+        session.handle_lost("closed".into(), now + STEADY);
+        let (next, _) = session.poll_timeout().expect("waits");
+        assert!(next <= now + STEADY + FIRST_WAIT);
     }
 
     #[test]
