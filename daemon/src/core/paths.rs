@@ -50,10 +50,13 @@ impl Paths {
         }
     }
 
-    /// What the kernel shows of a peer.
-    pub fn handle_seen(&mut self, key: &WgPublicKey, seen: Seen, now: Now) {
-        if let Some(candidate) = self.peers.get_mut(key) {
-            candidate.handle_seen(seen, now);
+    /// What the kernel shows of its peers; of one that is not among them it knows nothing.
+    pub fn handle_device(&mut self, seen: &BTreeMap<WgPublicKey, Seen>, now: Now) {
+        for (key, candidate) in &mut self.peers {
+            match seen.get(key) {
+                Some(seen) => candidate.handle_seen(*seen, now),
+                None => candidate.handle_unseen(now),
+            }
         }
     }
 
@@ -110,6 +113,16 @@ impl Candidate {
         }
     }
 
+    /// A peer that someone removed is to come back with an endpoint: where it worked last.
+    fn handle_unseen(&mut self, now: Now) {
+        if let Some(last) = self.seen.take() {
+            let fresh = last.handshake_age.is_some_and(|age| age < FRESH);
+            let worked = last.endpoint.filter(|_| fresh);
+            let tried = self.wanted.map(|(addr, _)| addr);
+            self.wanted = worked.or(tried).or(self.known.first().copied()).map(|addr| (addr, now));
+        }
+    }
+
     /// A handshake was made since the endpoint was given, or packets go elsewhere and that is fresh.
     fn has_settled(&self, since: Now, now: Now) -> bool {
         self.age().is_some_and(|age| now.saturating_sub(age) > since)
@@ -141,7 +154,7 @@ mod tests {
 
     fn seen(paths: &mut Paths, at: u8, age: Option<u64>, now: Now) {
         let seen = Seen { endpoint: Some(addr(at)), handshake_age: age.map(Duration::from_secs) };
-        paths.handle_seen(&KEY, seen, now);
+        paths.handle_device(&BTreeMap::from([(KEY, seen)]), now);
     }
 
     #[test]
@@ -180,8 +193,8 @@ mod tests {
     #[test]
     fn a_tunnel_that_runs_at_the_start_stays_where_it_is() {
         let mut paths = Paths::default();
-        told(&mut paths, &[1, 2], 0 * S);
-        seen(&mut paths, 9, Some(100), 0 * S);
+        told(&mut paths, &[1, 2], Duration::ZERO);
+        seen(&mut paths, 9, Some(100), Duration::ZERO);
         assert_eq!(paths.wanted(&KEY), None);
         told(&mut paths, &[1], S);
         assert_eq!(paths.wanted(&KEY), None);
@@ -190,10 +203,26 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_was_removed_is_wanted_where_it_worked_last() {
+        for (at, age, wanted) in [(1, 1, 1), (9, 1, 9), (9, 400, 1)] {
+            let mut paths = Paths::default();
+            told(&mut paths, &[1, 2], 0 * S);
+            seen(&mut paths, at, Some(age), 400 * S);
+            paths.handle_device(&BTreeMap::new(), 401 * S);
+            assert_eq!((paths.wanted(&KEY), paths.path(&KEY)), (Some(addr(wanted)), Path::Down));
+            paths.handle_device(&BTreeMap::new(), 402 * S);
+            assert_eq!(paths.wanted(&KEY), Some(addr(wanted)));
+            seen(&mut paths, wanted, None, 403 * S);
+            seen(&mut paths, wanted, Some(0), 404 * S);
+            assert_eq!(paths.wanted(&KEY), None);
+        }
+    }
+
+    #[test]
     fn a_tunnel_that_was_dead_at_the_start_is_tried_anew() {
         let mut paths = Paths::default();
-        told(&mut paths, &[1], 0 * S);
-        seen(&mut paths, 9, Some(200), 0 * S);
+        told(&mut paths, &[1], Duration::ZERO);
+        seen(&mut paths, 9, Some(200), Duration::ZERO);
         assert_eq!(paths.wanted(&KEY), Some(addr(1)));
     }
 
