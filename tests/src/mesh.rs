@@ -123,6 +123,11 @@ impl Mesh {
         self.bystanders.forget_interface(router);
     }
 
+    /// Takes the foreign objects of a router away, those on our interface left out, before something else would.
+    pub fn remove_foreign(&mut self, router: &str) -> Result<()> {
+        self.bystanders.remove(&self.lab.host(router)?)
+    }
+
     /// Fails the test unless all foreign objects on all routers are as they were placed. It is done at the end too.
     #[track_caller]
     pub fn assert_foreign_untouched(&self) {

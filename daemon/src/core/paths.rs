@@ -206,7 +206,7 @@ mod tests {
     fn a_peer_that_was_removed_is_wanted_where_it_worked_last() {
         for (at, age, wanted) in [(1, 1, 1), (9, 1, 9), (9, 400, 1)] {
             let mut paths = Paths::default();
-            told(&mut paths, &[1, 2], 0 * S);
+            told(&mut paths, &[1, 2], 395 * S);
             seen(&mut paths, at, Some(age), 400 * S);
             paths.handle_device(&BTreeMap::new(), 401 * S);
             assert_eq!((paths.wanted(&KEY), paths.path(&KEY)), (Some(addr(wanted)), Path::Down));

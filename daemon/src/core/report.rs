@@ -277,7 +277,7 @@ impl Core {
             PeerReport {
                 node: member.node,
                 endpoint: seen.and_then(|peer| peer.endpoint),
-                handshake_s: self.age(counters.handshake).map(|age| age.as_secs()),
+                handshake_s: age(self.wall, counters.handshake).map(|age| age.as_secs()),
                 rx: counters.rx,
                 tx: counters.tx,
                 path: if seen.is_some() { network.paths.path(&member.key) } else { Path::Down },
@@ -286,29 +286,26 @@ impl Core {
         network.directory.peers().map(report).collect()
     }
 
-    /// Age of a handshake by the router's clock. A clock that was set back makes it zero.
-    fn age(&self, handshake: Option<u128>) -> Option<Duration> {
-        let nanos = self.wall.as_nanos().saturating_sub(handshake?);
-        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
-    }
-
     /// What the kernel shows of every peer goes to the paths.
     pub(super) fn feed_paths(&mut self, now: Now) {
-        let mut seen = Vec::new();
-        for name in self.networks.keys() {
-            let Some(device) = self.observed.devices.get(&IfName::from(name)) else { continue };
-            for (key, peer) in &device.peers {
+        let (wall, devices) = (self.wall, &self.observed.devices);
+        for (name, network) in &mut self.networks {
+            let device = devices.get(&IfName::from(name));
+            let peers =
+                device.into_iter().flat_map(|device| device.peers.iter().map(move |peer| (device, peer)));
+            let seen = peers.map(|(device, (key, peer))| {
                 let handshake = device.counters.get(key).and_then(|counters| counters.handshake);
-                let peer = Seen { endpoint: peer.endpoint, handshake_age: self.age(handshake) };
-                seen.push((name.clone(), *key, peer));
-            }
-        }
-        for (name, key, peer) in seen {
-            if let Some(network) = self.networks.get_mut(&name) {
-                network.paths.handle_seen(&key, peer, now);
-            }
+                (*key, Seen { endpoint: peer.endpoint, handshake_age: age(wall, handshake) })
+            });
+            network.paths.handle_device(&seen.collect(), now);
         }
     }
+}
+
+/// Age of a handshake by the router's clock. A clock that was set back makes it zero.
+fn age(wall: Duration, handshake: Option<u128>) -> Option<Duration> {
+    let nanos = wall.as_nanos().saturating_sub(handshake?);
+    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
 fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {

@@ -86,6 +86,19 @@ impl Foreign {
             .collect())
     }
 
+    /// Takes everything away again.
+    pub fn remove(self) -> Result<()> {
+        let tables = TABLES_OF_OTHERS.map(|(table, _)| format!("nft delete table {table}\n")).concat();
+        let rule = |family| {
+            format!(
+                "ip {family} rule flush protocol {PROTOCOL}
+                while ip {family} rule del fwmark 0x5a000000/0xff000000 2>/dev/null; do :; done\n"
+            )
+        };
+        let rules = ["-4", "-6"].map(rule).concat();
+        self.router.shell(&format!("ip link del gw-foreign\n{rules}{tables}")).map(drop)
+    }
+
     /// No longer expects what lies on or leads through an interface, as before that is removed on purpose.
     pub fn forget_interface(&mut self, ifname: &str) {
         self.objects.retain(|object| !object.name.ends_with(&format!(" on {ifname}")));
@@ -219,8 +232,8 @@ fn add_on_interface(ifname: &str, script: &mut String, probes: &mut Vec<(String,
         [("-4", "192.0.2.200/32", "198.51.100.128/25"), ("-6", "2001:db8:200::1/128", "2001:db8:201::/48")]
     {
         let nodad = if family == "-6" { " nodad" } else { "" };
-        *script += &format!("ip {family} addr add {address} dev {ifname}{nodad}\n");
-        *script += &format!("ip {family} route add {net} dev {ifname} proto {PROTOCOL}\n");
+        *script += &format!("ip {family} addr replace {address} dev {ifname}{nodad}\n");
+        *script += &format!("ip {family} route replace {net} dev {ifname} proto {PROTOCOL}\n");
         let probe = format!("ip {family} -o addr show dev {ifname} to {address}");
         probes.push((format!("address {address} on {ifname}"), probe));
         let probe = format!("ip {family} -d route show {net} dev {ifname}");

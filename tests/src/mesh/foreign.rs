@@ -52,6 +52,15 @@ impl Bystanders {
         Ok(())
     }
 
+    /// Takes away what lies on a router, so that it can be placed anew.
+    pub(super) fn remove(&mut self, router: &Host) -> Result<()> {
+        if let Some(placed) = self.routers.remove(router.name()) {
+            placed.everywhere.remove()?;
+            router.remove(MARKER)?;
+        }
+        Ok(())
+    }
+
     /// Expects nothing any more on our interface, which goes; the next one starts with nothing on it.
     pub(super) fn forget_interface(&mut self, router: &str) {
         if let Some(placed) = self.routers.get_mut(router) {
