@@ -258,7 +258,7 @@ fn same_port(a: &End, b: &End) -> bool {
 }
 
 /// Where the programs under test are: `GATEWRT_BIN_DIR`, or the build directory this program is in.
-fn program_directory() -> Result<PathBuf> {
+pub fn program_directory() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("GATEWRT_BIN_DIR") {
         let dir = PathBuf::from(dir);
         ensure!(dir.is_dir(), "GATEWRT_BIN_DIR={} is not a directory", dir.display());

@@ -55,6 +55,7 @@ pub use foreign::{Foreign, ForeignKit};
 pub use host::Host;
 pub use kept::{KeptLab, STATE_DIR};
 pub use layout::Kind;
+pub use machine::program_directory;
 pub use process::{Cmd, Output, Process};
 pub use tcp::{TcpReport, TcpStream};
 pub use topology::{Forward, Lan, Nat, NatIpv6, NatKind, Router, Server, Topology};

@@ -1,0 +1,375 @@
+//! The steps: what is done, why, and what must come of it.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::lab::{program_directory, until};
+use gatewrt_tests::mesh::{CONFIG, SERVES, check_handshakes, owner_config, serve_command};
+
+use crate::scene::{SOON, Scene};
+use crate::screen::{Screen, centred, table};
+use crate::stage::LAB;
+
+/// One step of the play.
+pub struct Step {
+    /// What is done.
+    pub title: &'static str,
+    /// Why, for someone who sees it for the first time.
+    pub why: &'static str,
+    /// Does it; an error is why the step failed.
+    pub play: fn(&mut Scene) -> Result<()>,
+}
+
+const NETWORK: &str = "farm";
+const ROUTERS: [&str; 3] = ["office", "home", "barn"];
+const HOSTS: [&str; 3] = ["office-pc", "home-pc", "barn-pc"];
+
+/// The play, in order.
+pub const STEPS: [Step; 16] = [
+    Step {
+        title: "Three sites, each for itself",
+        why: "A farm has an office, a home and a barn: three routers on the Internet, each with a LAN of private \
+              addresses behind it. The barn's router has no public IPv4 address: it sits behind a NAT box of its \
+              provider, which forwards one UDP port to it. The LANs can't reach each other.",
+        play: three_sites,
+    },
+    Step {
+        title: "A coordinator",
+        why: "One program on one server, with an MQTT broker and a database in it. It keeps what the admin wants, signs \
+              it and publishes it to the routers. No traffic between sites ever goes through it.",
+        play: coordinator,
+    },
+    Step {
+        title: "A network, and a join code for three routers",
+        why: "A network has its own addresses, of both families. The join code carries all that a router needs to find \
+              the coordinator and to trust it, so it is the only thing to be typed there.",
+        play: network,
+    },
+    Step {
+        title: "The office's router joins",
+        why: "The daemon makes its keys on the router, which they never leave, and a WireGuard interface for the network.",
+        play: |scene| join(scene, "office"),
+    },
+    Step {
+        title: "The home's router joins",
+        why: "Each router that joins is announced by one signed record; the others add one peer, and touch nothing else.",
+        play: |scene| join(scene, "home"),
+    },
+    Step {
+        title: "The barn's router joins, from behind NAT",
+        why: "Others can't see from where the NAT box forwards, so the owner of this router states it in its UCI file.",
+        play: |scene| join(scene, "barn"),
+    },
+    Step {
+        title: "Tunnels from each router to each other",
+        why: "The routers talk WireGuard directly, site to site. So far they reach each other, but not the LANs.",
+        play: tunnels,
+    },
+    Step {
+        title: "Egress: each router serves its LAN to the network",
+        why: "The admin says which prefixes are reached through which router. With NAT off, hosts keep their addresses.",
+        play: egress,
+    },
+    Step {
+        title: "Every host reaches every other",
+        why: "One ping in full, then all of them, over IPv4 and IPv6.",
+        play: pings,
+    },
+    Step {
+        title: "NAT off: a server sees the host that asks",
+        why: "A web server on each PC answers with the source address that it saw: the asking host's own.",
+        play: nat_off,
+    },
+    Step {
+        title: "NAT on at the barn: the same server sees its own router",
+        why: "For LANs whose hosts know no way back, or answer to their own LAN only: the router masquerades what comes \
+              in from the network. It is set for each prefix, and takes effect while traffic runs.",
+        play: nat_on,
+    },
+    Step {
+        title: "How a router is doing",
+        why: "On the router itself, with no coordinator needed.",
+        play: router_status,
+    },
+    Step {
+        title: "How the network is doing",
+        why: "At the coordinator: who is online, and what each router reported last.",
+        play: network_status,
+    },
+    Step {
+        title: "The coordinator stops: traffic flows on",
+        why: "It is never in the data path. Routers keep the last records and go on with them.",
+        play: coordinator_stops,
+    },
+    Step {
+        title: "A router loses power while there is no coordinator",
+        why: "Everything but its disk is gone. The daemon finds the last records there and needs nobody to be back.",
+        play: power_cut,
+    },
+    Step {
+        title: "The coordinator is back",
+        why: "Its state survived in its database; the routers find it again by themselves.",
+        play: coordinator_returns,
+    },
+];
+
+/// What this is, before the first step.
+pub fn introduce(screen: &Screen) {
+    screen.title("GateWRT demo: three sites become one network");
+    screen.note(
+        "GateWRT joins the sites of people who run routers: each router becomes a WireGuard gateway for the LAN behind \
+         it, and a light coordinator tells the routers of each other. Here this machine plays the Internet: each host \
+         is a network namespace of its own with the real programs in it, and the packets are real. What follows after \
+         a prompt such as “office# ” is typed on that host, and what it printed.",
+    );
+}
+
+/// What a person can try while the lab stays up.
+pub fn suggest(screen: &Screen, is_good: bool) -> Result<()> {
+    let lab = program_directory()?.join("lab");
+    if !is_good {
+        screen.note("A step failed; the lab stays up to look around in, until Ctrl-C.");
+    } else {
+        screen.note("The network stays up until Ctrl-C. Try it yourself, as root in a second terminal:");
+    }
+    screen.say("");
+    let commands = [
+        (format!("alias lab='{} --lab {LAB}'", lab.display()), ""),
+        ("lab diagram".to_owned(), "all hosts with their addresses"),
+        ("lab exec office-pc ping barn-pc".to_owned(), "from LAN to LAN"),
+        ("lab exec home-pc curl -s http://barn-pc/".to_owned(), "which address does the server see?"),
+        ("lab exec office gatewrt status".to_owned(), "how a router is doing; also: peers, plan, diag"),
+        ("lab exec office nft list table inet gatewrt".to_owned(), "the only rules that are ours"),
+        ("lab shell barn".to_owned(), "a shell on a router: ip route, wg show, …"),
+        ("lab reboot barn; lab spawn barn gatewrtd".to_owned(), "cut its power, boot it again"),
+    ];
+    show_commands(screen, &commands);
+    screen.say("");
+    screen.note("As the admin, at the coordinator:");
+    screen.say("");
+    let admin = [
+        ("alias admin='lab exec coordinator gatewrt-coordinator'".to_owned(), ""),
+        (format!("admin status {NETWORK}"), "who is online"),
+        ("admin watch".to_owned(), "records and reports as they change (Ctrl-C ends it)"),
+        (format!("admin egress set {NETWORK} barn 192.168.30.0/24 --nat off"), "back to NAT off"),
+        (format!("admin node remove {NETWORK} home"), "cut a router off"),
+        ("lab spawn web gatewrtd".to_owned(), "a fourth node: the server web joins, too"),
+        (format!("lab exec web gatewrt join $(admin code create {NETWORK})"), ""),
+        ("lab exec web ping barn-pc".to_owned(), ""),
+    ];
+    show_commands(screen, &admin);
+    screen.say("");
+    Ok(())
+}
+
+fn show_commands(screen: &Screen, commands: &[(String, &str)]) {
+    for (command, what) in commands {
+        let line = if what.is_empty() { command.clone() } else { format!("{command:<48} # {what}") };
+        screen.say(&format!("     {line}"));
+    }
+}
+
+fn three_sites(scene: &mut Scene) -> Result<()> {
+    scene.screen.say("");
+    scene.screen.say(&picture(scene)?);
+    scene.run_showing("office-pc", "ping -4 -c 1 web", is_answer)?;
+    scene.run_in_vain("office-pc", "ping -4 -c 1 -W 1 barn-pc", |line| {
+        line.contains("nreachable") || line.contains("received")
+    })
+}
+
+fn picture(scene: &Scene) -> Result<String> {
+    const WIDTH: usize = 19;
+    let wan = |name: &str| Ok::<_, anyhow::Error>(scene.host(name)?.ip4()?.to_string());
+    let lans = ROUTERS.map(|router| scene.host(router).and_then(|router| router.lan_prefixes()));
+    let lans = lans.into_iter().collect::<Result<Vec<_>>>()?;
+    let row = |cells: [&str; 5]| centred(&cells, WIDTH);
+    let lan_row = |at: usize| row(["", "", &lans[0][at], &lans[1][at], &lans[2][at]]);
+    let rows = [
+        format!("{:═^1$}", " the Internet ", WIDTH * 5),
+        row(["│"; 5]),
+        row(["coordinator", "web", "office", "home", "isp (NAT)"]),
+        row([&wan("coordinator")?, &wan("web")?, &wan("office")?, &wan("home")?, &wan("isp")?]),
+        row(["", "", "│", "│", "│"]),
+        row(["", "", "│", "│", "barn"]),
+        row(["", "", "│", "│", &wan("barn")?]),
+        row(["", "", "│", "│", "│"]),
+        lan_row(0),
+        lan_row(1),
+        row(["", "", "│", "│", "│"]),
+        row(["", "", HOSTS[0], HOSTS[1], HOSTS[2]]),
+        String::new(),
+    ];
+    Ok(rows.join("\n"))
+}
+
+fn coordinator(scene: &mut Scene) -> Result<()> {
+    let command = serve_command(&scene.host("coordinator")?)?;
+    let heading =
+        |line: &str| ["is ready", "  HTTPS", "  MQTT", "  data"].iter().any(|word| line.contains(word));
+    scene.start("coordinator", &command, SERVES, heading)
+}
+
+fn network(scene: &mut Scene) -> Result<()> {
+    let is_news = |line: &str| !line.starts_with("next");
+    scene.run_showing("coordinator", &format!("gatewrt-coordinator network create {NETWORK}"), is_news)?;
+    let command = format!("gatewrt-coordinator code create {NETWORK} --uses {}", ROUTERS.len());
+    scene.code = scene.run_showing("coordinator", &command, is_news)?.trim().to_owned();
+    Ok(())
+}
+
+fn join(scene: &mut Scene, router: &str) -> Result<()> {
+    let host = scene.host(router)?;
+    if let Some(text) = owner_config(&host, NETWORK)? {
+        host.write_file(CONFIG, text)?;
+        scene.run(router, &format!("cat {CONFIG}"))?;
+    }
+    scene.start(router, "gatewrtd", "is running", |line| line.contains("is running"))?;
+    scene.run(router, &format!("gatewrt join {} --name {router}", scene.code))?;
+    Ok(())
+}
+
+fn tunnels(scene: &mut Scene) -> Result<()> {
+    for router in ROUTERS {
+        until(SOON, &format!("{router} has a handshake with each other router"), || {
+            check_handshakes(&network_of(scene, router)?, ROUTERS.len() - 1)
+        })?;
+    }
+    scene.run("office", "gatewrt peers")?;
+    let barn: IpAddr = network_of(scene, "barn")?["addresses"][0].as_str().context("an address")?.parse()?;
+    scene.run_showing("office", &format!("ping -c 1 {barn}"), is_answer)?;
+    Ok(())
+}
+
+/// The network's part of a router's status.
+fn network_of(scene: &Scene, router: &str) -> Result<serde_json::Value> {
+    let status: serde_json::Value = serde_json::from_str(&scene.ask(router, "gatewrt status --json")?)?;
+    Ok(status["networks"][0].clone())
+}
+
+fn egress(scene: &mut Scene) -> Result<()> {
+    ROUTERS.iter().try_for_each(|router| serve(scene, router, "off"))
+}
+
+fn serve(scene: &Scene, router: &str, nat: &str) -> Result<()> {
+    for prefix in scene.host(router)?.lan_prefixes()? {
+        let command = format!("gatewrt-coordinator egress set {NETWORK} {router} {prefix} --nat {nat}");
+        scene.run("coordinator", &command)?;
+    }
+    Ok(())
+}
+
+fn pings(scene: &mut Scene) -> Result<()> {
+    scene.wait("office-pc", "ping -4 -c 1 -W 1 barn-pc", is_answer)?;
+    scene.run_showing("office-pc", "ping -4 -c 1 barn-pc", is_answer)?;
+    let heading = std::iter::once(String::new()).chain(HOSTS.map(|host| format!("to {host}")));
+    let mut rows = vec![heading.collect::<Vec<_>>()];
+    for from in HOSTS {
+        let mut row = vec![format!("from {from}")];
+        for to in HOSTS {
+            let cell = || {
+                Ok::<_, anyhow::Error>(format!(
+                    "{} / {} ms",
+                    round_trip(scene, from, to, 4)?,
+                    round_trip(scene, from, to, 6)?
+                ))
+            };
+            row.push(if from == to { "-".to_owned() } else { cell()? });
+        }
+        rows.push(row);
+    }
+    scene.screen.output(&table(&rows));
+    Ok(())
+}
+
+/// Milliseconds, as ping says it.
+fn round_trip(scene: &Scene, from: &str, to: &str, family: u8) -> Result<String> {
+    let command = format!("ping -{family} -n -c 1 -W 1 {to}");
+    let said = until(SOON, &format!("{from} reaches {to} over IPv{family}"), || scene.ask(from, &command))?;
+    let time = said.split_once("time=").and_then(|(_, rest)| rest.split_once(' '));
+    Ok(time.context("ping says a time")?.0.to_owned())
+}
+
+fn nat_off(scene: &mut Scene) -> Result<()> {
+    for host in HOSTS {
+        scene.start(host, "lab whoami", "", |_| false)?;
+    }
+    let office = scene.host("office-pc")?;
+    let seen = [office.ip4()?.to_string(), office.ip6()?.to_string()];
+    who_asks(scene, "office-pc", "barn-pc", &seen)?;
+    let barn = scene.host("barn-pc")?;
+    scene.screen.note("And the other way:");
+    who_asks(scene, "barn-pc", "office-pc", &[barn.ip4()?.to_string(), barn.ip6()?.to_string()])
+}
+
+fn nat_on(scene: &mut Scene) -> Result<()> {
+    serve(scene, "barn", "on")?;
+    let router = scene.host("barn")?;
+    who_asks(scene, "office-pc", "barn-pc", &[router.lan4()?.to_string(), router.lan6()?.to_string()])
+}
+
+/// Fetches over IPv4 and IPv6, and checks which address the server saw.
+fn who_asks(scene: &Scene, from: &str, server: &str, expected: &[String; 2]) -> Result<()> {
+    for (family, expected) in [4, 6].into_iter().zip(expected) {
+        let command = format!("curl -sS -{family} http://{server}/");
+        scene.wait(from, &command, |seen| seen.trim() == expected)?;
+        let seen = scene.run(from, &command)?;
+        ensure!(seen.trim() == expected, "{server} saw {}, not {expected}", seen.trim());
+    }
+    Ok(())
+}
+
+fn router_status(scene: &mut Scene) -> Result<()> {
+    scene.run("barn", "gatewrt status").map(drop)
+}
+
+fn network_status(scene: &mut Scene) -> Result<()> {
+    scene.run("coordinator", &format!("gatewrt-coordinator status {NETWORK}")).map(drop)
+}
+
+fn coordinator_stops(scene: &mut Scene) -> Result<()> {
+    const STREAM: &str = "ping -q -i 0.01 -c 100 barn-pc";
+    let before = scene.host("office-pc")?;
+    let stream = std::thread::spawn(move || before.output(&["sh", "-c", STREAM]));
+    scene.screen.command("office-pc", &format!("{STREAM} &"));
+    scene.run("coordinator", "kill $(pidof gatewrt-coordinator)")?;
+    scene.wait("coordinator", "pidof gatewrt-coordinator || echo gone", |said| said.contains("gone"))?;
+    let output = stream.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    scene.screen.output(
+        output
+            .stdout
+            .lines()
+            .filter(|line| line.contains("transmitted"))
+            .collect::<Vec<_>>()
+            .join("\n")
+            .as_str(),
+    );
+    ensure!(output.stdout.contains(" 0% packet loss"), "packets were lost");
+    let is_connected = |line: &str| line.trim_start().starts_with("control");
+    scene.run_showing("office", "gatewrt status", is_connected)?;
+    Ok(())
+}
+
+fn power_cut(scene: &mut Scene) -> Result<()> {
+    scene.reboot("home")?;
+    let start = Instant::now();
+    scene.start("home", "gatewrtd", "is running", |line| line.contains("is running"))?;
+    scene.run_showing("office-pc", "ping -i 0.05 -c 1 -w 20 home-pc", is_answer)?;
+    let time = start.elapsed().as_secs_f64();
+    scene.screen.note(&format!("home was back in the network {time:.2} s after its daemon was started."));
+    Ok(())
+}
+
+fn coordinator_returns(scene: &mut Scene) -> Result<()> {
+    coordinator(scene)?;
+    let all = format!("{0} of {0} nodes online", ROUTERS.len());
+    let command = format!("gatewrt-coordinator status {NETWORK}");
+    scene.wait("coordinator", &command, |said| said.contains(&all))?;
+    scene.run_showing("coordinator", &command, |line| line.contains("nodes online"))?;
+    Ok(())
+}
+
+fn is_answer(line: &str) -> bool {
+    line.contains("bytes from")
+}
