@@ -5,6 +5,7 @@ use crate::core::report::Status;
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
+    convert::Infallible,
     fmt,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
@@ -21,6 +22,8 @@ use tokio::{
 const LONGEST: u64 = 4 << 20;
 /// Requests waiting for the daemon at the most.
 const WAITING: usize = 8;
+/// How long the last answers may take to get through at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What can be asked of a running daemon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -154,9 +157,29 @@ fn parse<T: DeserializeOwned>(line: &str) -> Result<T, ControlError> {
 /// A request and where its answer goes.
 pub type Call = (Request, oneshot::Sender<Answer>);
 
+/// What comes over the socket.
+pub struct Calls {
+    calls: mpsc::Receiver<Call>,
+    /// Ends when no connection is being served any more.
+    serving: mpsc::Receiver<Infallible>,
+}
+
+impl Calls {
+    /// The next request.
+    pub async fn recv(&mut self) -> Option<Call> {
+        self.calls.recv().await
+    }
+
+    /// Takes no more requests, and waits until the answers that were given are with those who asked.
+    pub async fn finish(mut self) {
+        drop(self.calls);
+        let _ = tokio::time::timeout(LAST_WORDS, self.serving.recv()).await;
+    }
+}
+
 /// Listens below `run_dir` in a task of its own. A socket that a dead daemon left behind is taken over; one
 /// on which a daemon answers is an error.
-pub fn listen(run_dir: &Path) -> io::Result<mpsc::Receiver<Call>> {
+pub fn listen(run_dir: &Path) -> io::Result<Calls> {
     let path = socket_of(run_dir);
     if UnixStream::connect(&path).is_ok() {
         let what = format!("a daemon is running already: it listens on {}", path.display());
@@ -168,19 +191,29 @@ pub fn listen(run_dir: &Path) -> io::Result<mpsc::Receiver<Call>> {
     }
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let (calls, receiver) = mpsc::channel(WAITING);
+    let (sender, calls) = mpsc::channel(WAITING);
+    let (guard, serving) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(serve(stream, calls.clone()))),
-                Err(error) => {
-                    log::warn!("control socket: {error}");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+            tokio::select! {
+                () = sender.closed() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let (sender, guard) = (sender.clone(), guard.clone());
+                        tokio::spawn(async move {
+                            serve(stream, sender).await;
+                            drop(guard);
+                        });
+                    }
+                    Err(error) => {
+                        log::warn!("control socket: {error}");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                },
             }
         }
     });
-    Ok(receiver)
+    Ok(Calls { calls, serving })
 }
 
 async fn serve(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) {
@@ -206,4 +239,28 @@ async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
         return gone();
     }
     receiver.await.unwrap_or_else(|_| gone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_answer_arrives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let asked = tokio.block_on(async {
+            let mut calls = listen(&path).unwrap();
+            let stop = Request::Stop { teardown: false };
+            let asked = std::thread::spawn(move || ask(&path, &stop, Duration::from_secs(10)));
+            let (_, reply) = calls.recv().await.unwrap();
+            reply.send(Answer::Done(Done { hint: "bye".to_owned() })).unwrap();
+            calls.finish().await;
+            asked
+        });
+        drop(tokio);
+        let answer = asked.join().unwrap();
+        assert!(matches!(&answer, Ok(Answer::Done(done)) if done.hint == "bye"), "{answer:?}");
+    }
 }

@@ -9,7 +9,7 @@ mod system;
 use crate::{
     apply::apply,
     config::{Config, WireGuard},
-    control::{self, Answer, Call, Done},
+    control::{self, Answer, Calls, Done},
     core::{About, Core, Input, Membership, Output},
     identity::{self, Identity},
     kernel::{
@@ -33,7 +33,7 @@ use std::{
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::oneshot,
 };
 
 /// Records come several at once, and go to flash together.
@@ -123,11 +123,13 @@ pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir);
     made.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
     let calls = control::listen(&config.run_dir);
-    let calls = calls.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
+    let mut calls = calls.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
     let mut daemon = Daemon::new(file, config)?;
     log::info!("gatewrt {} is running", env!("CARGO_PKG_VERSION"));
     daemon.start()?;
-    daemon.turn(calls).await
+    daemon.turn(&mut calls).await?;
+    calls.finish().await;
+    Ok(())
 }
 
 /// Everything the daemon holds.
@@ -188,17 +190,18 @@ impl Daemon {
 
     /// What is on disk comes up before anything else is waited for.
     fn start(&mut self) -> Result<(), RunError> {
-        self.feed(Input::Configured(Box::new(self.config.clone())));
+        let mut memberships = Vec::new();
         for network in self.store.networks().map_err(RunError::Store)? {
             let Some(identity) = self.store.identity(&network).map_err(RunError::Store)? else { continue };
-            self.take_up(identity);
+            memberships.push(self.take_up(identity));
         }
+        self.feed(Input::Started(Box::new(self.config.clone()), memberships));
         self.join_configured();
         Ok(())
     }
 
-    /// A network that is on disk goes to the core.
-    fn take_up(&mut self, identity: Identity) {
+    /// Opens the files of a network that is on disk.
+    fn take_up(&mut self, identity: Identity) -> Membership {
         let network = identity.network.clone();
         let mut file = self.store.records(&network);
         let (stored, error) = file.load();
@@ -208,10 +211,10 @@ impl Daemon {
         let membership = membership(&identity, stored.clone(), &self.config);
         self.records.insert(network.clone(), Kept { file, latest: stored, due: None });
         self.identities.insert(network, identity);
-        self.feed(Input::Joined(Box::new(membership)));
+        membership
     }
 
-    async fn turn(&mut self, mut calls: mpsc::Receiver<Call>) -> Result<(), RunError> {
+    async fn turn(&mut self, calls: &mut Calls) -> Result<(), RunError> {
         let start = |error: std::io::Error| RunError::Start(format!("can't watch the system: {error}"));
         let watch = Watch::open().map_err(RunError::Kernel)?;
         // SAFETY: the watch owns its descriptor and gives the same one for as long as it lives.

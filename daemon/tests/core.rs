@@ -206,7 +206,6 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let about = About { boot: "b".into(), version: "0".into(), board: String::new(), seed: 3 };
         let mut kernel = FakeKernel::default();
         let wan = IfName::new("wan").expect("a name");
         kernel.state.main_routes.insert(MainRoute {
@@ -215,20 +214,24 @@ impl World {
             on_link: false,
         });
         kernel.state.sysctls.insert(SysctlPath("net/ipv4/conf/all/src_valid_mark".into()), "0".into());
-        Self {
-            core: Core::new(about),
-            kernel,
-            now: Duration::ZERO,
-            applied: Vec::new(),
-            said: Vec::new(),
-            handled: 0,
-        }
+        Self::on(kernel)
+    }
+
+    /// A daemon that has just begun.
+    fn on(kernel: FakeKernel) -> Self {
+        let about = About { boot: "b".into(), version: "0".into(), board: String::new(), seed: 3 };
+        let core = Core::new(about);
+        Self { core, kernel, now: Duration::ZERO, applied: Vec::new(), said: Vec::new(), handled: 0 }
     }
 
     /// A router that has joined and knows `others`.
     fn joined(others: &[u8]) -> Self {
         let mut world = Self::new();
-        world.feed(Input::Configured(Box::default()));
+        world.start(others);
+        world
+    }
+
+    fn start(&mut self, others: &[u8]) {
         let mut records = vec![policy(1), assignment(1, &[])];
         records.extend(others.iter().map(|number| update(&MemberUpdate::Member(member(*number, 1)))));
         let membership = Membership {
@@ -243,9 +246,8 @@ impl World {
             brokers: vec!["gw.example:8883".into()],
             stored: records.into_iter().collect(),
         };
-        world.feed(Input::Joined(Box::new(membership)));
-        world.run(S);
-        world
+        self.feed(Input::Started(Box::default(), vec![membership]));
+        self.run(S);
     }
 
     fn feed(&mut self, input: Input) {
@@ -309,6 +311,14 @@ fn what_is_on_disk_comes_up_without_a_coordinator() {
     assert_eq!(device.peers.len(), 2);
     assert!(world.kernel.state.ruleset.is_some());
     assert_eq!(world.kernel.state.rules.len(), 2);
+}
+
+#[test]
+fn a_restart_does_nothing_to_what_runs() {
+    let mut world = World::on(World::joined(&[2, 3]).kernel);
+    world.start(&[2, 3]);
+    assert!(world.core.is_settled());
+    assert!(world.applied.is_empty(), "{:?}", world.applied);
 }
 
 #[test]

@@ -23,10 +23,8 @@ fn alone(config: &Config) -> Result<Answer, CliError> {
     let other = |error: &dyn std::fmt::Display| CliError::Other(error.to_string());
     let mut kernel = runtime::kernel(config).map_err(|error| other(&error))?;
     let mut core = Core::new(About::default());
-    let mut outputs = core.handle(Input::Configured(Box::new(config.clone())), Duration::ZERO);
-    for membership in runtime::memberships(config).map_err(|error| other(&error))? {
-        outputs = core.handle(Input::Joined(Box::new(membership)), Duration::ZERO);
-    }
+    let memberships = runtime::memberships(config).map_err(|error| other(&error))?;
+    let mut outputs = core.handle(Input::Started(Box::new(config.clone()), memberships), Duration::ZERO);
     // The first look says what to look at, the second shows it.
     for _ in 0..3 {
         let Some(interest) = outputs.iter().find_map(|output| match output {

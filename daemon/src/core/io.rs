@@ -52,9 +52,12 @@ pub struct Membership {
 /// What happens to the daemon.
 #[derive(Debug)]
 pub enum Input {
-    /// The owner's settings were read, at start or anew.
+    /// The daemon starts, with the owner's settings and the networks that are on disk: all at once, so that
+    /// nothing that runs is taken for no longer wanted.
+    Started(Box<Config>, Vec<Membership>),
+    /// The owner's settings were read anew.
     Configured(Box<Config>),
-    /// A network was read from disk or joined.
+    /// A network was joined.
     Joined(Box<Membership>),
     /// The owner leaves a network.
     Leave(NetworkName),

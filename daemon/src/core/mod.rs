@@ -78,6 +78,10 @@ impl Core {
     /// Takes in what happened; gives what is to be done.
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Output> {
         match input {
+            Input::Started(config, memberships) => {
+                self.handle_config(*config, now);
+                memberships.into_iter().for_each(|membership| self.handle_joined(membership, now));
+            }
             Input::Configured(config) => self.handle_config(*config, now),
             Input::Joined(membership) => self.handle_joined(*membership, now),
             Input::Leave(name) => self.handle_leave(&name, now),

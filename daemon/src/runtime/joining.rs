@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::{
     control::{Answer, Joined},
-    core::report::place,
+    core::{Input, report::place},
     enroll::{self, EnrollError, Facts},
     identity::Identity,
 };
@@ -169,7 +169,8 @@ impl Daemon {
         let assignment: Option<Assignment> =
             jws::open(answer.assignment.as_bytes(), &identity.record_key).ok();
         log::info!("joined {network} as {name}");
-        self.take_up(identity);
+        let membership = self.take_up(identity);
+        self.feed(Input::Joined(Box::new(membership)));
         Answer::Joined(Joined {
             network,
             name,
