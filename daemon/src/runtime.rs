@@ -3,6 +3,7 @@
 
 mod calls;
 mod joining;
+mod keeping;
 mod links;
 mod system;
 
@@ -18,10 +19,11 @@ use crate::{
         watch::Watch,
     },
     log as logging,
-    store::{RecordsFile, Saved, Store, StoreError},
+    store::{Store, StoreError},
 };
 use gatewrt_protocol::NetworkName;
 use joining::Joining;
+use keeping::Kept;
 use links::Links;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -36,8 +38,6 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Records come several at once, and go to flash together.
-const SETTLE: Duration = Duration::from_secs(1);
 /// How long taking everything down may take at the end.
 const TEARDOWN: Duration = Duration::from_secs(10);
 
@@ -90,11 +90,8 @@ pub fn memberships(config: &Config) -> Result<Vec<Membership>, StoreError> {
     let mut all = Vec::new();
     for network in store.networks()? {
         if let Some(identity) = store.identity(&network)? {
-            let (stored, error) = store.records(&network).load();
-            if let Some(error) = error {
-                log::warn!("{network}: {error}");
-            }
-            all.push(membership(&identity, stored, config));
+            let kept = Kept::load(config, &network);
+            all.push(membership(&identity, kept.latest().clone(), config));
         }
     }
     Ok(all)
@@ -151,13 +148,6 @@ struct Daemon {
     stopped: bool,
 }
 
-/// Records on their way to flash.
-struct Kept {
-    file: RecordsFile,
-    latest: BTreeMap<String, String>,
-    due: Option<Duration>,
-}
-
 impl Daemon {
     fn new(file: PathBuf, config: Config) -> Result<Self, RunError> {
         let start = |error: identity::NoRandomness| RunError::Start(error.to_string());
@@ -203,13 +193,9 @@ impl Daemon {
     /// Opens the files of a network that is on disk.
     fn take_up(&mut self, identity: Identity) -> Membership {
         let network = identity.network.clone();
-        let mut file = self.store.records(&network);
-        let (stored, error) = file.load();
-        if let Some(error) = error {
-            log::warn!("{network}: {error}");
-        }
-        let membership = membership(&identity, stored.clone(), &self.config);
-        self.records.insert(network.clone(), Kept { file, latest: stored, due: None });
+        let kept = Kept::load(&self.config, &network);
+        let membership = membership(&identity, kept.latest().clone(), &self.config);
+        self.records.insert(network.clone(), kept);
         self.identities.insert(network, identity);
         membership
     }
@@ -257,7 +243,7 @@ impl Daemon {
     /// When something is due without anything happening.
     fn due(&self) -> Instant {
         let core = self.core.poll_timeout().map(|(at, _)| self.started + at);
-        let saves = self.records.values().filter_map(|kept| kept.due).map(|at| self.started + at).min();
+        let saves = self.records.values().filter_map(Kept::due).map(|at| self.started + at).min();
         let all = [core, saves, self.stop_by, self.joining.retry_at()];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
@@ -268,10 +254,8 @@ impl Daemon {
             self.stopped = true;
         }
         let now = self.now();
-        let due: Vec<_> =
-            self.records.iter().filter(|(_, kept)| kept.due.is_some_and(|at| at <= now)).collect();
-        let due: Vec<NetworkName> = due.into_iter().map(|(network, _)| network.clone()).collect();
-        due.iter().for_each(|network| self.save(network));
+        let due = self.records.values_mut().filter(|kept| kept.due().is_some_and(|at| at <= now));
+        due.for_each(|kept| kept.save(now));
         if self.joining.retry_at().is_some_and(|at| at <= Instant::now()) {
             self.join_configured();
         }
@@ -292,7 +276,10 @@ impl Daemon {
     fn carry_out(&mut self, output: Output) -> Option<Input> {
         match output {
             Output::Observe(interest) => return Some(self.observe(&interest)),
-            Output::Apply(plan) => return Some(Input::Applied(apply(&mut self.kernel, &plan))),
+            Output::Apply(plan) => {
+                self.records.values_mut().for_each(Kept::write_ahead);
+                return Some(Input::Applied(apply(&mut self.kernel, &plan)));
+            }
             Output::Connect { network, broker, will } => {
                 let identity = self.identities.get(&network)?;
                 let lost = self.links.open(identity, &broker, &will, self.config.numbers.bypass).err()?;
@@ -304,11 +291,8 @@ impl Daemon {
                 self.links.publish(identity, &uplink);
             }
             Output::Save(network, records) => {
-                let at = self.now() + SETTLE;
-                if let Some(kept) = self.records.get_mut(&network) {
-                    kept.latest = records;
-                    kept.due = Some(kept.due.map_or(at, |before| before.min(at)));
-                }
+                let now = self.now();
+                self.records.get_mut(&network)?.replace(records, now);
             }
             Output::Forget(network) => self.forget(&network),
             Output::Poke(addresses) => system::poke(&addresses),
@@ -328,26 +312,9 @@ impl Daemon {
         }
     }
 
-    fn save(&mut self, network: &NetworkName) {
-        let now = self.now();
-        let Some(kept) = self.records.get_mut(network) else { return };
-        kept.due = match kept.file.save(&kept.latest, now) {
-            Ok(Saved::Later(wait)) => Some(now + wait),
-            Ok(Saved::Written | Saved::Unchanged) => None,
-            Err(error) => {
-                log::warn!("{network}: the latest records are not on disk: {error}");
-                Some(now + Duration::from_secs(300))
-            }
-        };
-    }
-
     /// The last words: what is not yet on flash goes there.
     fn end(&mut self) {
-        for (network, kept) in &mut self.records {
-            if let Err(error) = kept.file.flush(&kept.latest) {
-                log::warn!("{network}: the latest records are not on disk: {error}");
-            }
-        }
+        self.records.values_mut().for_each(Kept::flush);
         let _ = fs::remove_file(control::socket_of(&self.config.run_dir));
         log::info!("gatewrt has stopped");
         let hint = "Tunnels go on as they are; “gatewrtd” takes them up again.".to_owned();

@@ -7,7 +7,7 @@ pub mod records;
 
 use crate::identity::{Identity, Keys, NoRandomness};
 use gatewrt_protocol::{JoinCode, NetworkName};
-pub use records::{Bucket, RecordsFile, Saved};
+pub use records::{Bucket, Records, RecordsFile, Saved};
 use std::{
     fmt, fs, io,
     io::Write,

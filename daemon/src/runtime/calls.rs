@@ -6,6 +6,7 @@ use crate::{
     control::{Answer, Done, PlanAnswer, Request},
     core::Input,
     log as logging,
+    store::Store,
 };
 use gatewrt_protocol::NetworkName;
 use std::time::Instant;
@@ -73,7 +74,8 @@ impl Daemon {
         self.identities.remove(network);
         self.records.remove(network);
         self.links.close(network);
-        let answer = match self.store.forget(network) {
+        let forgotten = Store::new(&self.config.run_dir).forget(network).and(self.store.forget(network));
+        let answer = match forgotten {
             Ok(()) => {
                 log::info!("left {network}");
                 let hint = format!(

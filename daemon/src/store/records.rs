@@ -76,6 +76,12 @@ impl RecordsFile {
         }
     }
 
+    /// Removes the file, as far as that can be done.
+    pub fn remove(&mut self) {
+        self.stored = None;
+        let _ = std::fs::remove_file(&self.path);
+    }
+
     fn read(&mut self) -> Result<Records, StoreError> {
         let Some(bytes) = super::read(&self.path)? else { return Ok(Records::new()) };
         let damaged = |why: &str| StoreError::DamagedRecords { path: self.path.clone(), why: why.to_owned() };
