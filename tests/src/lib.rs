@@ -6,3 +6,4 @@
 
 pub mod lab;
 pub mod mesh;
+pub mod wg;

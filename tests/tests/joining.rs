@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
     lab::{Lab, Process, UdpStream, eventually},
-    mesh::{INTERFACE, Mesh, NETWORK},
+    mesh::{Mesh, NETWORK},
+    wg::{self, Peers},
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
 /// Each router reports this often, so that the test sees reports without news, too.
@@ -40,7 +41,7 @@ fn a_third_router_is_one_record_and_one_peer_to_the_others() -> Result<()> {
     mesh.wait_for_peers(&["office", "home", "barn"])?;
     wait_until_reported(&mesh, 3)?;
 
-    let key = barn.run(&["wg", "show", INTERFACE, "public-key"])?.stdout.trim().to_owned();
+    let key = wg::key(&barn)?;
     for (router, before) in OTHERS.iter().zip(&before) {
         let after = View::of(&mesh, router)?;
         assert_eq!(after.delivered("member") - before.delivered("member"), 1, "member records to {router}");
@@ -92,15 +93,7 @@ fn assert_same_peers(router: &str, before: &View, after: &View, key: &str) {
 struct View {
     delivered: Value,
     steps: Vec<String>,
-    peers: BTreeMap<String, Peer>,
-}
-
-/// What WireGuard shows of a peer.
-struct Peer {
-    endpoint: String,
-    handshake: String,
-    rx: u64,
-    tx: u64,
+    peers: Peers,
 }
 
 impl View {
@@ -108,22 +101,12 @@ impl View {
         let delivered = mesh.admin_json(&["node", "show", NETWORK, router])?["delivered"].clone();
         let log = mesh.daemon(router)?.log();
         let steps = log.lines().filter(|line| line.contains(" step")).map(str::to_owned).collect();
-        let dump = mesh.host(router)?.run(&["wg", "show", INTERFACE, "dump"])?.stdout;
-        let peers = dump.lines().skip(1).map(peer).collect::<Result<_>>()?;
-        Ok(Self { delivered, steps, peers })
+        Ok(Self { delivered, steps, peers: wg::peers(&mesh.host(router)?)? })
     }
 
     fn delivered(&self, kind: &str) -> u64 {
         self.delivered[kind]["messages"].as_u64().unwrap_or_default()
     }
-}
-
-/// A line of `wg show dump`.
-fn peer(line: &str) -> Result<(String, Peer)> {
-    let fields: Vec<&str> = line.split('\t').collect();
-    let [key, _, endpoint, _, handshake, rx, tx, _] = fields[..] else { anyhow::bail!("not a peer: {line}") };
-    let (endpoint, handshake) = (endpoint.to_owned(), handshake.to_owned());
-    Ok((key.to_owned(), Peer { endpoint, handshake, rx: rx.parse()?, tx: tx.parse()? }))
 }
 
 /// `gatewrt-coordinator watch`, while it runs.

@@ -1,0 +1,143 @@
+//! The daemon goes and comes back while packets flow, and the tunnels notice nothing of it.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Lab, Topology, UdpStream, eventually},
+    mesh::{INTERFACE, Mesh},
+    wg,
+};
+use nix::sys::signal::Signal;
+use std::{collections::BTreeMap, time::Duration};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A daemon that is killed ten times, and taken up again each time.
+#[test]
+fn a_killed_daemon_is_not_missed() -> Result<()> {
+    let mut mesh = Mesh::two_sites()?;
+    let streams = streams(&mesh, "office-pc", "home-pc")?;
+    let before = Tunnel::of(&mesh, "office")?;
+    for _ in 0..10 {
+        let daemon = mesh.daemon("office")?;
+        daemon.kill(Signal::SIGKILL)?;
+        daemon.wait(SOON)?;
+        mesh.start_daemon("office")?;
+        check_nothing_was_done(&mesh, "office", &before)?;
+    }
+    finish(streams)
+}
+
+/// Stopped in order by its own command and by a signal, and started again, the last time from another file: an upgrade.
+#[test]
+fn a_stopped_and_an_upgraded_daemon_is_not_missed() -> Result<()> {
+    let mut mesh = Mesh::two_sites()?;
+    let streams = streams(&mesh, "office-pc", "home-pc")?;
+    let before = Tunnel::of(&mesh, "office")?;
+
+    mesh.gatewrt("office", &["stop"])?;
+    ensure!(mesh.daemon("office")?.wait(SOON)?.success(), "it ended in order");
+    mesh.start_daemon("office")?;
+    check_nothing_was_done(&mesh, "office", &before)?;
+
+    ensure!(mesh.daemon("office")?.stop()?.success(), "it ended in order");
+    let office = mesh.host("office")?;
+    office.shell("mkdir /tmp/new; strip -o /tmp/new/gatewrtd $(readlink -f /mnt/bin/gatewrtd)")?;
+    let upgraded = office.spawn(&["/tmp/new/gatewrtd"])?;
+    upgraded.wait_for_log(SOON, "is running")?;
+    mesh.daemons.insert("office".to_owned(), upgraded);
+    check_nothing_was_done(&mesh, "office", &before)?;
+    finish(streams)
+}
+
+/// A peer behind a NAT that gives it another port is where its packets come from, and stays there: no record says so.
+#[test]
+fn a_killed_daemon_leaves_a_roamed_peer_where_it_is() -> Result<()> {
+    let lab = Lab::new(&Topology::parse(BEHIND_NAT)?)?;
+    let mut mesh = Mesh::start(lab, &["office", "barn"])?;
+    mesh.serve_lans(&["office", "barn"], false)?;
+    mesh.wait_for_lans(&["office-pc", "barn-pc"])?;
+    let before = Tunnel::of(&mesh, "office")?;
+    let endpoint = before.endpoints.values().next().context("a peer")?;
+    ensure!(!endpoint.ends_with(":51820"), "the NAT left the port as it was: {endpoint}");
+    let streams = streams(&mesh, "office-pc", "barn-pc")?;
+    mesh.daemon("office")?.kill(Signal::SIGKILL)?;
+    mesh.daemon("office")?.wait(SOON)?;
+    mesh.start_daemon("office")?;
+    check_nothing_was_done(&mesh, "office", &before)?;
+    finish(streams)
+}
+
+/// `barn` has no address that anyone could know, but the one that its NAT box makes up.
+const BEHIND_NAT: &str = r#"
+[server.coordinator]
+
+[router.office]
+lan = "192.168.10.0/24"
+lan6 = "fd00:10::/64"
+hosts = ["office-pc"]
+
+[nat.isp]
+kind = "symmetric"
+ipv6 = "none"
+
+[router.barn]
+wan = "isp"
+lan = "192.168.30.0/24"
+lan6 = "fd00:30::/64"
+hosts = ["barn-pc"]
+"#;
+
+/// What must be the same tunnel before and after.
+#[derive(Debug, PartialEq, Eq)]
+struct Tunnel {
+    ifindex: u32,
+    /// Process numbers of the userspace WireGuard.
+    processes: String,
+    endpoints: BTreeMap<String, String>,
+}
+
+impl Tunnel {
+    fn of(mesh: &Mesh, router: &str) -> Result<Self> {
+        let host = mesh.host(router)?;
+        Ok(Self {
+            ifindex: host.ifindex(INTERFACE)?,
+            processes: host.run(&["pidof", "wireguard-go"])?.stdout,
+            endpoints: wg::endpoints(&host)?,
+        })
+    }
+}
+
+/// The first plan after the start is empty, and so is the one when the coordinator has been heard; no step was taken.
+fn check_nothing_was_done(mesh: &Mesh, router: &str, before: &Tunnel) -> Result<()> {
+    let plan = eventually(SOON, "the daemon answers", || mesh.plan(router))?;
+    assert!(plan.is_empty(), "the first plan: {plan:#?}");
+    eventually(SOON, "its control link is up", || -> Result<()> {
+        let status = mesh.status(router)?;
+        ensure!(status["control"] == "connected", "{}: {}", status["control"], status["control_error"]);
+        Ok(())
+    })?;
+    let plan = mesh.plan(router)?;
+    assert!(plan.is_empty(), "the second plan: {plan:#?}");
+    let log = mesh.daemon(router)?.log();
+    assert!(!log.contains(" step: ") && !log.contains(" steps: "), "it did something:\n{log}");
+    assert_eq!(&Tunnel::of(mesh, router)?, before);
+    Ok(())
+}
+
+/// 100 packets a second in both directions, each there and back, over IPv4 and IPv6.
+fn streams(mesh: &Mesh, a: &str, b: &str) -> Result<[UdpStream; 4]> {
+    let (a, b) = (mesh.host(a)?, mesh.host(b)?);
+    Ok([
+        UdpStream::start_echo(&a, &b, b.ip4()?.into(), 100)?,
+        UdpStream::start_echo(&b, &a, a.ip4()?.into(), 100)?,
+        UdpStream::start_echo(&a, &b, b.ip6()?.into(), 100)?,
+        UdpStream::start_echo(&b, &a, a.ip6()?.into(), 100)?,
+    ])
+}
+
+fn finish(streams: [UdpStream; 4]) -> Result<()> {
+    for stream in streams {
+        stream.finish()?.assert_lossless();
+    }
+    Ok(())
+}
