@@ -6,7 +6,7 @@ mod watch;
 use super::{
     args::{Code, Command, Egress, Network, Node, OnOff},
     client::{Client, ClientError},
-    output::{json, line, list, span, table, word},
+    output::{json, line, list, span, stack, stacked_table, table, word},
 };
 use crate::{
     api::{CodeView, EgressView, EgressWish, NetworkView, NodeStatus, NodeView, NodeWish},

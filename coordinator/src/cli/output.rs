@@ -2,21 +2,42 @@
 
 use std::io::{self, Write};
 
+/// What stands one below the other in a cell.
+pub(super) type Cell = Vec<String>;
+
 /// Prints rows with aligned columns under a heading.
 pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
-    let heading: Vec<String> = heading.iter().map(|&cell| cell.to_owned()).collect();
-    let rows: Vec<Vec<String>> =
-        [heading].iter().chain(rows).map(|row| row.iter().map(|cell| harmless(cell)).collect()).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
+    let one_line = |row: &Vec<String>| row.iter().map(|cell| vec![cell.clone()]).collect();
+    stacked_table(heading, &rows.iter().map(one_line).collect::<Vec<_>>())
+}
+
+/// As [`table`], for cells of several lines.
+pub(super) fn stacked_table(heading: &[&str], rows: &[Vec<Cell>]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    Ok(())
+    aligned(heading, rows).iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+fn aligned(heading: &[&str], rows: &[Vec<Cell>]) -> Vec<String> {
+    let heading: Vec<String> = heading.iter().map(|&cell| cell.to_owned()).collect();
+    let lines: Vec<Vec<String>> =
+        [heading].into_iter().chain(rows.iter().flat_map(|row| lines_of(row))).collect();
+    let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
+    let join = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(join).collect()
+}
+
+/// The lines of a row, as many as its tallest cell has.
+fn lines_of(row: &[Cell]) -> Vec<Vec<String>> {
+    let height = row.iter().map(Vec::len).max().unwrap_or_default();
+    let text = |cell: &Cell, at: usize| cell.get(at).map(|text| harmless(text)).unwrap_or_default();
+    (0..height).map(|at| row.iter().map(|cell| text(cell, at)).collect()).collect()
 }
 
 /// Prints a value as JSON on several lines.
@@ -39,6 +60,12 @@ pub(super) fn harmless(text: &str) -> String {
 pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
     if items.is_empty() { "-".to_owned() } else { items.join(", ") }
+}
+
+/// Items one below the other in a cell, `-` for none.
+pub(super) fn stack<T: ToString>(items: impl IntoIterator<Item = T>) -> Cell {
+    let items: Cell = items.into_iter().map(|item| item.to_string()).collect();
+    if items.is_empty() { vec!["-".to_owned()] } else { items }
 }
 
 /// A time span in its two largest units, such as `3h 12m`.
@@ -76,6 +103,18 @@ mod tests {
         ] {
             assert_eq!(span(seconds), text);
         }
+    }
+
+    #[test]
+    fn cells_of_several_lines_stay_in_their_column() {
+        let rows = [
+            vec![stack(["a"]), stack(["10.0.0.0/8", "fd00::/8"]), stack([1])],
+            vec![stack::<u8>([]), stack(["b\nc"])],
+        ];
+        assert_eq!(
+            aligned(&["N", "SERVES", "X"], &rows),
+            ["N  SERVES      X", "a  10.0.0.0/8  1", "   fd00::/8", "-  b·c"]
+        );
     }
 
     #[test]

@@ -126,27 +126,36 @@ fn peers(network: &NetworkStatus) -> String {
         ["PEER", "ADDRESS", "PREFIXES", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]
             .map(str::to_owned),
     ];
-    rows.extend(network.peers.iter().map(row));
+    let mut peers: Vec<_> = network.peers.iter().collect();
+    peers.sort_by_key(|peer| peer.name.as_str());
+    peers.into_iter().for_each(|peer| add_rows(peer, &mut rows));
     table(&rows)
 }
 
-fn row(peer: &PeerStatus) -> [String; 8] {
-    let join = |texts: Vec<String>| if texts.is_empty() { "-".to_owned() } else { texts.join(",") };
+/// One row, and one more for each further prefix.
+fn add_rows(peer: &PeerStatus, rows: &mut Vec<[String; 8]>) {
+    let none = || "-".to_owned();
+    let mut prefixes = peer.prefixes.iter().map(ToString::to_string);
     let path = match peer.seen.path {
         Path::Direct => "direct",
         Path::Down => "down",
         Path::Other => "other",
     };
-    [
+    rows.push([
         peer.name.to_string(),
-        join(peer.addresses.iter().take(1).map(ToString::to_string).collect()),
-        join(peer.prefixes.iter().map(ToString::to_string).collect()),
+        peer.addresses.first().map_or_else(none, ToString::to_string),
+        prefixes.next().unwrap_or_else(none),
         path.to_owned(),
-        peer.seen.endpoint.map_or("-".to_owned(), |endpoint| endpoint.to_string()),
+        peer.seen.endpoint.map_or_else(none, |endpoint| endpoint.to_string()),
         peer.seen.handshake_s.map_or("never".to_owned(), |age| format!("{} ago", duration(age))),
         bytes(peer.seen.rx),
         bytes(peer.seen.tx),
-    ]
+    ]);
+    rows.extend(prefixes.map(|prefix| {
+        let mut row = <[String; 8]>::default();
+        row[2] = prefix;
+        row
+    }));
 }
 
 /// Rows with their columns aligned, indented by two.

@@ -1,6 +1,6 @@
 //! `status`, `node list`, `node show`.
 
-use super::{Client, Done, enc, line, list, print, span, table, word};
+use super::{Client, Done, enc, line, list, print, span, stack, stacked_table, table, word};
 use crate::api::{NetworkStatus, NodeStatus, Status};
 use gatewrt_protocol::{PeerReport, Report};
 use std::{collections::BTreeMap, io};
@@ -45,17 +45,17 @@ pub(super) fn node_table(nodes: &[NodeStatus]) -> io::Result<()> {
     let row = |status: &NodeStatus| {
         let node = &status.node;
         vec![
-            node.name.to_string(),
-            presence(status),
-            list(&node.addresses),
-            list(node.egress.iter().map(|egress| egress.prefix)),
-            list(node.endpoints.iter().map(|endpoint| endpoint.addr).take(2)),
-            applied(status),
-            format!("{} {}", node.board, node.version).trim().to_owned(),
+            stack([&node.name]),
+            stack([presence(status)]),
+            stack(node.addresses.iter().take(1)),
+            stack(node.egress.iter().map(|egress| egress.prefix)),
+            stack(node.endpoints.iter().map(|endpoint| endpoint.addr).take(2)),
+            stack([applied(status)]),
+            stack([format!("{} {}", node.board, node.version).trim()]),
         ]
     };
-    let heading = ["NODE", "STATE", "ADDRESSES", "SERVES", "ENDPOINTS", "APPLIED", "ROUTER"];
-    table(&heading, &nodes.iter().map(row).collect::<Vec<_>>())
+    let heading = ["NODE", "STATE", "ADDRESS", "SERVES", "ENDPOINTS", "APPLIED", "ROUTER"];
+    stacked_table(&heading, &nodes.iter().map(row).collect::<Vec<_>>())
 }
 
 fn presence(status: &NodeStatus) -> String {
@@ -75,7 +75,7 @@ fn applied(status: &NodeStatus) -> String {
     let behind: Vec<_> = parts
         .iter()
         .filter(|(_, has, wants)| has != wants)
-        .map(|(what, has, wants)| format!("{what} {has} of {wants}"))
+        .map(|(what, has, wants)| format!("{what} {has}/{wants}"))
         .collect();
     match (behind.is_empty(), report.failures.len()) {
         (true, 0) => "all".to_owned(),
@@ -89,7 +89,8 @@ fn peer_table(nodes: &[NodeStatus], names: &BTreeMap<gatewrt_protocol::NodeId, S
         let peers = node.report.iter().flat_map(|report| &report.peers);
         peers.map(move |peer| peer_row(&node.node.name.to_string(), peer, names))
     });
-    let rows: Vec<_> = peers.collect();
+    let mut rows: Vec<_> = peers.collect();
+    rows.sort_unstable();
     if rows.is_empty() {
         Ok(())
     } else {
