@@ -4,7 +4,7 @@
 use super::Now;
 use std::time::Duration;
 
-/// First wait after a lost link; doubles up to [`LONGEST_WAIT`].
+/// First wait after a lost link; doubles up to [`LONGEST_WAIT`] each time that every broker was tried.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -12,7 +12,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(20);
 /// A link that held for less than this counts as a failed attempt: a broker that takes everyone in and drops
 /// them again is no reason to hurry.
-const STEADY: Duration = Duration::from_secs(10);
+const STEADY: Duration = Duration::from_secs(3);
 /// How long an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(25);
 
@@ -160,7 +160,8 @@ impl Session {
     }
 
     fn wait(&mut self, now: Now) {
-        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10)).min(LONGEST_WAIT);
+        let rounds = self.failures / self.brokers as u32;
+        let wait = FIRST_WAIT.saturating_mul(1 << rounds.min(10)).min(LONGEST_WAIT);
         self.failures = self.failures.saturating_add(1);
         self.broker = (self.broker + 1) % self.brokers;
         self.state = State::Waiting { until: now + self.spread(wait) };
@@ -192,7 +193,11 @@ mod tests {
         assert_eq!(session.poll(first), Some(Act::Connect(1)));
         session.handle_lost("refused".into(), 10 * S);
         let (second, _) = session.poll_timeout().expect("waits");
-        assert!(second >= 10 * S + FIRST_WAIT && second <= 10 * S + 2 * FIRST_WAIT);
+        assert!(second > 10 * S && second <= 10 * S + FIRST_WAIT, "the other broker is tried as soon");
+        assert_eq!(session.poll(second), Some(Act::Connect(0)));
+        session.handle_lost("refused".into(), 20 * S);
+        let (third, _) = session.poll_timeout().expect("waits");
+        assert!(third >= 20 * S + FIRST_WAIT && third <= 20 * S + 2 * FIRST_WAIT);
         assert_eq!(session.last_error(), Some("refused"));
     }
 
