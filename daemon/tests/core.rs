@@ -202,6 +202,7 @@ struct World {
     applied: Vec<Vec<Step>>,
     said: Vec<Output>,
     handled: usize,
+    looks: usize,
 }
 
 impl World {
@@ -221,7 +222,15 @@ impl World {
     fn on(kernel: FakeKernel) -> Self {
         let about = About { boot: "b".into(), version: "0".into(), board: String::new(), seed: 3 };
         let core = Core::new(about);
-        Self { core, kernel, now: Duration::ZERO, applied: Vec::new(), said: Vec::new(), handled: 0 }
+        Self {
+            core,
+            kernel,
+            now: Duration::ZERO,
+            applied: Vec::new(),
+            said: Vec::new(),
+            handled: 0,
+            looks: 0,
+        }
     }
 
     /// A router that has joined and knows `others`.
@@ -262,12 +271,15 @@ impl World {
 
     fn carry_out(&mut self, output: Output) -> Option<Input> {
         match output {
-            Output::Observe(interest) => match self.kernel.observe(&interest) {
-                Ok(observed) => {
-                    Some(Input::Observed { observed: Box::new(observed), wall: self.now, memory_kib: 1 })
-                }
-                Err(error) => Some(Input::ObserveFailed(error.to_string())),
-            },
+            Output::Observe(interest) => {
+                self.looks += 1;
+                Some(match self.kernel.observe(&interest) {
+                    Ok(observed) => {
+                        Input::Observed { observed: Box::new(observed), wall: self.now, memory_kib: 1 }
+                    }
+                    Err(error) => Input::ObserveFailed(error.to_string()),
+                })
+            }
             Output::Apply(plan) => {
                 self.applied.push(plan.steps.clone());
                 Some(Input::Applied(apply(&mut self.kernel, &plan)))
@@ -449,4 +461,41 @@ fn a_kernel_that_refuses_is_asked_ever_more_rarely() {
     refused.run(60 * S);
     assert!(refused.core.is_settled());
     assert!(refused.core.status(refused.now).networks[0].failures.is_empty());
+}
+
+#[test]
+fn who_undoes_our_work_is_answered_ever_more_rarely_and_others_are_not_held_up() {
+    let mut world = World::joined(&[2]);
+    let rules = world.kernel.state.rules.clone();
+    world.applied.clear();
+    for _ in 0..200 {
+        world.kernel.state.rules.clear();
+        world.feed(Input::Changed);
+        world.run(S / 20);
+    }
+    assert!((5..15).contains(&world.applied.len()), "{} plans", world.applied.len());
+    world.kernel.state.rules.clear();
+    let routes = std::mem::take(&mut world.kernel.state.routes);
+    world.feed(Input::Changed);
+    world.run(S / 5);
+    assert_eq!(world.kernel.state.routes, routes);
+    world.run(2 * S);
+    assert_eq!(world.kernel.state.rules, rules);
+}
+
+#[test]
+fn others_at_work_are_looked_at_ever_more_rarely() {
+    let mut world = World::joined(&[2]);
+    world.applied.clear();
+    world.looks = 0;
+    for _ in 0..1000 {
+        world.feed(Input::Changed);
+        world.run(S / 100);
+    }
+    assert!((10..25).contains(&world.looks), "{} looks", world.looks);
+    world.run(3 * S);
+    world.looks = 0;
+    world.feed(Input::Changed);
+    world.run(S / 5);
+    assert_eq!((world.looks, world.applied.len()), (1, 0));
 }

@@ -15,6 +15,9 @@ const SOON: Duration = Duration::from_secs(2);
 /// An interface that was made anew has to shake hands anew.
 const WITH_HANDSHAKE: Duration = Duration::from_secs(2);
 
+/// How long the daemon is watched while others are at work.
+const WATCHED: Duration = Duration::from_secs(10);
+
 /// All that is ours on a router, as the system's own programs show it.
 const OURS: &str = r"
 exec 2>&1
@@ -81,6 +84,25 @@ impl Site {
         self.mesh.forget_interface("office");
         self.meddle(WITH_HANDSHAKE, what, deed)?;
         self.mesh.place_foreign_on_interface("office")
+    }
+
+    /// Runs a script for a while; gives how often the daemon changed something meanwhile, and what that cost.
+    fn watch_against(&self, script: &str) -> Result<(usize, Duration)> {
+        let daemon = self.mesh.daemon("office")?;
+        let (plans, used) = (self.plans()?, daemon.cpu_time()?);
+        let rival = self.router.spawn(&["sh", "-c", script])?;
+        std::thread::sleep(WATCHED);
+        let measured = (self.plans()? - plans, daemon.cpu_time()? - used);
+        ensure!(rival.is_running(), "it ended by itself");
+        Ok(measured)
+    }
+
+    /// Nothing has to happen for it.
+    fn is_whole_again(&self) -> Result<()> {
+        eventually(SOON, "all is back", || {
+            let now = look(&self.router).map_err(|error| error.to_string())?;
+            if now == self.whole { Ok(()) } else { Err(difference(&self.whole, &now)) }
+        })
     }
 
     fn reaches(&self, address: IpAddr) -> Result<()> {
@@ -181,4 +203,31 @@ fn everything_comes_back_after_a_network_restart() -> Result<()> {
     site.meddle(SOON, "all at once", flush)?;
     site.mesh.place_foreign("office")?;
     site.mesh.place_foreign_on_interface("office")
+}
+
+/// Puts back ever more rarely what a program deletes again and again, and soon enough once that is gone.
+#[test]
+fn a_tug_of_war_costs_little() -> Result<()> {
+    let site = Site::new()?;
+    let rival = "while :; do ip rule del priority 900 protocol 103 2>/dev/null; done";
+    let (plans, used) = site.watch_against(rival)?;
+    println!("against a rival: {plans} plans in {WATCHED:?}, {used:?} of processor time");
+    ensure!((5..=20).contains(&plans), "{plans} plans in {WATCHED:?}");
+    site.is_whole_again()
+}
+
+/// What others do to what is theirs is looked at, but not again and again.
+#[test]
+fn others_at_work_cost_little() -> Result<()> {
+    let site = Site::new()?;
+    let busy = "while :; do
+        ip address add 192.0.2.99/32 dev gw-foreign
+        ip address del 192.0.2.99/32 dev gw-foreign
+        nft add table inet busy
+        nft delete table inet busy
+    done";
+    let (plans, used) = site.watch_against(busy)?;
+    println!("beside others at work: {plans} plans in {WATCHED:?}, {used:?} of processor time");
+    ensure!(plans == 0, "{plans} plans in {WATCHED:?}");
+    site.is_whole_again()
 }

@@ -1,6 +1,6 @@
-//! The round of observe, decide, apply: when the kernel is looked at, and how often what failed is tried again.
+//! The round of observe, decide, apply: when the kernel is looked at, and what is done then.
 
-use super::{Core, Network, Now, Output, desired, is_enabled};
+use super::{Core, Network, Now, Output, desired, is_enabled, tries::Tries};
 use crate::{
     kernel::Interest,
     model::{IfName, Observed, SysctlPath},
@@ -16,33 +16,47 @@ use std::{
 const LOOK: Duration = Duration::from_millis(1500);
 /// How long kernel events are gathered before one look.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// First wait after an apply that did not settle the kernel.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// The longest such wait.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// After so many looks in a row that events led to and that found nothing to do, others are at work: events are
+/// gathered for longer,
+const IDLE: u32 = 4;
+/// doubled so often.
+const DOUBLINGS: u32 = 3;
 
 /// When the kernel is looked at next, and how far an apply has come.
 #[derive(Debug, Default)]
 pub(super) struct Rhythm {
     pub(super) look_at: Option<Now>,
     pub(super) observing: bool,
-    pub(super) applying: bool,
-    /// Applies in a row that did not end in an empty plan.
-    pub(super) unsettled: u32,
-    pub(super) retry_at: Option<Now>,
+    /// The plan that is being carried out.
+    pub(super) applying: Option<Plan>,
+    pub(super) tries: Tries,
     pub(super) settled: bool,
+    /// Whether something changed since the last look.
+    changed: bool,
+    /// Looks in a row that a change led to and that found nothing to do.
+    idle: u32,
+}
+
+impl Rhythm {
+    /// The kernel was looked at, and is as it shall be or not.
+    fn note_look(&mut self, settled: bool) {
+        let idle = settled && std::mem::take(&mut self.changed);
+        self.idle = if idle { self.idle + 1 } else { 0 };
+        self.settled = settled;
+    }
 }
 
 impl Core {
     /// Kernel objects changed: events that follow each other are gathered before one look.
     pub(super) fn handle_changed(&mut self, now: Now) {
-        self.look_by(now + DEBOUNCE);
+        self.rhythm.changed = true;
+        let doublings = self.rhythm.idle.saturating_sub(IDLE).min(DOUBLINGS);
+        self.look_by(now + DEBOUNCE * (1 << doublings));
     }
 
-    /// What shall be may have changed: look at once, and count retries from the start.
+    /// What shall be may have changed: look at once, and try everything as if for the first time.
     pub(super) fn want_anew(&mut self, now: Now) {
-        self.rhythm.unsettled = 0;
-        self.rhythm.retry_at = None;
+        self.rhythm.tries.forget();
         self.look_by(now);
     }
 
@@ -75,18 +89,16 @@ impl Core {
             return;
         }
         let plan = Plan::new(&self.observed, &self.desired);
-        self.rhythm.settled = plan.steps.is_empty();
-        if plan.steps.is_empty() {
+        let settled = plan.is_empty();
+        self.rhythm.note_look(settled);
+        let (due, later) = self.rhythm.tries.due(plan, now);
+        if settled {
             self.handle_settled(now);
-            return;
-        }
-        match self.rhythm.retry_at.filter(|at| *at > now) {
-            Some(later) => self.look_by(later),
-            None if self.rhythm.applying => {}
-            None => {
-                self.rhythm.applying = true;
-                self.outputs.push(Output::Apply(plan));
-            }
+        } else if !due.is_empty() && self.rhythm.applying.is_none() {
+            self.rhythm.applying = Some(due.clone());
+            self.outputs.push(Output::Apply(due));
+        } else if let Some(later) = later {
+            self.look_by(later);
         }
     }
 
@@ -110,9 +122,6 @@ impl Core {
 
     /// The kernel is as it shall be.
     fn handle_settled(&mut self, now: Now) {
-        self.rhythm.unsettled = 0;
-        self.rhythm.retry_at = None;
-        self.apply_failures.clear();
         for network in self.networks.values_mut() {
             network.note_applied();
         }
@@ -129,18 +138,9 @@ impl Core {
     }
 
     pub(super) fn handle_applied(&mut self, failures: Vec<Failure>, now: Now) {
-        self.rhythm.applying = false;
-        self.rhythm.unsettled += 1;
-        if failures != self.apply_failures {
-            failures.iter().for_each(|failure| log::warn!("could not {}: {}", failure.what, failure.why));
+        if let Some(plan) = self.rhythm.applying.take() {
+            self.rhythm.tries.handle_applied(&plan, failures, now);
         }
-        // One apply may need a second round, for what a first step brought to light; then ever slower.
-        let wait = match self.rhythm.unsettled {
-            1 | 2 => Duration::ZERO,
-            n => FIRST_RETRY.saturating_mul(1 << (n - 3).min(10)).min(LONGEST_RETRY),
-        };
-        self.rhythm.retry_at = Some(now + wait);
-        self.apply_failures = failures;
         self.look_by(now);
     }
 

@@ -11,6 +11,7 @@ pub mod session;
 mod cycle;
 mod io;
 mod network;
+mod tries;
 
 pub use io::{About, Input, LinkEvent, Membership, Output, Uplink};
 pub use network::Network;
@@ -46,7 +47,6 @@ pub struct Core {
     wall: Duration,
     memory_kib: u64,
     rhythm: Rhythm,
-    apply_failures: Vec<Failure>,
     view_failures: BTreeMap<NetworkName, Vec<Failure>>,
     observe_failure: Option<Failure>,
     stopping: Option<bool>,
@@ -67,7 +67,6 @@ impl Core {
             wall: Duration::ZERO,
             memory_kib: 0,
             rhythm: Rhythm::default(),
-            apply_failures: Vec::new(),
             view_failures: BTreeMap::new(),
             observe_failure: None,
             stopping: None,
@@ -255,7 +254,9 @@ impl Core {
     }
 
     fn poll(&mut self, now: Now) {
-        if self.rhythm.look_at.is_some_and(|at| at <= now) && !self.rhythm.observing && !self.rhythm.applying
+        if self.rhythm.look_at.is_some_and(|at| at <= now)
+            && !self.rhythm.observing
+            && self.rhythm.applying.is_none()
         {
             self.rhythm.look_at = None;
             self.rhythm.observing = true;

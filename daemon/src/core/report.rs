@@ -193,7 +193,7 @@ impl Core {
 
     fn failures_of(&self, name: &NetworkName, network: &Network) -> Vec<Failure> {
         let mut all: Vec<Failure> =
-            self.observe_failure.iter().chain(&self.apply_failures).cloned().collect();
+            self.observe_failure.iter().chain(self.rhythm.tries.failures()).cloned().collect();
         all.extend(self.view_failures.get(name).into_iter().flatten().cloned());
         all.extend(network.last_refusal.clone());
         if network.directory.is_removed() {

@@ -20,6 +20,8 @@ use super::wait::eventually;
 
 /// No command of a test takes longer, unless it says so with [`Cmd::timeout`].
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Of the kernel's clock, as it shows times to programs on every architecture that matters (`USER_HZ`).
+const TICKS_A_SECOND: f64 = 100.0;
 /// How much of a log is shown when a test fails.
 const LOG_TAIL: usize = 60;
 
@@ -209,6 +211,18 @@ impl Process {
         let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS: it has ended")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Processor time that it and the children it has waited for have used.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.pid());
+        let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // After the name, which ends with the last bracket, user and system time are fields 12 and 13, those of
+        // children 14 and 15 (proc_pid_stat(5)).
+        let (_, fields) = stat.rsplit_once(')').context("no name in it")?;
+        let ticks = fields.split_whitespace().skip(11).take(4).map(str::parse::<u64>);
+        let ticks = ticks.sum::<std::result::Result<u64, _>>()?;
+        Ok(Duration::from_secs_f64(ticks as f64 / TICKS_A_SECOND))
     }
 
     fn state(&self) -> String {
