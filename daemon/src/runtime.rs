@@ -19,6 +19,7 @@ use crate::{
         watch::Watch,
     },
     log as logging,
+    model::IfName,
     store::{Store, StoreError},
 };
 use gatewrt_protocol::NetworkName;
@@ -295,10 +296,21 @@ impl Daemon {
                 self.records.get_mut(&network)?.replace(records, now);
             }
             Output::Forget(network) => self.forget(&network),
-            Output::Poke(addresses) => system::poke(&addresses),
+            Output::Poke(addresses) => {
+                self.renew_endpoints();
+                system::poke(&addresses);
+            }
             Output::Stopped => self.stopped = true,
         }
         None
+    }
+
+    fn renew_endpoints(&mut self) {
+        for network in self.identities.keys() {
+            if let Err(error) = self.kernel.renew_endpoints(&IfName::from(network)) {
+                log::warn!("{network}: {error}");
+            }
+        }
     }
 
     fn observe(&mut self, interest: &crate::kernel::Interest) -> Input {

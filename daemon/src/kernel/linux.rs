@@ -5,7 +5,7 @@ use super::{
     wireguard::WireGuard,
 };
 use crate::{
-    model::{LinkKind, Observed},
+    model::{IfName, LinkKind, Observed},
     plan::Step,
 };
 use std::path::PathBuf;
@@ -54,6 +54,13 @@ impl LinuxKernel {
             firewall: Firewall::new(options.nft, &options.run_dir),
             sysctls: Sysctls::new(&options.run_dir),
         })
+    }
+}
+
+impl LinuxKernel {
+    /// To be said when addresses of this router are gone: tunnels send from those that are there now.
+    pub fn renew_endpoints(&mut self, tunnel: &IfName) -> Result<(), KernelError> {
+        self.wireguard.renew_endpoints(&mut self.network, tunnel)
     }
 }
 

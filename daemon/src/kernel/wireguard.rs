@@ -161,6 +161,14 @@ impl WireGuard {
         }
     }
 
+    /// Has packets leave from the addresses that are there now. The kernel's sees to that itself.
+    pub fn renew_endpoints(&mut self, network: &mut Network, name: &IfName) -> Result<(), KernelError> {
+        match network.link(name)?.map(|found| found.link.kind) {
+            Some(LinkKind::Tun) => self.userspace.renew_endpoints(name),
+            Some(LinkKind::WireGuard | LinkKind::Other) | None => Ok(()),
+        }
+    }
+
     fn kind(&mut self, network: &mut Network, name: &IfName) -> Result<LinkKind, KernelError> {
         match network.link(name)?.map(|found| found.link.kind) {
             Some(LinkKind::Other) => Err(foreign(name)),

@@ -1,7 +1,7 @@
 //! Implementations of WireGuard in userspace: found, started so that they outlive us, told from dead ones, ended.
 
 use super::{
-    PeerOrder,
+    Action, PeerOrder,
     uapi::{self, UapiError},
 };
 use crate::{
@@ -17,7 +17,7 @@ use nix::{
     unistd::setsid,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::{fd::BorrowedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
@@ -156,6 +156,23 @@ impl Userspace {
     pub fn set_peers(&self, name: &IfName, orders: &[PeerOrder]) -> Result<(), KernelError> {
         let peers = orders.iter().map(uapi::peer).collect();
         self.set(name, &set::Device { peers, ..set::Device::default() })
+    }
+
+    /// Names the endpoint of each peer anew, as it is: with it `wireguard-go` forgets from which of our addresses it
+    /// sent there. Where that address is gone it would not send at all (Linux says `ENETUNREACH` to that, and it
+    /// waits for `EINVAL`) until the peer is heard.
+    pub fn renew_endpoints(&self, name: &IfName) -> Result<(), KernelError> {
+        let device = uapi::read(&socket(name)).map_err(|e| refused(name, &e))?;
+        let order = |(key, endpoint)| PeerOrder {
+            key,
+            action: Action::Update,
+            endpoint: Some(endpoint),
+            keepalive: None,
+            replace: false,
+            allowed: BTreeSet::new(),
+        };
+        let peers = device.peers.into_iter().filter_map(|(key, peer)| Some((key, peer.endpoint?)));
+        self.set_peers(name, &peers.map(order).collect::<Vec<_>>())
     }
 
     fn set(&self, name: &IfName, device: &set::Device) -> Result<(), KernelError> {
