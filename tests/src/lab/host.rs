@@ -142,7 +142,7 @@ impl Host {
     }
 
     /// Gives the WAN another subnet, as a provider does: new IPv4 and IPv6 address and gateway, the old ones gone.
-    /// For a host directly on the core; for a router behind a NAT box, do it to the box.
+    /// For a host directly on the core; for a router behind a NAT box, do it to the box, which forgets its connections.
     pub fn change_wan_address(&self) -> Result<()> {
         self.machine.change_wan_address(&self.name)
     }

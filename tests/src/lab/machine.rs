@@ -129,7 +129,16 @@ impl Machine {
         let upper = wire::unaddress(&old.upper) + &wire::configure(&new.upper);
         ip_batch(&*self.holder(CORE)?, &upper)?;
         ip_batch(&*self.holder(name)?, &lower)?;
+        if self.layout().nodes[name].kind == Kind::Nat {
+            self.forget_connections(name)?;
+        }
         self.write_names()
+    }
+
+    /// As OpenWrt's netifd does when an address goes: the kernel forgets what it masqueraded, but not what it forwarded.
+    fn forget_connections(&self, name: &str) -> Result<()> {
+        let flush = || feed(&["conntrack", "--flush"], "");
+        self.holder(name)?.on_thread(|ns| ns.enter_net(), flush)?
     }
 
     /// Every host knows every other by name, in both families; a tunnel is not needed to know a LAN host's address.
