@@ -2,9 +2,9 @@
 //! answered at joining. It ends at values: keeping them is for [`crate::store`].
 
 use crate::model::WgSecret;
-use data_encoding::BASE64;
 use gatewrt_protocol::{
     JoinAnswer, JoinCode, NetworkId, NetworkName, NodeId, NodeName, PublicKey, Signer, WgPublicKey,
+    base::BASE64,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -135,7 +135,7 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let bytes = BASE64.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        let bytes = BASE64.decode(text.as_bytes()).and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or_else(|| D::Error::custom("a key of 32 bytes in base64 is expected"))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     model::IfName,
     store::{Store, StoreError},
 };
-use gatewrt_protocol::NetworkName;
+use gatewrt_protocol::{NetworkName, base::HEX};
 use joining::Joining;
 use keeping::Kept;
 use links::Links;
@@ -155,7 +155,7 @@ impl Daemon {
         let boot = identity::random::<5>().map_err(start)?;
         let seed = identity::random::<4>().map_err(start)?;
         let about = About {
-            boot: data_encoding::HEXLOWER.encode(&boot),
+            boot: HEX.encode(&boot),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             board: system::board(),
             seed: u32::from_ne_bytes(seed),

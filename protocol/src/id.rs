@@ -1,25 +1,13 @@
 //! Ids of networks and nodes: 80 random bits in lower-case base32 (RFC 4648), so that they can stand in a
 //! topic, a certificate's common name and a file name as they are. Names may change, ids never do.
 
-use crate::text_serde;
-use data_encoding::{Encoding, Specification};
-use std::{fmt, str::FromStr, sync::LazyLock};
+use crate::{base::BASE32, text_serde};
+use std::{fmt, str::FromStr};
 
 /// Bytes of entropy in an id.
 pub const ID_BYTES: usize = 10;
 /// Characters in an id's text.
 pub const ID_CHARS: usize = 16;
-
-static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
-    let mut spec = Specification::new();
-    spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
-    spec.encoding().expect("the alphabet has 32 distinct symbols")
-});
-
-/// Lower-case base32 without padding, for short text of our own (ids, key ids).
-pub(crate) fn base32(bytes: &[u8]) -> String {
-    BASE32.encode(bytes)
-}
 
 /// Why a text is no id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +34,13 @@ macro_rules! id {
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&base32(&self.0))
+                f.write_str(&BASE32.encode(&self.0))
             }
         }
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                let bytes = BASE32.decode(text.as_bytes()).ok();
+                let bytes = BASE32.decode(text.as_bytes());
                 let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
                 bytes.map(Self).ok_or_else(|| IdError(text.chars().take(40).collect()))
             }

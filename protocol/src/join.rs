@@ -2,9 +2,8 @@
 
 use crate::{
     Endpoint, InterfaceReport, NetworkId, NetworkName, NodeId, NodeName, PublicKey, WgPublicKey,
-    record::record, text_serde,
+    base::BASE64URL, record::record, text_serde,
 };
-use data_encoding::BASE64URL_NOPAD;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -78,7 +77,7 @@ impl fmt::Display for JoinCode {
         bytes.extend_from_slice(self.network.as_str().as_bytes());
         let check = check(&bytes);
         bytes.extend_from_slice(&check);
-        write!(f, "{HEAD}{}", BASE64URL_NOPAD.encode(&bytes))
+        write!(f, "{HEAD}{}", BASE64URL.encode(&bytes))
     }
 }
 
@@ -89,7 +88,7 @@ impl FromStr for JoinCode {
         if body.len() > LONGEST_CODE {
             return Err(CodeError::Damaged);
         }
-        let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| CodeError::Damaged)?;
+        let bytes = BASE64URL.decode(body.as_bytes()).ok_or(CodeError::Damaged)?;
         let (bytes, given) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(CodeError::Damaged)?;
         if *given != check(bytes) {
             return Err(CodeError::Damaged);
@@ -123,12 +122,12 @@ fn is_url(url: &str) -> bool {
 impl JoinCode {
     /// What the coordinator keeps of a secret: its SHA-256 in base64url.
     pub fn secret_hash(secret: &[u8]) -> String {
-        BASE64URL_NOPAD.encode(digest::digest(&digest::SHA256, secret).as_ref())
+        BASE64URL.encode(digest::digest(&digest::SHA256, secret).as_ref())
     }
 
     /// The secret as it stands in a [`JoinRequest`].
     pub fn secret_text(&self) -> String {
-        BASE64URL_NOPAD.encode(&self.secret)
+        BASE64URL.encode(&self.secret)
     }
 }
 

@@ -3,8 +3,7 @@
 //! The header names the record's kind (`typ`), so that a signature over one kind never passes for another,
 //! and the key (`kid`). [`open`] checks size, then signature, then parses; nothing else is looked at before.
 
-use crate::{Kind, MAX_RECORD, PublicKey, Record, VERSION};
-use data_encoding::BASE64URL_NOPAD;
+use crate::{Kind, MAX_RECORD, PublicKey, Record, VERSION, base::BASE64URL};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -98,12 +97,12 @@ impl Signer {
     pub fn sign_bytes(&self, kind: Kind, payload: &[u8]) -> String {
         let header = Header { alg: "EdDSA".into(), kid: self.public.kid(), typ: kind.typ().into() };
         let header = serde_json::to_vec(&header).expect("three strings are always JSON");
-        let mut token = BASE64URL_NOPAD.encode(&header);
+        let mut token = BASE64URL.encode(&header);
         token.push('.');
-        token.push_str(&BASE64URL_NOPAD.encode(payload));
+        token.push_str(&BASE64URL.encode(payload));
         let signature = self.pair.sign(token.as_bytes());
         token.push('.');
-        token.push_str(&BASE64URL_NOPAD.encode(signature.as_ref()));
+        token.push_str(&BASE64URL.encode(signature.as_ref()));
         token
     }
 }
@@ -160,7 +159,7 @@ fn content(token: &[u8], last: usize) -> Result<(Kind, Vec<u8>), RecordError> {
 /// The payload of a record without any check of its signature: for showing, never for believing.
 pub fn peek(token: &str) -> Option<serde_json::Value> {
     let payload = token.split('.').nth(1)?;
-    serde_json::from_slice(&BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?).ok()
+    serde_json::from_slice(&BASE64URL.decode(payload.as_bytes())?).ok()
 }
 
 /// Tells a foreign key from a forgery, for the message only: the header is not trusted.
@@ -174,7 +173,7 @@ fn whose(token: &[u8], key: &PublicKey) -> RecordError {
 }
 
 fn decode(part: &[u8]) -> Result<Vec<u8>, RecordError> {
-    BASE64URL_NOPAD.decode(part).map_err(|_| RecordError::Malformed)
+    BASE64URL.decode(part).ok_or(RecordError::Malformed)
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, RecordError> {

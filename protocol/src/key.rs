@@ -1,8 +1,10 @@
 //! Public keys as they stand in records. Private keys have no type here: they never leave the machine that
 //! made them.
 
-use crate::{id::base32, text_serde};
-use data_encoding::{BASE64, BASE64URL_NOPAD};
+use crate::{
+    base::{BASE32, BASE64, BASE64URL},
+    text_serde,
+};
 use ring::digest;
 use std::{fmt, str::FromStr};
 
@@ -29,7 +31,7 @@ impl PublicKey {
     /// The short name of this key in a JWS header (`kid`): the first 50 bits of its SHA-256.
     pub fn kid(&self) -> String {
         let digest = digest::digest(&digest::SHA256, &self.0);
-        base32(digest.as_ref()).chars().take(10).collect()
+        BASE32.encode(digest.as_ref()).chars().take(10).collect()
     }
 }
 
@@ -48,7 +50,7 @@ macro_rules! key_text {
         impl FromStr for $type {
             type Err = KeyError;
             fn from_str(text: &str) -> Result<Self, KeyError> {
-                let bytes = $encoding.decode(text.as_bytes()).map_err(|_| KeyError($called))?;
+                let bytes = $encoding.decode(text.as_bytes()).ok_or(KeyError($called))?;
                 bytes.try_into().map(Self).map_err(|_| KeyError($called))
             }
         }
@@ -56,7 +58,7 @@ macro_rules! key_text {
     };
 }
 key_text!(WgPublicKey, BASE64, "base64");
-key_text!(PublicKey, BASE64URL_NOPAD, "base64url");
+key_text!(PublicKey, BASE64URL, "base64url");
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 //! for the broker it came through. [`jws::open`] verifies before it parses anything else.
 #![forbid(unsafe_code)]
 
+pub mod base;
 pub mod id;
 pub mod join;
 pub mod jws;
@@ -44,8 +45,7 @@ macro_rules! text_serde {
         }
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
     };

@@ -1,7 +1,7 @@
 //! The records: what is signed and published. Field names are the wire form, pinned by `fixtures/`; fields
 //! that are empty or at their default are left out, unknown ones are ignored.
 
-use crate::{NetworkId, NetworkName, NodeId, NodeName, Prefix, WgPublicKey, id::base32};
+use crate::{NetworkId, NetworkName, NodeId, NodeName, Prefix, WgPublicKey, base::BASE32};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -233,7 +233,7 @@ impl Roster {
         for (node, rev) in members {
             context.update(format!("{node} {rev}\n").as_bytes());
         }
-        base32(context.finish().as_ref()).chars().take(26).collect()
+        BASE32.encode(context.finish().as_ref()).chars().take(26).collect()
     }
 
     /// The roster of these members.

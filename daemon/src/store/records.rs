@@ -3,7 +3,7 @@
 //! since what stands here is believed without its signatures being checked again.
 
 use super::{StoreError, atomic};
-use data_encoding::HEXLOWER;
+use gatewrt_protocol::base::HEX;
 use ring::digest::{Context, SHA256};
 use std::{
     collections::BTreeMap,
@@ -115,7 +115,7 @@ fn checksum(records: &Records) -> String {
         Ok(())
     });
     hashed.expect("hashing never fails");
-    HEXLOWER.encode(context.finish().as_ref())
+    HEX.encode(context.finish().as_ref())
 }
 
 fn each_line(records: &Records, mut put: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
