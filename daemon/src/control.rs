@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What can be asked of a running daemon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
+#[serde(tag = "do", rename_all = "kebab-case", try_from = "Line")]
 pub enum Request {
     /// State of everything; answers a [`Status`].
     Status,
@@ -38,7 +38,6 @@ pub enum Request {
         /// The join code.
         code: JoinCode,
         /// The name wanted.
-        #[serde(default)]
         name: Option<NodeName>,
     },
     /// Leave a network; answers a [`Done`] when nothing of it is left in the kernel.
@@ -53,6 +52,35 @@ pub enum Request {
         /// Take everything of ours out of the kernel first.
         teardown: bool,
     },
+}
+
+/// A request as it comes: of the fields, each kind uses its own. (To read an enum by its tag, serde would first
+/// hold it as a tree, with code for all that JSON can be.)
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "do")]
+    what: String,
+    code: Option<JoinCode>,
+    name: Option<NodeName>,
+    network: Option<NetworkName>,
+    teardown: Option<bool>,
+}
+
+impl TryFrom<Line> for Request {
+    type Error = String;
+
+    fn try_from(Line { what, code, name, network, teardown }: Line) -> Result<Self, String> {
+        let without = |field: &str| format!("“{what}” without “{field}”");
+        Ok(match what.as_str() {
+            "status" => Self::Status,
+            "plan" => Self::Plan,
+            "join" => Self::Join { code: code.ok_or_else(|| without("code"))?, name },
+            "leave" => Self::Leave { network: network.ok_or_else(|| without("network"))? },
+            "reload" => Self::Reload,
+            "stop" => Self::Stop { teardown: teardown.ok_or_else(|| without("teardown"))? },
+            _ => return Err(format!("“{what}” is none that is known")),
+        })
+    }
 }
 
 /// Answer to [`Request::Plan`].
@@ -151,7 +179,7 @@ pub fn ask(run_dir: &Path, request: &Request, patience: Duration) -> Result<Answ
 }
 
 fn parse<T: DeserializeOwned>(line: &str) -> Result<T, ControlError> {
-    serde_json::from_str(line).map_err(|error| ControlError::Broken(error.to_string()))
+    serde_json::from_slice(line.as_bytes()).map_err(|error| ControlError::Broken(error.to_string()))
 }
 
 /// A request and where its answer goes.
@@ -224,7 +252,7 @@ async fn serve(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) {
     if !matches!(read, Ok(Ok(length)) if length > 0) {
         return;
     }
-    let answer = match serde_json::from_str(&line) {
+    let answer = match serde_json::from_slice(line.as_bytes()) {
         Ok(request) => call(request, &calls).await,
         Err(error) => Answer::Failed(format!("not a request: {error}")),
     };

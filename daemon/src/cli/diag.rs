@@ -133,7 +133,7 @@ fn networks(status: &Status) -> Vec<Check> {
             ),
         });
         let down: Vec<_> =
-            network.peers.iter().filter(|peer| peer.seen.path == gatewrt_protocol::Path::Down).collect();
+            network.peers.iter().filter(|peer| peer.path == gatewrt_protocol::Path::Down).collect();
         let names: Vec<_> = down.iter().map(|peer| peer.name.to_string()).collect();
         checks.push(match names.is_empty() {
             true => good(what.clone(), format!("{} peers, none down", network.peers.len())),

@@ -2,6 +2,7 @@
 //! daemon decides.
 
 mod diag;
+mod json;
 mod offline;
 mod show;
 
@@ -12,6 +13,7 @@ use crate::{
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
 use lexopt::prelude::*;
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt,
     io::{self, Read, Write},
@@ -125,7 +127,8 @@ pub fn run(args: Vec<OsString>, daemon: impl FnOnce(PathBuf) -> ExitCode) -> Exi
     });
     result.unwrap_or_else(|error| {
         if json {
-            eprintln!("{}", serde_json::json!({ "error": error.to_string() }));
+            let error = BTreeMap::from([("error", error.to_string())]);
+            eprintln!("{}", serde_json::to_string(&error).unwrap_or_default());
         } else {
             eprintln!("gatewrt: {error}");
         }
@@ -251,8 +254,8 @@ fn print(text: &str) {
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::Other(error.to_string()))?;
-    print(&format!("{text}\n"));
+    let text = serde_json::to_string(value).map_err(|error| CliError::Other(error.to_string()))?;
+    print(&format!("{}\n", json::pretty(&text)));
     Ok(())
 }
 

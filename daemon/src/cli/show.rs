@@ -136,7 +136,7 @@ fn peers(network: &NetworkStatus) -> String {
 fn add_rows(peer: &PeerStatus, rows: &mut Vec<[String; 8]>) {
     let none = || "-".to_owned();
     let mut prefixes = peer.prefixes.iter().map(ToString::to_string);
-    let path = match peer.seen.path {
+    let path = match peer.path {
         Path::Direct => "direct",
         Path::Down => "down",
         Path::Other => "other",
@@ -146,10 +146,10 @@ fn add_rows(peer: &PeerStatus, rows: &mut Vec<[String; 8]>) {
         peer.addresses.first().map_or_else(none, ToString::to_string),
         prefixes.next().unwrap_or_else(none),
         path.to_owned(),
-        peer.seen.endpoint.map_or_else(none, |endpoint| endpoint.to_string()),
-        peer.seen.handshake_s.map_or("never".to_owned(), |age| format!("{} ago", duration(age))),
-        bytes(peer.seen.rx),
-        bytes(peer.seen.tx),
+        peer.endpoint.map_or_else(none, |endpoint| endpoint.to_string()),
+        peer.handshake_s.map_or("never".to_owned(), |age| format!("{} ago", duration(age))),
+        bytes(peer.rx),
+        bytes(peer.tx),
     ]);
     rows.extend(prefixes.map(|prefix| {
         let mut row = <[String; 8]>::default();

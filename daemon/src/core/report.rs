@@ -77,9 +77,20 @@ pub struct PeerStatus {
     pub addresses: Vec<IpAddr>,
     /// What it serves.
     pub prefixes: Vec<Prefix>,
-    /// As in a report.
-    #[serde(flatten)]
-    pub seen: PeerReport,
+    /// Id.
+    pub node: NodeId,
+    /// Where packets to it go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds since the last handshake; absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_s: Option<u64>,
+    /// Bytes received.
+    pub rx: u64,
+    /// Bytes sent.
+    pub tx: u64,
+    /// How it is reached.
+    pub path: Path,
 }
 
 /// What a joining or reporting node knows of the place it is in.
@@ -314,7 +325,12 @@ fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
         key: member.key,
         addresses: member.addresses.clone(),
         prefixes: member.prefixes.iter().map(|served| served.prefix).collect(),
-        seen,
+        node: seen.node,
+        endpoint: seen.endpoint,
+        handshake_s: seen.handshake_s,
+        rx: seen.rx,
+        tx: seen.tx,
+        path: seen.path,
     })
 }
 
