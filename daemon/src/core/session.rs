@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn a_link_that_never_holds_is_tried_ever_more_rarely_and_one_that_held_soon() {
-        let mut session = Session::new(1, 7, 0 * S);
-        let mut now = 0 * S;
+        let mut session = Session::new(1, 7, Duration::ZERO);
+        let mut now = Duration::ZERO;
         for failed in 0..5 {
             assert_eq!(session.poll(now), Some(Act::Connect(0)));
             session.handle_connected(now);
