@@ -221,8 +221,8 @@ fn a_tug_of_war_costs_little() -> Result<()> {
 fn others_at_work_cost_little() -> Result<()> {
     let site = Site::new()?;
     let busy = "while :; do
-        ip address add 192.0.2.99/32 dev gw-foreign
-        ip address del 192.0.2.99/32 dev gw-foreign
+        ip address add 192.0.2.99/32 dev foreign-peer
+        ip address del 192.0.2.99/32 dev foreign-peer
         nft add table inet busy
         nft delete table inet busy
     done";

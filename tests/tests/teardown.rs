@@ -1,0 +1,213 @@
+//! A router that a network is taken from is as it was before the daemon's first start, to the last setting.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Host, Lab, Topology, assert_same, eventually, ping},
+    mesh::{INTERFACE, Mesh},
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+/// Moments after its start at which a daemon is killed: all over the time that it needs to bring everything up.
+const MOMENTS: [u64; 12] = [5, 110, 20, 95, 35, 80, 50, 65, 140, 170, 210, 260];
+
+/// The router `office`, not yet touched by a daemon, in a network with `home`.
+struct Untouched {
+    mesh: Mesh,
+    office: Host,
+    before: Value,
+    files: String,
+}
+
+impl Untouched {
+    fn new(forwarding: bool) -> Result<Self> {
+        let mut topology = Topology::two_sites()?;
+        topology.router.get_mut("office").context("a router office")?.forwarding = forwarding;
+        let mut mesh = Mesh::start(Lab::new(&topology)?, &["home"])?;
+        mesh.serve_lans(&["home"], false)?;
+        let office = mesh.host("office")?;
+        office.shell("sysctl -q -w net.ipv6.conf.wan.accept_ra=1")?;
+        mesh.place_foreign("office")?;
+        let (before, files) = (office.dump()?, files(&office)?);
+        Ok(Self { mesh, office, before, files })
+    }
+
+    /// Joins, serves the LAN with NAT, and is in use.
+    fn join(&mut self) -> Result<()> {
+        self.mesh.join("office")?;
+        self.mesh.serve_lans(&["office"], true)?;
+        self.is_in_use()
+    }
+
+    /// Joins again with the daemon that runs.
+    fn join_again(&mut self) -> Result<()> {
+        self.mesh.admin(&["node", "remove", "home", "office"])?;
+        self.mesh.gatewrt("office", &["join", &self.mesh.code(1)?, "--name", "office"])?;
+        self.mesh.place_foreign_on_interface("office")?;
+        self.mesh.serve_lans(&["office"], true)?;
+        self.is_in_use()
+    }
+
+    fn is_in_use(&self) -> Result<()> {
+        let (pc, target) = (self.mesh.host("home-pc")?, self.mesh.host("office-pc")?);
+        for address in [target.ip4()?.into(), target.ip6()?.into()] {
+            eventually(SOON, &format!("home-pc reaches {address}"), || ping(&pc, address))?;
+        }
+        self.mesh.wait_until_settled("office")
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.mesh.forget_interface("office");
+        self.mesh.gatewrt("office", &["leave", "home"]).map(drop)
+    }
+
+    /// In the kernel and, but for the foreign objects' sake, among the processes.
+    #[track_caller]
+    fn assert_kernel_as_before(&self) {
+        assert_same(&self.before, &self.office.dump().expect("a dump"));
+        let processes = self.office.run(&["ps", "-e", "-o", "comm="]).expect("processes").stdout;
+        assert!(!processes.contains("wireguard-go"), "{processes}");
+    }
+
+    #[track_caller]
+    fn assert_disk_as_before(&self) {
+        assert_eq!(self.files, files(&self.office).expect("files"));
+    }
+
+    fn kill(&self) -> Result<()> {
+        let daemon = self.mesh.daemon("office")?;
+        daemon.kill(Signal::SIGKILL)?;
+        daemon.wait(SOON).map(drop)
+    }
+}
+
+/// All that the daemon may keep on a router's flash.
+fn files(router: &Host) -> Result<String> {
+    Ok(router.shell("find /etc/gatewrt /etc/config | sort")?.stdout)
+}
+
+#[test]
+fn leaving_leaves_no_trace() -> Result<()> {
+    for forwarding in [true, false] {
+        let mut site = Untouched::new(forwarding)?;
+        site.join()?;
+        ensure!(setting(&site.office, "net/ipv6/conf/all/forwarding")? == "1");
+        ensure!(setting(&site.office, "net/ipv6/conf/wan/accept_ra")? == if forwarding { "1" } else { "2" });
+        site.leave()?;
+        site.assert_kernel_as_before();
+        site.assert_disk_as_before();
+        let again = site.office.output(&["gatewrt", "leave", "home"])?;
+        ensure!(again.code() == 1 && again.stderr.contains("has not joined a network “home”"), "{again:?}");
+        // A stranger to the network again, and welcome.
+        site.join_again()?;
+        site.leave()?;
+        site.assert_kernel_as_before();
+    }
+    Ok(())
+}
+
+#[test]
+fn stopping_with_teardown_leaves_nothing_in_the_kernel() -> Result<()> {
+    for forwarding in [true, false] {
+        let mut site = Untouched::new(forwarding)?;
+        site.join()?;
+        site.mesh.forget_interface("office");
+        site.mesh.gatewrt("office", &["stop", "--teardown"])?;
+        site.mesh.daemon("office")?.wait(SOON)?;
+        site.assert_kernel_as_before();
+        // The next start finds everything on disk.
+        site.mesh.start_daemon("office")?;
+        site.mesh.place_foreign_on_interface("office")?;
+        site.is_in_use()?;
+    }
+    Ok(())
+}
+
+/// Without teardown the tunnels go on; the daemon after that still knows what was before the first.
+#[test]
+fn what_was_before_is_known_to_later_daemons() -> Result<()> {
+    let mut site = Untouched::new(false)?;
+    site.join()?;
+    let index = site.office.ifindex(INTERFACE)?;
+    site.kill()?;
+    site.mesh.start_daemon("office")?;
+    site.is_in_use()?;
+    site.mesh.gatewrt("office", &["stop"])?;
+    site.mesh.daemon("office")?.wait(SOON)?;
+    site.mesh.start_daemon("office")?;
+    site.is_in_use()?;
+    ensure!(site.office.ifindex(INTERFACE)? == index, "the interface is another one");
+    site.leave()?;
+    site.assert_kernel_as_before();
+    Ok(())
+}
+
+/// Killed in the middle of bringing everything up, and of taking everything down, again and again.
+#[test]
+fn a_daemon_killed_between_two_steps_leaves_no_trace_in_the_end() -> Result<()> {
+    let mut site = Untouched::new(false)?;
+    site.join()?;
+    site.mesh.forget_interface("office");
+    for moment in MOMENTS {
+        site.mesh.gatewrt("office", &["stop", "--teardown"])?;
+        site.mesh.daemon("office")?.wait(SOON)?;
+        site.assert_kernel_as_before();
+        site.mesh.start_daemon("office")?;
+        std::thread::sleep(Duration::from_millis(moment));
+        site.kill()?;
+        site.mesh.start_daemon("office")?;
+        site.mesh.wait_until_settled("office")?;
+        let stop = site.office.spawn(&["gatewrt", "stop", "--teardown"])?;
+        std::thread::sleep(Duration::from_millis(moment / 4));
+        site.kill()?;
+        stop.wait(SOON)?;
+        site.mesh.start_daemon("office")?;
+        site.is_in_use()?;
+    }
+    site.leave()?;
+    site.assert_kernel_as_before();
+    site.assert_disk_as_before();
+    Ok(())
+}
+
+/// Killed in the middle of joining and of leaving.
+#[test]
+fn a_daemon_killed_while_it_joins_or_leaves_can_do_it_again() -> Result<()> {
+    let mut site = Untouched::new(false)?;
+    site.mesh.start_daemon("office")?;
+    site.mesh.forget_interface("office");
+    for moment in MOMENTS {
+        let code = site.mesh.code(1)?;
+        let join = site.office.spawn(&["gatewrt", "join", &code, "--name", "office"])?;
+        std::thread::sleep(Duration::from_millis(moment / 2));
+        site.kill()?;
+        join.wait(SOON)?;
+        site.mesh.start_daemon("office")?;
+        if !is_joined(&site)? {
+            site.mesh.gatewrt("office", &["join", &code, "--name", "office"])?;
+        }
+        site.mesh.wait_until_settled("office")?;
+        let leave = site.office.spawn(&["gatewrt", "leave", "home"])?;
+        std::thread::sleep(Duration::from_millis(moment / 4));
+        site.kill()?;
+        leave.wait(SOON)?;
+        site.mesh.start_daemon("office")?;
+        if is_joined(&site)? {
+            site.leave()?;
+        }
+        site.assert_kernel_as_before();
+        site.assert_disk_as_before();
+        site.mesh.admin(&["node", "remove", "home", "office"])?;
+    }
+    Ok(())
+}
+
+fn is_joined(site: &Untouched) -> Result<bool> {
+    Ok(!site.mesh.status("office")?.is_null())
+}
+
+fn setting(router: &Host, path: &str) -> Result<String> {
+    Ok(router.run(&["cat", &format!("/proc/sys/{path}")])?.stdout.trim().to_owned())
+}
