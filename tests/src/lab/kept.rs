@@ -50,8 +50,8 @@ impl KeptLab {
         Self::build(name, topology, Lifetime::Kept)
     }
 
-    /// Builds a topology that others can look into, but that goes with this process, also when that is killed. Then only
-    /// the note of it is left, for [`KeptLab::down`].
+    /// Builds a topology that others can look into, but that goes when this value is dropped or its process
+    /// ends. Then only the note of it is left, for [`KeptLab::down`].
     pub fn up_with_owner(name: &str, topology: &Topology) -> Result<Self> {
         Self::build(name, topology, Lifetime::Owner)
     }

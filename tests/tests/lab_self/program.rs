@@ -77,6 +77,22 @@ fn the_program_keeps_a_lab_up_until_it_is_told() -> Result<()> {
 }
 
 #[test]
+fn a_lab_with_an_owner_is_open_to_the_program_and_goes_with_its_owner() -> Result<()> {
+    let name = format!("owned-{}", std::process::id());
+    let owned = KeptLab::up_with_owner(&name, &Topology::two_sites()?)?;
+    let down = Down(&name);
+    let seen = lab(&["--lab", &name, "exec", "office", "readlink", "/proc/self/ns/net"])?;
+    let spaces = BTreeSet::from([String::from_utf8(seen.stdout)?.trim().to_owned()]);
+    ensure!(KeptLab::is_up(&name) && spaces.is_subset(&live_namespaces()), "{spaces:?}");
+    drop(owned);
+    wait_until_gone(&spaces)?;
+    ensure!(!KeptLab::is_up(&name), "it is up without its owner");
+    drop(down);
+    ensure!(!KeptLab::list()?.contains(&name), "its note is left");
+    Ok(())
+}
+
+#[test]
 fn the_program_says_what_is_wrong() -> Result<()> {
     for (args, expected) in [
         (&["up", "/nowhere.toml"][..], "read topology /nowhere.toml"),

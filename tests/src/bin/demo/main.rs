@@ -40,8 +40,7 @@ fn perform(screen: &Screen) -> Result<ExitCode> {
     let start = Instant::now();
     let done = play(screen, &stage);
     let is_good = done == STEPS.len();
-    let time = start.elapsed().as_secs_f64();
-    screen.summary(&format!("{done} of {} steps, {time:.1} s", STEPS.len()), is_good);
+    screen.summary(done, STEPS.len(), start.elapsed());
     if std::env::var_os(ONCE).is_none_or(|value| value.is_empty()) && stage.is_up() {
         stage.note_played();
         story::suggest(screen, is_good)?;

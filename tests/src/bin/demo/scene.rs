@@ -1,6 +1,7 @@
 //! What happens on the stage: commands typed on hosts, what they said, and waiting for what shall come of them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,7 +20,7 @@ pub struct Scene<'a> {
     pub screen: &'a Screen,
     /// The join code, once there is one.
     pub code: String,
-    lab: KeptLab,
+    lab: Arc<KeptLab>,
     stage: &'a Stage,
 }
 

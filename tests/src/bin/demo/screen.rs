@@ -60,7 +60,7 @@ impl Screen {
     pub fn output(&self, text: &str) {
         for line in text.lines() {
             let line = cut(&shorten_codes(&line.replace('\t', "    ")), WIDTH - OUTPUT.len());
-            self.say(format!("{OUTPUT}{}", self.paint("2", &line)).trim_end());
+            self.say(&if line.is_empty() { line } else { format!("{OUTPUT}{}", self.paint("2", &line)) });
         }
     }
 
@@ -76,9 +76,13 @@ impl Screen {
     }
 
     /// How it went.
-    pub fn summary(&self, text: &str, good: bool) {
-        let (mark, colour) = if good { ("✓", "32;1") } else { ("✗", "31;1") };
-        self.say(&format!("\n{}\n", self.paint(colour, &format!("{mark} {text}"))));
+    pub fn summary(&self, done: usize, of: usize, time: Duration) {
+        let text = format!("{done} of {of} steps, {:.1} s", time.as_secs_f64());
+        let (text, colour) = match done == of {
+            true => (format!("✓ {text}"), "32;1"),
+            false => (format!("✗ {text}; step {} failed, see above", done + 1), "31;1"),
+        };
+        self.say(&format!("\n{}\n", self.paint(colour, &text)));
     }
 
     fn paint(&self, style: &str, text: &str) -> String {

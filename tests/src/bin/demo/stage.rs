@@ -1,7 +1,7 @@
 //! The life of the demo's lab: what it needs, what an earlier demo left, and its end.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -38,13 +38,13 @@ fn is_program(dir: &Path, name: &str) -> bool {
     dir.join(name).is_file()
 }
 
-/// The stage: who changes the lab holds it, so that the lab's end, at any moment, finds it whole.
+/// The stage with the lab on it: who changes the lab holds it, so that the lab's end, at any moment, finds it whole.
 #[derive(Default)]
 pub struct Stage(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    is_up: bool,
+    lab: Option<Arc<KeptLab>>,
     is_played: bool,
 }
 
@@ -60,12 +60,11 @@ impl End<'_> {
 
 impl Stage {
     /// Builds the lab, after taking away what a demo that was killed left.
-    pub fn build(&self) -> Result<KeptLab> {
+    pub fn build(&self) -> Result<Arc<KeptLab>> {
         let mut state = self.hold();
         take_down_leftovers()?;
-        let lab = KeptLab::up_with_owner(LAB, &Topology::three_sites()?)?;
-        state.is_up = true;
-        Ok(lab)
+        let lab = Arc::new(KeptLab::up_with_owner(LAB, &Topology::three_sites()?)?);
+        Ok(state.lab.insert(lab).clone())
     }
 
     /// Changes what the lab consists of.
@@ -76,7 +75,7 @@ impl Stage {
 
     /// Whether the lab is there; someone may take it down from elsewhere.
     pub fn is_up(&self) -> bool {
-        self.hold().is_up && KeptLab::is_up(LAB)
+        self.hold().lab.is_some() && KeptLab::is_up(LAB)
     }
 
     /// From now on Ctrl-C is no interruption.
@@ -92,7 +91,7 @@ impl Stage {
     /// Takes the lab down.
     pub fn end(&self) -> Result<End<'_>> {
         let state = self.hold();
-        if state.is_up && KeptLab::list()?.iter().any(|name| name == LAB) {
+        if state.lab.is_some() && KeptLab::list()?.iter().any(|name| name == LAB) {
             KeptLab::down(LAB)?;
         }
         Ok(End(state))

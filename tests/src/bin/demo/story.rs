@@ -94,7 +94,7 @@ pub const STEPS: [Step; 16] = [
     },
     Step {
         title: "How the network is doing",
-        why: "At the coordinator: who is online, and what each router reported last.",
+        why: "At the coordinator: who is online, whether each applied what it was told, and what it reported last.",
         play: network_status,
     },
     Step {
@@ -138,8 +138,8 @@ pub fn suggest(screen: &Screen, is_good: bool) -> Result<()> {
         (format!("alias lab='{} --lab {LAB}'", lab.display()), ""),
         ("lab diagram".to_owned(), "all hosts with their addresses"),
         ("lab exec office-pc ping barn-pc".to_owned(), "from LAN to LAN"),
-        ("lab exec home-pc curl -s http://barn-pc/".to_owned(), "which address does the server see?"),
-        ("lab exec office gatewrt status".to_owned(), "how a router is doing; also: peers, plan, diag"),
+        ("lab exec home-pc curl -s -4 http://barn-pc/".to_owned(), "which address does the server see?"),
+        ("lab exec office gatewrt status".to_owned(), "also: peers, plan, diag"),
         ("lab exec office nft list table inet gatewrt".to_owned(), "the only rules that are ours"),
         ("lab shell barn".to_owned(), "a shell on a router: ip route, wg show, …"),
         ("lab reboot barn; lab spawn barn gatewrtd".to_owned(), "cut its power, boot it again"),
@@ -151,7 +151,7 @@ pub fn suggest(screen: &Screen, is_good: bool) -> Result<()> {
     let admin = [
         ("alias admin='lab exec coordinator gatewrt-coordinator'".to_owned(), ""),
         (format!("admin status {NETWORK}"), "who is online"),
-        ("admin watch".to_owned(), "records and reports as they change (Ctrl-C ends it)"),
+        ("admin watch".to_owned(), "records and reports as they change"),
         (format!("admin egress set {NETWORK} barn 192.168.30.0/24 --nat off"), "back to NAT off"),
         (format!("admin node remove {NETWORK} home"), "cut a router off"),
         ("lab spawn web gatewrtd".to_owned(), "a fourth node: the server web joins, too"),
@@ -165,7 +165,7 @@ pub fn suggest(screen: &Screen, is_good: bool) -> Result<()> {
 
 fn show_commands(screen: &Screen, commands: &[(String, &str)]) {
     for (command, what) in commands {
-        let line = if what.is_empty() { command.clone() } else { format!("{command:<48} # {what}") };
+        let line = if what.is_empty() { command.clone() } else { format!("{command:<52} # {what}") };
         screen.say(&format!("     {line}"));
     }
 }
@@ -325,7 +325,10 @@ fn router_status(scene: &mut Scene) -> Result<()> {
 }
 
 fn network_status(scene: &mut Scene) -> Result<()> {
-    scene.run("coordinator", &format!("gatewrt-coordinator status {NETWORK}")).map(drop)
+    let command = format!("gatewrt-coordinator status {NETWORK}");
+    // A router reports what it applied at once, but not twice within two seconds.
+    scene.wait("coordinator", &command, |said| said.matches(" all ").count() == ROUTERS.len())?;
+    scene.run("coordinator", &command).map(drop)
 }
 
 fn coordinator_stops(scene: &mut Scene) -> Result<()> {
