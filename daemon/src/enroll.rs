@@ -113,7 +113,7 @@ impl fmt::Display for EnrollError {
                 write!(f, "the coordinator refuses: {title}")
             }
             Self::Refused(Problem { title, detail, .. }) => {
-                write!(f, "the coordinator refuses: {title}. {detail}")
+                write!(f, "the coordinator refuses: {title}; {detail}")
             }
             Self::BadAnswer { url, why } => {
                 write!(f, "what answers at {url} is no coordinator that this version understands: {why}")

@@ -180,9 +180,9 @@ fn only_what_the_code_vouches_for_is_believed() {
 #[test]
 fn a_refusal_is_told_in_the_coordinators_words() {
     let problem =
-        br#"{"status":410,"type":"code-used","title":"This join code was used","detail":"Make a new one."}"#;
+        br#"{"status":410,"type":"code-used","title":"this join code was used","detail":"make a new one"}"#;
     let error = join_against(410, problem);
-    assert_eq!(error.to_string(), "the coordinator refuses: This join code was used. Make a new one.");
+    assert_eq!(error.to_string(), "the coordinator refuses: this join code was used; make a new one");
     assert!(error.is_final());
     assert!(!join_against(503, br#"{"status":503,"type":"busy","title":"Busy"}"#).is_final());
 }

@@ -1,0 +1,144 @@
+//! The coordinator is killed in the middle of changes, again and again.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Host, UdpStream, eventually},
+    mesh::{Mesh, NETWORK},
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+const ROUTERS: [&str; 3] = ["office", "home", "barn"];
+/// How many changes are acknowledged before each kill: the moment is another each time.
+const KILLS: [usize; 5] = [3, 7, 1, 5, 9];
+/// For every router to have found its way back.
+const BACK: Duration = Duration::from_secs(30);
+
+/// Routers come back by themselves, end in the state that the coordinator shows, and are never told anything
+/// older than what they knew; traffic does not notice.
+#[test]
+fn changes_cut_short_by_kill_9_never_take_anything_back() -> Result<()> {
+    let mesh = Mesh::three_sites()?;
+    let (from, to) = (mesh.host("office-pc")?, mesh.host("home-pc")?);
+    let stream = UdpStream::start_echo(&from, &to, to.ip4()?.into(), 100)?;
+    let mut revisions = Revisions::default();
+    for changes in KILLS {
+        kill_after(&mesh, changes)?;
+        let start = Instant::now();
+        mesh.coordinator.restart()?;
+        eventually(BACK, "every router is back and up to date", || check(&mesh, &mut revisions))?;
+        println!("{:?} from the restart until all were back", start.elapsed());
+    }
+    for router in ROUTERS {
+        assert_as_shown(&mesh, router)?;
+        ensure!(mesh.status(router)?["refused"] == serde_json::json!({}), "{router} was told something old");
+        mesh.wait_until_settled(router)?;
+    }
+    mesh.wait_for_lans(&["office-pc", "home-pc", "barn-pc"])?;
+    stream.finish()?.assert_lossless();
+    Ok(())
+}
+
+/// Has changes made without a pause, and kills the coordinator while one is under way.
+fn kill_after(mesh: &Mesh, acknowledged: usize) -> Result<()> {
+    let admin = mesh.host("coordinator")?;
+    let prefixes = mesh.lans("barn")?;
+    let (done, stop) = (std::sync::atomic::AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            for step in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let made = change(&admin, &prefixes, step).is_ok_and(|output| output.success());
+                done.fetch_add(usize::from(made), Ordering::Relaxed);
+            }
+        });
+        let waited = eventually(BACK, &format!("{acknowledged} changes are made"), || {
+            done.load(Ordering::Relaxed) >= acknowledged
+        });
+        let killed = mesh.coordinator.kill(nix::sys::signal::Signal::SIGKILL);
+        stop.store(true, Ordering::Relaxed);
+        changing.join().map_err(|_| anyhow::anyhow!("the changes panicked"))?;
+        waited.and(killed)
+    })
+}
+
+/// All at one site, so that the others' stream has no part in it.
+fn change(admin: &Host, prefixes: &[String; 2], step: usize) -> Result<gatewrt_tests::lab::Output> {
+    let nat = if step.is_multiple_of(2) { "on" } else { "off" };
+    let prefix = prefixes[step % 2].as_str();
+    let run = |arguments: &[&str]| admin.output(&[&["gatewrt-coordinator"], arguments].concat());
+    match step % 5 {
+        0 => run(&["egress", "unset", NETWORK, "barn", prefix]),
+        _ => run(&["egress", "set", NETWORK, "barn", prefix, "--nat", nat, "--metric", &step.to_string()]),
+    }
+}
+
+/// The highest revisions seen: of each member record, each assignment, the roster and the policy.
+#[derive(Default)]
+struct Revisions(BTreeMap<String, u64>);
+
+impl Revisions {
+    fn see(&mut self, what: String, revision: &Value) -> Result<()> {
+        let revision = revision.as_u64().with_context(|| format!("a revision of {what}"))?;
+        let highest = self.0.entry(what.clone()).or_default();
+        assert!(revision >= *highest, "{what} went back from {highest} to {revision}");
+        *highest = revision;
+        Ok(())
+    }
+}
+
+/// Every node is online and has applied what the coordinator shows, in which no revision went back.
+fn check(mesh: &Mesh, revisions: &mut Revisions) -> Result<()> {
+    let status = mesh.admin_json(&["status", NETWORK])?;
+    let nodes = status["networks"][0]["nodes"].as_array().context("nodes")?;
+    ensure!(nodes.len() == ROUTERS.len(), "{} nodes", nodes.len());
+    for node in nodes {
+        let name = node["name"].as_str().context("a name")?;
+        revisions.see(format!("the member record of {name}"), &node["rev"])?;
+        for kind in ["policy", "assignment", "roster"] {
+            revisions.see(format!("the {kind} of {name}"), &node["current"][kind])?;
+        }
+        ensure!(node["online"] == true && node["up_to_date"] == true, "{name}: {node:#}");
+    }
+    for router in ROUTERS {
+        for kind in ["policy", "assignment", "roster"] {
+            let applied = &mesh.status(router)?["applied"][kind];
+            revisions.see(format!("the {kind} applied by {router}"), applied)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a router serves and what its peers serve is what the coordinator shows.
+fn assert_as_shown(mesh: &Mesh, router: &str) -> Result<()> {
+    let shown = mesh.admin_json(&["egress", "list", NETWORK])?;
+    let shown = shown.as_array().context("a list")?;
+    let of = |node: &str| -> BTreeSet<String> {
+        shown
+            .iter()
+            .filter(|egress| egress["node"] == node)
+            .map(|egress| egress["prefix"].to_string())
+            .collect()
+    };
+    let status = mesh.status(router)?;
+    for peer in status["peers"].as_array().context("peers")? {
+        let prefixes: BTreeSet<String> =
+            peer["prefixes"].as_array().context("prefixes")?.iter().map(Value::to_string).collect();
+        let name = peer["name"].as_str().context("a name")?;
+        ensure!(prefixes == of(name), "{router} thinks that {name} serves {prefixes:?}, not {:?}", of(name));
+    }
+    let egress: BTreeSet<(String, bool)> = nat_of(status["egress"].as_array().context("egress")?.iter());
+    let wanted = nat_of(shown.iter().filter(|egress| egress["node"] == router));
+    ensure!(egress == wanted, "{router} serves {egress:?}, not {wanted:?}");
+    Ok(())
+}
+
+fn nat_of<'a>(egress: impl Iterator<Item = &'a Value>) -> BTreeSet<(String, bool)> {
+    egress.map(|egress| (egress["prefix"].to_string(), egress["nat"] == true)).collect()
+}

@@ -1,0 +1,175 @@
+//! Brokers that do not serve: silent ones, ones that hang up, ones that fall over again and again.
+
+use crate::{ROUTERS, broker::Hostile};
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Host, Lab, UdpStream, eventually},
+    mesh::Mesh,
+};
+use nix::sys::signal::Signal;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, TcpListener},
+    time::{Duration, Instant},
+};
+
+/// What many connections may leave in memory, in KiB: pages that the allocator keeps.
+const GROWTH: u64 = 512;
+const RECONNECTS: u64 = 200;
+const HEARTBEAT: &str = "config gatewrt 'main'\n\toption heartbeat '10'\n";
+
+/// A broker that takes connections and says nothing is given up, tried again, and used again once it speaks.
+#[test]
+fn a_silent_broker_is_noticed_and_taken_again_when_it_speaks() -> Result<()> {
+    let lab = Lab::two_sites()?;
+    let write = |router| lab.host(router)?.write_file("/etc/config/gatewrt", HEARTBEAT);
+    ROUTERS.iter().try_for_each(|router| write(router))?;
+    let mesh = Mesh::start(lab, &ROUTERS)?;
+    let mut hostile = Hostile::take_over(&mesh)?;
+    let before = resident(&mesh)?;
+    hostile.process.kill(Signal::SIGSTOP)?;
+    for router in ROUTERS {
+        // At the latest when a report, every 10 s, is not acknowledged for 15 s.
+        eventually(Duration::from_secs(30), &format!("{router} gives the silent link up"), || {
+            is_connected(&mesh, router, false)
+        })?;
+        eventually(Duration::from_secs(30), &format!("{router} says what is wrong"), || {
+            let error = mesh.status(router)?["control_error"].to_string();
+            ensure!(error.contains("does not answer"), "{error}");
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    hostile.process.kill(Signal::SIGCONT)?;
+    for router in ROUTERS {
+        eventually(Duration::from_secs(60), &format!("{router} is back"), || {
+            is_connected(&mesh, router, true)
+        })?;
+    }
+    hostile.wait_for_routers()?;
+    let after = resident(&mesh)?;
+    println!("{before} KiB before, {after} KiB after");
+    ensure!(after <= before + GROWTH, "{before} KiB grew to {after} KiB");
+    Ok(())
+}
+
+/// A broker that hangs up at once is tried ever more rarely, and found again when a better one is there.
+#[test]
+fn a_broker_that_hangs_up_is_tried_ever_more_rarely() -> Result<()> {
+    let mesh = Mesh::two_sites()?;
+    mesh.coordinator.stop()?;
+    let lost = Instant::now();
+    let attempts = Hanger::start(&mesh.host("coordinator")?)?.attempts(3)?;
+    for (router, at) in &attempts {
+        let (first, last) = (at[0] - lost, at[2] - at[1]);
+        println!(
+            "{router}: tried again after {first:?}, then after {:?}, then after {last:?}",
+            at[1] - at[0]
+        );
+        ensure!(last > first && last > Duration::from_millis(1900), "{router}: {first:?}, {last:?}");
+    }
+    mesh.coordinator.restart()?;
+    for router in ROUTERS {
+        eventually(Duration::from_secs(20), &format!("{router} is back"), || {
+            is_connected(&mesh, router, true)
+        })?;
+    }
+    Ok(())
+}
+
+/// A broker that takes everyone in and then falls over is no reason to hurry either.
+#[test]
+fn a_broker_that_falls_over_again_and_again_is_tried_ever_more_rarely() -> Result<()> {
+    let mesh = Mesh::two_sites()?;
+    let mut hostile = Hostile::take_over(&mesh)?;
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let start = Instant::now();
+        hostile.process.restart()?;
+        hostile = hostile.reconnect(&mesh)?;
+        waits.push(start.elapsed());
+    }
+    println!("{waits:?} until both routers were back");
+    ensure!(waits[2] > waits[0] && waits[2] > Duration::from_millis(3500), "{waits:?}");
+    Ok(())
+}
+
+/// Two hundred connections one after the other, as on a WAN that flaps: no memory stays behind, no packet is lost.
+#[test]
+fn two_hundred_reconnects_leave_no_memory_behind() -> Result<()> {
+    let mesh = Mesh::two_sites()?;
+    let mut hostile = Hostile::take_over(&mesh)?;
+    let (office, from, to) = (mesh.host("office")?, mesh.host("office-pc")?, mesh.host("home-pc")?);
+    let stream = UdpStream::start_echo(&from, &to, to.ip4()?.into(), 100)?;
+    office.run(&["ip", "address", "add", ADDRESSES[0], "dev", "wan"])?;
+    hostile.wait_for_report("office", "its second address", |report| {
+        let mut prefixes = report.interfaces.iter().flat_map(|interface| &interface.prefixes);
+        prefixes.any(|prefix| prefix.to_string() == ADDRESSES[0])
+    })?;
+    flap(&mut hostile, &office, 20)?;
+    let before = resident(&mesh)?;
+    let start = Instant::now();
+    flap(&mut hostile, &office, RECONNECTS)?;
+    let after = resident(&mesh)?;
+    println!("{RECONNECTS} reconnects in {:?}: {before} KiB before, {after} KiB after", start.elapsed());
+    ensure!(after <= before + GROWTH, "{before} KiB grew to {after} KiB");
+    stream.finish()?.assert_lossless();
+    Ok(())
+}
+
+const ADDRESSES: [&str; 2] = ["100.64.77.1/32", "100.64.77.2/32"];
+
+/// Exchanges a second address of the WAN so often, each time until the office has connected anew.
+fn flap(hostile: &mut Hostile, office: &Host, times: u64) -> Result<()> {
+    let quiet = hostile.presence("office")?.session;
+    for done in 0..times {
+        let (new, old) = (ADDRESSES[(done as usize + 1) % 2], ADDRESSES[done as usize % 2]);
+        office.shell(&format!("ip address add {new} dev wan; ip address del {old} dev wan"))?;
+        let wanted = quiet + done + 1;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while hostile.presence("office")?.session < wanted {
+            ensure!(Instant::now() < deadline, "no connection number {wanted} in 20 s");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    Ok(())
+}
+
+fn is_connected(mesh: &Mesh, router: &str, wanted: bool) -> Result<()> {
+    let status = mesh.status(router)?;
+    ensure!(
+        (status["control"] == "connected") == wanted,
+        "{} {}",
+        status["control"],
+        status["control_error"]
+    );
+    Ok(())
+}
+
+fn resident(mesh: &Mesh) -> Result<u64> {
+    mesh.daemon("office")?.resident_kib()
+}
+
+/// Takes connections on the broker's port and hangs up.
+struct Hanger {
+    listener: TcpListener,
+}
+
+impl Hanger {
+    fn start(on: &Host) -> Result<Self> {
+        let address = (on.ip4()?, 8883);
+        let listen = || on.in_netns(|| TcpListener::bind(address))?.context("listen");
+        let listener = eventually(Duration::from_secs(5), "the broker's port is free", listen)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener })
+    }
+
+    /// When each router made its first `wanted` attempts.
+    fn attempts(self, wanted: usize) -> Result<BTreeMap<IpAddr, Vec<Instant>>> {
+        let mut attempts: BTreeMap<IpAddr, Vec<Instant>> = BTreeMap::new();
+        while attempts.len() < ROUTERS.len() || attempts.values().any(|at| at.len() < wanted) {
+            let (_, from) = eventually(Duration::from_secs(30), "a router tries", || self.listener.accept())?;
+            attempts.entry(from.ip()).or_default().push(Instant::now());
+        }
+        Ok(attempts)
+    }
+}

@@ -1,0 +1,126 @@
+//! Records that the broker keeps back: the roster tells.
+
+use crate::{
+    ROUTERS,
+    broker::Hostile,
+    common::{file_of, records_of},
+};
+use anyhow::{Context, Result, ensure};
+use gatewrt_protocol::{Member, NodeId, Report, Roster, Topic, WgPublicKey, jws};
+use gatewrt_tests::{
+    lab::{UdpStream, eventually},
+    mesh::Mesh,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// The roster may disagree with the records for five seconds, as when they are on their way.
+const NOTICED: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(5);
+const FAILURE: &str = "know all nodes";
+
+/// A changed record, and one of a new node, are missed, told of, and missed no more once they come.
+#[test]
+fn a_withheld_record_is_noticed_and_told_of_until_it_comes() -> Result<()> {
+    let mesh = Mesh::two_sites()?;
+    let mut hostile = Hostile::take_over(&mesh)?;
+    let mut network = Truth::read(&mesh, &hostile)?;
+    let (from, to) = (mesh.host("office-pc")?, mesh.host("home-pc")?);
+    let stream = UdpStream::start_echo(&from, &to, to.ip4()?.into(), 100)?;
+
+    let home = hostile.node("home").node;
+    let changed = Member { rev: network.members[&home].rev + 1, ..network.members[&home].clone() };
+    withhold(&mesh, &mut hostile, &mut network, changed)?;
+
+    let new = Member {
+        node: NodeId::from_entropy([9; 10]),
+        rev: 1,
+        name: "barn".parse().map_err(anyhow::Error::msg)?,
+        key: WgPublicKey([9; 32]),
+        addresses: Vec::new(),
+        endpoints: Vec::new(),
+        prefixes: Vec::new(),
+        ..network.members[&home].clone()
+    };
+    withhold(&mesh, &mut hostile, &mut network, new.clone())?;
+    for router in ROUTERS {
+        eventually(SOON, &format!("{router} has a new peer"), || {
+            let peers = mesh.host(router)?.run(&["wg", "show", "gw-home", "peers"])?.stdout;
+            ensure!(peers.contains(&new.key.to_string()), "{peers}");
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    stream.finish()?.assert_lossless();
+    Ok(())
+}
+
+/// Publishes the roster without the record that it names, then the record.
+fn withhold(mesh: &Mesh, hostile: &mut Hostile, network: &mut Truth, member: Member) -> Result<()> {
+    let topic = Topic::Member(member.net, member.node);
+    let record = hostile.coordinator.sign(&member).map_err(anyhow::Error::msg)?;
+    network.members.insert(member.node, member);
+    let roster = network.next_roster();
+    let signed = hostile.coordinator.sign(&roster).map_err(anyhow::Error::msg)?;
+    hostile.attacker.publish(&Topic::Roster(roster.net), signed)?;
+    for router in ROUTERS {
+        eventually(NOTICED, &format!("{router} notices"), || misses(mesh, router, true))?;
+    }
+    for router in ROUTERS {
+        hostile.wait_for_report(router, "that a record is withheld", fails)?;
+    }
+    hostile.attacker.publish(&topic, record)?;
+    for router in ROUTERS {
+        eventually(SOON, &format!("{router} misses nothing"), || misses(mesh, router, false))?;
+    }
+    for router in ROUTERS {
+        hostile.wait_for_report(router, "that all is there", |report| {
+            !fails(report) && report.applied.roster == roster.rev
+        })?;
+    }
+    Ok(())
+}
+
+fn fails(report: &Report) -> bool {
+    report.failures.iter().any(|failure| failure.what == FAILURE)
+}
+
+fn misses(mesh: &Mesh, router: &str, wanted: bool) -> Result<()> {
+    let status = mesh.status(router)?;
+    let failures = status["failures"].as_array().context("failures")?;
+    ensure!(failures.iter().any(|failure| failure["what"] == FAILURE) == wanted, "{failures:?}");
+    Ok(())
+}
+
+/// What the coordinator's records say.
+struct Truth {
+    roster: Roster,
+    members: BTreeMap<NodeId, Member>,
+}
+
+impl Truth {
+    fn read(mesh: &Mesh, hostile: &Hostile) -> Result<Self> {
+        let office = mesh.host("office")?;
+        let key = hostile.coordinator.public();
+        let topics = [Topic::Roster(hostile.node("office").net).to_string()];
+        let complete = || {
+            let records = records_of(&office)?;
+            ensure!(topics.iter().all(|topic| records.contains_key(topic)), "{records:?}");
+            let roster: Roster =
+                jws::open(records[&topics[0]].as_bytes(), &key).map_err(anyhow::Error::msg)?;
+            let members = records.iter().filter(|(topic, _)| topic.contains("/member/"));
+            let members =
+                members.map(|(_, token)| jws::open(token.as_bytes(), &key).map_err(anyhow::Error::msg));
+            let members = members.collect::<Result<Vec<Member>>>()?;
+            let members: BTreeMap<_, _> = members.into_iter().map(|member| (member.node, member)).collect();
+            let revisions = members.iter().map(|(node, member)| (*node, member.rev)).collect();
+            ensure!(roster.describes(&revisions), "{roster:?} {revisions:?}");
+            Ok(Self { roster, members })
+        };
+        eventually(NOTICED, &format!("all is in {}", file_of("records")), complete)
+    }
+
+    fn next_roster(&mut self) -> Roster {
+        let revisions = self.members.iter().map(|(node, member)| (*node, member.rev)).collect();
+        self.roster = Roster::new(self.roster.net, self.roster.rev + 1, &revisions);
+        self.roster.clone()
+    }
+}
