@@ -16,6 +16,7 @@
 //! | [`pki`], [`data_dir`] | keys and certificates, and the directory they are in |
 //! | [`broker`], [`access`] | the embedded MQTT broker and who may say and hear what on it |
 //! | [`http`], [`api`] | the HTTPS API and the values it speaks |
+//! | [`listen`] | sockets for both families |
 //! | [`serve`] | puts them together |
 //! | [`cli`] | the command line: an ordinary client of the HTTPS API |
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod data_dir;
 pub mod desk;
 pub mod http;
+pub mod listen;
 pub mod live;
 pub mod pki;
 pub mod records;

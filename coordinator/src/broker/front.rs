@@ -6,6 +6,7 @@
 //! TLS of its own; it takes TLS 1.2 too, brings a second crypto library, and can't cut a connection off.)
 
 use super::{BrokerError, state::State, tls};
+use crate::listen;
 use rustls::ServerConfig;
 use std::{
     collections::BTreeMap,
@@ -128,7 +129,7 @@ pub(super) async fn accept(
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match listen::accept(&listener).await {
             Ok(accepted) => accepted,
             Err(e) => {
                 tracing::warn!("can't accept a connection: {e}");

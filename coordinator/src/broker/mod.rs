@@ -19,7 +19,7 @@ mod tls;
 
 pub use counters::{ByKind, Counters, Kind, Sessions, Tally};
 
-use crate::access;
+use crate::{access, listen};
 use bytes::Bytes;
 use bytestring::ByteString;
 use retained::Retained;
@@ -43,7 +43,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 /// How long sessions may take to end, when kicked, replaced or stopped.
 const END_OF_SESSION: Duration = Duration::from_secs(2);
@@ -204,7 +204,7 @@ impl Broker {
     ) -> Result<(Self, mpsc::Receiver<Event>), BrokerError> {
         let tls = tls::server_config(&config)?;
         let listen_fault = |source| BrokerError::Listen { addr: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen_fault)?;
+        let listener = listen::bind(config.listen).await.map_err(listen_fault)?;
         let addr = listener.local_addr().map_err(listen_fault)?;
         let retained = checked(retained, config.limits.payload)?;
 

@@ -90,11 +90,11 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub(super) struct Serve {
-    /// Where to listen for the API and for joining routers
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8443")]
+    /// Where to listen for the API and for joining routers; [::] is every address, IPv4 too
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8443")]
     https: SocketAddr,
     /// Where to listen for MQTT
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8883")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8883")]
     mqtt: SocketAddr,
     /// How routers reach this machine, best first; can be given more than once. Default: the addresses listened on
     #[arg(long, value_name = "HOST_OR_IP")]

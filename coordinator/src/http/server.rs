@@ -1,6 +1,7 @@
 //! TLS 1.3 in front of the API.
 
 use super::Remote;
+use crate::listen;
 use axum::Router;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -63,7 +64,7 @@ impl HttpsServer {
     /// Takes the address; nothing is answered before [`HttpsServer::spawn`].
     pub async fn bind(addr: SocketAddr, cert: &Path, key: &Path) -> Result<Self, HttpsError> {
         let tls = TlsAcceptor::from(Arc::new(tls_config(cert, key)?));
-        let listener = TcpListener::bind(addr).await.map_err(|source| HttpsError::Listen { addr, source })?;
+        let listener = listen::bind(addr).await.map_err(|source| HttpsError::Listen { addr, source })?;
         Ok(Self { listener, tls })
     }
 
@@ -83,7 +84,7 @@ impl HttpsServer {
         loop {
             while connections.try_join_next().is_some() {}
             let permit = room.clone().acquire_owned().await.expect("never closed");
-            let (stream, remote) = match self.listener.accept().await {
+            let (stream, remote) = match listen::accept(&self.listener).await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!("can't accept a connection: {error}");

@@ -4,7 +4,7 @@ use super::{ServeConfig, ServeError};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 /// Names and addresses, best first, at least one.
@@ -67,8 +67,7 @@ impl Advertised {
 /// How local commands reach the API.
 pub(super) fn local_url(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
-        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         ip => ip,
     };
     format!("https://{}", SocketAddr::new(ip, listen.port()))
