@@ -80,10 +80,16 @@ fn stop_coordinator(mesh: &Mesh, routers: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Reboots a router, and measures from the start of its daemon until a host on its LAN and one of another site reach
+/// Reboots a router when its flash has the latest records, and measures from the start of its daemon until a host on its LAN and one of another site reach
 /// each other, over IPv4 and IPv6.
 fn reboot(mesh: &mut Mesh, router: &str, inside: &str, outside: &str) -> Result<()> {
-    mesh.host(router)?.reboot()?;
+    let host = mesh.host(router)?;
+    let newer = format!("/var/run/gatewrt/{NETWORK}/records");
+    eventually(SOON, "nothing is newer than what is on flash", || -> Result<()> {
+        ensure!(!host.exists(&newer)?, "{newer} is there");
+        Ok(())
+    })?;
+    host.reboot()?;
     mesh.place_foreign(router)?;
     let streams = both_ways(mesh, inside, outside)?;
     let start = Instant::now();

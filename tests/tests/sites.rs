@@ -1,6 +1,6 @@
 //! What the product is for: hosts on the LANs of several sites reach each other, with and without NAT.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use gatewrt_tests::{
     lab::{UdpStream, Whoami, eventually, fetch},
     mesh::Mesh,
@@ -23,7 +23,11 @@ fn a_host_reaches_another_sites_host_with_and_without_nat() -> Result<()> {
         mesh.serve_lans(&["barn"], nat)?;
         for (url, expected) in urls.iter().zip(expected) {
             let what = format!("with NAT {} {url} sees {expected}", if nat { "on" } else { "off" });
-            eventually(SOON, &what, || Ok::<_, anyhow::Error>(fetch(&office, url)?.trim() == expected))?;
+            eventually(SOON, &what, || -> Result<()> {
+                let seen = fetch(&office, url)?;
+                ensure!(seen == *expected, "it sees {seen}");
+                Ok(())
+            })?;
         }
     }
     assert_eq!(fetch(&barn, &format!("http://{}/", office.ip4()?))?.trim(), barn.ip4()?.to_string());
@@ -41,9 +45,11 @@ fn switching_nat_loses_no_packet() -> Result<()> {
     for nat in [true, false, true] {
         mesh.serve_lans(&["barn"], nat)?;
         let wanted = if nat { 2 } else { 0 };
-        eventually(SOON, "the rule set follows", || {
+        eventually(SOON, "the rule set marks for masquerade what it should", || -> Result<()> {
             let table = mesh.host("barn")?.run(&["nft", "list", "table", "inet", "gatewrt"])?.stdout;
-            Ok::<_, anyhow::Error>(table.matches("set gw-home-masquerades").count() == wanted)
+            let count = table.matches(" return").count();
+            ensure!(count == wanted, "{count} of {wanted}: {table}");
+            Ok(())
         })?;
     }
     other.finish()?.assert_lossless();

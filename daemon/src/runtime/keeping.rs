@@ -9,7 +9,7 @@ use gatewrt_protocol::NetworkName;
 use std::time::Duration;
 
 /// Records come several at once, and go to flash together.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(250);
 /// How long until flash that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(300);
 
@@ -158,7 +158,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut kept = kept(dir.path());
         kept.replace(records(1), S);
-        kept.replace(records(2), S + S / 2);
+        kept.replace(records(2), S + SETTLE / 2);
         assert_eq!(kept.due(), Some(S + SETTLE));
     }
 }
