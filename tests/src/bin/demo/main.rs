@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 use scene::Scene;
 use screen::Screen;
-use stage::Stage;
+use stage::{End, Stage};
 use story::STEPS;
 
 /// Exit after the proof, instead of staying up for a person to look around.
@@ -86,7 +86,7 @@ fn end_on_signal(stage: Arc<Stage>) -> Result<()> {
             Err(error) => eprintln!("demo: {error:#}"),
         }
         // Ctrl-C is how a demo that stays up is ended.
-        let is_usual = signal == SIGINT && end.is_ok_and(|end| end.is_played());
+        let is_usual = signal == SIGINT && end.as_ref().is_ok_and(End::is_played);
         std::process::exit(if is_usual { 0 } else { 128 + signal });
     });
     Ok(())
