@@ -1,6 +1,6 @@
 //! Messages that must be refused, one by one, each with its reason.
 
-use crate::{ROUTERS, broker::Hostile, common::records_of};
+use crate::{ROUTERS, Records, broker::Hostile, records, wait_until_current};
 use anyhow::{Context, Result, ensure};
 use gatewrt_protocol::{
     Assignment, Kind, Member, MemberUpdate, NetworkId, Policy, Record, Roster, Signer, Tombstone, Topic, jws,
@@ -12,8 +12,6 @@ use gatewrt_tests::{
 use std::{collections::BTreeMap, time::Duration};
 
 const SOON: Duration = Duration::from_secs(10);
-
-type Records = BTreeMap<String, String>;
 
 /// A message, and why it is refused.
 struct Forgery {
@@ -71,15 +69,6 @@ fn what_is_not_signed_not_new_or_not_for_us_changes_nothing() -> Result<()> {
     Ok(())
 }
 
-/// The records of a router, all on its disk: it is stopped and started for that.
-fn records(mesh: &mut Mesh, router: &str) -> Result<Records> {
-    mesh.daemon(router)?.stop()?;
-    mesh.start_daemon(router)?;
-    let records = records_of(&mesh.host(router)?)?;
-    ensure!(records.len() >= 5, "policy, roster, assignment, two members: {records:#?}");
-    Ok(records)
-}
-
 /// After it, there is an older sound record on every topic but the policy's.
 fn change_everything(mesh: &Mesh) -> Result<()> {
     for router in ROUTERS {
@@ -90,13 +79,7 @@ fn change_everything(mesh: &Mesh) -> Result<()> {
             .collect::<Result<Vec<_>>>()?;
     }
     mesh.serve_lans(&ROUTERS, false)?;
-    for router in ROUTERS {
-        eventually(SOON, &format!("{router} has all that was changed"), || {
-            let node = mesh.admin_json(&["node", "show", NETWORK, router])?;
-            ensure!(node["up_to_date"] == true, "{node:#}");
-            Ok::<_, anyhow::Error>(())
-        })?;
-    }
+    ROUTERS.iter().try_for_each(|router| wait_until_current(mesh, router))?;
     mesh.wait_for_lans(&["office-pc", "home-pc"])
 }
 

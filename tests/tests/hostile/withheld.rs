@@ -1,10 +1,6 @@
 //! Records that the broker keeps back: the roster tells.
 
-use crate::{
-    ROUTERS,
-    broker::Hostile,
-    common::{file_of, records_of},
-};
+use crate::{ROUTERS, Records, broker::Hostile, records, wait_until_current};
 use anyhow::{Context, Result, ensure};
 use gatewrt_protocol::{Member, NodeId, Report, Roster, Topic, WgPublicKey, jws};
 use gatewrt_tests::{
@@ -21,9 +17,11 @@ const FAILURE: &str = "know all nodes";
 /// A changed record, and one of a new node, are missed, told of, and missed no more once they come.
 #[test]
 fn a_withheld_record_is_noticed_and_told_of_until_it_comes() -> Result<()> {
-    let mesh = Mesh::two_sites()?;
+    let mut mesh = Mesh::two_sites()?;
+    ROUTERS.iter().try_for_each(|router| wait_until_current(&mesh, router))?;
+    let records = records(&mut mesh, "office")?;
     let mut hostile = Hostile::take_over(&mesh)?;
-    let mut network = Truth::read(&mesh, &hostile)?;
+    let mut network = Truth::read(&records, &hostile)?;
     let (from, to) = (mesh.host("office-pc")?, mesh.host("home-pc")?);
     let stream = UdpStream::start_echo(&from, &to, to.ip4()?.into(), 100)?;
 
@@ -72,9 +70,11 @@ fn withhold(mesh: &Mesh, hostile: &mut Hostile, network: &mut Truth, member: Mem
         eventually(SOON, &format!("{router} misses nothing"), || misses(mesh, router, false))?;
     }
     for router in ROUTERS {
-        hostile.wait_for_report(router, "that all is there", |report| {
-            !fails(report) && report.applied.roster == roster.rev
-        })?;
+        hostile.wait_for_report(router, "that all is there", |report| !fails(report))?;
+        ensure!(
+            mesh.status(router)?["applied"]["roster"] == roster.rev,
+            "{router} has applied another roster"
+        );
     }
     Ok(())
 }
@@ -97,25 +97,17 @@ struct Truth {
 }
 
 impl Truth {
-    fn read(mesh: &Mesh, hostile: &Hostile) -> Result<Self> {
-        let office = mesh.host("office")?;
+    fn read(records: &Records, hostile: &Hostile) -> Result<Self> {
         let key = hostile.coordinator.public();
-        let topics = [Topic::Roster(hostile.node("office").net).to_string()];
-        let complete = || {
-            let records = records_of(&office)?;
-            ensure!(topics.iter().all(|topic| records.contains_key(topic)), "{records:?}");
-            let roster: Roster =
-                jws::open(records[&topics[0]].as_bytes(), &key).map_err(anyhow::Error::msg)?;
-            let members = records.iter().filter(|(topic, _)| topic.contains("/member/"));
-            let members =
-                members.map(|(_, token)| jws::open(token.as_bytes(), &key).map_err(anyhow::Error::msg));
-            let members = members.collect::<Result<Vec<Member>>>()?;
-            let members: BTreeMap<_, _> = members.into_iter().map(|member| (member.node, member)).collect();
-            let revisions = members.iter().map(|(node, member)| (*node, member.rev)).collect();
-            ensure!(roster.describes(&revisions), "{roster:?} {revisions:?}");
-            Ok(Self { roster, members })
-        };
-        eventually(NOTICED, &format!("all is in {}", file_of("records")), complete)
+        let roster = Topic::Roster(hostile.node("office").net).to_string();
+        let roster: Roster = jws::open(records[&roster].as_bytes(), &key).map_err(anyhow::Error::msg)?;
+        let members = records.iter().filter(|(topic, _)| topic.contains("/member/"));
+        let members = members.map(|(_, token)| jws::open(token.as_bytes(), &key).map_err(anyhow::Error::msg));
+        let members = members.collect::<Result<Vec<Member>>>()?;
+        let members: BTreeMap<_, _> = members.into_iter().map(|member| (member.node, member)).collect();
+        let revisions = members.iter().map(|(node, member)| (*node, member.rev)).collect();
+        ensure!(roster.describes(&revisions), "{roster:?} {revisions:?}");
+        Ok(Self { roster, members })
     }
 
     fn next_roster(&mut self) -> Roster {
