@@ -24,8 +24,7 @@ test: root ## everything that can be checked, with the time each stage took
 lab: root ## three sites, a NAT and LAN hosts in network namespaces, to look around in (LAB=another topology)
 	@tests/bootstrap lab
 	@$(MAKE) --no-print-directory bins
-	@PATH="$(TARGET_DIR)/debug:$$PATH" lab up $(LAB)
-	@echo '  (lab is not in your PATH yet:  export PATH="$(TARGET_DIR)/debug:$$PATH")'
+	@$(TARGET_DIR)/debug/lab up $(LAB)
 
 build: ## all programs and tests
 	@tests/bootstrap build

@@ -1,12 +1,13 @@
 //! `lab`: an emulated Internet that stays up, to look around in.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use gatewrt_tests::lab::{KeptLab, Kind, Topology, serve_whoami};
+use gatewrt_tests::lab::{Host, KeptLab, Kind, Topology, program_directory, serve_whoami};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,7 +72,8 @@ enum Action {
         command: Vec<String>,
     },
     /// Start a command on a host and leave it running; prints the path of its log.
-    #[command(after_help = "Examples:\n  lab spawn office gatewrtd\n  lab spawn web lab whoami")]
+    #[command(after_help = "Examples:\n  lab spawn office gatewrtd\n  lab spawn web lab whoami\n\n\
+        It ends with the host, or with: lab exec office pkill -x gatewrtd")]
     Spawn {
         /// Host.
         host: String,
@@ -115,13 +117,21 @@ enum Action {
 }
 
 fn main() -> ExitCode {
+    die_of_closed_pipes();
     run(&Cli::parse()).unwrap_or_else(|error| {
         eprintln!("lab: {error:#}");
         ExitCode::FAILURE
     })
 }
 
+/// As other programs do: `lab dump office | head` shows ten lines and no complaint.
+fn die_of_closed_pipes() {
+    // SAFETY: no thread is running yet, and the default action is no handler of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 fn run(cli: &Cli) -> Result<ExitCode> {
+    ensure!(is_allowed(&cli.command), "network namespaces need root: sudo {}", own_path()?.display());
     let lab = || KeptLab::attach(cli.lab.as_deref());
     match &cli.command {
         Action::Up { file, name } => up(file, name.as_deref().or(cli.lab.as_deref()))?,
@@ -140,22 +150,62 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(file: &std::path::Path, name: Option<&str>) -> Result<()> {
+fn is_allowed(command: &Action) -> bool {
+    matches!(command, Action::List | Action::Whoami { .. }) || nix::unistd::geteuid().is_root()
+}
+
+fn own_path() -> Result<PathBuf> {
+    std::env::current_exe().context("path of this program")
+}
+
+fn up(file: &Path, name: Option<&str>) -> Result<()> {
     let start = Instant::now();
     let topology = match file.to_str() {
         Some("three-sites") => Topology::three_sites()?,
         Some("two-sites") => Topology::two_sites()?,
-        _ => Topology::load(file)?,
+        _ => Topology::load(file).map_err(|error| match error.downcast_ref::<std::io::Error>() {
+            Some(why) if why.kind() == ErrorKind::NotFound => {
+                error.context("neither a file nor a built-in topology, which are three-sites and two-sites")
+            }
+            _ => error,
+        })?,
     };
     let stem = file.file_stem().and_then(|stem| stem.to_str()).context("the file has no name")?;
     let lab = KeptLab::up(name.unwrap_or(stem), &topology)?;
     print!("{}", lab.diagram());
-    println!("\nThe lab {} is up ({:.2} s). Try:", lab.name(), start.elapsed().as_secs_f64());
-    let pc = lab.hosts().into_iter().find(|host| host.kind() == Kind::Host);
-    let pc = pc.map_or("core".to_owned(), |host| host.name().to_owned());
-    let server = lab.hosts().into_iter().find(|host| host.kind() == Kind::Server);
-    let server = server.map_or("core".to_owned(), |host| host.name().to_owned());
-    println!("  lab exec {pc} ping -c 1 {server}\n  lab shell {pc}\n  lab down {}", lab.name());
+    println!("\nThe lab {} is up ({:.2} s) and stays up. Try:", lab.name(), start.elapsed().as_secs_f64());
+    suggest(&lab)
+}
+
+/// Commands to copy: look around, start our programs, take it down.
+fn suggest(lab: &KeptLab) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|dir| dir.join("lab").is_file()) {
+        println!("  export PATH=\"{}:$PATH\"", program_directory()?.display());
+    }
+    let this =
+        if KeptLab::list()?.len() > 1 { format!("lab --lab {}", lab.name()) } else { "lab".to_owned() };
+    let hosts = lab.hosts();
+    let first = |kind: Kind| hosts.iter().rfind(|host| host.kind() == kind).map(Host::name);
+    let router = first(Kind::Router);
+    let network = router.zip(lab.host("coordinator").ok());
+    if let Some((router, coordinator)) = &network {
+        println!("  {this} spawn coordinator gatewrt-coordinator serve --advertise {}", coordinator.ip4()?);
+        println!("  {this} spawn {router} gatewrtd");
+    }
+    if let Some((pc, server)) = first(Kind::Host).zip(first(Kind::Server)) {
+        println!("  {this} exec {pc} ping -c 3 {server}");
+    }
+    if let Some((router, _)) = &network {
+        let admin = format!("{this} exec coordinator gatewrt-coordinator");
+        println!("  {admin} network create net");
+        println!("  {this} exec {router} gatewrt join $({admin} code create net)");
+        println!("  {admin} status");
+    }
+    if let Some(router) = router {
+        println!("  {this} shell {router}");
+    }
+    println!("  lab down {}", lab.name());
     Ok(())
 }
 

@@ -64,7 +64,7 @@ impl KeptLab {
         );
         ensure!(
             !Self::list()?.iter().any(|other| other == name),
-            "the lab {name} is up already: lab down {name}"
+            "the lab {name} is up already: look around with “lab diagram”, or end it with “lab down {name}”"
         );
         let machine = Machine::build(Layout::new(topology)?, lifetime)?;
         let lab = Self { name: name.to_owned(), machine };
