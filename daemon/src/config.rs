@@ -7,12 +7,14 @@
 mod options;
 pub mod uci;
 
-use crate::ownership::Numbers;
+use crate::{
+    ownership::Numbers,
+    sorted::{SortedMap, SortedSet},
+};
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Role};
 use log::LevelFilter;
 use options::Options;
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::SocketAddr,
     num::NonZeroU16,
@@ -42,7 +44,7 @@ pub struct Config {
     /// Time between two reports when nothing changes; 10 seconds to 1 hour.
     pub heartbeat: Duration,
     /// The networks that have a section, by name.
-    pub networks: BTreeMap<NetworkName, NetworkConfig>,
+    pub networks: SortedMap<NetworkName, NetworkConfig>,
     /// What was skipped.
     pub warnings: Vec<Warning>,
 }
@@ -57,7 +59,7 @@ impl Default for Config {
             wireguard: WireGuard::Auto,
             numbers: Numbers::default(),
             heartbeat: Duration::from_secs(60),
-            networks: BTreeMap::new(),
+            networks: SortedMap::new(),
             warnings: Vec::new(),
         }
     }
@@ -86,7 +88,7 @@ pub struct NetworkConfig {
     /// Where others reach this router, in order of preference.
     pub endpoints: Vec<SocketAddr>,
     /// What the router may do for others. The coordinator cannot turn on anything else.
-    pub allowed: BTreeSet<Role>,
+    pub allowed: SortedSet<Role>,
     /// The name wanted at joining; absent for the hostname.
     pub name: Option<NodeName>,
     /// Of the interface in bytes, 1280 to 1420; absent for the network's.

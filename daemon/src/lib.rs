@@ -26,5 +26,6 @@ pub mod ownership;
 pub mod plan;
 pub mod runtime;
 pub mod socket;
+pub mod sorted;
 pub mod store;
 pub mod tls;

@@ -1,9 +1,9 @@
 //! The objects of a kernel's network that the daemon deals in, as values: what is observed and what is
 //! desired are of the same types, so that a plan is a comparison.
 
+use crate::sorted::{SortedMap, SortedSet};
 use gatewrt_protocol::{Prefix, WgPublicKey};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -171,7 +171,7 @@ pub struct WgPeer {
     /// `None` leaves it as it is.
     pub endpoint: Option<SocketAddr>,
     /// Addresses behind the peer.
-    pub allowed: BTreeSet<Prefix>,
+    pub allowed: SortedSet<Prefix>,
     /// Seconds between keepalives; 0 is none.
     pub keepalive: u16,
 }
@@ -193,9 +193,9 @@ pub struct WgDevice {
     /// Its settings; `None` while it has no private key.
     pub settings: Option<WgSettings>,
     /// Its peers.
-    pub peers: BTreeMap<WgPublicKey, WgPeer>,
+    pub peers: SortedMap<WgPublicKey, WgPeer>,
     /// Their counters.
-    pub counters: BTreeMap<WgPublicKey, WgCounters>,
+    pub counters: SortedMap<WgPublicKey, WgCounters>,
     /// `kernel`, or the userspace implementation's name as far as it is known.
     pub backend: String,
 }
@@ -212,27 +212,27 @@ pub struct SysctlPath(pub String);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Every interface.
-    pub links: BTreeMap<IfName, Link>,
+    pub links: SortedMap<IfName, Link>,
     /// Every address.
-    pub addresses: BTreeSet<Address>,
+    pub addresses: SortedSet<Address>,
     /// Those of `addresses` that carry our protocol number. On kernels that keep none (before 5.18): those on
     /// interfaces of ours of length 32 or 128.
-    pub our_addresses: BTreeSet<Address>,
+    pub our_addresses: SortedSet<Address>,
     /// Routes that carry our protocol number, of all tables.
-    pub routes: BTreeSet<Route>,
+    pub routes: SortedSet<Route>,
     /// Unicast routes of the main table that are not ours, nor made by the kernel for an interface of ours.
-    pub main_routes: BTreeSet<MainRoute>,
+    pub main_routes: SortedSet<MainRoute>,
     /// Rules that carry our protocol number.
-    pub rules: BTreeSet<Rule>,
+    pub rules: SortedSet<Rule>,
     /// WireGuard devices whose name starts with [`crate::ownership::INTERFACE_PREFIX`].
-    pub devices: BTreeMap<IfName, WgDevice>,
+    pub devices: SortedMap<IfName, WgDevice>,
     /// Our table as it was written, if it still reads as it did then; some other text when it was changed
     /// since; `None` when there is none.
     pub ruleset: Option<Ruleset>,
     /// Values of the settings asked for.
-    pub sysctls: BTreeMap<SysctlPath, String>,
+    pub sysctls: SortedMap<SysctlPath, String>,
     /// What was there before we first changed a setting; kept until it is put back.
-    pub saved_sysctls: BTreeMap<SysctlPath, SavedSysctl>,
+    pub saved_sysctls: SortedMap<SysctlPath, SavedSysctl>,
 }
 
 /// A setting that we changed.
@@ -252,24 +252,24 @@ pub struct Tunnel {
     /// Device settings.
     pub settings: WgSettings,
     /// Overlay addresses.
-    pub addresses: BTreeSet<IpAddr>,
+    pub addresses: SortedSet<IpAddr>,
     /// Peers by key. No prefix stands in two peers' `allowed`.
-    pub peers: BTreeMap<WgPublicKey, WgPeer>,
+    pub peers: SortedMap<WgPublicKey, WgPeer>,
 }
 
 /// All that shall be. Empty: nothing of ours remains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// Interfaces of ours that are wanted.
-    pub tunnels: BTreeMap<IfName, Tunnel>,
+    pub tunnels: SortedMap<IfName, Tunnel>,
     /// Interfaces of ours that were wanted once: to be removed.
-    pub gone: BTreeSet<IfName>,
+    pub gone: SortedSet<IfName>,
     /// Routes.
-    pub routes: BTreeSet<Route>,
+    pub routes: SortedSet<Route>,
     /// Rules.
-    pub rules: BTreeSet<Rule>,
+    pub rules: SortedSet<Rule>,
     /// Firewall table.
     pub ruleset: Option<Ruleset>,
     /// Settings of the kernel that must have this value.
-    pub sysctls: BTreeMap<SysctlPath, String>,
+    pub sysctls: SortedMap<SysctlPath, String>,
 }

@@ -20,6 +20,7 @@ use crate::{
     },
     log as logging,
     model::IfName,
+    sorted::SortedMap,
     store::{Store, StoreError},
 };
 use gatewrt_protocol::{NetworkName, base::HEX};
@@ -27,7 +28,7 @@ use joining::Joining;
 use keeping::Kept;
 use links::Links;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt, fs,
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
@@ -98,7 +99,7 @@ pub fn memberships(config: &Config) -> Result<Vec<Membership>, StoreError> {
     Ok(all)
 }
 
-fn membership(identity: &Identity, stored: BTreeMap<String, String>, config: &Config) -> Membership {
+fn membership(identity: &Identity, stored: SortedMap<String, String>, config: &Config) -> Membership {
     let configured = config.networks.get(&identity.network).and_then(|network| network.listen_port);
     Membership {
         network: identity.network.clone(),
@@ -139,8 +140,8 @@ struct Daemon {
     core: Core,
     kernel: LinuxKernel,
     store: Store,
-    identities: BTreeMap<NetworkName, Identity>,
-    records: BTreeMap<NetworkName, Kept>,
+    identities: SortedMap<NetworkName, Identity>,
+    records: SortedMap<NetworkName, Kept>,
     links: Links,
     joining: Joining,
     leaving: Vec<(NetworkName, oneshot::Sender<Answer>)>,
@@ -168,8 +169,8 @@ impl Daemon {
             config,
             started: Instant::now(),
             about,
-            identities: BTreeMap::new(),
-            records: BTreeMap::new(),
+            identities: SortedMap::new(),
+            records: SortedMap::new(),
             links: Links::new(),
             joining: Joining::new(),
             leaving: Vec::new(),

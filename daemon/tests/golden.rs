@@ -6,10 +6,10 @@ use gatewrt::{
     model::IfName,
     ownership::Numbers,
     plan::{Firewall, Guard},
+    sorted::SortedMap,
 };
 use nix::sched::{CloneFlags, unshare};
 use std::{
-    collections::BTreeMap,
     fs,
     io::Write,
     path::Path,
@@ -29,13 +29,13 @@ fn firewall(tunnels: &[(&str, Guard)]) -> Firewall {
     Firewall { tunnels, ..Firewall::default() }
 }
 
-fn configurations() -> BTreeMap<&'static str, Firewall> {
+fn configurations() -> SortedMap<&'static str, Firewall> {
     let site = &[("192.168.20.0/24", OFF), ("fd20::/64", OFF)];
     let masqueraded = &[("192.168.20.0/24", ON), ("fd20::/64", ON)];
     let marks = Numbers { mask: 0xf0, bypass: 0x10, masquerade: 0x20, ..Numbers::default() };
     let exceptions =
         &[("10.0.0.0/8", ON), ("10.128.0.0/16", OFF), ("10.128.7.0/24", ON), ("10.9.9.0/24", ON)];
-    BTreeMap::from([
+    SortedMap::from([
         ("nothing-served", firewall(&[("gw-home", Guard::default())])),
         ("site-to-site", firewall(&[("gw-home", guard(site))])),
         ("masquerade", firewall(&[("gw-home", guard(masqueraded))])),

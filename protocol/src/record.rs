@@ -228,7 +228,7 @@ record!(Roster, Roster);
 
 impl Roster {
     /// First 130 bits, in base32, of the SHA-256 over a line `<node> <rev>` a member, in order of node ids.
-    pub fn digest_of(members: &BTreeMap<NodeId, u64>) -> String {
+    pub fn digest_of<'a>(members: impl IntoIterator<Item = (&'a NodeId, &'a u64)>) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         for (node, rev) in members {
             context.update(format!("{node} {rev}\n").as_bytes());
@@ -241,8 +241,12 @@ impl Roster {
         Self { net, rev, count: members.len() as u32, digest: Self::digest_of(members) }
     }
 
-    /// Whether it describes just these members.
-    pub fn describes(&self, members: &BTreeMap<NodeId, u64>) -> bool {
+    /// Whether it describes just these members, which come in order of node ids.
+    pub fn describes<'a>(
+        &self,
+        members: impl IntoIterator<Item = (&'a NodeId, &'a u64), IntoIter: ExactSizeIterator>,
+    ) -> bool {
+        let members = members.into_iter();
         self.count as usize == members.len() && self.digest == Self::digest_of(members)
     }
 }

@@ -9,11 +9,11 @@ mod show;
 use crate::{
     config::{Config, ConfigError, DEFAULT_FILE},
     control::{self, Answer, ControlError, Request},
+    sorted::SortedMap,
 };
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
 use lexopt::prelude::*;
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     fmt,
     io::{self, Read, Write},
@@ -127,7 +127,7 @@ pub fn run(args: Vec<OsString>, daemon: impl FnOnce(PathBuf) -> ExitCode) -> Exi
     });
     result.unwrap_or_else(|error| {
         if json {
-            let error = BTreeMap::from([("error", error.to_string())]);
+            let error = SortedMap::from([("error", error.to_string())]);
             eprintln!("{}", serde_json::to_string(&error).unwrap_or_default());
         } else {
             eprintln!("gatewrt: {error}");

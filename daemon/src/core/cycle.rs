@@ -5,12 +5,10 @@ use crate::{
     kernel::Interest,
     model::{IfName, Observed, SysctlPath},
     plan::Plan,
+    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Failure, NetworkName};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// How often WireGuard is looked at: it tells no one when a peer is removed.
 const LOOK: Duration = Duration::from_millis(1500);
@@ -103,18 +101,18 @@ impl Core {
     }
 
     /// The networks that shall be in the kernel.
-    pub(super) fn wanted(&self) -> BTreeMap<&NetworkName, &Network> {
+    pub(super) fn wanted(&self) -> SortedMap<&NetworkName, &Network> {
         let all = self.networks.iter().filter(|_| self.stopping != Some(true));
         all.filter(|(name, network)| network.is_wanted() && is_enabled(&self.config, name)).collect()
     }
 
     /// The interfaces that shall not. One whose records are merely not known is left as it runs.
-    fn gone_links(&self) -> BTreeSet<IfName> {
+    fn gone_links(&self) -> SortedSet<IfName> {
         let wanted = self.wanted();
         self.networks.keys().filter(|name| !wanted.contains_key(name)).map(IfName::from).collect()
     }
 
-    fn interest_of(&self, mut sysctls: BTreeSet<SysctlPath>) -> Interest {
+    fn interest_of(&self, mut sysctls: SortedSet<SysctlPath>) -> Interest {
         sysctls.extend(self.desired.sysctls.keys().cloned());
         sysctls.extend(self.observed.saved_sysctls.keys().cloned());
         Interest { sysctls, tunnels: self.networks.keys().map(IfName::from).collect() }

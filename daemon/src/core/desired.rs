@@ -7,21 +7,19 @@ use crate::{
         Desired, Family, IfName, Observed, Route, RouteKind, Rule, SysctlPath, Tunnel, WgPeer, WgSettings,
     },
     plan::{Firewall, Guard},
+    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Egress, Failure, Member, NetworkName, Policy, Prefix, Role};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
 /// Everything wanted, and what the owner or the place does not allow, by network.
 pub struct Wanted {
     /// For the plan.
     pub desired: Desired,
     /// For the report.
-    pub failures: BTreeMap<NetworkName, Vec<Failure>>,
+    pub failures: SortedMap<NetworkName, Vec<Failure>>,
     /// Settings to read before the next decision, beyond those that are desired.
-    pub reads: BTreeSet<SysctlPath>,
+    pub reads: SortedSet<SysctlPath>,
 }
 
 /// One network's share.
@@ -30,21 +28,21 @@ struct Share {
     tunnel: Tunnel,
     guard: Guard,
     /// Prefixes that lead into the tunnel.
-    routes: BTreeSet<Prefix>,
+    routes: SortedSet<Prefix>,
     failures: Vec<Failure>,
 }
 
 /// What shall be, given what is known now. `gone` names interfaces that are to be removed.
 pub fn desired(
     config: &Config,
-    networks: &BTreeMap<&NetworkName, &Network>,
-    gone: &BTreeSet<IfName>,
+    networks: &SortedMap<&NetworkName, &Network>,
+    gone: &SortedSet<IfName>,
     observed: &Observed,
 ) -> Wanted {
     let mut wanted =
-        Wanted { desired: Desired::default(), failures: BTreeMap::new(), reads: BTreeSet::new() };
-    let mut leads: BTreeMap<Prefix, IfName> = BTreeMap::new();
-    let mut guards = BTreeMap::new();
+        Wanted { desired: Desired::default(), failures: SortedMap::new(), reads: SortedSet::new() };
+    let mut leads: SortedMap<Prefix, IfName> = SortedMap::new();
+    let mut guards = SortedMap::new();
     for (name, network) in networks {
         let Some(mut share) = share(config, name, network) else { continue };
         for prefix in &share.routes {
@@ -76,8 +74,10 @@ fn share(config: &Config, name: &NetworkName, network: &Network) -> Option<Share
     let mut failures = Vec::new();
     let egress = allowed_egress(&assignment.egress, owner.allowed.contains(&Role::Egress), &mut failures);
     let peers = peers(network, policy, &egress);
-    let mut routes: BTreeSet<Prefix> = policy.prefixes.iter().copied().collect();
-    routes.extend(peers.values().flat_map(|peer| &peer.allowed).filter(|prefix| !is_host_of(prefix, policy)));
+    let mut routes: SortedSet<Prefix> = policy.prefixes.iter().copied().collect();
+    routes.extend(
+        peers.values().flat_map(|peer| &peer.allowed).copied().filter(|prefix| !is_host_of(prefix, policy)),
+    );
     let membership = &network.membership;
     let secret = membership.secret.clone();
     let tunnel = Tunnel {
@@ -109,13 +109,13 @@ fn peers(
     network: &Network,
     policy: &Policy,
     egress: &[&Egress],
-) -> BTreeMap<gatewrt_protocol::WgPublicKey, WgPeer> {
+) -> SortedMap<gatewrt_protocol::WgPublicKey, WgPeer> {
     let serving = serving(network, policy, egress);
     let own = network.membership.public;
     let members = network.directory.peers().filter(|member| member.key != own);
     members
         .map(|member| {
-            let mut allowed: BTreeSet<Prefix> = member
+            let mut allowed: SortedSet<Prefix> = member
                 .addresses
                 .iter()
                 .filter(|addr| policy.prefixes.iter().any(|prefix| prefix.contains(**addr)))
@@ -135,8 +135,8 @@ fn serving(
     network: &Network,
     policy: &Policy,
     egress: &[&Egress],
-) -> BTreeMap<Prefix, gatewrt_protocol::NodeId> {
-    let mut best: BTreeMap<Prefix, (u32, gatewrt_protocol::NodeId)> = BTreeMap::new();
+) -> SortedMap<Prefix, gatewrt_protocol::NodeId> {
+    let mut best: SortedMap<Prefix, (u32, gatewrt_protocol::NodeId)> = SortedMap::new();
     let offers = |member: &Member| -> Vec<(Prefix, u32, gatewrt_protocol::NodeId)> {
         member.prefixes.iter().map(|served| (served.prefix, served.metric, member.node)).collect()
     };
@@ -166,11 +166,11 @@ fn claimed_twice(prefix: &Prefix, other: &IfName) -> Failure {
 
 /// Our table: every prefix into its tunnel, but for what the main table knows as precisely or more so (a
 /// connected LAN, a static route): there the search goes on.
-fn routes(config: &Config, leads: &BTreeMap<Prefix, IfName>, observed: &Observed) -> BTreeSet<Route> {
-    let ours: BTreeSet<&IfName> = leads.values().collect();
+fn routes(config: &Config, leads: &SortedMap<Prefix, IfName>, observed: &Observed) -> SortedSet<Route> {
+    let ours: SortedSet<&IfName> = leads.values().collect();
     let known = observed.main_routes.iter().filter(|route| !route.prefix.is_default());
     let known = known.filter(|route| route.link.as_ref().is_none_or(|link| !ours.contains(link)));
-    let throws: BTreeSet<Prefix> = known
+    let throws: SortedSet<Prefix> = known
         .map(|route| route.prefix)
         .filter(|prefix| leads.keys().any(|lead| lead.covers(prefix)))
         .collect();
@@ -181,13 +181,13 @@ fn routes(config: &Config, leads: &BTreeMap<Prefix, IfName>, observed: &Observed
         kind,
     };
     let into = leads.iter().filter(|(prefix, _)| !throws.contains(prefix));
-    let mut routes: BTreeSet<Route> =
+    let mut routes: SortedSet<Route> =
         into.map(|(prefix, link)| route(prefix, RouteKind::Device(link.clone()))).collect();
     routes.extend(throws.iter().map(|prefix| route(prefix, RouteKind::Throw)));
     routes
 }
 
-fn rules(config: &Config) -> BTreeSet<Rule> {
+fn rules(config: &Config) -> SortedSet<Rule> {
     let numbers = &config.numbers;
     let rule = |family| Rule {
         family,
@@ -201,8 +201,8 @@ fn rules(config: &Config) -> BTreeSet<Rule> {
 }
 
 /// Forwarding where a prefix is served, and marks that count in reverse-path checks.
-fn sysctls(guards: &BTreeMap<IfName, Guard>, observed: &Observed) -> BTreeMap<SysctlPath, String> {
-    let mut all = BTreeMap::new();
+fn sysctls(guards: &SortedMap<IfName, Guard>, observed: &Observed) -> SortedMap<SysctlPath, String> {
+    let mut all = SortedMap::new();
     let mut set = |path: String, value: &str| drop(all.insert(SysctlPath(path), value.to_owned()));
     set("net/ipv4/conf/all/src_valid_mark".to_owned(), "1");
     for (tunnel, guard) in guards {
@@ -223,11 +223,11 @@ fn sysctls(guards: &BTreeMap<IfName, Guard>, observed: &Observed) -> BTreeMap<Sy
 }
 
 /// The links over which an IPv4 prefix is reached: of the routes within it, or else the longest that covers it.
-fn links_towards(prefix: &Prefix, observed: &Observed) -> BTreeSet<IfName> {
+fn links_towards(prefix: &Prefix, observed: &Observed) -> SortedSet<IfName> {
     let routes =
         || observed.main_routes.iter().filter(|route| prefix.is_ipv4() && !route.prefix.is_default());
     let within = routes().filter(|route| prefix.covers(&route.prefix));
-    let within: BTreeSet<IfName> = within.filter_map(|route| route.link.clone()).collect();
+    let within: SortedSet<IfName> = within.filter_map(|route| route.link.clone()).collect();
     if !within.is_empty() {
         return within;
     }
@@ -253,7 +253,7 @@ fn accepting_routers(observed: &Observed) -> Vec<IfName> {
     router_links(observed).into_iter().filter(accepts).collect()
 }
 
-fn router_links(observed: &Observed) -> BTreeSet<IfName> {
+fn router_links(observed: &Observed) -> SortedSet<IfName> {
     let defaults =
         observed.main_routes.iter().filter(|route| route.prefix.is_default() && !route.prefix.is_ipv4());
     defaults.filter_map(|route| route.link.clone()).collect()

@@ -3,14 +3,12 @@
 //!
 //! Any order, duplication or loss of messages followed by a resync ends in the same directory.
 
+use crate::sorted::{SortedMap, SortedSet};
 use gatewrt_protocol::{
     Assignment, Member, MemberUpdate, NetworkId, NodeId, Policy, PublicKey, RecordError, Roster, Topic, jws,
     record::Record,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::fmt;
 
 /// How many nodes a network can have on a router: more is refused rather than held in memory.
 pub const MOST_MEMBERS: usize = 4096;
@@ -96,9 +94,9 @@ pub struct Directory {
     policy: Option<Held<Policy>>,
     assignment: Option<Held<Assignment>>,
     roster: Option<Held<Roster>>,
-    members: BTreeMap<NodeId, Held<MemberUpdate>>,
+    members: SortedMap<NodeId, Held<MemberUpdate>>,
     /// Members heard of since the control link was opened last.
-    heard: BTreeSet<NodeId>,
+    heard: SortedSet<NodeId>,
 }
 
 impl Directory {
@@ -111,8 +109,8 @@ impl Directory {
             policy: None,
             assignment: None,
             roster: None,
-            members: BTreeMap::new(),
-            heard: BTreeSet::new(),
+            members: SortedMap::new(),
+            heard: SortedSet::new(),
         }
     }
 
@@ -138,8 +136,8 @@ impl Directory {
     }
 
     /// All records as they are to be stored: topic and text, in order of topics.
-    pub fn stored(&self) -> BTreeMap<String, String> {
-        let mut all = BTreeMap::new();
+    pub fn stored(&self) -> SortedMap<String, String> {
+        let mut all = SortedMap::new();
         let mut put = |topic: Topic, token: &str| all.insert(topic.to_string(), token.to_owned());
         if let Some(held) = &self.policy {
             put(Topic::Policy(self.net), &held.token);
@@ -203,7 +201,7 @@ impl Directory {
         due
     }
 
-    fn revisions(&self, counts: impl Fn(&NodeId) -> bool) -> BTreeMap<NodeId, u64> {
+    fn revisions(&self, counts: impl Fn(&NodeId) -> bool) -> SortedMap<NodeId, u64> {
         let live = self.members.iter().filter(|(node, held)| live(held).is_some() && counts(node));
         live.map(|(node, held)| (*node, held.rev)).collect()
     }

@@ -5,11 +5,12 @@ use crate::{
     kernel::Interest,
     model::{Observed, WgSecret},
     plan::Plan,
+    sorted::SortedMap,
 };
 use gatewrt_protocol::{
     Failure, NetworkId, NetworkName, NodeId, NodeName, Presence, PublicKey, Report, WgPublicKey,
 };
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 /// Facts about this run of the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub struct Membership {
     /// `host:port` of each broker.
     pub brokers: Vec<String>,
     /// Records as they were stored: topic and text.
-    pub stored: BTreeMap<String, String>,
+    pub stored: SortedMap<String, String>,
 }
 
 /// What happens to the daemon.
@@ -132,7 +133,7 @@ pub enum Output {
     /// Carry out a plan.
     Apply(Plan),
     /// Keep these records; the driver limits how often.
-    Save(NetworkName, BTreeMap<String, String>),
+    Save(NetworkName, SortedMap<String, String>),
     /// A network is out of the kernel: its state on disk goes too.
     Forget(NetworkName),
     /// Send a packet to each of these overlay addresses, so that peers learn our new endpoint.

@@ -21,12 +21,13 @@ use crate::{
     kernel::Interest,
     model::{Desired, Observed},
     plan::Plan,
+    sorted::SortedMap,
 };
 use cycle::Rhythm;
 use directory::{Change, Refusal};
 use gatewrt_protocol::{Failure, NetworkName, RecordError, Topic};
 use session::Act;
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// Time since the daemon's start, by a clock that never goes back.
 pub type Now = Duration;
@@ -39,7 +40,7 @@ const RESYNC: Duration = Duration::from_secs(60);
 pub struct Core {
     about: About,
     config: Config,
-    networks: BTreeMap<NetworkName, Network>,
+    networks: SortedMap<NetworkName, Network>,
     observed: Observed,
     has_observed: bool,
     interest: Interest,
@@ -47,7 +48,7 @@ pub struct Core {
     wall: Duration,
     memory_kib: u64,
     rhythm: Rhythm,
-    view_failures: BTreeMap<NetworkName, Vec<Failure>>,
+    view_failures: SortedMap<NetworkName, Vec<Failure>>,
     observe_failure: Option<Failure>,
     stopping: Option<bool>,
     outputs: Vec<Output>,
@@ -59,7 +60,7 @@ impl Core {
         Self {
             about,
             config: Config::default(),
-            networks: BTreeMap::new(),
+            networks: SortedMap::new(),
             observed: Observed::default(),
             has_observed: false,
             interest: Interest::default(),
@@ -67,7 +68,7 @@ impl Core {
             wall: Duration::ZERO,
             memory_kib: 0,
             rhythm: Rhythm::default(),
-            view_failures: BTreeMap::new(),
+            view_failures: SortedMap::new(),
             observe_failure: None,
             stopping: None,
             outputs: Vec::new(),
@@ -111,7 +112,7 @@ impl Core {
     }
 
     /// The networks, by name.
-    pub fn networks(&self) -> &BTreeMap<NetworkName, Network> {
+    pub fn networks(&self) -> &SortedMap<NetworkName, Network> {
         &self.networks
     }
 

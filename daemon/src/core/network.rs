@@ -6,8 +6,9 @@ use super::{
     paths::Paths,
     session::Session,
 };
+use crate::sorted::SortedMap;
 use gatewrt_protocol::{Applied, Failure, Presence, Report};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// Two reports are at least this far apart.
 const REPORT_GAP: Duration = Duration::from_secs(2);
@@ -26,7 +27,7 @@ pub struct Network {
     pub(super) session: Session,
     pub(super) broker: usize,
     pub(super) applied: Applied,
-    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(super) refused: SortedMap<&'static str, u64>,
     pub(super) last_refusal: Option<Failure>,
     pub(super) disagrees_since: Option<Now>,
     pub(super) resync_at: Option<Now>,
@@ -54,7 +55,7 @@ impl Network {
             session,
             broker: 0,
             applied: Applied::default(),
-            refused: BTreeMap::new(),
+            refused: SortedMap::new(),
             last_refusal: None,
             disagrees_since: None,
             resync_at: None,

@@ -2,8 +2,9 @@
 //! peer roamed to one that works.
 
 use super::Now;
+use crate::sorted::SortedMap;
 use gatewrt_protocol::{Endpoint, Path, WgPublicKey};
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 /// A handshake older than this is no sign of life: WireGuard makes a new one every two minutes while packets
 /// flow, and gives up on a peer after three (`REJECT_AFTER_TIME`).
@@ -32,7 +33,7 @@ struct Candidate {
 /// The paths of one network's peers.
 #[derive(Debug, Clone, Default)]
 pub struct Paths {
-    peers: BTreeMap<WgPublicKey, Candidate>,
+    peers: SortedMap<WgPublicKey, Candidate>,
 }
 
 impl Paths {
@@ -51,7 +52,7 @@ impl Paths {
     }
 
     /// What the kernel shows of its peers; of one that is not among them it knows nothing.
-    pub fn handle_device(&mut self, seen: &BTreeMap<WgPublicKey, Seen>, now: Now) {
+    pub fn handle_device(&mut self, seen: &SortedMap<WgPublicKey, Seen>, now: Now) {
         for (key, candidate) in &mut self.peers {
             match seen.get(key) {
                 Some(seen) => candidate.handle_seen(*seen, now),
@@ -154,7 +155,7 @@ mod tests {
 
     fn seen(paths: &mut Paths, at: u8, age: Option<u64>, now: Now) {
         let seen = Seen { endpoint: Some(addr(at)), handshake_age: age.map(Duration::from_secs) };
-        paths.handle_device(&BTreeMap::from([(KEY, seen)]), now);
+        paths.handle_device(&SortedMap::from([(KEY, seen)]), now);
     }
 
     #[test]
@@ -208,9 +209,9 @@ mod tests {
             let mut paths = Paths::default();
             told(&mut paths, &[1, 2], 395 * S);
             seen(&mut paths, at, Some(age), 400 * S);
-            paths.handle_device(&BTreeMap::new(), 401 * S);
+            paths.handle_device(&SortedMap::new(), 401 * S);
             assert_eq!((paths.wanted(&KEY), paths.path(&KEY)), (Some(addr(wanted)), Path::Down));
-            paths.handle_device(&BTreeMap::new(), 402 * S);
+            paths.handle_device(&SortedMap::new(), 402 * S);
             assert_eq!(paths.wanted(&KEY), Some(addr(wanted)));
             seen(&mut paths, wanted, None, 403 * S);
             seen(&mut paths, wanted, Some(0), 404 * S);

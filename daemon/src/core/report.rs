@@ -1,14 +1,16 @@
 //! What the daemon says of itself: reports to the coordinator, and the status shown on the router.
 
 use super::{Core, Network, Now, Output, Uplink, desired::is_public, owner, paths::Seen};
-use crate::model::{IfName, Observed};
+use crate::{
+    model::{IfName, Observed},
+    sorted::{SortedMap, SortedSet},
+};
 use gatewrt_protocol::{
     Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Member,
     NetworkId, NetworkName, NodeId, NodeName, Path, PeerReport, Prefix, Report,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -63,7 +65,7 @@ pub struct NetworkStatus {
     /// What does not work, and why.
     pub failures: Vec<Failure>,
     /// Messages refused, by reason.
-    pub refused: BTreeMap<String, u64>,
+    pub refused: SortedMap<String, u64>,
 }
 
 /// One peer's state.
@@ -107,7 +109,7 @@ pub struct Place {
 pub fn place(observed: &Observed, configured: &[SocketAddr], port: u16) -> Place {
     let wan = wan_links(observed);
     let stated = configured.iter().map(|addr| Endpoint { addr: *addr, kind: EndpointKind::Configured });
-    let mut endpoints: BTreeSet<Endpoint> = stated.collect();
+    let mut endpoints: SortedSet<Endpoint> = stated.collect();
     let own =
         observed.addresses.iter().filter(|address| wan.contains(&address.link) && is_public(address.addr));
     for address in own {
@@ -122,13 +124,13 @@ pub fn place(observed: &Observed, configured: &[SocketAddr], port: u16) -> Place
 }
 
 /// The links with a default route in the main table.
-pub fn wan_links(observed: &Observed) -> BTreeSet<IfName> {
+pub fn wan_links(observed: &Observed) -> SortedSet<IfName> {
     let defaults = observed.main_routes.iter().filter(|route| route.prefix.is_default());
     defaults.filter_map(|route| route.link.clone()).collect()
 }
 
-fn interfaces(observed: &Observed, wan: &BTreeSet<IfName>) -> Vec<InterfaceReport> {
-    let mut by_link: BTreeMap<&IfName, BTreeSet<Prefix>> = BTreeMap::new();
+fn interfaces(observed: &Observed, wan: &SortedSet<IfName>) -> Vec<InterfaceReport> {
+    let mut by_link: SortedMap<&IfName, SortedSet<Prefix>> = SortedMap::new();
     for address in &observed.addresses {
         let ours = observed.devices.contains_key(&address.link);
         let link_local = matches!(address.addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
@@ -140,7 +142,7 @@ fn interfaces(observed: &Observed, wan: &BTreeSet<IfName>) -> Vec<InterfaceRepor
         }
     }
     let kind = |link: &IfName| if wan.contains(link) { InterfaceKind::Wan } else { InterfaceKind::Lan };
-    let report = |(link, prefixes): (&IfName, BTreeSet<Prefix>)| InterfaceReport {
+    let report = |(link, prefixes): (&IfName, SortedSet<Prefix>)| InterfaceReport {
         name: link.to_string(),
         kind: kind(link),
         prefixes: prefixes.into_iter().take(8).collect(),
@@ -245,7 +247,8 @@ impl Core {
         let membership = &network.membership;
         let assignment = network.directory.assignment();
         let seen = self.peer_reports(name, network);
-        let mut seen: BTreeMap<NodeId, PeerReport> = seen.into_iter().map(|peer| (peer.node, peer)).collect();
+        let mut seen: SortedMap<NodeId, PeerReport> =
+            seen.into_iter().map(|peer| (peer.node, peer)).collect();
         let peers =
             network.directory.peers().filter_map(|member| peer_status(member, seen.remove(&member.node)?));
         let control = match (network.directory.is_removed(), network.session.is_connected()) {

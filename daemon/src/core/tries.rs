@@ -2,9 +2,12 @@
 //! again. It holds up no other step.
 
 use super::Now;
-use crate::plan::{Plan, Step};
+use crate::{
+    plan::{Plan, Step},
+    sorted::SortedMap,
+};
 use gatewrt_protocol::Failure;
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// So many tries of a step follow each other at once: what a first one brings to light may need a second.
 const AT_ONCE: u32 = 2;
@@ -20,7 +23,7 @@ const FORGET: Duration = Duration::from_secs(5);
 /// The steps tried of late, by their text: what differs only in parts that no text shows counts as one.
 #[derive(Debug, Default)]
 pub struct Tries {
-    steps: BTreeMap<String, Try>,
+    steps: SortedMap<String, Try>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +54,7 @@ impl Tries {
 
     /// A plan was carried out; what failed of it.
     pub fn handle_applied(&mut self, plan: &Plan, failures: Vec<Failure>, now: Now) {
-        let mut failures: BTreeMap<String, Failure> =
+        let mut failures: SortedMap<String, Failure> =
             failures.into_iter().map(|failure| (failure.what.clone(), failure)).collect();
         for step in &plan.steps {
             let text = step.to_string();

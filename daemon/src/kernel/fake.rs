@@ -9,9 +9,9 @@ use crate::{
         WgPeer,
     },
     plan::{PeerChange, Step},
+    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The kernel in memory. A test sets its fields as it likes; [`Kernel::execute`] changes them as a kernel does.
 #[derive(Debug, Clone, Default)]
@@ -20,11 +20,11 @@ pub struct FakeKernel {
     /// `addresses` and not in `our_addresses`.
     pub state: Observed,
     /// Routes without our protocol number.
-    pub foreign_routes: BTreeSet<Route>,
+    pub foreign_routes: SortedSet<Route>,
     /// Rules without our protocol number.
-    pub foreign_rules: BTreeSet<Rule>,
+    pub foreign_rules: SortedSet<Rule>,
     /// Settings that each new interface gets, by path with `*` for its name.
-    pub link_sysctls: BTreeMap<String, String>,
+    pub link_sysctls: SortedMap<String, String>,
     /// Interfaces are made in userspace: they are TUN devices.
     pub userspace: bool,
     /// What fails.
@@ -40,7 +40,7 @@ pub enum Faults {
     #[default]
     None,
     /// Steps by their number since the start, from 0; they change nothing.
-    At(BTreeSet<usize>),
+    At(SortedSet<usize>),
     /// Each step with this chance of 256: it changes nothing, part of what it should, or all and yet fails.
     Chance {
         /// Of 256.
@@ -178,7 +178,8 @@ impl FakeKernel {
         let kind = if self.userspace { LinkKind::Tun } else { LinkKind::WireGuard };
         self.insert_link(name, kind, mtu);
         let backend = if self.userspace { "wireguard-go" } else { "kernel" }.to_owned();
-        let device = WgDevice { settings: None, peers: BTreeMap::new(), counters: BTreeMap::new(), backend };
+        let device =
+            WgDevice { settings: None, peers: SortedMap::new(), counters: SortedMap::new(), backend };
         self.state.devices.insert(name.clone(), device);
         Ok(())
     }
@@ -299,7 +300,7 @@ fn place(route: &Route) -> (u32, Prefix, u32) {
 }
 
 /// As `set_peer` in the kernel's `drivers/net/wireguard/netlink.c`.
-fn set_peer(peers: &mut BTreeMap<WgPublicKey, WgPeer>, key: WgPublicKey, change: &PeerChange) {
+fn set_peer(peers: &mut SortedMap<WgPublicKey, WgPeer>, key: WgPublicKey, change: &PeerChange) {
     match change {
         PeerChange::Add(peer) => {
             take(peers, &peer.allowed);
@@ -314,7 +315,7 @@ fn set_peer(peers: &mut BTreeMap<WgPublicKey, WgPeer>, key: WgPublicKey, change:
                 peer.allowed.clear();
             }
             let mut allowed = std::mem::take(&mut peer.allowed);
-            allowed.extend(gains);
+            allowed.extend(gains.iter().copied());
             take(peers, gains);
             peers.entry(key).and_modify(|peer| peer.allowed = allowed);
         }
@@ -323,6 +324,6 @@ fn set_peer(peers: &mut BTreeMap<WgPublicKey, WgPeer>, key: WgPublicKey, change:
 }
 
 /// An allowed IP belongs to whom it was given last.
-fn take(peers: &mut BTreeMap<WgPublicKey, WgPeer>, prefixes: &BTreeSet<Prefix>) {
+fn take(peers: &mut SortedMap<WgPublicKey, WgPeer>, prefixes: &SortedSet<Prefix>) {
     peers.values_mut().for_each(|peer| peer.allowed.retain(|prefix| !prefixes.contains(prefix)));
 }

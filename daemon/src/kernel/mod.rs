@@ -16,16 +16,17 @@ mod wireguard;
 use crate::{
     model::{IfName, Observed, SysctlPath},
     plan::Step,
+    sorted::SortedSet,
 };
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 /// What is to be observed beyond what is always read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interest {
     /// Settings to read.
-    pub sysctls: BTreeSet<SysctlPath>,
+    pub sysctls: SortedSet<SysctlPath>,
     /// Interfaces that are or were ours: only these are asked for WireGuard state.
-    pub tunnels: BTreeSet<IfName>,
+    pub tunnels: SortedSet<IfName>,
 }
 
 /// A kernel, or something that behaves like one.

@@ -15,12 +15,12 @@ use super::KernelError;
 use crate::{
     model::{Address, Family, IfName, LinkKind, MainRoute, Observed, Route, RouteKind, Rule},
     ownership::{INTERFACE_PREFIX, PROTOCOL},
+    sorted::SortedMap,
 };
 use address::FoundAddress;
 use nix::libc::{self, EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
 use route::{Filter, FoundRoute, OurRoute, Target};
 use socket::{NetlinkError, Socket};
-use std::collections::BTreeMap;
 
 /// `RT_TABLE_MAIN`
 const MAIN: u32 = 254;
@@ -29,7 +29,7 @@ const KERNEL: u8 = 2;
 /// Since this version addresses keep the protocol number they were added with.
 const ADDRESS_PROTOCOL_SINCE: (u32, u32) = (5, 18);
 
-type Names = BTreeMap<u32, IfName>;
+type Names = SortedMap<u32, IfName>;
 
 /// A kernel's rtnetlink.
 pub struct Network {

@@ -2,11 +2,13 @@
 //! with all that the kernel changed along with them.
 
 use super::{KernelError, record};
-use crate::model::{SavedSysctl, SysctlPath};
+use crate::{
+    model::{SavedSysctl, SysctlPath},
+    sorted::SortedMap,
+};
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
     path::{Component, Path, PathBuf},
@@ -18,7 +20,7 @@ const REDIRECTS: &str = "net/ipv4/conf/all/send_redirects";
 pub struct Sysctls {
     root: PathBuf,
     record: PathBuf,
-    saved: BTreeMap<String, Saved>,
+    saved: SortedMap<String, Saved>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +28,7 @@ struct Saved {
     before: String,
     ours: String,
     /// Settings that the kernel changes along with this one.
-    others: BTreeMap<String, Other>,
+    others: SortedMap<String, Other>,
     /// It was not we who changed it, but the kernel, for as long as it has WireGuard interfaces.
     #[serde(default)]
     tied: bool,
@@ -55,7 +57,7 @@ impl Sysctls {
 
     /// What was changed and can be put back. While there are WireGuard interfaces of the kernel's, what it
     /// changed for them cannot.
-    pub fn saved(&self, wireguard: bool) -> BTreeMap<SysctlPath, SavedSysctl> {
+    pub fn saved(&self, wireguard: bool) -> SortedMap<SysctlPath, SavedSysctl> {
         let saved = |s: &Saved| SavedSysctl { before: s.before.clone(), ours: s.ours.clone() };
         let free = self.saved.iter().filter(|(_, s)| !(s.tied && wireguard));
         free.map(|(path, s)| (SysctlPath(path.clone()), saved(s))).collect()
@@ -68,7 +70,7 @@ impl Sysctls {
         let Some(before) = value.filter(|v| v != "0" && !self.saved.contains_key(REDIRECTS)) else {
             return Ok(());
         };
-        let saved = Saved { before, ours: "0".to_owned(), others: BTreeMap::new(), tied: true };
+        let saved = Saved { before, ours: "0".to_owned(), others: SortedMap::new(), tied: true };
         self.remember(REDIRECTS, Some(saved))
     }
 
@@ -132,7 +134,7 @@ impl Sysctls {
     }
 
     fn put_back(&self, path: &str, saved: &Saved) -> io::Result<()> {
-        let wanted: BTreeMap<_, _> = self
+        let wanted: SortedMap<_, _> = self
             .others(path)
             .into_iter()
             .filter_map(|(p, now)| Some((wanted(saved.others.get(&p), now, &saved.ours)?, p)))
@@ -153,14 +155,14 @@ impl Sysctls {
     /// What writing `path` changes besides, with its values now: forwarding for all interfaces changes each
     /// one's own (`addrconf_forward_change`, `inet_forward_change` in the kernel), and with IPv4 whether
     /// redirects are accepted.
-    fn others(&self, path: &str) -> BTreeMap<String, String> {
+    fn others(&self, path: &str) -> SortedMap<String, String> {
         let (folder, leaf, more) = match path {
             "net/ipv4/ip_forward" | "net/ipv4/conf/all/forwarding" => {
                 ("net/ipv4/conf", "forwarding", Some("net/ipv4/conf/all/accept_redirects"))
             }
             "net/ipv6/conf/all/forwarding" => ("net/ipv6/conf", "forwarding", None),
             "net/ipv6/conf/all/disable_ipv6" => ("net/ipv6/conf", "disable_ipv6", None),
-            _ => return BTreeMap::new(),
+            _ => return SortedMap::new(),
         };
         let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -266,11 +268,11 @@ mod tests {
         sysctls.set(&path("net/a"), "2").expect("set");
         let mut next = fixture.sysctls();
         let saved = SavedSysctl { before: "0".into(), ours: "2".into() };
-        assert_eq!(next.saved(false), BTreeMap::from([(path("net/a"), saved)]));
+        assert_eq!(next.saved(false), SortedMap::from([(path("net/a"), saved)]));
         next.restore(&path("net/a")).expect("restored");
         next.restore(&path("net/a")).expect("restored");
         assert_eq!(next.read(&path("net/a")), Ok(Some("0".into())));
-        assert_eq!(fixture.sysctls().saved(false), BTreeMap::new());
+        assert_eq!(fixture.sysctls().saved(false), SortedMap::new());
         assert!(!fixture.folder.path().join("run/sysctls").exists());
     }
 
@@ -282,7 +284,7 @@ mod tests {
         fs::write(fixture.folder.path().join("sys/net/b"), "5\n").expect("written");
         sysctls.restore(&path("net/b")).expect("restored");
         assert_eq!(sysctls.read(&path("net/b")), Ok(Some("5".into())));
-        assert_eq!(sysctls.saved(false), BTreeMap::new());
+        assert_eq!(sysctls.saved(false), SortedMap::new());
     }
 
     #[test]
@@ -293,7 +295,7 @@ mod tests {
         fs::remove_file(fixture.folder.path().join("sys/net/b")).expect("removed");
         assert_eq!(sysctls.read(&path("net/b")), Ok(None));
         sysctls.restore(&path("net/b")).expect("restored");
-        assert_eq!(sysctls.saved(false), BTreeMap::new());
+        assert_eq!(sysctls.saved(false), SortedMap::new());
         assert!(matches!(sysctls.set(&path("net/b"), "1"), Err(KernelError::Missing(_))));
     }
 
@@ -316,12 +318,12 @@ mod tests {
         sysctls.foresee_wireguard().expect("remembered");
         fs::write(&file, "0\n").expect("written");
         sysctls.foresee_wireguard().expect("remembered");
-        assert_eq!(sysctls.saved(true), BTreeMap::new());
+        assert_eq!(sysctls.saved(true), SortedMap::new());
         assert_eq!(fixture.sysctls().saved(false).len(), 1);
         sysctls.after_wireguard().expect("restored");
         sysctls.after_wireguard().expect("restored");
         assert_eq!(fs::read_to_string(file).expect("there").trim(), "1");
-        assert_eq!(sysctls.saved(false), BTreeMap::new());
+        assert_eq!(sysctls.saved(false), SortedMap::new());
     }
 
     #[test]

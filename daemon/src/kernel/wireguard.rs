@@ -13,10 +13,11 @@ use super::{
 use crate::{
     model::{IfName, LinkKind, Observed, WgSettings},
     plan::PeerChange,
+    sorted::SortedSet,
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
 use genl::Genl;
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::net::SocketAddr;
 use userspace::Userspace;
 
 /// One peer as it goes to an implementation. What is `None` stays as it is.
@@ -33,7 +34,7 @@ pub struct PeerOrder {
     /// Those it has already go first. While they are gone, packets for them are lost.
     pub replace: bool,
     /// Allowed IPs that it gets; whoever had them loses them at that moment.
-    pub allowed: BTreeSet<Prefix>,
+    pub allowed: SortedSet<Prefix>,
 }
 
 /// What is to be done with a peer.
@@ -74,7 +75,7 @@ impl WireGuard {
     /// Reads those of `tunnels` that are there. One in userspace that does not answer is none.
     pub fn observe(
         &mut self,
-        tunnels: &BTreeSet<IfName>,
+        tunnels: &SortedSet<IfName>,
         observed: &mut Observed,
     ) -> Result<(), KernelError> {
         for name in tunnels {
@@ -189,7 +190,7 @@ impl WireGuard {
 
 fn order(key: WgPublicKey, change: &PeerChange) -> PeerOrder {
     let action = Action::Update;
-    let allowed = BTreeSet::new();
+    let allowed = SortedSet::new();
     let order = PeerOrder { key, action, endpoint: None, keepalive: None, replace: false, allowed };
     match change {
         PeerChange::Remove => PeerOrder { action: Action::Remove, ..order },
@@ -223,7 +224,7 @@ mod tests {
 
     const KEY: WgPublicKey = WgPublicKey([1; 32]);
 
-    fn prefixes(list: &[&str]) -> BTreeSet<Prefix> {
+    fn prefixes(list: &[&str]) -> SortedSet<Prefix> {
         list.iter().map(|p| p.parse().expect("valid")).collect()
     }
 

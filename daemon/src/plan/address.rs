@@ -2,8 +2,10 @@
 //! none. Foreign addresses on our interfaces stay.
 
 use super::{Step, link::View};
-use crate::model::{Address, IfName, Tunnel};
-use std::collections::BTreeSet;
+use crate::{
+    model::{Address, IfName, Tunnel},
+    sorted::SortedSet,
+};
 
 pub(super) fn additions(view: View<'_>) -> Vec<Step> {
     let wanted = view.tunnels().flat_map(|(name, tunnel)| addresses(name, tunnel));
@@ -11,7 +13,7 @@ pub(super) fn additions(view: View<'_>) -> Vec<Step> {
 }
 
 pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
-    let wanted: BTreeSet<_> = view.tunnels().flat_map(|(name, tunnel)| addresses(name, tunnel)).collect();
+    let wanted: SortedSet<_> = view.tunnels().flat_map(|(name, tunnel)| addresses(name, tunnel)).collect();
     let on_usable = view.observed.our_addresses.iter().filter(|address| view.device(&address.link).is_some());
     let on_wanted = on_usable.filter(|address| view.desired.tunnels.contains_key(&address.link));
     on_wanted.filter(|address| !wanted.contains(address)).cloned().map(Step::DeleteAddress).collect()

@@ -2,12 +2,12 @@
 //! and long prefixes come first and go last: they are the exceptions to the wider ones.
 
 use super::{Step, link::View};
-use crate::model::{Route, RouteKind};
-use gatewrt_protocol::Prefix;
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+use crate::{
+    model::{Route, RouteKind},
+    sorted::{SortedMap, SortedSet},
 };
+use gatewrt_protocol::Prefix;
+use std::cmp::Reverse;
 
 type Place = (u32, Prefix, u32);
 
@@ -15,7 +15,7 @@ type Place = (u32, Prefix, u32);
 pub(super) fn duplicates(view: View<'_>) -> Vec<Step> {
     let there = by_place(view);
     let wanted = wanted(view);
-    let extra = |(place, routes): (&Place, &BTreeSet<&Route>)| {
+    let extra = |(place, routes): (&Place, &SortedSet<&Route>)| {
         let keep = wanted.get(place).map(|route| routes.get(route).or(routes.first()).copied());
         let extra = routes.iter().copied().filter(move |route| keep.is_some_and(|keep| Some(*route) != keep));
         extra.cloned().collect::<Vec<_>>()
@@ -61,18 +61,18 @@ fn precedence(route: &Route) -> (bool, Reverse<u8>) {
     (route.kind != RouteKind::Throw, Reverse(route.prefix.len()))
 }
 
-fn wanted(view: View<'_>) -> BTreeMap<Place, &Route> {
+fn wanted(view: View<'_>) -> SortedMap<Place, &Route> {
     view.desired.routes.iter().map(|route| (place(route), route)).collect()
 }
 
-fn by_place(view: View<'_>) -> BTreeMap<Place, BTreeSet<&Route>> {
-    let mut places = BTreeMap::<_, BTreeSet<_>>::new();
+fn by_place(view: View<'_>) -> SortedMap<Place, SortedSet<&Route>> {
+    let mut places = SortedMap::<_, SortedSet<_>>::new();
     for route in &view.observed.routes {
         places.entry(place(route)).or_default().insert(route);
     }
     places
 }
 
-fn is_there(there: &BTreeMap<Place, BTreeSet<&Route>>, route: &Route) -> bool {
+fn is_there(there: &SortedMap<Place, SortedSet<&Route>>, route: &Route) -> bool {
     there.get(&place(route)).is_some_and(|routes| routes.contains(route))
 }

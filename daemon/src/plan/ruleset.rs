@@ -10,9 +10,10 @@
 use crate::{
     model::{IfName, Ruleset},
     ownership::{NFT_TABLE, Numbers},
+    sorted::SortedMap,
 };
 use gatewrt_protocol::Prefix;
-use std::{cmp::Reverse, collections::BTreeMap, fmt};
+use std::{cmp::Reverse, fmt};
 
 /// What our table is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Firewall {
     pub numbers: Numbers,
     /// Interfaces of ours, by names that come from a [`NetworkName`](gatewrt_protocol::NetworkName): they
     /// become part of the names of chains.
-    pub tunnels: BTreeMap<IfName, Guard>,
+    pub tunnels: SortedMap<IfName, Guard>,
 }
 
 /// What an interface's network may reach through this router.
@@ -29,7 +30,7 @@ pub struct Firewall {
 pub struct Guard {
     /// Prefixes served to the network, and whether connections to them are masqueraded. Of several that
     /// contain an address the longest counts.
-    pub egress: BTreeMap<Prefix, bool>,
+    pub egress: SortedMap<Prefix, bool>,
 }
 
 impl Firewall {

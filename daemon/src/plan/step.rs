@@ -1,11 +1,12 @@
 //! One change of one object of a kernel, as a value, with the words in which an admin reads it in
 //! `gatewrt plan`. No text here ever holds a private key.
 
-use crate::model::{
-    Address, Family, IfName, Route, RouteKind, Rule, Ruleset, SysctlPath, WgPeer, WgSettings,
+use crate::{
+    model::{Address, Family, IfName, Route, RouteKind, Rule, Ruleset, SysctlPath, WgPeer, WgSettings},
+    sorted::SortedSet,
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
-use std::{collections::BTreeSet, fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr};
 
 /// One change of one object of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +73,9 @@ pub struct PeerUpdate {
     pub endpoint: Option<SocketAddr>,
     /// Allowed IPs it gains, taken from who has them; those it has stay (no `WGPEER_F_REPLACE_ALLOWEDIPS`, so
     /// that not even for a moment it has none).
-    pub gains: BTreeSet<Prefix>,
+    pub gains: SortedSet<Prefix>,
     /// All its allowed IPs, `gains` among them, replacing; only when it loses some that no other peer takes.
-    pub allowed: Option<BTreeSet<Prefix>>,
+    pub allowed: Option<SortedSet<Prefix>>,
     /// New keepalive in seconds; `None` leaves it.
     pub keepalive: Option<u16>,
 }
@@ -154,7 +155,7 @@ fn via(f: &mut fmt::Formatter<'_>, endpoint: Option<SocketAddr>) -> fmt::Result 
     endpoint.map_or(Ok(()), |endpoint| write!(f, " via {endpoint}"))
 }
 
-struct Prefixes<'a>(&'a BTreeSet<Prefix>);
+struct Prefixes<'a>(&'a SortedSet<Prefix>);
 
 impl fmt::Display for Prefixes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,7 +222,7 @@ mod tests {
         IfName::new("gw-home").unwrap()
     }
 
-    fn prefixes(texts: &[&str]) -> BTreeSet<Prefix> {
+    fn prefixes(texts: &[&str]) -> SortedSet<Prefix> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 

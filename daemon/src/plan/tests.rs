@@ -1,12 +1,14 @@
 //! Named cases, told in the words of `gatewrt plan`. What holds for any case is in `tests/plan.rs`.
 
 use super::{Plan, Step};
-use crate::model::{
-    Address, Desired, Family, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, Ruleset, SavedSysctl,
-    SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
+use crate::{
+    model::{
+        Address, Desired, Family, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, Ruleset,
+        SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
+    },
+    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::WgPublicKey;
-use std::collections::{BTreeMap, BTreeSet};
 
 const A: WgPublicKey = WgPublicKey([0; 32]);
 const B: WgPublicKey = WgPublicKey([4; 32]);
@@ -31,7 +33,7 @@ fn sysctl(path: &str) -> SysctlPath {
 /// A router that serves its LAN to a network of two others.
 fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
     let settings = WgSettings { secret: WgSecret([1; 32]), port: 51820, mark: 0x0100_0000 };
-    let addresses = BTreeSet::from(["10.9.0.1".parse().unwrap()]);
+    let addresses = SortedSet::from(["10.9.0.1".parse().unwrap()]);
     let tunnel = Tunnel { mtu: 1420, settings, addresses, peers: peers.iter().cloned().collect() };
     let rule = Rule {
         family: Family::V4,
@@ -49,8 +51,8 @@ fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
     let sysctls =
         ["net/ipv6/conf/all/forwarding", "net/ipv4/conf/gw-home/forwarding", "net/ipv6/conf/wan/accept_ra"];
     Desired {
-        tunnels: BTreeMap::from([(home(), tunnel)]),
-        gone: BTreeSet::new(),
+        tunnels: SortedMap::from([(home(), tunnel)]),
+        gone: SortedSet::new(),
         routes: routes.into(),
         rules: [rule].into(),
         ruleset: Some(Ruleset("table".to_owned())),
@@ -79,7 +81,7 @@ fn fulfilled(wish: &Desired) -> Observed {
         let device = WgDevice {
             settings: Some(tunnel.settings.clone()),
             peers: tunnel.peers.clone(),
-            counters: BTreeMap::new(),
+            counters: SortedMap::new(),
             backend: "kernel".to_owned(),
         };
         observed.devices.insert(name.clone(), device);
@@ -197,12 +199,12 @@ fn a_peer_that_roamed_is_left_where_it_is() {
 #[test]
 fn a_name_that_someone_else_took_asks_for_help_and_for_nothing_else() {
     let desired = wish(&[(A, peer(&["10.9.0.2/32"]))]);
-    let mut observed = fulfilled(&Desired { tunnels: BTreeMap::new(), ..desired.clone() });
+    let mut observed = fulfilled(&Desired { tunnels: SortedMap::new(), ..desired.clone() });
     observed.routes.retain(|route| route.kind == RouteKind::Throw);
     observed.sysctls.remove(&sysctl("net/ipv4/conf/gw-home/forwarding"));
     observed.links.insert(home(), Link { index: 3, kind: LinkKind::Other, up: false, mtu: 1500 });
     assert_eq!(steps(&observed, &desired), ["add interface gw-home, MTU 1420"]);
-    let gone = Desired { tunnels: BTreeMap::new(), gone: [home()].into(), ..desired };
+    let gone = Desired { tunnels: SortedMap::new(), gone: [home()].into(), ..desired };
     assert!(!steps(&observed, &gone).iter().any(|step| step.contains("interface")));
 }
 
@@ -251,7 +253,7 @@ fn what_others_put_on_our_interface_stays() {
     observed.addresses.extend([address("10.77.0.1", 24), address("fe80::1", 64)]);
     assert!(steps(&observed, &desired).is_empty());
     // Ours was deleted, and someone has set it with another length: it is there.
-    (observed.addresses, observed.our_addresses) = ([address("10.9.0.1", 24)].into(), BTreeSet::new());
+    (observed.addresses, observed.our_addresses) = ([address("10.9.0.1", 24)].into(), SortedSet::new());
     assert!(steps(&observed, &desired).is_empty());
 }
 

@@ -7,11 +7,13 @@
 //! one.
 
 use super::{PeerChange, PeerUpdate, Step, link::View};
-use crate::model::{IfName, WgPeer};
+use crate::{
+    model::{IfName, WgPeer},
+    sorted::{SortedMap, SortedSet},
+};
 use gatewrt_protocol::{Prefix, WgPublicKey};
-use std::collections::{BTreeMap, BTreeSet};
 
-type Peers = BTreeMap<WgPublicKey, WgPeer>;
+type Peers = SortedMap<WgPublicKey, WgPeer>;
 type Changes = Vec<(WgPublicKey, PeerChange)>;
 
 pub(super) fn devices(view: View<'_>) -> Vec<Step> {
@@ -54,15 +56,15 @@ fn only_loses(changes: &Changes) -> bool {
 fn messages(old: &Peers, new: &Peers) -> Vec<Changes> {
     let changes = changes(old, new);
     let labels = labels(&changes, old);
-    let mut groups = BTreeMap::<_, Changes>::new();
+    let mut groups = SortedMap::<_, Changes>::new();
     for (key, change) in changes {
         groups.entry(labels[&key]).or_default().push((key, change));
     }
     groups.into_values().map(in_order).collect()
 }
 
-fn changes(old: &Peers, new: &Peers) -> BTreeMap<WgPublicKey, PeerChange> {
-    let held: BTreeSet<_> = new.values().flat_map(|peer| &peer.allowed).collect();
+fn changes(old: &Peers, new: &Peers) -> SortedMap<WgPublicKey, PeerChange> {
+    let held: SortedSet<_> = new.values().flat_map(|peer| &peer.allowed).collect();
     let kept = new.iter().filter_map(|(key, peer)| match old.get(key) {
         None => Some((*key, PeerChange::Add(peer.clone()))),
         Some(before) => update(before, peer, &held).map(|update| (*key, PeerChange::Update(update))),
@@ -71,7 +73,7 @@ fn changes(old: &Peers, new: &Peers) -> BTreeMap<WgPublicKey, PeerChange> {
     kept.chain(removed).collect()
 }
 
-fn update(old: &WgPeer, new: &WgPeer, held: &BTreeSet<&Prefix>) -> Option<PeerUpdate> {
+fn update(old: &WgPeer, new: &WgPeer, held: &SortedSet<&Prefix>) -> Option<PeerUpdate> {
     let loses_to_nobody = old.allowed.iter().any(|prefix| !held.contains(prefix));
     let update = PeerUpdate {
         endpoint: new.endpoint.filter(|_| new.endpoint != old.endpoint),
@@ -84,10 +86,10 @@ fn update(old: &WgPeer, new: &WgPeer, held: &BTreeSet<&Prefix>) -> Option<PeerUp
 
 /// Which message each changed peer stands in: the same for two if one gains a prefix from the other and the
 /// other takes it from itself.
-fn labels(changes: &BTreeMap<WgPublicKey, PeerChange>, old: &Peers) -> BTreeMap<WgPublicKey, usize> {
-    let mut labels: BTreeMap<_, _> = changes.keys().copied().zip(0..).collect();
+fn labels(changes: &SortedMap<WgPublicKey, PeerChange>, old: &Peers) -> SortedMap<WgPublicKey, usize> {
+    let mut labels: SortedMap<_, _> = changes.keys().copied().zip(0..).collect();
     let gained = changes.iter().flat_map(|(key, change)| gains_of(change).map(move |prefix| (prefix, key)));
-    let gainers: BTreeMap<_, _> = gained.collect();
+    let gainers: SortedMap<_, _> = gained.collect();
     for (loser, _) in changes.iter().filter(|(_, change)| takes_from_itself(change)) {
         for gainer in old[loser].allowed.iter().filter_map(|prefix| gainers.get(prefix)) {
             let (a, b) = (labels[*gainer], labels[loser]);

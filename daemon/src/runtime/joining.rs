@@ -6,10 +6,10 @@ use crate::{
     core::{Input, report::place},
     enroll::{self, EnrollError, Facts},
     identity::Identity,
+    sorted::SortedSet,
 };
 use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, NetworkName, NodeName, jws};
 use std::{
-    collections::BTreeSet,
     net::UdpSocket,
     time::{Duration, Instant},
 };
@@ -31,16 +31,16 @@ pub struct Enrolled {
 pub struct Joining {
     sender: mpsc::Sender<Enrolled>,
     receiver: mpsc::Receiver<Enrolled>,
-    under_way: BTreeSet<NetworkName>,
+    under_way: SortedSet<NetworkName>,
     retry_at: Option<Instant>,
     /// Networks whose configured code was refused for good: not tried again before a reload.
-    refused: BTreeSet<NetworkName>,
+    refused: SortedSet<NetworkName>,
 }
 
 impl Joining {
     pub fn new() -> Self {
         let (sender, receiver) = mpsc::channel(4);
-        Self { sender, receiver, under_way: BTreeSet::new(), retry_at: None, refused: BTreeSet::new() }
+        Self { sender, receiver, under_way: SortedSet::new(), retry_at: None, refused: SortedSet::new() }
     }
 
     pub fn retry_at(&self) -> Option<Instant> {
@@ -180,7 +180,7 @@ impl Daemon {
 }
 
 /// The usual port, or else one that the system finds free.
-fn free_port(taken: &BTreeSet<u16>) -> u16 {
+fn free_port(taken: &SortedSet<u16>) -> u16 {
     let free = |port: u16| UdpSocket::bind(("0.0.0.0", port)).and_then(|socket| socket.local_addr());
     if !taken.contains(&USUAL_PORT) && free(USUAL_PORT).is_ok() {
         return USUAL_PORT;

@@ -4,11 +4,11 @@ use crate::{
     core::{LinkEvent, Uplink},
     identity::Identity,
     mqtt::{Event, Link, Message, NotTaken, Options},
+    sorted::SortedMap,
     tls,
 };
 use gatewrt_protocol::{NetworkName, Presence, Record, RecordError, Topic};
 use std::{
-    collections::BTreeMap,
     future::poll_fn,
     task::{Context, Poll},
     time::Duration,
@@ -22,13 +22,13 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// All control links.
 pub struct Links {
-    open: BTreeMap<NetworkName, Link>,
+    open: SortedMap<NetworkName, Link>,
     closing: Vec<JoinHandle<()>>,
 }
 
 impl Links {
     pub fn new() -> Self {
-        Self { open: BTreeMap::new(), closing: Vec::new() }
+        Self { open: SortedMap::new(), closing: Vec::new() }
     }
 
     /// Starts an attempt; one that is open already is dropped. The error is the end of the attempt.

@@ -3,17 +3,17 @@
 //! since what stands here is believed without its signatures being checked again.
 
 use super::{StoreError, atomic};
+use crate::sorted::SortedMap;
 use gatewrt_protocol::base::HEX;
 use ring::digest::{Context, SHA256};
 use std::{
-    collections::BTreeMap,
     io::{self, Write},
     path::PathBuf,
     time::Duration,
 };
 
 /// Topics and signed texts. Neither ever has white space in it.
-pub type Records = BTreeMap<String, String>;
+pub type Records = SortedMap<String, String>;
 
 /// How many writes may follow each other at once.
 const BURST: u32 = 8;

@@ -1,7 +1,8 @@
 use super::*;
+use crate::sorted::SortedMap;
 use gatewrt_protocol::{NetworkId, NodeId, PublicKey};
 use proptest::prelude::*;
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, process::Command, time::Duration};
+use std::{os::unix::fs::PermissionsExt, process::Command, time::Duration};
 use tempfile::TempDir;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,7 +48,7 @@ fn identity() -> Identity {
     }
 }
 
-fn records(values: &[(&str, &str)]) -> BTreeMap<String, String> {
+fn records(values: &[(&str, &str)]) -> SortedMap<String, String> {
     values.iter().map(|(topic, text)| (topic.to_string(), text.to_string())).collect()
 }
 
@@ -283,6 +284,7 @@ proptest! {
     #[test]
     fn any_records_are_read_back(values in proptest::collection::btree_map("[a-z/]{0,9}", "[!-~]{0,40}", 0..5)) {
         let Bed { store, dir: _dir } = bed();
+        let values: SortedMap<_, _> = values.into_iter().collect();
         store.records(&home()).flush(&values).unwrap();
         prop_assert_eq!(store.records(&home()).load().0, values);
     }

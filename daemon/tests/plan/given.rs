@@ -6,6 +6,7 @@ use gatewrt::{
         Address, Desired, Family, IfName, Link, LinkKind, MainRoute, Route, RouteKind, Rule, Ruleset,
         SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
     },
+    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
 use proptest::{
@@ -15,8 +16,9 @@ use proptest::{
     sample::{select, subsequence},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     net::{IpAddr, SocketAddr},
+    ops::Range,
 };
 
 const TABLE: u32 = 26487;
@@ -65,15 +67,30 @@ fn endpoint() -> impl Strategy<Value = SocketAddr> {
     select(vec!["198.51.100.1:51820", "[2001:db8::1]:51820"]).prop_map(|text| text.parse().unwrap())
 }
 
+fn set<T: Ord + Debug>(
+    value: impl Strategy<Value = T>,
+    size: Range<usize>,
+) -> impl Strategy<Value = SortedSet<T>> {
+    btree_set(value, size).prop_map(|set| set.into_iter().collect())
+}
+
+fn map<K: Ord + Debug, V: Debug>(
+    key: impl Strategy<Value = K>,
+    value: impl Strategy<Value = V>,
+    size: Range<usize>,
+) -> impl Strategy<Value = SortedMap<K, V>> {
+    btree_map(key, value, size).prop_map(|map| map.into_iter().collect())
+}
+
 pub fn peer() -> impl Strategy<Value = WgPeer> {
-    (option::of(endpoint()), btree_set(prefix(), 0..4), select(vec![0, 25]))
+    (option::of(endpoint()), set(prefix(), 0..4), select(vec![0, 25]))
         .prop_map(|(endpoint, allowed, keepalive)| WgPeer { endpoint, allowed, keepalive })
 }
 
 /// No prefix stands in two peers.
-fn peers() -> impl Strategy<Value = BTreeMap<WgPublicKey, WgPeer>> {
-    btree_map(key(), peer(), 0..6).prop_map(|mut peers| {
-        let mut taken = BTreeSet::new();
+fn peers() -> impl Strategy<Value = SortedMap<WgPublicKey, WgPeer>> {
+    map(key(), peer(), 0..6).prop_map(|mut peers| {
+        let mut taken = SortedSet::new();
         peers.values_mut().for_each(|peer| peer.allowed.retain(|prefix| taken.insert(*prefix)));
         peers
     })
@@ -92,11 +109,11 @@ fn addr() -> impl Strategy<Value = IpAddr> {
 }
 
 fn tunnel() -> impl Strategy<Value = Tunnel> {
-    (select(vec![1280, 1420]), settings(), btree_set(addr(), 0..3), peers())
+    (select(vec![1280, 1420]), settings(), set(addr(), 0..3), peers())
         .prop_map(|(mtu, settings, addresses, peers)| Tunnel { mtu, settings, addresses, peers })
 }
 
-fn rules() -> impl Strategy<Value = BTreeSet<Rule>> {
+fn rules() -> impl Strategy<Value = SortedSet<Rule>> {
     let rule = |(family, priority)| Rule {
         family,
         priority,
@@ -113,11 +130,11 @@ fn ruleset() -> impl Strategy<Value = Option<Ruleset>> {
     option::of(select(vec!["one", "other"]).prop_map(|text| Ruleset(text.to_owned())))
 }
 
-fn routes(links: Vec<IfName>, metrics: Vec<u32>) -> impl Strategy<Value = BTreeSet<Route>> {
+fn routes(links: Vec<IfName>, metrics: Vec<u32>) -> impl Strategy<Value = SortedSet<Route>> {
     let kinds = links.into_iter().map(RouteKind::Device).chain([RouteKind::Throw]).collect::<Vec<_>>();
     let route = (select(vec![TABLE, 100]), prefix(), select(metrics), select(kinds))
         .prop_map(|(table, prefix, metric, kind)| Route { table, prefix, metric, kind });
-    btree_set(route, 0..8)
+    set(route, 0..8)
 }
 
 fn value() -> impl Strategy<Value = String> {
@@ -133,7 +150,7 @@ pub fn desired() -> impl Strategy<Value = Desired> {
     let tunnels = subsequence(tunnels(), 0..=3).prop_flat_map(|names| {
         let count = names.len();
         vec(tunnel(), count)
-            .prop_map(move |tunnels| names.iter().cloned().zip(tunnels).collect::<BTreeMap<_, _>>())
+            .prop_map(move |tunnels| names.iter().cloned().zip(tunnels).collect::<SortedMap<_, _>>())
     });
     let wish = tunnels.prop_flat_map(|tunnels| {
         let links: Vec<_> = tunnels.keys().cloned().chain([eth0()]).collect();
@@ -146,7 +163,7 @@ pub fn desired() -> impl Strategy<Value = Desired> {
             routes(links, vec![512, 513]),
             rules(),
             ruleset(),
-            btree_map(select(paths), value(), 0..4),
+            map(select(paths), value(), 0..4),
         )
     });
     wish.prop_map(|(tunnels, gone, routes, rules, ruleset, sysctls)| Desired {
@@ -164,8 +181,8 @@ pub fn desired_tunnel() -> impl Strategy<Value = Desired> {
     tunnel().prop_map(|tunnel| Desired { tunnels: [(name("gw-a"), tunnel)].into(), ..Desired::default() })
 }
 
-fn one_a_place(routes: BTreeSet<Route>) -> BTreeSet<Route> {
-    let places: BTreeMap<_, _> = routes.into_iter().map(|r| ((r.table, r.prefix, r.metric), r)).collect();
+fn one_a_place(routes: SortedSet<Route>) -> SortedSet<Route> {
+    let places: SortedMap<_, _> = routes.into_iter().map(|r| ((r.table, r.prefix, r.metric), r)).collect();
     places.into_values().collect()
 }
 
@@ -207,7 +224,7 @@ enum Past {
         up: bool,
         mtu: u32,
         settings: Option<WgSettings>,
-        peers: BTreeMap<WgPublicKey, WgPeer>,
+        peers: SortedMap<WgPublicKey, WgPeer>,
     },
 }
 
@@ -240,7 +257,7 @@ impl Past {
         kernel.state.sysctls.insert(forwarding(name), "1".to_owned());
         if let Self::Usable { settings, peers, .. } = self {
             let device =
-                WgDevice { settings, peers, counters: BTreeMap::new(), backend: "kernel".to_owned() };
+                WgDevice { settings, peers, counters: SortedMap::new(), backend: "kernel".to_owned() };
             kernel.state.devices.insert(name.clone(), device);
         }
     }

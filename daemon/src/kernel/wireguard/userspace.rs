@@ -10,6 +10,7 @@ use crate::{
         netlink::{FoundLink, Network},
     },
     model::{IfName, WgDevice, WgSettings},
+    sorted::{SortedMap, SortedSet},
 };
 use log::{info, warn};
 use nix::{
@@ -17,7 +18,6 @@ use nix::{
     unistd::setsid,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::{fd::BorrowedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
@@ -45,13 +45,13 @@ pub struct Userspace {
     /// Programs that do not daemonize by themselves: to be reaped when they end.
     children: Vec<Child>,
     /// Who serves an interface, as far as it is known.
-    names: BTreeMap<IfName, String>,
+    names: SortedMap<IfName, String>,
 }
 
 impl Userspace {
     /// `program` instead of the known ones.
     pub fn new(program: Option<String>) -> Self {
-        Self { program, children: Vec::new(), names: BTreeMap::new() }
+        Self { program, children: Vec::new(), names: SortedMap::new() }
     }
 
     /// Whether a living implementation serves this interface.
@@ -169,7 +169,7 @@ impl Userspace {
             endpoint: Some(endpoint),
             keepalive: None,
             replace: false,
-            allowed: BTreeSet::new(),
+            allowed: SortedSet::new(),
         };
         let peers = device.peers.into_iter().filter_map(|(key, peer)| Some((key, peer.endpoint?)));
         self.set_peers(name, &peers.map(order).collect::<Vec<_>>())
