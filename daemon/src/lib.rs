@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod crash;
 pub mod enroll;
 pub mod identity;
 pub mod kernel;

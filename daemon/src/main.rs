@@ -1,9 +1,10 @@
 //! The program on the router. Called as `gatewrtd` it is the daemon, else the command line.
 
-use gatewrt::{cli, config, runtime};
+use gatewrt::{cli, config, crash, runtime};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
+    crash::say_where();
     let mut args = std::env::args_os();
     let called = args.next().map(PathBuf::from).unwrap_or_default();
     let args: Vec<OsString> = args.collect();
