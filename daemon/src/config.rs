@@ -41,7 +41,7 @@ pub struct Config {
     pub wireguard: WireGuard,
     /// Tables, priorities and marks.
     pub numbers: Numbers,
-    /// Time between two reports when nothing changes; 10 seconds to 1 hour.
+    /// Time between two reports when nothing changes, at the least: long ones are rarer. 10 seconds to 1 hour.
     pub heartbeat: Duration,
     /// The networks that have a section, by name.
     pub networks: SortedMap<NetworkName, NetworkConfig>,

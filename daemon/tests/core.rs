@@ -448,6 +448,26 @@ fn an_idle_hour_is_quiet() {
 }
 
 #[test]
+fn an_idle_hour_of_reports_is_cheap_however_many_peers_there_are() {
+    for peers in [0, 8, 60] {
+        let mut world = World::joined(&(2..2 + peers).collect::<Vec<_>>());
+        world.connect();
+        for _ in 0..3600 / 5 {
+            world.run(5 * S);
+            world.feed(Input::Link(name(), LinkEvent::Acked));
+        }
+        let bytes: usize = world.said.iter().filter_map(wire_bytes).sum();
+        assert!((20_000..60_000).contains(&bytes), "{peers} peers: {bytes} bytes an hour");
+    }
+}
+
+/// What a report takes on the wire, with all headers.
+fn wire_bytes(output: &Output) -> Option<usize> {
+    let Output::Publish(_, Uplink::Report(report)) = output else { return None };
+    Some(signer().sign(report.as_ref()).expect("short").len() + 200)
+}
+
+#[test]
 fn a_kernel_that_refuses_is_asked_ever_more_rarely() {
     let mut refused = World::joined(&[2]);
     refused.kernel.faults = Faults::At((0..100_000).collect());

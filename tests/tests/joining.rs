@@ -65,7 +65,7 @@ fn a_third_router_is_one_record_and_one_peer_to_the_others() -> Result<()> {
 /// Waits until the coordinator has a report of each node that says that all is applied: one of its second at least, as
 /// a new roster alone is no news to report at once.
 fn wait_until_reported(mesh: &Mesh, nodes: usize) -> Result<()> {
-    eventually(2 * SOON, &format!("{nodes} nodes have reported that they are up to date"), || {
+    eventually(4 * SOON, &format!("{nodes} nodes have reported that they are up to date"), || {
         let list = mesh.admin_json(&["node", "list", NETWORK])?;
         let list = list.as_array().context("a list of nodes")?;
         let done = list.iter().filter(|node| node["up_to_date"] == true).count();

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Two reports are at least this far apart.
 const REPORT_GAP: Duration = Duration::from_secs(2);
+/// What reports may cost when nothing changes: 1.3 MB a day at the usual heartbeat.
+const BYTES_A_HEARTBEAT: u32 = 900;
 /// How long the roster may disagree with the records before that counts as withheld.
 const WITHHELD: Duration = Duration::from_secs(5);
 
@@ -33,6 +35,8 @@ pub struct Network {
     pub(super) resync_at: Option<Now>,
     pub(super) said: Option<Report>,
     pub(super) said_at: Option<Now>,
+    /// Bytes that the last report took.
+    pub(super) said_bytes: u32,
     /// Whether what was said may no longer be so.
     pub(super) stale: bool,
     pub(super) seq: u64,
@@ -61,6 +65,7 @@ impl Network {
             resync_at: None,
             said: None,
             said_at: None,
+            said_bytes: 0,
             stale: true,
             seq: 0,
             leaving: false,
@@ -92,8 +97,14 @@ impl Network {
     /// next heartbeat.
     pub(super) fn report_due(&self, heartbeat: Duration) -> Option<Now> {
         let since = self.session.connected_since()?;
-        let wait = if self.stale { REPORT_GAP.min(heartbeat) } else { heartbeat };
+        let rest = self.rest(heartbeat);
+        let wait = if self.stale { REPORT_GAP.min(rest) } else { rest };
         Some(self.said_at.map_or(since, |at| at + wait))
+    }
+
+    /// How long there is no report when there is no news: the heartbeat, and longer after a long report.
+    pub(super) fn rest(&self, heartbeat: Duration) -> Duration {
+        heartbeat.max(heartbeat * self.said_bytes / BYTES_A_HEARTBEAT)
     }
 
     /// When records that the roster names, but that did not come, are asked for again.

@@ -183,7 +183,7 @@ impl Core {
     pub(super) fn poll_report(&mut self, name: &NetworkName, now: Now) {
         let Some(network) = self.networks.get(name).filter(|_| self.has_observed) else { return };
         let Some(due) = network.report_due(self.config.heartbeat).filter(|due| *due <= now) else { return };
-        let beat = network.said_at.is_none_or(|at| at + self.config.heartbeat <= due);
+        let beat = network.said_at.is_none_or(|at| at + network.rest(self.config.heartbeat) <= due);
         let report = self.report(name, network, now);
         let facts = facts_of(report.clone());
         let Some(network) = self.networks.get_mut(name) else { return };
@@ -196,6 +196,7 @@ impl Core {
         network.said_at = Some(now);
         network.session.handle_sent(now);
         let report = Report { seq: network.seq, ..report };
+        network.said_bytes = bytes_of(&report);
         self.outputs.push(Output::Publish(name.clone(), Uplink::Report(Box::new(report))));
     }
 
@@ -335,6 +336,12 @@ fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
         tx: seen.tx,
         path: seen.path,
     })
+}
+
+/// What a report takes on the wire, about: base64 of its JSON; signature, topic and headers come on top.
+fn bytes_of(report: &Report) -> u32 {
+    let json = serde_json::to_vec(report).map_or(0, |json| json.len());
+    u32::try_from(json * 4 / 3 + 300).unwrap_or(u32::MAX)
 }
 
 /// The parts of a report whose change is news; the rest waits for the next heartbeat.
