@@ -184,8 +184,16 @@ impl Daemon {
     fn start(&mut self) -> Result<(), RunError> {
         let mut memberships = Vec::new();
         for network in self.store.networks().map_err(RunError::Store)? {
-            let Some(identity) = self.store.identity(&network).map_err(RunError::Store)? else { continue };
-            memberships.push(self.take_up(identity));
+            match self.store.identity(&network) {
+                Ok(Some(identity)) => memberships.push(self.take_up(identity)),
+                Ok(None) => {}
+                Err(error) => {
+                    log::error!(
+                        "{network} is left as it runs, and so is everything of ours beside it: {error}"
+                    );
+                    self.core.leave_alone(network);
+                }
+            }
         }
         self.feed(Input::Started(Box::new(self.config.clone()), memberships));
         self.join_configured();

@@ -13,6 +13,7 @@ use gatewrt::{
     },
     model::{IfName, MainRoute, SysctlPath, WgSecret},
     plan::Step,
+    store::Records,
 };
 use gatewrt_protocol::{
     Assignment, Egress, Endpoint, EndpointKind, Member, MemberUpdate, NetworkId, NetworkName, NodeId, Policy,
@@ -194,6 +195,21 @@ fn hostile_records_are_refused_and_change_nothing() {
     assert_eq!(directory.stored(), before);
 }
 
+fn membership(stored: Records) -> Membership {
+    Membership {
+        network: name(),
+        net: NET,
+        node: node(1),
+        name: "one".parse().expect("a name"),
+        record_key: signer().public(),
+        secret: WgSecret([1; 32]),
+        public: WgPublicKey([1; 32]),
+        port: 51820,
+        brokers: vec!["gw.example:8883".into()],
+        stored,
+    }
+}
+
 /// A core with a kernel in memory, driven by hand.
 struct World {
     core: Core,
@@ -243,18 +259,7 @@ impl World {
     fn start(&mut self, others: &[u8]) {
         let mut records = vec![policy(1), assignment(1, &[])];
         records.extend(others.iter().map(|number| update(&MemberUpdate::Member(member(*number, 1)))));
-        let membership = Membership {
-            network: name(),
-            net: NET,
-            node: node(1),
-            name: "one".parse().expect("a name"),
-            record_key: signer().public(),
-            secret: WgSecret([1; 32]),
-            public: WgPublicKey([1; 32]),
-            port: 51820,
-            brokers: vec!["gw.example:8883".into()],
-            stored: records.into_iter().collect(),
-        };
+        let membership = membership(records.into_iter().collect());
         self.feed(Input::Started(Box::default(), vec![membership]));
         self.run(S);
     }
@@ -331,6 +336,28 @@ fn a_restart_does_nothing_to_what_runs() {
     world.start(&[2, 3]);
     assert!(world.core.is_settled());
     assert!(world.applied.is_empty(), "{:?}", world.applied);
+}
+
+/// Records damaged on disk: the interface that runs, and its routes, stay until the coordinator sent all again.
+#[test]
+fn what_runs_stays_until_enough_is_known() {
+    let mut before = World::joined(&[2, 3]);
+    before.run(S);
+    let mut world = World::new();
+    world.kernel = before.kernel.clone();
+    world.feed(Input::Started(Box::default(), vec![membership(Records::default())]));
+    world.run(10 * S);
+    world.connect();
+    world.message(policy(1));
+    world.message(assignment(1, &[]));
+    world.message(update(&MemberUpdate::Member(member(2, 1))));
+    world.message(roster(1, &[(2, 1), (3, 1)]));
+    world.run(3 * S);
+    assert!(world.applied.is_empty() && world.core.plan().is_empty() && !world.core.is_settled());
+    world.message(update(&MemberUpdate::Member(member(3, 1))));
+    world.run(3 * S);
+    assert!(world.core.is_settled());
+    assert_eq!(world.kernel.state, before.kernel.state);
 }
 
 #[test]
@@ -443,7 +470,7 @@ fn an_idle_hour_is_quiet() {
         world.feed(Input::Link(name(), LinkEvent::Acked));
     }
     assert!(world.applied.is_empty());
-    assert!((58..=62).contains(&world.reports()), "{} reports", world.reports());
+    assert!((50..=62).contains(&world.reports()), "{} reports", world.reports());
     assert!(world.handled < 3 * 3600 + 3600, "{} inputs", world.handled);
 }
 

@@ -86,6 +86,10 @@ impl Core {
             self.look_by(now);
             return;
         }
+        if self.is_held() {
+            self.rhythm.settled = false;
+            return;
+        }
         let plan = Plan::new(&self.observed, &self.desired);
         let settled = plan.is_empty();
         self.rhythm.note_look(settled);
@@ -104,6 +108,18 @@ impl Core {
     pub(super) fn wanted(&self) -> SortedMap<&NetworkName, &Network> {
         let all = self.networks.iter().filter(|_| self.stopping != Some(true));
         all.filter(|(name, network)| network.is_wanted() && is_enabled(&self.config, name)).collect()
+    }
+
+    /// Whether an interface runs of which too little is known: then all in the kernel is left as it is, for what
+    /// belongs to it could not be told from what is left over.
+    pub(super) fn is_held(&self) -> bool {
+        let wanted = self.wanted();
+        let vague = wanted
+            .iter()
+            .filter(|(_, network)| !network.directory.is_whole())
+            .map(|(name, _)| IfName::from(*name));
+        let unreadable = self.unreadable.iter().filter(|_| self.stopping != Some(true)).map(IfName::from);
+        vague.chain(unreadable).any(|link| self.observed.links.contains_key(&link))
     }
 
     /// The interfaces that shall not. One whose records are merely not known is left as it runs.

@@ -95,6 +95,8 @@ pub struct Directory {
     assignment: Option<Held<Assignment>>,
     roster: Option<Held<Roster>>,
     members: SortedMap<NodeId, Held<MemberUpdate>>,
+    /// Whether a policy came from this router's own disk, and with it all that was known.
+    restored: bool,
     /// Members heard of since the control link was opened last.
     heard: SortedSet<NodeId>,
 }
@@ -110,6 +112,7 @@ impl Directory {
             assignment: None,
             roster: None,
             members: SortedMap::new(),
+            restored: false,
             heard: SortedSet::new(),
         }
     }
@@ -132,7 +135,15 @@ impl Directory {
     /// signature checks.
     pub fn restore(&mut self, topic: &str, token: &str) -> Result<Change, Refusal> {
         let topic = topic.parse().map_err(|_| Refusal::Topic)?;
+        self.restored |= matches!(topic, Topic::Policy(_));
         self.take(&topic, token.as_bytes(), Source::Disk)
+    }
+
+    /// Whether enough is known to decide what shall be. Where nothing could be restored, that is not before the
+    /// roster says that every member came: till then each record that is still to come would be missing.
+    pub fn is_whole(&self) -> bool {
+        let own = self.policy.is_some() && self.assignment.is_some();
+        own && (self.restored || self.agrees() == Some(true))
     }
 
     /// All records as they are to be stored: topic and text, in order of topics.

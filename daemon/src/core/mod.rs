@@ -50,6 +50,8 @@ pub struct Core {
     rhythm: Rhythm,
     view_failures: SortedMap<NetworkName, Vec<Failure>>,
     observe_failure: Option<Failure>,
+    /// Networks on disk that can't be read.
+    unreadable: Vec<NetworkName>,
     stopping: Option<bool>,
     outputs: Vec<Output>,
 }
@@ -70,6 +72,7 @@ impl Core {
             rhythm: Rhythm::default(),
             view_failures: SortedMap::new(),
             observe_failure: None,
+            unreadable: Vec::new(),
             stopping: None,
             outputs: Vec::new(),
         }
@@ -111,6 +114,11 @@ impl Core {
         links.chain(look).min()
     }
 
+    /// This network is on disk and can't be read: what runs of it is not to be touched.
+    pub fn leave_alone(&mut self, network: NetworkName) {
+        self.unreadable.push(network);
+    }
+
     /// The networks, by name.
     pub fn networks(&self) -> &SortedMap<NetworkName, Network> {
         &self.networks
@@ -128,6 +136,9 @@ impl Core {
 
     /// What would be done to the kernel as it was last seen.
     pub fn plan(&self) -> Plan {
+        if self.is_held() {
+            return Plan::default();
+        }
         Plan::new(&self.observed, &self.desired)
     }
 
