@@ -1,0 +1,194 @@
+//! What a network of many nodes costs one of its routers.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_protocol::{Endpoint, EndpointKind, JoinCode, JoinRequest, Signer, WgPublicKey};
+use gatewrt_tests::{
+    lab::{Host, Process, UdpStream, eventually},
+    mesh::{Mesh, NETWORK},
+    wg,
+};
+use std::time::Duration;
+
+/// Nodes that have joined and are nowhere.
+const NODES: u8 = 58;
+const SOON: Duration = Duration::from_secs(20);
+/// For how long bytes of an idle link are counted: one MQTT ping and what the kernels say to each other.
+const WINDOW: Duration = Duration::from_secs(30);
+/// Bytes a day each way, that an idle router may cost.
+const BYTES_A_DAY: u64 = 2_000_000;
+/// What its reports have of that, however long they are.
+const REPORTS_A_DAY: u64 = 1_200_000;
+/// Bytes up of a change and the report that follows, with 48 peers in it.
+const LONGEST_REPORT: u64 = 16_000;
+/// Memory that is the daemon's own: not the program's text, which is many times as long as built for routers.
+const MOST_MEMORY_KIB: u64 = 4 << 10;
+
+/// One node more, one prefix more and one node less are one step each for what changes, and a stream between the others
+/// loses nothing.
+#[test]
+fn one_change_among_sixty_nodes_is_one_step() -> Result<()> {
+    let mesh = crowd()?;
+    let (a, b) = (mesh.host("office-pc")?, mesh.host("home-pc")?);
+    let stream = UdpStream::start_echo(&a, &b, b.ip4()?.into(), 100)?;
+    let others = wg::endpoints(&mesh.host("office")?)?;
+
+    let mut steps = Steps::of(&mesh)?;
+    join(&mesh, &mesh.code(1)?, NODES + 1)?;
+    steps.expect(&["gw-home: add peer"])?;
+    mesh.admin(&["egress", "set", NETWORK, &name(NODES + 1), "172.20.0.0/16"])?;
+    steps.expect(&["gw-home: set peer", "add route 172.20.0.0/16"])?;
+    mesh.admin(&["node", "remove", NETWORK, &name(NODES + 1)])?;
+    steps.expect(&["delete route 172.20.0.0/16", "gw-home: remove peer"])?;
+
+    assert_eq!(wg::endpoints(&mesh.host("office")?)?, others);
+    stream.finish()?.assert_lossless();
+    Ok(())
+}
+
+/// Nothing changes: what still goes over the control link, and what the daemon holds in memory. A report is measured by
+/// itself: how often there is one is what the daemon's own tests show.
+#[test]
+fn an_idle_router_among_sixty_nodes_costs_little() -> Result<()> {
+    let mesh = crowd()?;
+    let office = mesh.host("office")?;
+    meter(&office)?;
+    let before = metered(&office)?;
+    mesh.serve("office", &mesh.lans("office")?[0], true)?;
+    let report = eventually(SOON, "a report says that it is done", || report_of_all(&mesh))?;
+    let with_report = since(before, metered(&office)?);
+
+    let before = metered(&office)?;
+    // No condition is waited for: this is for how long bytes are counted.
+    std::thread::sleep(WINDOW);
+    let idle = since(before, metered(&office)?);
+    ensure!(report_of_all(&mesh)? == report, "there was news, or it is not as idle as it should be");
+
+    let windows = 24 * 3600 / WINDOW.as_secs();
+    let day = [idle[0] * windows + REPORTS_A_DAY, idle[1] * windows];
+    let memory = own_memory_kib(mesh.daemon("office")?)?;
+    eprintln!(
+        "{} peers; {WINDOW:?} idle: {idle:?} bytes up and down; a change and its report: {with_report:?}",
+        NODES + 1
+    );
+    eprintln!("a day: {day:?} bytes up and down; memory of its own, as built for tests: {memory} KiB");
+    assert!(with_report[0] < LONGEST_REPORT, "{with_report:?} bytes");
+    assert!(day.iter().all(|bytes| *bytes < BYTES_A_DAY), "{day:?} bytes a day");
+    assert!(memory < MOST_MEMORY_KIB, "{memory} KiB");
+    Ok(())
+}
+
+fn own_memory_kib(daemon: &Process) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("RssAnon")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+fn since(before: [u64; 2], now: [u64; 2]) -> [u64; 2] {
+    [now[0] - before[0], now[1] - before[1]]
+}
+
+/// Two real sites, and many nodes of which the coordinator knows no more than that they joined.
+fn crowd() -> Result<Mesh> {
+    let mesh = Mesh::two_sites()?;
+    let code = mesh.code(NODES.into())?;
+    (1..=NODES).try_for_each(|number| join(&mesh, &code, number))?;
+    eventually(SOON, "office has all peers", || -> Result<()> {
+        let peers = wg::peers(&mesh.host("office")?)?.len();
+        ensure!(peers == usize::from(NODES) + 1, "{peers} peers");
+        Ok(())
+    })?;
+    mesh.wait_until_settled("office")?;
+    Ok(mesh)
+}
+
+fn name(number: u8) -> String {
+    format!("node-{number}")
+}
+
+/// Joins as a router does, with a key that nobody has the private part of.
+fn join(mesh: &Mesh, code: &str, number: u8) -> Result<()> {
+    let code: JoinCode = code.parse()?;
+    let signer = Signer::from_seed(&[number; 32]);
+    let request = JoinRequest {
+        secret: code.secret_text(),
+        key: WgPublicKey([number; 32]),
+        identity: signer.public(),
+        name: name(number).parse()?,
+        board: "none".to_owned(),
+        version: "0.1.0".to_owned(),
+        port: 51820,
+        endpoints: vec![Endpoint {
+            addr: format!("203.0.113.{number}:51820").parse()?,
+            kind: EndpointKind::Wan,
+        }],
+        interfaces: Vec::new(),
+    };
+    let url = "https://127.0.0.1:8443/v1/join";
+    let curl = ["curl", "--silent", "--show-error", "--fail-with-body", "--insecure", "--data", "@-", url];
+    mesh.host("coordinator")?.command(&curl).stdin(signer.sign(&request)?).run()?;
+    Ok(())
+}
+
+/// The steps in the log of `office`.
+struct Steps<'a> {
+    mesh: &'a Mesh,
+    seen: usize,
+}
+
+impl<'a> Steps<'a> {
+    fn of(mesh: &'a Mesh) -> Result<Self> {
+        let mut steps = Self { mesh, seen: 0 };
+        steps.seen = steps.lines()?.len();
+        Ok(steps)
+    }
+
+    fn lines(&self) -> Result<Vec<String>> {
+        let log = self.mesh.daemon("office")?.log();
+        let is_step = |line: &&str| line.contains(" step: ") || line.contains(" steps: ");
+        Ok(log.lines().filter(is_step).map(str::to_owned).collect())
+    }
+
+    /// Since the last time one plan was carried out, with these steps.
+    fn expect(&mut self, steps: &[&str]) -> Result<()> {
+        let line = eventually(SOON, &format!("a plan is carried out: {steps:?}"), || -> Result<String> {
+            self.lines()?.get(self.seen).cloned().context("none")
+        })?;
+        self.mesh.wait_until_settled("office")?;
+        assert_eq!(self.lines()?.len(), self.seen + 1, "{:#?}", self.lines()?);
+        self.seen += 1;
+        assert!(line.contains(&format!(" {} step", steps.len())), "{line}");
+        assert!(steps.iter().all(|step| line.contains(step)), "{line}");
+        assert_eq!(line.matches(" peer ").count(), 1, "{line}");
+        Ok(())
+    }
+}
+
+/// The number of the last report of `office`, which says that all that is asked of it is done.
+fn report_of_all(mesh: &Mesh) -> Result<u64> {
+    let node = mesh.admin_json(&["node", "show", NETWORK, "office"])?;
+    let (wanted, done) = (&node["current"]["assignment"], &node["report"]["applied"]["assignment"]);
+    ensure!(wanted == done, "{done} of {wanted}");
+    node["report"]["seq"].as_u64().context("a report")
+}
+
+/// Counts what goes over the control link, from IP up.
+fn meter(router: &Host) -> Result<()> {
+    router.nft(
+        "table inet metering {
+           counter up { }
+           counter down { }
+           chain output { type filter hook output priority 300; tcp dport 8883 counter name up; }
+           chain input { type filter hook input priority -300; tcp sport 8883 counter name down; }
+         }\n",
+    )
+}
+
+/// Bytes up and down so far.
+fn metered(router: &Host) -> Result<[u64; 2]> {
+    let bytes = |name: &str| -> Result<u64> {
+        let counter = router.run(&["nft", "-j", "list", "counter", "inet", "metering", name])?.json()?;
+        let parts = counter["nftables"].as_array().context("a list")?;
+        parts.iter().find_map(|part| part["counter"]["bytes"].as_u64()).context("a counter")
+    };
+    Ok([bytes("up")?, bytes("down")?])
+}
