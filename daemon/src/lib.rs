@@ -30,3 +30,4 @@ pub mod socket;
 pub mod sorted;
 pub mod store;
 pub mod tls;
+pub mod whole;

@@ -1,6 +1,6 @@
 //! The program on the router. Called as `gatewrtd` it is the daemon, else the command line.
 
-use gatewrt::{cli, config, crash, runtime};
+use gatewrt::{cli, config, crash, runtime, whole::whole};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -22,7 +22,7 @@ fn daemon(file: PathBuf) -> ExitCode {
     let config = match config::Config::load(&file) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("gatewrtd: {error}");
+            eprintln!("gatewrtd: {}", whole(&error));
             return ExitCode::FAILURE;
         }
     };

@@ -8,6 +8,7 @@ use crate::{
     core::report::Status,
     kernel,
     store::Store,
+    whole::whole,
 };
 use serde::Serialize;
 use std::{
@@ -54,7 +55,7 @@ fn line(check: &Check) -> String {
 fn checks(file: &Path) -> Vec<Check> {
     let config = match Config::load(file) {
         Ok(config) => config,
-        Err(error) => return vec![bad("configuration", error.to_string(), "mend the line named")],
+        Err(error) => return vec![bad("configuration", whole(&error), "mend the line named")],
     };
     let mut checks = vec![configuration(file, &config), clock()];
     checks.extend(kernel::diagnose::diagnose(&config).into_iter().map(|found| match found.problem {
@@ -99,9 +100,7 @@ fn state(config: &Config) -> Check {
             let names: Vec<_> = networks.iter().map(ToString::to_string).collect();
             good(what, names.join(", "))
         }
-        Err(error) => {
-            bad(what, error.to_string(), "run it as root; see that the disk is mounted and not full")
-        }
+        Err(error) => bad(what, whole(&error), "run it as root; see that the disk is mounted and not full"),
     }
 }
 

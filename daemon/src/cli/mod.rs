@@ -10,6 +10,7 @@ use crate::{
     config::{Config, ConfigError, DEFAULT_FILE},
     control::{self, Answer, ControlError, Request},
     sorted::SortedMap,
+    whole::whole,
 };
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
 use lexopt::prelude::*;
@@ -75,7 +76,7 @@ impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(what) => write!(f, "{what}; see “gatewrt --help”"),
-            Self::Config(error) => error.fmt(f),
+            Self::Config(error) => f.write_str(&whole(error)),
             Self::Control(error) => error.fmt(f),
             Self::Other(what) => f.write_str(what),
         }
@@ -204,8 +205,9 @@ fn execute(asked: &Asked) -> Result<ExitCode, CliError> {
         Command::Version => print(&format!("gatewrt {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Diag => return diag::run(&asked.config, asked.json),
         command => {
-            let config = Config::load(&asked.config).map_err(CliError::Config)?;
-            let answer = match request(command)? {
+            let request = request(command)?;
+            let config = config(asked, &request)?;
+            let answer = match request {
                 Request::Plan => offline::plan(&config)?,
                 request => control::ask(&config.run_dir, &request, patience(&request))?,
             };
@@ -213,6 +215,17 @@ fn execute(asked: &Asked) -> Result<ExitCode, CliError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// To ask a daemon that runs, only the place of its socket is needed: the usual one when the file has an error.
+fn config(asked: &Asked, request: &Request) -> Result<Config, CliError> {
+    match Config::load(&asked.config) {
+        Err(error) if !matches!(request, Request::Reload | Request::Plan) => {
+            eprintln!("gatewrt: {}; asking the daemon at its usual place", whole(&error));
+            Ok(Config::default())
+        }
+        loaded => loaded.map_err(CliError::Config),
+    }
 }
 
 fn request(command: &Command) -> Result<Request, CliError> {

@@ -1,9 +1,6 @@
 //! What the daemon needs of a system, looked at without changing anything.
 
-use super::{
-    linux::Options,
-    wireguard::userspace::{PROGRAMS, find},
-};
+use super::{linux::Options, process::find, wireguard::userspace::PROGRAMS};
 use crate::config::{Config, WireGuard};
 use std::{fs, path::Path, process::Command};
 

@@ -7,7 +7,8 @@ use super::{
         attr::{Message, attrs_after},
         socket::{NetlinkError, Socket},
     },
-    process, record,
+    process::{self, find},
+    record,
 };
 use crate::{model::Ruleset, ownership::NFT_TABLE};
 use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NLM_F_ACK};
@@ -79,11 +80,12 @@ impl Firewall {
             return Ok(None);
         }
         let listing = match self.list() {
-            // A table that nobody here can read must be written anew; that will say what is missing.
-            Err(KernelError::Missing(_)) => return Ok(Some(Ruleset(String::new()))),
+            Ok(listing) => listing,
             // Gone since.
             Err(_) if !self.exists()? => return Ok(None),
-            listing => listing?,
+            // A table that can't be read must be written anew; that will say what is wrong, and nothing else waits
+            // for it.
+            Err(_) => return Ok(Some(Ruleset(String::new()))),
         };
         let ours = self.written.as_ref().filter(|written| written.listing == listing);
         Ok(Some(Ruleset(ours.map_or(listing, |written| written.text.clone()))))
@@ -120,15 +122,18 @@ impl Firewall {
     }
 
     fn nft(&self, arguments: &[&str], input: &str) -> Result<String, KernelError> {
-        let mut command = Command::new(&self.nft);
+        let missing = || {
+            KernelError::Missing(format!(
+                "the program {} is missing: install nftables (Debian) or nftables-nojson (OpenWrt)",
+                self.nft
+            ))
+        };
+        let mut command = Command::new(find(&self.nft).ok_or_else(missing)?);
         command.args(arguments).env("LC_ALL", "C");
         match process::run(command, input, PATIENCE) {
             Ok(finished) if finished.success => Ok(finished.stdout),
             Ok(finished) => Err(refusal(&finished.stderr)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(KernelError::Missing(format!(
-                "the program {} is missing: install nftables (Debian) or nftables-nojson (OpenWrt)",
-                self.nft
-            ))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(missing()),
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 let seconds = PATIENCE.as_secs();
                 Err(KernelError::Refused(format!("{} did not end within {seconds} s", self.nft)))

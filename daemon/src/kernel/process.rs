@@ -1,13 +1,16 @@
-//! Runs a program to its end: bounded in time and output, nothing of ours inherited.
+//! Finds a program and runs it to its end: bounded in time and output, nothing of ours inherited.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, ErrorKind, Read, Write},
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+/// What `PATH` has on a router, for when we were started without one.
+pub const PATHS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// More than any listing of a table of ours.
 const MOST_OUTPUT: usize = 8 << 20;
 
@@ -20,6 +23,16 @@ pub struct Finished {
     pub stdout: String,
     /// Standard error, trimmed.
     pub stderr: String,
+}
+
+/// Where a program is: a path, or a name looked for in `PATH` and where a router has its programs.
+pub fn find(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(program.into()).filter(|path: &PathBuf| path.is_file());
+    }
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::env::split_paths(&paths).chain(std::env::split_paths(PATHS));
+    paths.map(|path| path.join(program)).find(|path| path.is_file())
 }
 
 /// Runs `command` with `input`; killed when it takes longer than `patience`.
@@ -130,6 +143,14 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         command
+    }
+
+    #[test]
+    fn a_program_is_found_by_name_and_by_path() {
+        assert!(find("sh").is_some_and(|path| path.is_absolute()));
+        assert_eq!(find("/bin/sh"), Some("/bin/sh".into()));
+        assert_eq!(find("/bin/no-such-program"), None);
+        assert_eq!(find("no-such-program"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     core::Input,
     log as logging,
     store::Store,
+    whole::whole,
 };
 use gatewrt_protocol::NetworkName;
 use std::time::Instant;
@@ -48,8 +49,9 @@ impl Daemon {
         let config = match Config::load(&self.file) {
             Ok(config) => config,
             Err(error) => {
-                log::error!("{error}; the configuration before stays in effect");
-                return Answer::Failed(format!("{error}; the configuration before stays in effect"));
+                let why = format!("{}; the configuration before stays in effect", whole(&error));
+                log::error!("{why}");
+                return Answer::Failed(why);
             }
         };
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -83,7 +85,7 @@ impl Daemon {
                 );
                 Answer::Done(Done { hint })
             }
-            Err(error) => Answer::Failed(error.to_string()),
+            Err(error) => Answer::Failed(whole(&error)),
         };
         let (done, rest) =
             std::mem::take(&mut self.leaving).into_iter().partition(|(name, _)| name == network);

@@ -7,6 +7,7 @@ use crate::{
     enroll::{self, EnrollError, Facts},
     identity::Identity,
     sorted::SortedSet,
+    whole::whole,
 };
 use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, NetworkName, NodeName, jws};
 use std::{
@@ -102,7 +103,10 @@ impl Daemon {
             Ok(keys) => keys,
             Err(error) => {
                 self.joining.under_way.remove(&network);
-                return refuse(reply, format!("can't keep this router's keys, so it did not join: {error}"));
+                return refuse(
+                    reply,
+                    format!("can't keep this router's keys, so it did not join: {}", whole(&error)),
+                );
             }
         };
         let facts = self.facts(&network, name);
@@ -154,7 +158,8 @@ impl Daemon {
     fn take_in(&mut self, code: &JoinCode, identity: Identity, answer: &JoinAnswer) -> Answer {
         if let Err(error) = self.store.save_identity(code, &identity) {
             return Answer::Failed(format!(
-                "joined, but it can't be kept on disk: {error}; join again once there is room"
+                "joined, but it can't be kept on disk: {}; join again once there is room",
+                whole(&error)
             ));
         }
         let (network, name) = (identity.network.clone(), identity.name.clone());
@@ -164,7 +169,7 @@ impl Daemon {
         ];
         let records = first.into_iter().map(|(topic, token)| (topic.to_string(), token.clone())).collect();
         if let Err(error) = self.store.records(&network).flush(&records) {
-            log::warn!("{network}: the first records are not on disk: {error}");
+            log::warn!("{network}: the first records are not on disk: {}", whole(&error));
         }
         let assignment: Option<Assignment> =
             jws::open(answer.assignment.as_bytes(), &identity.record_key).ok();

@@ -4,6 +4,7 @@
 use crate::{
     config::Config,
     store::{Records, RecordsFile, Saved, Store, StoreError},
+    whole::whole,
 };
 use gatewrt_protocol::NetworkName;
 use std::time::Duration;
@@ -59,7 +60,7 @@ impl Kept {
             return;
         }
         if let Err(error) = self.run.flush(&self.latest) {
-            log::warn!("{}: a restart would not know the latest records: {error}", self.network);
+            log::warn!("{}: a restart would not know the latest records: {}", self.network, whole(&error));
             self.run.remove();
         }
     }
@@ -89,7 +90,7 @@ impl Kept {
             }
             Ok(Saved::Later(_)) => self.write_ahead(),
             Err(error) => {
-                log::warn!("{}: the latest records are not on disk: {error}", self.network);
+                log::warn!("{}: the latest records are not on disk: {}", self.network, whole(&error));
                 self.write_ahead();
             }
         }
@@ -99,7 +100,7 @@ impl Kept {
 fn read(network: &NetworkName, file: &mut RecordsFile) -> Records {
     let (records, error) = file.load();
     if let Some(error) = error {
-        log::warn!("{network}: {error}");
+        log::warn!("{network}: {}", whole(&error));
     }
     records
 }

@@ -8,6 +8,7 @@ use crate::{
     kernel::{
         KernelError,
         netlink::{FoundLink, Network},
+        process::{PATHS, find},
     },
     model::{IfName, WgDevice, WgSettings},
     sorted::{SortedMap, SortedSet},
@@ -31,8 +32,6 @@ use wireguard_uapi::xplatform::set;
 const SOCKETS: &str = "/var/run/wireguard";
 /// Tried when the admin names none. Not `boringtun-cli`: see [`UapiError::Unfit`].
 pub const PROGRAMS: [&str; 1] = ["wireguard-go"];
-/// What `PATH` has on a router, for when we were started without one.
-const PATHS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// A slow router under load needs seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
@@ -210,15 +209,6 @@ fn socket(name: &IfName) -> PathBuf {
     Path::new(SOCKETS).join(format!("{name}.sock"))
 }
 
-pub fn find(program: &str) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Some(program.into()).filter(|path: &PathBuf| path.is_file());
-    }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let paths = std::env::split_paths(&paths).chain(std::env::split_paths(PATHS));
-    paths.map(|path| path.join(program)).find(|path| path.is_file())
-}
-
 /// In a session of its own, with nothing of ours open: it goes on when we end, however we end.
 fn spawn(program: &Path, name: &IfName) -> io::Result<Child> {
     let mut command = Command::new(program);
@@ -273,14 +263,6 @@ fn eventually(mut so: impl FnMut() -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_is_found_by_name_and_by_path() {
-        assert!(find("sh").is_some_and(|path| path.is_absolute()));
-        assert_eq!(find("/bin/sh"), Some("/bin/sh".into()));
-        assert_eq!(find("/bin/no-such-program"), None);
-        assert_eq!(find("no-such-program"), None);
-    }
 
     #[test]
     fn a_program_that_is_named_and_missing_is_not_replaced_by_another() {
