@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// Two reports are at least this far apart.
 const REPORT_GAP: Duration = Duration::from_secs(2);
-/// What reports may cost when nothing changes: 1.2 MB a day at the usual heartbeat.
-const BYTES_A_HEARTBEAT: u32 = 800;
+/// What reports may cost when nothing changes: 1.1 MB a day at the usual heartbeat.
+const BYTES_A_HEARTBEAT: u32 = 750;
 /// How long the roster may disagree with the records before that counts as withheld.
 const WITHHELD: Duration = Duration::from_secs(5);
 
