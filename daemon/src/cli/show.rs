@@ -60,10 +60,10 @@ fn text(answer: &Answer) -> String {
 fn status(status: &Status) -> String {
     let state = if status.settled { "all in effect" } else { "changes under way" };
     let mut text = format!(
-        "gatewrt {}, up {}, {:.1} MB, {state}\n",
+        "gatewrt {}, up {}, {} MB, {state}\n",
         status.version,
         duration(status.uptime_s),
-        status.memory_kib as f64 / 1024.0
+        tenths((status.memory_kib * 10 + 512) / 1024)
     );
     if status.networks.is_empty() {
         text.push_str("No network joined yet: “gatewrt join CODE”.\n");
@@ -181,15 +181,22 @@ fn duration(seconds: u64) -> String {
 
 fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    let mut value = count as f64;
-    let mut unit = "B";
+    let (mut unit, mut name) = (1, "B");
     for larger in UNITS {
-        if value < 1000.0 {
+        if count / unit < 1000 {
             break;
         }
-        (value, unit) = (value / 1000.0, larger);
+        (unit, name) = (unit * 1000, larger);
     }
-    if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
+    match unit {
+        1 => format!("{count} B"),
+        _ => format!("{} {name}", tenths(count.saturating_add(unit / 20) / (unit / 10))),
+    }
+}
+
+/// A number given in tenths. Floating point would bring its formatting along, 5 KB.
+fn tenths(count: u64) -> String {
+    format!("{}.{}", count / 10, count % 10)
 }
 
 #[cfg(test)]
@@ -199,8 +206,8 @@ mod tests {
     #[test]
     fn amounts_are_short() {
         assert_eq!(
-            (bytes(999), bytes(1500), bytes(2_500_000)),
-            ("999 B".into(), "1.5 kB".into(), "2.5 MB".into())
+            (bytes(999), bytes(1500), bytes(2_549_999), bytes(2_560_000_000_000)),
+            ("999 B".into(), "1.5 kB".into(), "2.5 MB".into(), "2.6 TB".into())
         );
         assert_eq!(
             (duration(5), duration(300), duration(400_000)),
