@@ -22,6 +22,7 @@ use crate::{
     model::IfName,
     sorted::SortedMap,
     store::{Store, StoreError},
+    whole::whole,
 };
 use gatewrt_protocol::{NetworkName, base::HEX};
 use joining::Joining;
@@ -29,7 +30,7 @@ use keeping::Kept;
 use links::Links;
 use std::{
     collections::VecDeque,
-    fmt, fs,
+    fmt, fs, io,
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -53,7 +54,7 @@ pub enum RunError {
     /// What is stored can't be read.
     Store(StoreError),
     /// The run-time directory can't be used.
-    RunDir(PathBuf, std::io::Error),
+    RunDir(PathBuf, io::Error),
 }
 
 impl fmt::Display for RunError {
@@ -61,9 +62,13 @@ impl fmt::Display for RunError {
         match self {
             Self::Start(what) => f.write_str(what),
             Self::Kernel(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
+            Self::Store(error) => f.write_str(&whole(error)),
             Self::RunDir(path, error) => {
-                write!(f, "can't use the run-time directory {}: {error}", path.display())
+                let advice = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "; run it as root",
+                    _ => "",
+                };
+                write!(f, "can't use the run-time directory {}: {error}{advice}", path.display())
             }
         }
     }
@@ -85,18 +90,25 @@ pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
     })
 }
 
-/// The networks this router has joined, as they are on disk. A network whose identity can't be read stops the
-/// start; records that can't be read are told and left out.
-pub fn memberships(config: &Config) -> Result<Vec<Membership>, StoreError> {
-    let store = Store::new(&config.state_dir);
-    let mut all = Vec::new();
+/// The networks this router has joined, as they are on disk, and those that can't be read, with the reason. Records
+/// that can't be read are told and left out.
+pub fn memberships(config: &Config) -> Result<(Vec<Membership>, SortedMap<NetworkName, String>), StoreError> {
+    let (identities, unreadable) = identities(&Store::new(&config.state_dir))?;
+    let membership = |identity: &Identity| {
+        membership(identity, Kept::load(config, &identity.network).latest().clone(), config)
+    };
+    Ok((identities.iter().map(membership).collect(), unreadable))
+}
+
+fn identities(store: &Store) -> Result<(Vec<Identity>, SortedMap<NetworkName, String>), StoreError> {
+    let (mut identities, mut unreadable) = (Vec::new(), SortedMap::new());
     for network in store.networks()? {
-        if let Some(identity) = store.identity(&network)? {
-            let kept = Kept::load(config, &network);
-            all.push(membership(&identity, kept.latest().clone(), config));
+        match store.identity(&network) {
+            Ok(identity) => identities.extend(identity),
+            Err(error) => drop(unreadable.insert(network, whole(&error))),
         }
     }
-    Ok(all)
+    Ok((identities, unreadable))
 }
 
 fn membership(identity: &Identity, stored: SortedMap<String, String>, config: &Config) -> Membership {
@@ -182,19 +194,12 @@ impl Daemon {
 
     /// What is on disk comes up before anything else is waited for.
     fn start(&mut self) -> Result<(), RunError> {
-        let mut memberships = Vec::new();
-        for network in self.store.networks().map_err(RunError::Store)? {
-            match self.store.identity(&network) {
-                Ok(Some(identity)) => memberships.push(self.take_up(identity)),
-                Ok(None) => {}
-                Err(error) => {
-                    log::error!(
-                        "{network} is left as it runs, and so is everything of ours beside it: {error}"
-                    );
-                    self.core.leave_alone(network);
-                }
-            }
+        let (identities, unreadable) = identities(&self.store).map_err(RunError::Store)?;
+        for (network, why) in unreadable {
+            log::error!("{network} is left as it runs: {why}");
+            self.core.leave_alone(network, why);
         }
+        let memberships = identities.into_iter().map(|identity| self.take_up(identity)).collect();
         self.feed(Input::Started(Box::new(self.config.clone()), memberships));
         self.join_configured();
         Ok(())

@@ -72,7 +72,7 @@ impl fmt::Display for StoreError {
             Self::Io { path, .. } => write!(f, "{} can't be used", path.display()),
             Self::DamagedIdentity { path, why } => write!(
                 f,
-                "{} is damaged ({why}): put back a backup of it, or leave the network and join again with a new code",
+                "{} is damaged ({why}): put back a backup of it and restart the daemon, or leave the network and join again with a new code",
                 path.display()
             ),
             Self::DamagedRecords { path, why } => {

@@ -11,7 +11,7 @@ use gatewrt::{
         Kernel,
         fake::{FakeKernel, Faults},
     },
-    model::{IfName, MainRoute, SysctlPath, WgSecret},
+    model::{IfName, MainRoute, RouteKind, SysctlPath, WgSecret},
     plan::Step,
     store::Records,
 };
@@ -358,6 +358,31 @@ fn what_runs_stays_until_enough_is_known() {
     world.run(3 * S);
     assert!(world.core.is_settled());
     assert_eq!(world.kernel.state, before.kernel.state);
+}
+
+/// The identity of another network is damaged on disk: this one goes on, that one stays as it runs until it is left.
+#[test]
+fn what_cannot_be_read_is_left_alone_until_its_owner_leaves_it() {
+    let mut world = World::joined(&[2]);
+    let other = IfName::new("gw-other").expect("a name");
+    let tunnel = world.kernel.state.links[&IfName::from(&name())].clone();
+    world.kernel.state.links.insert(other.clone(), tunnel);
+    let mut route = world.kernel.state.routes.iter().next().expect("a route").clone();
+    route.prefix = prefix("192.168.99.0/24");
+    route.kind = RouteKind::Device(other.clone());
+    world.kernel.state.routes.insert(route.clone());
+    let mut world = World::on(world.kernel);
+    world.core.leave_alone("other".parse().expect("a name"), "damaged".to_owned());
+    world.start(&[2, 3]);
+    assert_eq!(world.core.status(world.now).unreadable.len(), 1);
+    assert_eq!(world.applied.len(), 1, "{:?}", world.applied);
+    assert_eq!(world.kernel.state.devices[&IfName::from(&name())].peers.len(), 2);
+    assert!(world.kernel.state.routes.contains(&route) && !world.core.is_settled());
+    world.feed(Input::Leave("other".parse().expect("a name")));
+    world.run(3 * S);
+    assert!(!world.kernel.state.links.contains_key(&other) && !world.kernel.state.routes.contains(&route));
+    assert!(world.said.iter().any(|said| matches!(said, Output::Forget(name) if name.as_str() == "other")));
+    assert!(world.core.is_settled() && world.core.status(world.now).unreadable.is_empty());
 }
 
 #[test]

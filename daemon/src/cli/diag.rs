@@ -10,6 +10,7 @@ use crate::{
     store::Store,
     whole::whole,
 };
+use gatewrt_protocol::NetworkName;
 use serde::Serialize;
 use std::{
     path::Path,
@@ -62,7 +63,7 @@ fn checks(file: &Path) -> Vec<Check> {
         None => good(found.what, found.found),
         Some(advice) => bad(found.what, found.found, &advice),
     }));
-    checks.push(state(&config));
+    checks.extend(state(&config));
     checks.extend(daemon(&config));
     checks
 }
@@ -92,16 +93,21 @@ fn clock() -> Check {
     }
 }
 
-fn state(config: &Config) -> Check {
+fn state(config: &Config) -> Vec<Check> {
     let what = format!("state in {}", config.state_dir.display());
-    match Store::new(&config.state_dir).networks() {
-        Ok(networks) if networks.is_empty() => good(what, "no network joined yet"),
-        Ok(networks) => {
-            let names: Vec<_> = networks.iter().map(ToString::to_string).collect();
-            good(what, names.join(", "))
+    let store = Store::new(&config.state_dir);
+    let networks = match store.networks() {
+        Ok(networks) if networks.is_empty() => return vec![good(what, "no network joined yet")],
+        Ok(networks) => networks,
+        Err(error) => {
+            return vec![bad(what, whole(&error), "run it as root; see that the disk is mounted and not full")];
         }
-        Err(error) => bad(what, whole(&error), "run it as root; see that the disk is mounted and not full"),
-    }
+    };
+    let check = |network: &NetworkName| match store.identity(network) {
+        Ok(_) => good(what.clone(), network.to_string()),
+        Err(error) => bad(what.clone(), whole(&error), "its tunnel stays as it runs, other networks go on"),
+    };
+    networks.iter().map(check).collect()
 }
 
 fn daemon(config: &Config) -> Vec<Check> {

@@ -8,6 +8,7 @@ use crate::{
     core::{About, Core, Input, Output},
     kernel::Kernel,
     runtime,
+    whole::whole,
 };
 use std::time::Duration;
 
@@ -23,7 +24,9 @@ fn alone(config: &Config) -> Result<Answer, CliError> {
     let other = |error: &dyn std::fmt::Display| CliError::Other(error.to_string());
     let mut kernel = runtime::kernel(config).map_err(|error| other(&error))?;
     let mut core = Core::new(About::default());
-    let memberships = runtime::memberships(config).map_err(|error| other(&error))?;
+    let (memberships, unreadable) =
+        runtime::memberships(config).map_err(|error| CliError::Other(whole(&error)))?;
+    unreadable.into_iter().for_each(|(network, why)| core.leave_alone(network, why));
     let mut outputs = core.handle(Input::Started(Box::new(config.clone()), memberships), Duration::ZERO);
     // The first look says what to look at, the second shows it.
     for _ in 0..3 {

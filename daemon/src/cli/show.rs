@@ -65,7 +65,7 @@ fn status(status: &Status) -> String {
         duration(status.uptime_s),
         tenths((status.memory_kib * 10 + 512) / 1024)
     );
-    if status.networks.is_empty() {
+    if status.networks.is_empty() && status.unreadable.is_empty() {
         text.push_str("No network joined yet: “gatewrt join CODE”.\n");
     }
     for network in &status.networks {
@@ -75,6 +75,9 @@ fn status(status: &Status) -> String {
         for failure in &network.failures {
             let _ = writeln!(text, "  ! could not {}: {}", failure.what, failure.why);
         }
+    }
+    for (name, why) in &status.unreadable {
+        let _ = writeln!(text, "\nnetwork {name}\n  ! is left as it runs: {why}");
     }
     text
 }

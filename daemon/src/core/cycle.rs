@@ -1,6 +1,6 @@
 //! The round of observe, decide, apply: when the kernel is looked at, and what is done then.
 
-use super::{Core, Network, Now, Output, desired, is_enabled, tries::Tries};
+use super::{Core, Network, Now, Output, Unreadable, desired, is_enabled, tries::Tries};
 use crate::{
     kernel::Interest,
     model::{IfName, Observed, SysctlPath},
@@ -36,11 +36,11 @@ pub(super) struct Rhythm {
 }
 
 impl Rhythm {
-    /// The kernel was looked at, and is as it shall be or not.
-    fn note_look(&mut self, settled: bool) {
-        let idle = settled && std::mem::take(&mut self.changed);
+    /// The kernel was looked at: whether there is nothing to do, and whether that is because all is as it shall be.
+    fn note_look(&mut self, nothing: bool, known: bool) {
+        let idle = nothing && std::mem::take(&mut self.changed);
         self.idle = if idle { self.idle + 1 } else { 0 };
-        self.settled = settled;
+        self.settled = nothing && known;
     }
 }
 
@@ -77,7 +77,13 @@ impl Core {
     }
 
     fn decide(&mut self, now: Now) {
-        let wanted = desired::desired(&self.config, &self.wanted(), &self.gone_links(), &self.observed);
+        let held = self.held();
+        let is_known = |name: &NetworkName| !held.contains(&IfName::from(name));
+        let known = self.wanted().into_iter().filter(|(name, _)| is_known(name)).collect();
+        let mut wanted = desired::desired(&self.config, &known, &self.gone_links(), &self.observed);
+        if !held.is_empty() {
+            desired::keep(&mut wanted.desired, &self.observed);
+        }
         self.view_failures = wanted.failures;
         self.desired = wanted.desired;
         let interest = self.interest_of(wanted.reads);
@@ -86,13 +92,9 @@ impl Core {
             self.look_by(now);
             return;
         }
-        if self.is_held() {
-            self.rhythm.settled = false;
-            return;
-        }
         let plan = Plan::new(&self.observed, &self.desired);
         let settled = plan.is_empty();
-        self.rhythm.note_look(settled);
+        self.rhythm.note_look(settled, held.is_empty());
         let (due, later) = self.rhythm.tries.due(plan, now);
         if settled {
             self.handle_settled(now);
@@ -110,22 +112,25 @@ impl Core {
         all.filter(|(name, network)| network.is_wanted() && is_enabled(&self.config, name)).collect()
     }
 
-    /// Whether an interface runs of which too little is known: then all in the kernel is left as it is, for what
-    /// belongs to it could not be told from what is left over.
-    pub(super) fn is_held(&self) -> bool {
+    /// The interfaces that run and of which too little is known: they are left as they run.
+    fn held(&self) -> SortedSet<IfName> {
         let wanted = self.wanted();
-        let vague = wanted
-            .iter()
-            .filter(|(_, network)| !network.directory.is_whole())
-            .map(|(name, _)| IfName::from(*name));
-        let unreadable = self.unreadable.iter().filter(|_| self.stopping != Some(true)).map(IfName::from);
-        vague.chain(unreadable).any(|link| self.observed.links.contains_key(&link))
+        let vague = wanted.iter().filter(|(_, network)| !network.directory.is_whole()).map(|(name, _)| *name);
+        let unreadable = self.unreadable.iter().filter(|(_, network)| !self.is_to_go(network));
+        let all = vague.chain(unreadable.map(|(name, _)| name)).map(IfName::from);
+        all.filter(|link| self.observed.links.contains_key(link)).collect()
     }
 
-    /// The interfaces that shall not. One whose records are merely not known is left as it runs.
+    fn is_to_go(&self, network: &Unreadable) -> bool {
+        network.leaving || self.stopping == Some(true)
+    }
+
+    /// The interfaces that shall not be.
     fn gone_links(&self) -> SortedSet<IfName> {
         let wanted = self.wanted();
-        self.networks.keys().filter(|name| !wanted.contains_key(name)).map(IfName::from).collect()
+        let left = self.networks.keys().filter(|name| !wanted.contains_key(name));
+        let unreadable = self.unreadable.iter().filter(|(_, network)| self.is_to_go(network));
+        left.chain(unreadable.map(|(name, _)| name)).map(IfName::from).collect()
     }
 
     fn interest_of(&self, mut sysctls: SortedSet<SysctlPath>) -> Interest {
@@ -136,13 +141,15 @@ impl Core {
 
     /// The kernel is as it shall be.
     fn handle_settled(&mut self, now: Now) {
-        for network in self.networks.values_mut() {
+        for network in self.networks.values_mut().filter(|network| network.directory.is_whole()) {
             network.note_applied();
         }
-        let left: Vec<_> = self.networks.iter().filter(|(_, network)| network.leaving).collect();
-        let left: Vec<NetworkName> = left.into_iter().map(|(name, _)| name.clone()).collect();
+        let left = self.networks.iter().filter(|(_, network)| network.leaving).map(|(name, _)| name);
+        let unreadable = self.unreadable.iter().filter(|(_, network)| network.leaving).map(|(name, _)| name);
+        let left: Vec<NetworkName> = left.chain(unreadable).cloned().collect();
         for name in left {
             self.networks.remove(&name);
+            self.unreadable.remove(&name);
             self.outputs.push(Output::Forget(name));
             self.look_by(now);
         }

@@ -67,6 +67,20 @@ pub fn desired(
     wanted
 }
 
+/// Beside an interface of which too little is known, all of ours that is there stays: what belongs to it could not be
+/// told from what is left over. What is wanted comes and changes all the same, but for the firewall table, which is
+/// one for all.
+pub fn keep(desired: &mut Desired, observed: &Observed) {
+    let place = |route: &Route| (route.table, route.prefix, route.metric);
+    let taken: SortedSet<_> = desired.routes.iter().map(place).collect();
+    desired.routes.extend(observed.routes.iter().filter(|route| !taken.contains(&place(route))).cloned());
+    desired.rules.extend(observed.rules.iter().cloned());
+    desired.ruleset = observed.ruleset.clone().or(desired.ruleset.take());
+    for (path, saved) in &observed.saved_sysctls {
+        desired.sysctls.entry(path.clone()).or_insert_with(|| saved.ours.clone());
+    }
+}
+
 fn share(config: &Config, name: &NetworkName, network: &Network) -> Option<Share> {
     let policy = network.directory.policy()?;
     let assignment = network.directory.assignment()?;

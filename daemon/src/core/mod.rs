@@ -50,10 +50,16 @@ pub struct Core {
     rhythm: Rhythm,
     view_failures: SortedMap<NetworkName, Vec<Failure>>,
     observe_failure: Option<Failure>,
-    /// Networks on disk that can't be read.
-    unreadable: Vec<NetworkName>,
+    unreadable: SortedMap<NetworkName, Unreadable>,
     stopping: Option<bool>,
     outputs: Vec<Output>,
+}
+
+/// A network that is on disk and can't be read.
+#[derive(Debug)]
+struct Unreadable {
+    why: String,
+    leaving: bool,
 }
 
 impl Core {
@@ -72,7 +78,7 @@ impl Core {
             rhythm: Rhythm::default(),
             view_failures: SortedMap::new(),
             observe_failure: None,
-            unreadable: Vec::new(),
+            unreadable: SortedMap::new(),
             stopping: None,
             outputs: Vec::new(),
         }
@@ -114,9 +120,14 @@ impl Core {
         links.chain(look).min()
     }
 
-    /// This network is on disk and can't be read: what runs of it is not to be touched.
-    pub fn leave_alone(&mut self, network: NetworkName) {
-        self.unreadable.push(network);
+    /// This network is on disk and can't be read: what runs of it is not to be touched before its owner leaves it.
+    pub fn leave_alone(&mut self, network: NetworkName, why: String) {
+        self.unreadable.insert(network, Unreadable { why, leaving: false });
+    }
+
+    /// Why a network that is on disk can't be read.
+    pub fn unreadable(&self, network: &NetworkName) -> Option<&str> {
+        self.unreadable.get(network).map(|network| network.why.as_str())
     }
 
     /// The networks, by name.
@@ -136,9 +147,6 @@ impl Core {
 
     /// What would be done to the kernel as it was last seen.
     pub fn plan(&self) -> Plan {
-        if self.is_held() {
-            return Plan::default();
-        }
         Plan::new(&self.observed, &self.desired)
     }
 
@@ -167,6 +175,9 @@ impl Core {
             network.leaving = true;
             self.say_goodbye(name);
             self.want_anew(now);
+        } else if let Some(network) = self.unreadable.get_mut(name) {
+            network.leaving = true;
+            self.want_anew(now);
         }
     }
 
@@ -174,7 +185,7 @@ impl Core {
         self.stopping = Some(teardown);
         let names: Vec<_> = self.networks.keys().cloned().collect();
         names.iter().for_each(|name| self.say_goodbye(name));
-        if teardown && !self.networks.is_empty() {
+        if teardown && !(self.networks.is_empty() && self.unreadable.is_empty()) {
             self.want_anew(now);
         } else {
             self.outputs.push(Output::Stopped);

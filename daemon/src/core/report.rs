@@ -26,6 +26,9 @@ pub struct Status {
     pub memory_kib: u64,
     /// Networks joined.
     pub networks: Vec<NetworkStatus>,
+    /// Networks on disk that can't be read, with the reason. What runs of them is left as it is.
+    #[serde(default, skip_serializing_if = "SortedMap::is_empty")]
+    pub unreadable: SortedMap<NetworkName, String>,
     /// Whether the kernel is as it shall be.
     pub settled: bool,
 }
@@ -218,6 +221,14 @@ impl Core {
                 ),
             });
         }
+        if network.is_wanted() && !network.directory.is_whole() {
+            all.push(Failure {
+                what: "know what this node is to do".to_owned(),
+                why: "the records on this router's disk are missing or damaged; what runs stays as it is until the \
+                      coordinator has sent all of them again"
+                    .to_owned(),
+            });
+        }
         if network.resync_at.is_some() {
             all.push(Failure {
                 what: "know all nodes".to_owned(),
@@ -240,6 +251,7 @@ impl Core {
                 .iter()
                 .map(|(name, network)| self.network_status(name, network))
                 .collect(),
+            unreadable: self.unreadable.iter().map(|(name, network)| (name.clone(), network.why.clone())).collect(),
             settled: self.is_settled(),
         }
     }

@@ -34,7 +34,7 @@ impl Daemon {
     }
 
     fn leave(&mut self, network: NetworkName, reply: oneshot::Sender<Answer>) {
-        if self.identities.contains_key(&network) {
+        if self.identities.contains_key(&network) || self.core.unreadable(&network).is_some() {
             self.leaving.push((network.clone(), reply));
             self.feed(Input::Leave(network));
         } else {

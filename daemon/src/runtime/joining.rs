@@ -96,6 +96,10 @@ impl Daemon {
             let why = format!("this router is in network {network} already: “gatewrt leave {network}” first");
             return refuse(reply, why);
         }
+        if let Some(why) = self.core.unreadable(&network) {
+            let why = format!("this router is in network {network} already: {why}");
+            return refuse(reply, why);
+        }
         if !self.joining.under_way.insert(network.clone()) {
             return refuse(reply, format!("joining {network} is under way already"));
         }
