@@ -39,9 +39,8 @@ fn a_code_that_is_no_good_is_refused_and_leaves_nothing_behind() -> Result<()> {
         Ok::<_, anyhow::Error>(())
     })?;
     let good = mesh.code(1)?;
-    let cut = &good[..good.len() - 5];
-    let other = if &good[60..61] == "A" { "B" } else { "A" };
-    let changed = format!("{}{other}{}", &good[..60], &good[61..]);
+    let (cut, mut changed) = (&good[..good.len() - 5], good.clone());
+    changed.replace_range(60..61, if good[60..].starts_with('A') { "B" } else { "A" });
 
     for (code, says) in [
         (used.as_str(), "was used up (1 of 1 uses)"),

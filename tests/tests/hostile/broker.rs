@@ -1,9 +1,6 @@
 //! Mosquitto in the coordinator's place.
 
-use crate::{
-    ROUTERS,
-    common::{Client, Stolen, record_key},
-};
+use crate::common::{Client, Stolen, record_key};
 use anyhow::{Context, Result, ensure};
 use gatewrt_protocol::{Presence, Record, Report, Signer, Topic, jws};
 use gatewrt_tests::{
@@ -27,7 +24,7 @@ pub struct Hostile {
     pub attacker: Client,
     /// The coordinator's record key: for records that are sound, but old or for others.
     pub coordinator: Signer,
-    nodes: BTreeMap<&'static str, Stolen>,
+    nodes: BTreeMap<String, Stolen>,
     heard: BTreeMap<String, Vec<u8>>,
 }
 
@@ -53,7 +50,8 @@ impl Hostile {
         for topic in ["report", "presence"] {
             ensure!(attacker.subscribe(&format!("gatewrt/v1/node/+/{topic}"))?);
         }
-        let nodes = ROUTERS.iter().map(|router| Ok((*router, Stolen::from(&mesh.host(router)?)?)));
+        let routers = mesh.daemons.keys();
+        let nodes = routers.map(|router| Ok((router.clone(), Stolen::from(&mesh.host(router)?)?)));
         let nodes = nodes.collect::<Result<_>>()?;
         let coordinator = record_key(&host)?;
         let mut hostile = Self { process, attacker, coordinator, nodes, heard: BTreeMap::new() };
@@ -63,9 +61,9 @@ impl Hostile {
 
     /// Waits until every router has said that it is there.
     pub fn wait_for_routers(&mut self) -> Result<()> {
-        for router in ROUTERS {
+        for router in self.nodes.keys().cloned().collect::<Vec<_>>() {
             eventually(RECONNECT, &format!("{router} connects to the hostile broker"), || {
-                let presence = self.presence(router)?;
+                let presence = self.presence(&router)?;
                 ensure!(presence.online, "{presence:?}");
                 Ok::<_, anyhow::Error>(())
             })?;

@@ -105,13 +105,14 @@ impl Truth {
         let members = members.map(|(_, token)| jws::open(token.as_bytes(), &key).map_err(anyhow::Error::msg));
         let members = members.collect::<Result<Vec<Member>>>()?;
         let members: BTreeMap<_, _> = members.into_iter().map(|member| (member.node, member)).collect();
-        let revisions = members.iter().map(|(node, member)| (*node, member.rev)).collect();
+        let revisions: BTreeMap<_, _> = members.iter().map(|(node, member)| (*node, member.rev)).collect();
         ensure!(roster.describes(&revisions), "{roster:?} {revisions:?}");
         Ok(Self { roster, members })
     }
 
     fn next_roster(&mut self) -> Roster {
-        let revisions = self.members.iter().map(|(node, member)| (*node, member.rev)).collect();
+        let revisions: BTreeMap<_, _> =
+            self.members.iter().map(|(node, member)| (*node, member.rev)).collect();
         self.roster = Roster::new(self.roster.net, self.roster.rev + 1, &revisions);
         self.roster.clone()
     }
