@@ -67,7 +67,8 @@ impl Running {
 fn says_in_the_end(on: &Host, argv: &[&str], says: &[&str]) -> Result<()> {
     eventually(SOON, &format!("{} says {says:?}", argv.join(" ")), || -> Result<()> {
         let said = on.output(argv)?.stdout;
-        says.iter().try_for_each(|text| Ok(ensure!(said.contains(text), "{said}")))
+        ensure!(says.iter().all(|text| said.contains(text)), "{said}");
+        Ok(())
     })
 }
 
