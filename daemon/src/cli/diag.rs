@@ -100,7 +100,11 @@ fn state(config: &Config) -> Vec<Check> {
         Ok(networks) if networks.is_empty() => return vec![good(what, "no network joined yet")],
         Ok(networks) => networks,
         Err(error) => {
-            return vec![bad(what, whole(&error), "run it as root; see that the disk is mounted and not full")];
+            return vec![bad(
+                what,
+                whole(&error),
+                "run it as root; see that the disk is mounted and not full",
+            )];
         }
     };
     let check = |network: &NetworkName| match store.identity(network) {

@@ -251,7 +251,11 @@ impl Core {
                 .iter()
                 .map(|(name, network)| self.network_status(name, network))
                 .collect(),
-            unreadable: self.unreadable.iter().map(|(name, network)| (name.clone(), network.why.clone())).collect(),
+            unreadable: self
+                .unreadable
+                .iter()
+                .map(|(name, network)| (name.clone(), network.why.clone()))
+                .collect(),
             settled: self.is_settled(),
         }
     }
