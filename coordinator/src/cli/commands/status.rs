@@ -67,11 +67,7 @@ fn presence(status: &NodeStatus) -> String {
 fn applied(status: &NodeStatus) -> String {
     let Some(report) = &status.report else { return "no report yet".to_owned() };
     let (has, wants) = (&report.applied, &status.current);
-    let parts = [
-        ("policy", has.policy, wants.policy),
-        ("assignment", has.assignment, wants.assignment),
-        ("roster", has.roster, wants.roster),
-    ];
+    let parts = [("policy", has.policy, wants.policy), ("assignment", has.assignment, wants.assignment)];
     let behind: Vec<_> = parts
         .iter()
         .filter(|(_, has, wants)| has != wants)
