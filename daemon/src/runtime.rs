@@ -309,6 +309,7 @@ impl Daemon {
                 let now = self.now();
                 self.records.get_mut(&network)?.replace(records, now);
             }
+            Output::Flush(network) => self.records.get_mut(&network)?.flush(),
             Output::Forget(network) => self.forget(&network),
             Output::Poke(addresses) => {
                 self.renew_endpoints();

@@ -264,6 +264,11 @@ impl World {
         self.run(S);
     }
 
+    /// How often the records were to go to disk at once.
+    fn flushes(&self) -> usize {
+        self.said.iter().filter(|output| matches!(output, Output::Flush(_))).count()
+    }
+
     fn feed(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -439,6 +444,20 @@ fn a_removed_node_takes_its_tunnel_down() {
     world.run(5 * S);
     assert!(world.kernel.state.devices.is_empty());
     assert_eq!(world.core.status(world.now).networks[0].control, "removed");
+    assert_eq!(world.flushes(), 1);
+}
+
+#[test]
+fn a_removal_is_on_disk_at_once_and_one_of_nobody_in_its_time() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    let tombstone =
+        |number, rev| update(&MemberUpdate::Tombstone(Tombstone { net: NET, node: node(number), rev }));
+    world.message(tombstone(3, 9));
+    assert_eq!(world.flushes(), 0);
+    world.message(tombstone(2, 9));
+    world.message(tombstone(2, 9));
+    assert_eq!(world.flushes(), 1);
 }
 
 #[test]

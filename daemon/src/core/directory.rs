@@ -83,6 +83,8 @@ pub enum Change {
     Nothing,
     /// A record is new or newer.
     Something,
+    /// A node that was known is removed: no power cut may bring it back.
+    Removal,
 }
 
 /// The records of one network.
@@ -279,11 +281,16 @@ impl Directory {
             return Err(Refusal::Full);
         }
         let mut slot = self.members.remove(&node);
+        let was_there = slot.as_ref().map_or(node == self.node, |held| live(held).is_some());
+        let goes = was_there && matches!(record, MemberUpdate::Tombstone(_));
         let change = replace(&mut slot, rev, record, ours, payload);
         if let Some(held) = slot {
             self.members.insert(node, held);
         }
-        change
+        match change {
+            Ok(Change::Something) if goes => Ok(Change::Removal),
+            change => change,
+        }
     }
 
     fn read<T: Record>(&self, payload: &[u8], source: Source) -> Result<T, Refusal> {

@@ -134,6 +134,8 @@ pub enum Output {
     Apply(Plan),
     /// Keep these records; the driver limits how often.
     Save(NetworkName, SortedMap<String, String>),
+    /// What was given to keep goes to disk at once.
+    Flush(NetworkName),
     /// A network is out of the kernel: its state on disk goes too.
     Forget(NetworkName),
     /// Send a packet to each of these overlay addresses, so that peers learn our new endpoint.

@@ -237,9 +237,12 @@ impl Core {
         }
         match network.directory.accept(topic, payload) {
             Ok(Change::Nothing) => network.check_roster(now),
-            Ok(Change::Something) => {
+            Ok(change @ (Change::Something | Change::Removal)) => {
                 network.check_roster(now);
                 self.outputs.push(Output::Save(name.clone(), network.directory.stored()));
+                if change == Change::Removal {
+                    self.outputs.push(Output::Flush(name.clone()));
+                }
                 if network.directory.is_removed() {
                     log::warn!("{name}: this node was removed from the network by the coordinator");
                     self.outputs.push(Output::Disconnect(name.clone()));
