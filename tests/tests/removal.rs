@@ -132,7 +132,7 @@ fn remove_and_measure(mesh: &Mesh, node: &str, peers: &[&str], stream: &UdpStrea
             .iter()
             .all(|known| *known)
     );
-    ensure!(stream.arrived() > 0, "the stream runs");
+    eventually(SOON, "the stream runs", || stream.arrived() > 0)?;
     let start = Instant::now();
     mesh.admin(&["node", "remove", NETWORK, node])?;
     for peer in peers {
