@@ -128,6 +128,34 @@ fn stopping_with_teardown_leaves_nothing_in_the_kernel() -> Result<()> {
     Ok(())
 }
 
+/// A router that forwards no longer listens to others' advertisements, unless it is told to (`accept_ra` 2): the way to
+/// the IPv6 Internet that it learned is there all along.
+#[test]
+fn a_way_that_was_learned_is_kept() -> Result<()> {
+    let mut site = Untouched::new(false)?;
+    let provider = site.mesh.host("core")?;
+    let advertise = [
+        "dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file --leasefile-ro --port=0 --user=root",
+        "--interface=office --enable-ra --ra-param=office,4,60 --dhcp-range=::,constructor:office,ra-only",
+    ]
+    .join(" ");
+    let _provider = provider.spawn(&advertise.split(' ').collect::<Vec<_>>())?;
+    site.office.run(&["ip", "-6", "route", "del", "default"])?;
+    let learned = |site: &Untouched| -> Result<()> {
+        let way = site.office.run(&["ip", "-6", "route", "show", "default", "proto", "ra"])?.stdout;
+        ensure!(way.contains("via fe80::"), "{way:?}");
+        ping(&site.office, site.mesh.host("web")?.ip6()?.into())
+    };
+    eventually(Duration::from_secs(20), "the way is learned", || learned(&site))?;
+    site.before = site.office.dump()?;
+    site.join()?;
+    ensure!(setting(&site.office, "net/ipv6/conf/wan/accept_ra")? == "2");
+    learned(&site).context("in the network")?;
+    site.leave()?;
+    learned(&site).context("after it")?;
+    site.is_as_before()
+}
+
 /// Without teardown the tunnels go on; the daemon after that still knows what was before the first.
 #[test]
 fn what_was_before_is_known_to_later_daemons() -> Result<()> {
