@@ -274,7 +274,12 @@ fn a_full_disk_stops_nothing_that_runs() -> Result<()> {
     running.mesh.admin(&["network", "create", "work"])?;
     let code = running.mesh.admin(&["code", "create", "work"])?.stdout.trim().to_owned();
     let (files, records) = ("find /etc/gatewrt | sort", "sha256sum /etc/gatewrt/home/records");
+    // What is known is on disk after a stop, and nothing is on its way there.
+    running.mesh.gatewrt("office", &["stop"])?;
+    running.daemon()?.wait(SOON)?;
     let (files_before, records_before) = (office.shell(files)?.stdout, office.shell(records)?.stdout);
+    running.mesh.start_daemon("office")?;
+    running.mesh.wait_until_settled("office")?;
     office.fill_disk()?;
     running.refuses(
         &["gatewrt", "join", &code],

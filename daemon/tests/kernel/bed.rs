@@ -158,7 +158,8 @@ pub fn sh(script: &str) -> String {
 /// Waits until something is so.
 #[track_caller]
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    // The kernel's own work (links, addresses) waits for others' namespaces to come and go.
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !so() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         thread::sleep(Duration::from_millis(10));
