@@ -4,21 +4,26 @@ use serde_json::Value;
 use std::{
     fs::File,
     io::{BufRead, BufReader},
-    net::TcpListener,
+    net::Ipv4Addr,
     path::Path,
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 use tempfile::TempDir;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gatewrt-coordinator");
 
+static STARTED: AtomicU16 = AtomicU16::new(0);
+
 pub struct Coordinator {
     dir: TempDir,
     logs: TempDir,
-    https: u16,
-    mqtt: u16,
+    /// Among those of this process.
+    number: u16,
     child: Option<Child>,
     /// What it printed when it was ready.
     pub banner: String,
@@ -33,8 +38,7 @@ impl Coordinator {
         let mut coordinator = Self {
             dir,
             logs: TempDir::new().unwrap(),
-            https: free_port(),
-            mqtt: free_port(),
+            number: STARTED.fetch_add(1, Ordering::Relaxed),
             child: None,
             banner: String::new(),
         };
@@ -60,8 +64,7 @@ impl Coordinator {
     /// The command that starts one on this directory and these ports.
     pub fn serve(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        let (https, mqtt) = (format!("127.0.0.1:{}", self.https), format!("127.0.0.1:{}", self.mqtt));
-        command.args(["serve", "--https", &https, "--mqtt", &mqtt, "--data"]).arg(self.data());
+        command.args(["serve", "--https", &self.https(), "--mqtt", &self.mqtt(), "--data"]).arg(self.data());
         command
     }
 
@@ -74,11 +77,15 @@ impl Coordinator {
     }
 
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.https)
+        format!("https://{}", self.https())
+    }
+
+    fn https(&self) -> String {
+        format!("{}:{}", own_address(), 8443 + self.number)
     }
 
     pub fn mqtt(&self) -> String {
-        format!("127.0.0.1:{}", self.mqtt)
+        format!("{}:{}", own_address(), 18883 + self.number)
     }
 
     /// SIGKILL.
@@ -162,6 +169,8 @@ fn ready(child: &mut Child) -> Option<String> {
     Some(banner)
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// An address for this process alone: what it listened on is still free when it starts again, which can't be said of a
+/// port of 127.0.0.1.
+fn own_address() -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 128, 0, 0).to_bits() + std::process::id())
 }

@@ -15,8 +15,9 @@ use rustls::{
 };
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::Instant,
 };
@@ -29,7 +30,8 @@ const TWO: &str = "bbbbbbbbbbbbbbbb";
 /// A Mosquitto with TLS and client certificates; killed when dropped.
 struct Broker {
     ca: TestCa,
-    port: u16,
+    /// host:port
+    at: String,
     dir: TempDir,
     child: Option<Child>,
 }
@@ -40,19 +42,25 @@ impl Broker {
     }
 
     fn with(setting: &str) -> Self {
+        Self::named(&own_address().to_string(), setting)
+    }
+
+    /// With a certificate for `name`.
+    fn named(name: &str, setting: &str) -> Self {
+        static STARTED: AtomicU16 = AtomicU16::new(18883);
         let (ca, dir) = (TestCa::new(), tempfile::tempdir().unwrap());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let Certified { chain, key } = ca.server(&["127.0.0.1"]);
+        let (host, port) = (own_address(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let Certified { chain, key } = ca.server(&[name]);
         for (name, content) in [("ca", ca.pem()), ("chain", chain), ("key", key)] {
             std::fs::write(dir.path().join(name), content).unwrap();
         }
-        let at = dir.path().display();
+        let files = dir.path().display();
         let config = format!(
-            "user root\nlistener {port} 127.0.0.1\ncafile {at}/ca\ncertfile {at}/chain\nkeyfile {at}/key\n\
+            "user root\nlistener {port} {host}\ncafile {files}/ca\ncertfile {files}/chain\nkeyfile {files}/key\n\
              require_certificate true\nallow_anonymous false\npersistence false\n{setting}\n"
         );
         std::fs::write(dir.path().join("config"), config).unwrap();
-        let mut broker = Self { ca, port, dir, child: None };
+        let mut broker = Self { ca, at: format!("{host}:{port}"), dir, child: None };
         broker.run();
         broker
     }
@@ -62,7 +70,7 @@ impl Broker {
         let child = Command::new("mosquitto").arg("-c").arg(config).stderr(Stdio::null()).spawn();
         self.child = Some(child.expect("mosquitto is installed"));
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(&self.at).is_err() {
             assert!(Instant::now() < until, "mosquitto does not start");
             thread::yield_now();
         }
@@ -81,7 +89,7 @@ impl Broker {
     }
 
     fn options(&self, id: &str) -> Options {
-        options(&self.ca, &self.ca, id, format!("127.0.0.1:{}", self.port))
+        options(&self.ca, &self.ca, id, self.at.clone())
     }
 
     async fn connect(&self, id: &str) -> Link {
@@ -95,6 +103,12 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// An address for this process alone: what it listened on is still free when it starts again, which can't be said of a
+/// port of 127.0.0.1.
+fn own_address() -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 128, 0, 0).to_bits() + std::process::id())
 }
 
 /// A node that trusts `ca` and has a certificate of `own`.
@@ -172,7 +186,7 @@ async fn a_killed_broker_is_noticed_and_the_next_link_finds_the_new_one() {
     let error = end(link, PATIENCE).await;
     assert!(matches!(error, LinkError::Closed | LinkError::Broken(_)), "{error}");
     let error = end(Link::open(broker.options(ONE)), PATIENCE).await;
-    assert!(error.to_string().contains(&format!("127.0.0.1:{}: Connection refused", broker.port)), "{error}");
+    assert!(error.to_string().contains(&format!("{}: Connection refused", broker.at)), "{error}");
     broker.run();
     broker.connect(ONE).await;
 }
@@ -244,13 +258,13 @@ async fn a_slow_consumer_makes_the_broker_wait_and_loses_nothing() {
 #[tokio::test]
 async fn refusals_are_told_in_words() {
     let (broker, other) = (Broker::start(), TestCa::new());
-    let at = |host: &str| format!("{host}:{}", broker.port);
+    let elsewhere = Broker::named("elsewhere.example", "use_identity_as_username true");
     let strict = Broker::with("use_identity_as_username false");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     for (options, words) in [
-        (options(&broker.ca, &other, ONE, at("127.0.0.1")), "it refuses this node's certificate"),
-        (options(&other, &broker.ca, ONE, at("127.0.0.1")), "its certificate is from another CA"),
-        (options(&broker.ca, &broker.ca, ONE, at("localhost")), "another name or address"),
+        (options(&broker.ca, &other, ONE, broker.at.clone()), "it refuses this node's certificate"),
+        (options(&other, &broker.ca, ONE, broker.at.clone()), "its certificate is from another CA"),
+        (elsewhere.options(ONE), "another name or address"),
         (
             options(&broker.ca, &broker.ca, ONE, "nowhere.invalid:1".into()),
             "the broker's name has no address",
