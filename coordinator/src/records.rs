@@ -7,8 +7,8 @@ mod tests;
 
 use crate::registry::{Network, Node, Registry, Row};
 use gatewrt_protocol::{
-    Assignment, Egress, Member, MemberUpdate, NetworkId, NodeId, Policy, RecordError, Roster, ServedPrefix,
-    Signer, Tombstone, Topic, id::ID_BYTES,
+    Access, Assignment, Egress, Member, MemberUpdate, NetworkId, NodeId, Policy, RecordError, Roster,
+    ServedPrefix, Signer, Tombstone, Topic, id::ID_BYTES,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -244,6 +244,7 @@ fn member(network: &Network, node: &Node) -> Member {
         addresses: node.addresses.clone(),
         endpoints: node.facts.candidates(&network.prefixes()),
         prefixes: node.egress.iter().map(served).collect(),
+        clients: Vec::new(),
     }
 }
 
@@ -258,6 +259,8 @@ fn assignment(registry: &Registry, node: &Node) -> Assignment {
         egress: egress
             .map(|(prefix, set)| Egress { prefix: *prefix, nat: set.nat, metric: set.metric })
             .collect(),
+        ingress: None,
+        access: Access::default(),
         control: registry.control().to_vec(),
     }
 }

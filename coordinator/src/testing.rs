@@ -226,6 +226,7 @@ pub(crate) fn report(node: NodeId, endpoint: u8, lan: u8) -> Report {
         endpoints: endpoints(endpoint),
         peers: Vec::new(),
         peer_count: 0,
+        clients: Vec::new(),
         applied: Applied::default(),
         failures: Vec::new(),
         refused: BTreeMap::new(),

@@ -29,7 +29,7 @@ pub const PUBLISHES: usize = 8;
 /// How many published messages may be without acknowledgement.
 pub const IN_FLIGHT: usize = 4;
 /// Packets above this many bytes are dropped and told of.
-pub const LONGEST: usize = gatewrt_protocol::MAX_RECORD + 4096;
+pub const LONGEST: usize = gatewrt_protocol::MAX_ASSIGNMENT + 4096;
 /// For everything up to the broker's consent.
 pub const CONNECT: Duration = Duration::from_secs(10);
 /// When something was sent that must be answered and nothing at all arrives for so long, the link is dead.

@@ -67,6 +67,8 @@ fn assignment(rev: u64, egress: &[(&str, bool)]) -> (String, String) {
         name: "one".parse().expect("a name"),
         addresses: vec!["10.90.0.1".parse().expect("v4"), "fd90::1".parse().expect("v6")],
         egress,
+        ingress: None,
+        access: gatewrt_protocol::Access::default(),
         control: Vec::new(),
     };
     (Topic::Assignment(node(1)).to_string(), signer().sign(&assignment).expect("short"))
@@ -85,6 +87,7 @@ fn member(number: u8, rev: u64) -> Member {
             kind: EndpointKind::Wan,
         }],
         prefixes: vec![ServedPrefix { prefix: prefix(&format!("192.168.{number}.0/24")), metric: 0 }],
+        clients: Vec::new(),
     }
 }
 

@@ -23,7 +23,7 @@ use std::{
 /// Both networks, with what `gw-home` serves.
 fn ruleset(served: &[(&str, bool)]) -> Ruleset {
     let egress = served.iter().map(|(prefix, nat)| (prefix.parse().unwrap(), *nat)).collect();
-    let tunnels = [("gw-home", Guard { egress }), ("gw-office", Guard::default())];
+    let tunnels = [("gw-home", Guard { egress, ..Guard::default() }), ("gw-office", Guard::default())];
     let tunnels = tunnels.map(|(name, guard)| (IfName::new(name).unwrap(), guard)).into();
     Firewall { tunnels, numbers: Numbers::default() }.ruleset()
 }

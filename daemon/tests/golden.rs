@@ -21,7 +21,10 @@ const OFF: bool = false;
 const ON: bool = true;
 
 fn guard(egress: &[(&str, bool)]) -> Guard {
-    Guard { egress: egress.iter().map(|(prefix, nat)| (prefix.parse().unwrap(), *nat)).collect() }
+    Guard {
+        egress: egress.iter().map(|(prefix, nat)| (prefix.parse().unwrap(), *nat)).collect(),
+        ..Guard::default()
+    }
 }
 
 fn firewall(tunnels: &[(&str, Guard)]) -> Firewall {

@@ -58,6 +58,15 @@ id!(
     NodeId
 );
 
+id!(
+    /// Names an external client for ever.
+    ClientId
+);
+id!(
+    /// Names an access rule for ever.
+    RuleId
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

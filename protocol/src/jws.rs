@@ -3,7 +3,7 @@
 //! The header names the record's kind (`typ`), so that a signature over one kind never passes for another,
 //! and the key (`kid`). [`open`] checks size, then signature, then parses; nothing else is looked at before.
 
-use crate::{Kind, MAX_RECORD, PublicKey, Record, VERSION, base::BASE64URL};
+use crate::{Kind, MAX_ASSIGNMENT, MAX_RECORD, PublicKey, Record, VERSION, base::BASE64URL};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,8 +11,8 @@ use std::fmt;
 /// Why a message is no record that may be believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordError {
-    /// Longer than [`MAX_RECORD`]; the length in bytes.
-    TooLong(usize),
+    /// Longer than a record of its kind may be: the length and the limit, in bytes.
+    TooLong(usize, usize),
     /// Not three base64url parts with a header of ours.
     Malformed,
     /// Signed with a key of another name than the expected one.
@@ -30,7 +30,7 @@ pub enum RecordError {
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong(bytes) => write!(f, "{bytes} bytes, at most {MAX_RECORD} are accepted"),
+            Self::TooLong(bytes, limit) => write!(f, "{bytes} bytes, at most {limit} are accepted"),
             Self::Malformed => f.write_str("not a signed record"),
             Self::ForeignKey => f.write_str("signed with a key that is not trusted here"),
             Self::BadSignature => f.write_str("the signature does not fit: forged or altered"),
@@ -86,11 +86,12 @@ impl Signer {
         self.public
     }
 
-    /// The signed form of `record`. Fails when it is longer than [`MAX_RECORD`].
+    /// The signed form of `record`. Fails when it is longer than [`limit`] says.
     pub fn sign<T: Record>(&self, record: &T) -> Result<String, RecordError> {
         let payload = serde_json::to_vec(record).map_err(|error| RecordError::Content(error.to_string()))?;
         let token = self.sign_bytes(record.kind(), &payload);
-        if token.len() > MAX_RECORD { Err(RecordError::TooLong(token.len())) } else { Ok(token) }
+        check_length(token.len(), limit(record.kind()))?;
+        Ok(token)
     }
 
     /// Signs a payload as it is.
@@ -107,11 +108,18 @@ impl Signer {
     }
 }
 
+/// The longest signed record of a kind, in bytes.
+pub fn limit(kind: Kind) -> usize {
+    if kind == Kind::Assignment { MAX_ASSIGNMENT } else { MAX_RECORD }
+}
+
+fn check_length(length: usize, limit: usize) -> Result<(), RecordError> {
+    if length > limit { Err(RecordError::TooLong(length, limit)) } else { Ok(()) }
+}
+
 /// Verifies `token` with `key`: the kind it was signed as and its payload.
 pub fn verify(token: &[u8], key: &PublicKey) -> Result<(Kind, Vec<u8>), RecordError> {
-    if token.len() > MAX_RECORD {
-        return Err(RecordError::TooLong(token.len()));
-    }
+    check_length(token.len(), MAX_ASSIGNMENT)?;
     let last = token.iter().rposition(|&b| b == b'.').ok_or(RecordError::Malformed)?;
     let signature = decode(&token[last + 1..])?;
     if UnparsedPublicKey::new(&ED25519, &key.0).verify(&token[..last], &signature).is_err() {
@@ -153,6 +161,7 @@ fn content(token: &[u8], last: usize) -> Result<(Kind, Vec<u8>), RecordError> {
         return Err(RecordError::Malformed);
     }
     let kind = Kind::from_typ(&header.typ).ok_or(RecordError::WrongKind)?;
+    check_length(token.len(), limit(kind))?;
     Ok((kind, decode(&token[first + 1..last])?))
 }
 

@@ -6,7 +6,9 @@
 //! for the broker it came through. [`jws::open`] verifies before it parses anything else.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod base;
+pub mod client;
 pub mod id;
 pub mod join;
 pub mod jws;
@@ -16,11 +18,13 @@ pub mod prefix;
 pub mod record;
 pub mod topic;
 
-pub use id::{NetworkId, NodeId};
+pub use access::{Access, AccessRule, Proto, Service, Verdict};
+pub use client::{ClientReport, Ingress, IngressClient, PresharedKey};
+pub use id::{ClientId, NetworkId, NodeId, RuleId};
 pub use join::{JoinAnswer, JoinCode, JoinRequest, Problem};
 pub use jws::{RecordError, Signer};
 pub use key::{PublicKey, WgPublicKey};
-pub use name::{NetworkName, NodeName};
+pub use name::{ClientName, GroupName, NetworkName, NodeName, Tag};
 pub use prefix::Prefix;
 pub use record::{
     Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Kind,
@@ -32,8 +36,12 @@ pub use topic::Topic;
 /// The protocol's version: a record whose `min` is higher is skipped, what was known before stays.
 pub const VERSION: u16 = 1;
 
-/// The longest signed record either side accepts, in bytes, measured before anything is decoded.
+/// The longest signed record either side accepts, in bytes, but for assignments.
 pub const MAX_RECORD: usize = 16 * 1024;
+
+/// The longest signed assignment, in bytes: one that lists 254 external clients and 1,000 access rules is shorter.
+/// Nothing longer is even decoded.
+pub const MAX_ASSIGNMENT: usize = 128 * 1024;
 
 /// Makes a string newtype travel as its text in JSON.
 macro_rules! text_serde {

@@ -74,6 +74,22 @@ name!(
     63
 );
 
+name!(
+    /// An external client's name, unique in its network.
+    ClientName,
+    63
+);
+name!(
+    /// The name of a group of prefixes, nodes and clients, unique in its network.
+    GroupName,
+    63
+);
+name!(
+    /// What nodes and clients are marked with, so that rules can speak of several at once.
+    Tag,
+    32
+);
+
 impl NetworkName {
     /// The interface of this network on a router.
     pub fn interface(&self) -> String {

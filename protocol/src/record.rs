@@ -1,7 +1,10 @@
 //! The records: what is signed and published. Field names are the wire form, pinned by `fixtures/`; fields
 //! that are empty or at their default are left out, unknown ones are ignored.
 
-use crate::{NetworkId, NetworkName, NodeId, NodeName, Prefix, WgPublicKey, base::BASE32};
+use crate::{
+    Access, ClientReport, Ingress, NetworkId, NetworkName, NodeId, NodeName, Prefix, WgPublicKey,
+    base::BASE32,
+};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -155,9 +158,12 @@ pub struct Member {
     /// Candidates, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
-    /// Prefixes behind it.
+    /// Prefixes behind it, also behind its external clients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<ServedPrefix>,
+    /// Blocks of the network that its external clients have their addresses from, at most one a family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<Prefix>,
 }
 record!(Member, Member);
 
@@ -301,6 +307,12 @@ pub struct Assignment {
     /// Prefixes to serve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<Egress>,
+    /// Whom to let in; absent where no external clients are let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Ingress>,
+    /// What may reach what, as far as this node has to do with it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub access: Access,
     /// Where the control plane is: never to be reached through the network itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub control: Vec<SocketAddr>,
@@ -420,6 +432,9 @@ pub struct Report {
     /// How many peers there are in all.
     #[serde(default)]
     pub peer_count: u32,
+    /// External clients that had a handshake, the freshest first, at most [`Report::CLIENTS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientReport>,
     /// What is in effect.
     pub applied: Applied,
     /// What is not, and why.
@@ -434,6 +449,8 @@ record!(Report, Report);
 impl Report {
     /// How many peers one report lists at the most, so that it stays within [`crate::MAX_RECORD`].
     pub const PEERS: usize = 48;
+    /// How many external clients one report lists at the most.
+    pub const CLIENTS: usize = 24;
 }
 
 /// Online or offline.

@@ -47,6 +47,45 @@ fn member() -> Member {
             ServedPrefix { prefix: "192.168.10.0/24".parse().expect("v4"), metric: 0 },
             ServedPrefix { prefix: "fd00:10::/64".parse().expect("v6"), metric: 20 },
         ],
+        clients: vec!["10.90.1.0/24".parse().expect("v4"), "fd5e:1::1:0/112".parse().expect("v6")],
+    }
+}
+
+fn ingress() -> Ingress {
+    let phone = IngressClient {
+        key: WgPublicKey([6; 32]),
+        addresses: vec!["10.90.1.1".parse().expect("v4"), "fd5e:1::1:1".parse().expect("v6")],
+        psk: None,
+        prefixes: Vec::new(),
+        internet: false,
+        reachable: false,
+    };
+    let branch = IngressClient {
+        key: WgPublicKey([7; 32]),
+        psk: Some(PresharedKey([8; 32])),
+        prefixes: vec!["192.168.77.0/24".parse().expect("v4")],
+        internet: true,
+        reachable: true,
+        ..phone.clone()
+    };
+    Ingress { clients: vec![phone, branch] }
+}
+
+fn access() -> Access {
+    let prefix = |text: &str| text.parse::<Prefix>().expect("prefix");
+    let service = |text: &str| text.parse::<Service>().expect("service");
+    Access {
+        default: Verdict::Deny,
+        sets: vec![vec![prefix("10.90.1.0/24"), prefix("fd5e:1::1:0/112")], vec![prefix("192.168.10.5/32")]],
+        rules: vec![
+            AccessRule {
+                verdict: Verdict::Allow,
+                from: 0,
+                to: 1,
+                services: vec![service("tcp/443"), service("udp/5000-5010")],
+            },
+            AccessRule { verdict: Verdict::Deny, from: 1, to: 0, services: Vec::new() },
+        ],
     }
 }
 
@@ -77,6 +116,13 @@ fn report() -> Report {
             path: Path::Direct,
         }],
         peer_count: 1,
+        clients: vec![ClientReport {
+            key: WgPublicKey([6; 32]),
+            endpoint: Some("198.51.100.9:40000".parse().expect("v4")),
+            handshake_s: Some(30),
+            rx: 10,
+            tx: 20,
+        }],
         applied: Applied { policy: 1, assignment: 2, roster: 3 },
         failures: vec![Failure { what: "serve 10.0.0.0/8".into(), why: "the owner forbids it".into() }],
         refused: BTreeMap::from([("bad-signature".into(), 2)]),
@@ -110,6 +156,8 @@ fn fixtures_pin_the_wire_form() {
             name: "barn".parse().expect("name"),
             addresses: member().addresses,
             egress: vec![Egress { prefix: "192.168.10.0/24".parse().expect("v4"), nat: false, metric: 0 }],
+            ingress: Some(ingress()),
+            access: access(),
             control: vec!["198.51.100.1:8883".parse().expect("v4")],
         },
     );
@@ -195,7 +243,12 @@ fn what_is_not_sound_is_refused_with_its_reason() {
     let mixed = format!("{}.{}", body.expect("dots").0, signature.expect("dots").1);
     assert_eq!(open(&mixed, signer.public()), Err(RecordError::BadSignature));
     assert_eq!(open("", signer.public()), Err(RecordError::Malformed));
-    assert_eq!(open(&"x".repeat(MAX_RECORD + 1), signer.public()), Err(RecordError::TooLong(MAX_RECORD + 1)));
+    assert_eq!(open(&"x".repeat(MAX_RECORD + 1), signer.public()), Err(RecordError::Malformed));
+    let long = MAX_ASSIGNMENT + 1;
+    assert_eq!(open(&"x".repeat(long), signer.public()), Err(RecordError::TooLong(long, MAX_ASSIGNMENT)));
+    let padded = format!("{{\"pad\":\"{}\"}}", "x".repeat(MAX_RECORD));
+    let token = signer.sign_bytes(Kind::Member, padded.as_bytes());
+    assert_eq!(open(&token, signer.public()), Err(RecordError::TooLong(token.len(), MAX_RECORD)));
     let tombstone = signer.sign(&Tombstone { net: NET, node: NODE, rev: 9 }).expect("short");
     assert_eq!(open(&tombstone, signer.public()), Err(RecordError::WrongKind));
     let newer = signer.sign_bytes(Kind::Member, br#"{"min":2,"what":"a later version says"}"#);
@@ -236,6 +289,7 @@ fn any_member() -> impl Strategy<Value = Member> {
             key: WgPublicKey(key),
             addresses,
             endpoints,
+            clients: prefixes.iter().map(|(prefix, _)| *prefix).collect(),
             prefixes: prefixes.into_iter().map(|(prefix, metric)| ServedPrefix { prefix, metric }).collect(),
         },
     )
@@ -250,6 +304,8 @@ fn any_assignment() -> impl Strategy<Value = Assignment> {
             name: member.name,
             addresses: member.addresses,
             egress: egress.into_iter().map(|(prefix, nat, metric)| Egress { prefix, nat, metric }).collect(),
+            ingress: member.rev.is_multiple_of(2).then(ingress),
+            access: if member.rev.is_multiple_of(3) { access() } else { Access::default() },
             control: member.endpoints.into_iter().map(|endpoint| endpoint.addr).collect(),
         }
     })

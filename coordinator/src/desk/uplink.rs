@@ -109,7 +109,7 @@ impl Desk {
 /// The few reasons that are counted: what a node sends must not grow a map.
 fn label(error: &RecordError) -> &'static str {
     match error {
-        RecordError::TooLong(_) => "too long",
+        RecordError::TooLong(..) => "too long",
         RecordError::Malformed => "not a signed record",
         RecordError::ForeignKey => "signed with a foreign key",
         RecordError::BadSignature => "forged or altered",

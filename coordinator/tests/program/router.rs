@@ -92,6 +92,7 @@ impl Router {
             endpoints: self.request.endpoints.clone(),
             peers: Vec::new(),
             peer_count: 0,
+            clients: Vec::new(),
             applied: Applied { policy: 1, assignment: 1, roster: 2 },
             failures: Vec::new(),
             refused: BTreeMap::new(),

@@ -100,7 +100,10 @@ fn share(config: &Config, name: &NetworkName, network: &Network) -> Option<Share
         addresses: assignment.addresses.iter().copied().collect(),
         peers,
     };
-    let guard = Guard { egress: egress.iter().map(|egress| (egress.prefix, egress.nat)).collect() };
+    let guard = Guard {
+        egress: egress.iter().map(|egress| (egress.prefix, egress.nat)).collect(),
+        ..Guard::default()
+    };
     Some(Share { link: IfName::from(name), tunnel, guard, routes, failures })
 }
 

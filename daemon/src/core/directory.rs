@@ -39,7 +39,7 @@ impl Refusal {
     /// A short stable name, for counting.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Record(RecordError::TooLong(_)) => "too-long",
+            Self::Record(RecordError::TooLong(..)) => "too-long",
             Self::Record(RecordError::Malformed | RecordError::Content(_)) => "malformed",
             Self::Record(RecordError::ForeignKey | RecordError::BadSignature) => "bad-signature",
             Self::Record(RecordError::WrongKind) => "wrong-kind",

@@ -220,7 +220,10 @@ impl Core {
                 self.handle_message(name, &topic, &payload, now);
             }
             LinkEvent::TooLong(topic, bytes) => {
-                network.refuse(&topic, &Refusal::Record(RecordError::TooLong(bytes)));
+                network.refuse(
+                    &topic,
+                    &Refusal::Record(RecordError::TooLong(bytes, gatewrt_protocol::MAX_ASSIGNMENT)),
+                );
             }
             LinkEvent::Acked => network.session.handle_delivery(),
             LinkEvent::Lost(why) => {

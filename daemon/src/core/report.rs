@@ -177,6 +177,7 @@ impl Core {
             endpoints: place.endpoints,
             peers,
             peer_count,
+            clients: Vec::new(),
             applied: network.applied.clone(),
             failures: self.failures_of(name, network),
             refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
@@ -363,5 +364,14 @@ fn bytes_of(report: &Report) -> u32 {
 /// The parts of a report whose change is news; the rest waits for the next heartbeat.
 fn facts_of(report: Report) -> Report {
     let applied = Applied { roster: 0, ..report.applied };
-    Report { seq: 0, uptime_s: 0, memory_kib: 0, peers: Vec::new(), peer_count: 0, applied, ..report }
+    Report {
+        seq: 0,
+        uptime_s: 0,
+        memory_kib: 0,
+        peers: Vec::new(),
+        peer_count: 0,
+        clients: Vec::new(),
+        applied,
+        ..report
+    }
 }

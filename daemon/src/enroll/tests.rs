@@ -50,6 +50,8 @@ fn assignment() -> Assignment {
         name: "router".parse().unwrap(),
         addresses: vec!["10.200.0.1".parse().unwrap()],
         egress: Vec::new(),
+        ingress: None,
+        access: gatewrt_protocol::Access::default(),
         control: Vec::new(),
     }
 }

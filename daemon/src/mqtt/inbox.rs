@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_longest_record_is_taken() {
-        let (taken, _) = take_all(&publish(gatewrt_protocol::MAX_RECORD, QoS::AtLeastOnce), 1400);
+        let (taken, _) = take_all(&publish(gatewrt_protocol::MAX_ASSIGNMENT, QoS::AtLeastOnce), 1400);
         assert!(matches!(&taken[..], [Incoming::Packet(Packet::Publish(_))]));
     }
 

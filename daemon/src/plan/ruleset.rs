@@ -10,9 +10,9 @@
 use crate::{
     model::{IfName, Ruleset},
     ownership::{NFT_TABLE, Numbers},
-    sorted::SortedMap,
+    sorted::{SortedMap, SortedSet},
 };
-use gatewrt_protocol::Prefix;
+use gatewrt_protocol::{Access, Prefix};
 use std::{cmp::Reverse, fmt};
 
 /// What our table is made from.
@@ -31,6 +31,14 @@ pub struct Guard {
     /// Prefixes served to the network, and whether connections to them are masqueraded. Of several that
     /// contain an address the longest counts.
     pub egress: SortedMap<Prefix, bool>,
+    /// External clients here to which no one may open a connection: their addresses.
+    pub closed: SortedSet<Prefix>,
+    /// External clients here whose Internet traffic goes out here: their addresses.
+    pub internet: SortedSet<Prefix>,
+    /// Where that goes out: the links with a default route.
+    pub uplinks: SortedSet<IfName>,
+    /// What may reach what.
+    pub access: Access,
 }
 
 impl Firewall {

@@ -37,6 +37,7 @@ fn a_withheld_record_is_noticed_and_told_of_until_it_comes() -> Result<()> {
         addresses: Vec::new(),
         endpoints: Vec::new(),
         prefixes: Vec::new(),
+        clients: Vec::new(),
         ..network.members[&home].clone()
     };
     withhold(&mesh, &mut hostile, &mut network, new.clone())?;
