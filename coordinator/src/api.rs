@@ -6,7 +6,7 @@ use crate::{
     registry::{Code, EgressSetting, Network, Node},
 };
 use gatewrt_protocol::{
-    Endpoint, NetworkId, NetworkName, NodeId, NodeName, Prefix, Report, Role, Topic, WgPublicKey,
+    Endpoint, NetworkId, NetworkName, NodeId, NodeName, Prefix, Report, Role, Topic, Verdict, WgPublicKey,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -31,6 +31,10 @@ pub struct NetworkView {
     pub keepalive: u16,
     /// DNS domain.
     pub domain: String,
+    /// What becomes of connections that no rule fits.
+    pub access: Verdict,
+    /// Resolvers that external clients are told of.
+    pub dns: Vec<IpAddr>,
     /// How many nodes it has.
     pub nodes: usize,
     /// When it was made, in seconds since 1970.
@@ -48,6 +52,8 @@ impl NetworkView {
             mtu: network.mtu,
             keepalive: network.keepalive,
             domain: network.domain.clone(),
+            access: network.access,
+            dns: network.dns.clone(),
             nodes: state.registry.live_nodes(network.id).count(),
             created: network.created,
         }

@@ -5,7 +5,7 @@
 //! | `/v1/health` | GET | anyone | is it there |
 //! | `/v1/join` | POST | who has a join code | [`gatewrt_protocol::JoinRequest`] as a JWS → [`gatewrt_protocol::JoinAnswer`] |
 //! | `/v1/networks` | GET, POST | admin | list, create |
-//! | `/v1/networks/{net}` | GET, DELETE `?force=true` | admin | show, delete |
+//! | `/v1/networks/{net}` | GET, PATCH, DELETE `?force=true` | admin | show, change, delete |
 //! | `/v1/networks/{net}/codes` | GET, POST | admin | list, create |
 //! | `/v1/networks/{net}/codes/{code}` | DELETE | admin | revoke |
 //! | `/v1/networks/{net}/nodes` | GET | admin | list |
@@ -21,6 +21,7 @@
 mod join;
 mod problem;
 mod routes;
+mod rules;
 mod server;
 mod watch;
 
@@ -71,10 +72,12 @@ pub struct App {
 /// All paths.
 pub fn router(app: App) -> Router {
     let node = get(routes::show_node).merge(patch(routes::rename_node)).merge(delete(routes::remove_node));
+    let network =
+        get(routes::show_network).merge(patch(rules::change_network)).merge(delete(routes::delete_network));
     let egress = put(routes::set_egress).merge(delete(routes::unset_egress));
     let admin = Router::new()
         .route("/v1/networks", get(routes::list_networks).merge(post(routes::create_network)))
-        .route("/v1/networks/{net}", get(routes::show_network).merge(delete(routes::delete_network)))
+        .route("/v1/networks/{net}", network)
         .route("/v1/networks/{net}/codes", get(routes::list_codes).merge(post(routes::create_code)))
         .route("/v1/networks/{net}/codes/{code}", delete(routes::revoke_code))
         .route("/v1/networks/{net}/nodes", get(routes::list_nodes))

@@ -16,7 +16,7 @@ mod tests;
 pub use code::{Code, CodeId, CodeWish};
 pub use error::{Overlap, RegistryError};
 pub use facts::{Facts, is_private};
-pub use network::{Network, NetworkWish};
+pub use network::{Network, NetworkPatch, NetworkWish};
 pub use node::{EgressSetting, Node};
 pub use overlap::Owner;
 

@@ -1,7 +1,7 @@
 //! Networks: made, listed, deleted.
 
 use super::{Moment, Outcome, Overlap, Owner, Registry, RegistryError, Row, address};
-use gatewrt_protocol::{NetworkId, NetworkName, Prefix};
+use gatewrt_protocol::{NetworkId, NetworkName, Prefix, Verdict};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,6 +23,12 @@ pub struct Network {
     /// DNS domain.
     #[serde(default)]
     pub domain: String,
+    /// What becomes of connections that no rule fits.
+    #[serde(default)]
+    pub access: Verdict,
+    /// Resolvers that external clients are told of, unless they have their own.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
     /// Index of the addresses that the next node gets; only grows.
     pub next: u64,
     /// When it was made, in seconds since 1970.
@@ -55,6 +61,20 @@ pub struct NetworkWish {
     pub keepalive: Option<u16>,
 }
 
+/// What an admin changes about a network; what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPatch {
+    /// What becomes of connections that no rule fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Verdict>,
+    /// Resolvers that external clients are told of; none takes them away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Vec<IpAddr>>,
+}
+
+/// Resolvers a network may have: a phone asks the first two or three.
+const RESOLVERS: usize = 8;
+
 const MTU: u16 = 1420;
 const KEEPALIVE: u16 = 25;
 
@@ -75,10 +95,33 @@ impl Registry {
             mtu,
             keepalive,
             domain: format!("{}.gw.internal", wish.name),
+            access: Verdict::Allow,
+            dns: Vec::new(),
             next: address::FIRST,
             created: moment.now,
         };
         Ok((vec![Row::Network(network.id, Some(network.clone()))], network))
+    }
+
+    /// Changes what can change about a network.
+    pub fn change_network(&self, net: &str, patch: &NetworkPatch) -> Outcome<Network> {
+        let network = self.find_network(net)?;
+        let dns = patch.dns.clone().unwrap_or_else(|| network.dns.clone());
+        if dns.len() > RESOLVERS {
+            let (what, value) = ("the number of resolvers", dns.len() as u64);
+            return Err(RegistryError::OutOfRange { what, value, range: "0 to 8" });
+        }
+        if let Some(addr) = dns.iter().copied().find(|addr| is_special(*addr)) {
+            let why = "a resolver has an address that can be reached from elsewhere";
+            return Err(RegistryError::BadPrefix { prefix: Prefix::host(addr), why });
+        }
+        let changed = Network { access: patch.access.unwrap_or(network.access), dns, ..network.clone() };
+        let rows = if changed == *network {
+            Vec::new()
+        } else {
+            vec![Row::Network(network.id, Some(changed.clone()))]
+        };
+        Ok((rows, changed))
     }
 
     /// Deletes a network with its codes. One that still has nodes is refused.
