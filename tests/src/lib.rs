@@ -6,4 +6,5 @@
 
 pub mod lab;
 pub mod mesh;
+pub mod phone;
 pub mod wg;

@@ -23,7 +23,7 @@ pub(crate) const FABRIC: &str = "fabric";
 pub enum Kind {
     /// The Internet itself.
     Core,
-    /// Directly on the Internet.
+    /// With nothing behind it, directly on the Internet or behind a NAT box.
     Server,
     /// A NAT box.
     Nat,
@@ -88,9 +88,9 @@ impl Layout {
     pub(crate) fn new(topology: &Topology) -> Result<Self> {
         let mut layout = Self { next_subnet: 1, ..Self::default() };
         layout.add_node(CORE, Kind::Core, true, 0, String::new());
-        for name in topology.server.keys() {
+        for (name, server) in &topology.server {
             layout.add_node(name, Kind::Server, false, 0, String::new());
-            layout.attach(name, "eth0", CORE, true)?;
+            layout.attach(name, "eth0", &server.wan, has_ipv6(topology, &server.wan))?;
         }
         for (name, nat) in &topology.nat {
             layout.add_node(name, Kind::Nat, true, 0, String::new());

@@ -23,6 +23,7 @@
 mod capture;
 mod diagram;
 mod diff;
+mod download;
 mod dump;
 mod foreign;
 mod holder;
@@ -51,6 +52,7 @@ use machine::Machine;
 
 pub use capture::Capture;
 pub use diff::{assert_same, differences};
+pub use download::Download;
 pub use foreign::{Foreign, ForeignKit};
 pub use host::Host;
 pub use kept::{KeptLab, STATE_DIR};
@@ -61,7 +63,7 @@ pub use tcp::{TcpReport, TcpStream};
 pub use topology::{Forward, Lan, Nat, NatIpv6, NatKind, Router, Server, Topology};
 pub use udp::{UdpReport, UdpStream};
 pub use wait::{Outcome, eventually, until};
-pub use web::{Whoami, fetch, ping, serve_whoami};
+pub use web::{Whoami, connects, fetch, ping, serve_whoami};
 
 /// An emulated Internet that goes when this value is dropped or its process ends.
 pub struct Lab {
@@ -92,6 +94,12 @@ impl Lab {
         Self::new(&Topology::two_sites()?)
     }
 
+    /// `topologies/phones.toml`: as [`Lab::two_sites`] with a second host `nas` behind `home`; `phone` behind a mobile
+    /// provider's NAT with no IPv6, and `laptop` behind a café's NAT with IPv6, which has a LAN with `camera` of its own.
+    pub fn phones() -> Result<Self> {
+        Self::new(&Topology::phones()?)
+    }
+
     /// A host by name; `core` is the Internet itself.
     pub fn host(&self, name: &str) -> Result<Host> {
         let layout = self.machine.layout();
@@ -119,6 +127,16 @@ impl Topology {
     /// The built-in `three-sites.toml`.
     pub fn three_sites() -> Result<Self> {
         Self::parse(include_str!("../../topologies/three-sites.toml")).context("three-sites.toml")
+    }
+
+    /// The built-in `phones.toml`.
+    pub fn phones() -> Result<Self> {
+        Self::parse(include_str!("../../topologies/phones.toml")).context("phones.toml")
+    }
+
+    /// The built-in `demo.toml`.
+    pub fn demo() -> Result<Self> {
+        Self::parse(include_str!("../../topologies/demo.toml")).context("demo.toml")
     }
 
     /// The built-in `two-sites.toml`.

@@ -113,7 +113,7 @@ impl TcpReport {
     }
 }
 
-fn accept(listener: &TcpListener) -> Result<(Socket, SocketAddr)> {
+pub(crate) fn accept(listener: &TcpListener) -> Result<(Socket, SocketAddr)> {
     listener.set_nonblocking(true)?;
     let start = Instant::now();
     loop {

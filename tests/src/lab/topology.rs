@@ -16,10 +16,10 @@ const LONGEST_NAME: usize = 15;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
-    /// Hosts directly on the Internet.
+    /// Hosts with nothing behind them.
     #[serde(default)]
     pub server: BTreeMap<String, Server>,
-    /// NAT boxes of an ISP or a home, in front of routers.
+    /// NAT boxes of an ISP or a home, in front of routers and servers.
     #[serde(default)]
     pub nat: BTreeMap<String, Nat>,
     /// Site routers with their LANs.
@@ -27,10 +27,14 @@ pub struct Topology {
     pub router: BTreeMap<String, Router>,
 }
 
-/// A host directly on the Internet.
+/// A host with nothing behind it: a server directly on the Internet, a phone behind the NAT box of its provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Server {}
+pub struct Server {
+    /// `core` or a NAT box.
+    #[serde(default = "core")]
+    pub wan: String,
+}
 
 /// How a NAT box picks the source port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +165,9 @@ impl Topology {
                 bail!("{key}: the name {name} is already taken by {first}");
             }
         }
+        for (name, server) in &self.server {
+            self.check_wan(name, &server.wan).with_context(|| format!("server.{name}.wan"))?;
+        }
         for (name, nat) in &self.nat {
             self.check_wan(name, &nat.wan).with_context(|| format!("nat.{name}.wan"))?;
             for text in &nat.forward {
@@ -271,11 +278,13 @@ mod tests {
     fn the_built_in_ones_are_valid() {
         assert_eq!(Topology::three_sites().expect("valid").router.len(), 3);
         assert_eq!(Topology::two_sites().expect("valid").router.len(), 2);
+        assert_eq!(Topology::phones().expect("valid").server.len(), 3);
     }
 
     #[test]
     fn an_error_names_the_key() {
         refused("[router.a]\nwan = 'nowhere'", "router.a.wan: \"nowhere\" is neither");
+        refused("[server.a]\nwan = 'nowhere'", "server.a.wan: \"nowhere\" is neither");
         refused("[router.a]\nlan = '10.0.0.0'", "lan");
         refused("[router.a]\nrouter = 1", "unknown field `router`");
         refused("[router.a]\nhosts = ['pc']", "router.a: lan has hosts but neither lan nor lan6");

@@ -1,7 +1,7 @@
 //! A web server that answers with the source address it saw, the real `curl` to ask it, and `ping`.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,16 +16,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the server looks for a client, and whether it is to stop.
 const LOOK_UP: Duration = Duration::from_millis(3);
 
-/// The server, on port 80 of a host, for both families; gone when dropped. After a reboot of the host, start another.
+/// How long a connection that nobody answers is tried.
+const UNANSWERED: Duration = Duration::from_millis(1500);
+
+/// The server, on one port of a host, for both families; gone when dropped. After a reboot of the host, start another.
 pub struct Whoami {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Whoami {
-    /// Starts it on a host.
+    /// Starts it on port 80 of a host.
     pub fn start(host: &Host) -> Result<Self> {
-        let listener = host.in_netns(|| listen(80))?.with_context(|| format!("on {}", host.name()))?;
+        Self::start_on(host, 80)
+    }
+
+    /// Starts it on another port.
+    pub fn start_on(host: &Host, port: u16) -> Result<Self> {
+        let listener = host.in_netns(|| listen(port))?.with_context(|| format!("on {}", host.name()))?;
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();
         let thread = std::thread::spawn(move || serve(&listener, &until));
@@ -50,6 +58,11 @@ pub fn fetch(from: &Host, url: &str) -> Result<String> {
     let curl =
         ["curl", "--silent", "--show-error", "--fail", "--globoff", "--noproxy", "*", "--max-time", "5", url];
     Ok(from.run(&curl)?.stdout.trim_end().to_owned())
+}
+
+/// Whether a TCP connection to a server that is there opens: dropped and refused are no.
+pub fn connects(from: &Host, to: SocketAddr) -> Result<bool> {
+    Ok(from.in_netns(|| TcpStream::connect_timeout(&to, UNANSWERED))?.is_ok())
 }
 
 /// One echo request with the real `ping`, answered within a second.

@@ -2,6 +2,7 @@
 
 mod hosts;
 mod internet;
+mod phones;
 mod program;
 mod remains;
 mod state;

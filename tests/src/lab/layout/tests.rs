@@ -37,6 +37,17 @@ fn a_nat_box_without_ipv6_gives_none() {
 }
 
 #[test]
+fn a_server_may_be_behind_a_nat_box() {
+    let layout =
+        layout("[nat.cell]\nipv6 = 'none'\n[nat.cafe]\n[server.a]\nwan = 'cell'\n[server.b]\nwan = 'cafe'");
+    assert_eq!(layout.end("a", "eth0").expect("attached").addresses[0].to_string(), "100.64.1.2/24");
+    assert_eq!(layout.end("a", "eth0").expect("attached").addresses.len(), 1);
+    assert_eq!(layout.edge("a").expect("a way out"), "cell");
+    let core = layout.end("core", "cafe").expect("the core has a port for cafe");
+    assert_eq!(routes(core), ["2001:db8:2::/64 via 2001:db8:3::2"]);
+}
+
+#[test]
 fn only_a_public_lan_prefix_is_routed() {
     let layout = layout("[router.a]\nlan6 = 'fd00::/64'\n[router.b]\nlan6 = '2001:db8:b000::/64'");
     assert!(routes(layout.end("core", "a").expect("a port")).is_empty());
