@@ -1,5 +1,9 @@
 //! What the HTTP API and its clients say to each other, and how state becomes answers. Pure.
 
+mod clients;
+
+pub use clients::*;
+
 use crate::{
     broker::{ByKind, Sessions},
     desk::State,

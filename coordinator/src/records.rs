@@ -167,6 +167,10 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
     match row {
         Row::Network(net, _) => network_topics(registry, *net),
         Row::Node(node, _) => registry.node(*node).map(node_topics).unwrap_or_default(),
+        Row::Client(client, _) => {
+            let seats = registry.client(*client).into_iter().flat_map(|client| client.seats.keys());
+            seats.filter_map(|node| registry.node(*node)).flat_map(node_topics).collect()
+        }
         Row::Code(..) => Vec::new(),
         Row::Control(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
     }

@@ -3,24 +3,30 @@
 //! where rows are stored ([`crate::store`]) and where they become records ([`crate::records`]).
 
 mod address;
+mod client;
 mod code;
 mod egress;
 mod error;
 mod facts;
+mod file;
+mod ingress;
 mod network;
 mod node;
 mod overlap;
 #[cfg(test)]
 mod tests;
 
+pub use client::{Client, ClientState, Tunnel};
 pub use code::{Code, CodeId, CodeWish};
 pub use error::{Overlap, RegistryError};
 pub use facts::{Facts, is_private};
+pub use file::ClientFile;
+pub use ingress::IngressSetting;
 pub use network::{Network, NetworkPatch, NetworkWish};
 pub use node::{EgressSetting, Node};
 pub use overlap::Owner;
 
-use gatewrt_protocol::{NetworkId, NodeId, Role};
+use gatewrt_protocol::{ClientId, NetworkId, NodeId, Role};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -50,6 +56,8 @@ pub enum Row {
     Network(NetworkId, Option<Network>),
     /// A node; a removed one stays, so that its keys and addresses are never taken again.
     Node(NodeId, Option<Box<Node>>),
+    /// An external client; a deleted one stays, so that its keys and addresses are never taken again.
+    Client(ClientId, Option<Box<Client>>),
     /// A join code.
     Code(CodeId, Option<Code>),
     /// Where the coordinator itself is.
@@ -67,6 +75,7 @@ pub type Outcome<T> = Result<(Changes, T), RegistryError>;
 pub struct Registry {
     networks: BTreeMap<NetworkId, Network>,
     nodes: BTreeMap<NodeId, Node>,
+    clients: BTreeMap<ClientId, Client>,
     codes: BTreeMap<CodeId, Code>,
     control: Vec<SocketAddr>,
 }
@@ -83,6 +92,10 @@ impl Registry {
             Row::Network(id, value) => Row::Network(id, swap(&mut self.networks, id, value)),
             Row::Node(id, value) => {
                 Row::Node(id, swap(&mut self.nodes, id, value.map(|node| *node)).map(Box::new))
+            }
+            Row::Client(id, value) => {
+                let value = value.map(|client| *client);
+                Row::Client(id, swap(&mut self.clients, id, value).map(Box::new))
             }
             Row::Code(id, value) => Row::Code(id.clone(), swap(&mut self.codes, id, value)),
             Row::Control(value) => Row::Control(std::mem::replace(&mut self.control, value)),

@@ -13,12 +13,13 @@ use sqlx::{AnyConnection, AnyPool, Executor, Row as _, any::AnyPoolOptions};
 use std::path::Path;
 
 /// Of the tables below. A database with a higher one is of a later version of this program.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
     "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS network (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS node (id TEXT PRIMARY KEY, wg_key TEXT NOT NULL UNIQUE, identity TEXT NOT NULL UNIQUE, body TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS client (id TEXT PRIMARY KEY, wg_key TEXT NOT NULL UNIQUE, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS code (id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS record (topic TEXT PRIMARY KEY, rev BIGINT NOT NULL, signed TEXT NOT NULL)",
 ];
@@ -105,6 +106,10 @@ impl Store {
             let node: Box<crate::registry::Node> = read("a node", &body)?;
             rows.push(Row::Node(node.id, Some(node)));
         }
+        for body in bodies(&mut connection, "SELECT body FROM client").await? {
+            let client: Box<crate::registry::Client> = read("an external client", &body)?;
+            rows.push(Row::Client(client.id, Some(client)));
+        }
         for body in bodies(&mut connection, "SELECT body FROM code").await? {
             let code: crate::registry::Code = read("a join code", &body)?;
             rows.push(Row::Code(code.id.clone(), Some(code)));
@@ -143,8 +148,9 @@ impl Store {
         let found = bodies(&mut transaction, "SELECT value FROM meta WHERE name = 'schema'").await?;
         match found.first().map(|found| read::<i64>("its schema version", found)).transpose()? {
             Some(found) if found > SCHEMA => return Err(StoreError::TooNew { found }),
-            Some(_) => {}
-            None => set_meta(&mut transaction, "schema", &SCHEMA.to_string()).await?,
+            Some(SCHEMA) => {}
+            // Tables came with later versions, and fields of bodies that have a default: nothing is rewritten.
+            Some(_) | None => set_meta(&mut transaction, "schema", &SCHEMA.to_string()).await?,
         }
         Ok(transaction.commit().await?)
     }
@@ -206,6 +212,13 @@ async fn write_row(connection: &mut AnyConnection, row: &Row) -> Result<(), Stor
         .bind(node.identity.to_string())
         .bind(json(node)),
         Row::Node(id, None) => sqlx::query("DELETE FROM node WHERE id = $1").bind(id.to_string()),
+        Row::Client(id, Some(client)) => sqlx::query(
+            "INSERT INTO client (id, wg_key, body) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET wg_key = excluded.wg_key, body = excluded.body",
+        )
+        .bind(id.to_string())
+        .bind(client.key.to_string())
+        .bind(json(client)),
+        Row::Client(id, None) => sqlx::query("DELETE FROM client WHERE id = $1").bind(id.to_string()),
         Row::Code(id, Some(code)) => sqlx::query(
             "INSERT INTO code (id, hash, body) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
         )

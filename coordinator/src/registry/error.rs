@@ -1,7 +1,7 @@
 //! Why an operation is refused: what, where, and what to do about it.
 
 use super::{CodeId, Owner};
-use gatewrt_protocol::{NetworkName, NodeName, Prefix, Role};
+use gatewrt_protocol::{ClientName, NetworkName, NodeName, Prefix, Role};
 
 /// Two prefixes that share addresses, and whose they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,16 @@ pub enum RegistryError {
         network: NetworkName,
         /// The nodes there are.
         known: Vec<NodeName>,
+    },
+    /// No client of this name or id in the network.
+    #[error("there is no client “{text}” in network {network}")]
+    NoSuchClient {
+        /// As given.
+        text: String,
+        /// Where it was looked for.
+        network: NetworkName,
+        /// The clients there are.
+        known: Vec<ClientName>,
     },
     /// No join code of this id in the network.
     #[error("network {network} has no join code {text}")]
@@ -177,7 +187,7 @@ impl RegistryError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NoSuchNetwork { .. } | Self::NoSuchNode { .. } | Self::NoSuchCode { .. } => "not-found",
-            Self::NotServed { .. } => "not-found",
+            Self::NotServed { .. } | Self::NoSuchClient { .. } => "not-found",
             Self::NameTaken { .. } => "name-taken",
             Self::Overlap(_) | Self::ServedTwice { .. } => "overlap",
             Self::DefaultRoute { .. } => "default-route",
@@ -207,6 +217,10 @@ impl RegistryError {
                 "no router has joined this network yet".into()
             }
             Self::NoSuchNode { known, .. } => format!("nodes of this network: {}", list(known)),
+            Self::NoSuchClient { known, network, .. } if known.is_empty() => {
+                format!("make one with “gatewrt-coordinator client add {network} NAME --gateway NODE”")
+            }
+            Self::NoSuchClient { known, .. } => format!("clients of this network: {}", list(known)),
             Self::NoSuchCode { network, .. } => format!("see “gatewrt-coordinator code list {network}”"),
             Self::NotServed { served, .. } if served.is_empty() => "it serves no prefix".into(),
             Self::NotServed { served, .. } => format!("it serves: {}", list(served)),

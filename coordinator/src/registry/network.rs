@@ -3,7 +3,10 @@
 use super::{Moment, Outcome, Overlap, Owner, Registry, RegistryError, Row, address};
 use gatewrt_protocol::{NetworkId, NetworkName, Prefix, Verdict};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// An overlay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,9 @@ pub struct Network {
     /// Resolvers that external clients are told of, unless they have their own.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
+    /// Blocks that were ever given to nodes for their clients.
+    #[serde(default)]
+    pub blocks: BTreeSet<Prefix>,
     /// Index of the addresses that the next node gets; only grows.
     pub next: u64,
     /// When it was made, in seconds since 1970.
@@ -97,6 +103,7 @@ impl Registry {
             domain: format!("{}.gw.internal", wish.name),
             access: Verdict::Allow,
             dns: Vec::new(),
+            blocks: BTreeSet::new(),
             next: address::FIRST,
             created: moment.now,
         };

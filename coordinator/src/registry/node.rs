@@ -1,9 +1,9 @@
 //! Nodes: they join, are renamed, say what changed, are removed.
 
-use super::{CodeId, Facts, Moment, Network, Outcome, Registry, RegistryError, Row};
+use super::{CodeId, Facts, IngressSetting, Moment, Network, Outcome, Registry, RegistryError, Row};
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
-    JoinRequest, NetworkId, NodeId, NodeName, Prefix, PublicKey, Report, Role, WgPublicKey,
+    JoinRequest, NetworkId, NodeId, NodeName, Prefix, PublicKey, Report, Role, Tag, WgPublicKey,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -44,6 +44,18 @@ pub struct Node {
     /// What it serves.
     #[serde(default)]
     pub egress: BTreeMap<Prefix, EgressSetting>,
+    /// That it lets external clients in.
+    #[serde(default)]
+    pub ingress: Option<IngressSetting>,
+    /// The blocks that its clients had their addresses from last: its again when it lets clients in again.
+    #[serde(default)]
+    pub blocks: Vec<Prefix>,
+    /// What people call it: any text.
+    #[serde(default)]
+    pub label: String,
+    /// What rules may speak of it by.
+    #[serde(default)]
+    pub tags: BTreeSet<Tag>,
     /// What it said of itself last.
     pub facts: Facts,
     /// When it was removed, in seconds since 1970.
@@ -62,7 +74,7 @@ impl Node {
     }
 
     pub(super) fn removed_row(&self, now: u64) -> Row {
-        let removed = Node { removed: Some(now), egress: BTreeMap::new(), ..self.clone() };
+        let removed = Node { removed: Some(now), egress: BTreeMap::new(), ingress: None, ..self.clone() };
         Row::Node(self.id, Some(Box::new(removed)))
     }
 }
@@ -92,6 +104,10 @@ impl Registry {
             code: code.id.clone(),
             joined: moment.now,
             egress: BTreeMap::new(),
+            ingress: None,
+            blocks: Vec::new(),
+            label: String::new(),
+            tags: BTreeSet::new(),
             facts: Facts::of_request(request, seen),
             removed: None,
         };
