@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`registry`] | networks, nodes, codes, egress as one value; every rule of what may stand beside what |
 //! | [`records`] | Registry → contents of records; a revision grows only when its content does |
+//! | [`space`] | sets of addresses and services, which access rules are made of |
 //! | [`live`] | who is connected, presence, last reports |
 //! | [`desk`] | the one task that owns the three above: plan, store, publish, answer |
 //! | [`store`] | SQL |
@@ -34,6 +35,7 @@ pub mod pki;
 pub mod records;
 pub mod registry;
 pub mod serve;
+pub mod space;
 pub mod store;
 #[cfg(test)]
 mod testing;
