@@ -10,7 +10,8 @@ use crate::{
     registry::{Code, EgressSetting, Network, Node},
 };
 use gatewrt_protocol::{
-    Endpoint, NetworkId, NetworkName, NodeId, NodeName, Prefix, Report, Role, Topic, Verdict, WgPublicKey,
+    Endpoint, NetworkId, NetworkName, NodeId, NodeName, Prefix, Report, Role, Tag, Topic, Verdict,
+    WgPublicKey,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -141,13 +142,6 @@ fn on() -> bool {
     true
 }
 
-/// What an admin asks of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeWish {
-    /// Its new name.
-    pub name: NodeName,
-}
-
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeView {
@@ -157,6 +151,10 @@ pub struct NodeView {
     pub network: NetworkName,
     /// Its name.
     pub name: NodeName,
+    /// What people call it: any text.
+    pub label: String,
+    /// What rules may speak of it by.
+    pub tags: BTreeSet<Tag>,
     /// WireGuard public key.
     pub key: WgPublicKey,
     /// Overlay addresses.
@@ -188,6 +186,8 @@ impl NodeView {
             id: node.id,
             network: network.name.clone(),
             name: node.name.clone(),
+            label: node.label.clone(),
+            tags: node.tags.clone(),
             key: node.key,
             addresses: node.addresses.clone(),
             endpoints: node.facts.candidates(&network.prefixes()),

@@ -9,7 +9,7 @@
 //! | `/v1/networks/{net}/codes` | GET, POST | admin | list, create |
 //! | `/v1/networks/{net}/codes/{code}` | DELETE | admin | revoke |
 //! | `/v1/networks/{net}/nodes` | GET | admin | list |
-//! | `/v1/networks/{net}/nodes/{node}` | GET, PATCH, DELETE | admin | show, rename, remove |
+//! | `/v1/networks/{net}/nodes/{node}` | GET, PATCH, DELETE | admin | show, change, remove |
 //! | `/v1/networks/{net}/nodes/{node}/egress` | PUT, DELETE `?prefix=` | admin | set, unset |
 //! | `/v1/networks/{net}/egress` | GET | admin | list |
 //! | `/v1/status` `?network=` | GET | admin | live state |
@@ -71,7 +71,7 @@ pub struct App {
 
 /// All paths.
 pub fn router(app: App) -> Router {
-    let node = get(routes::show_node).merge(patch(routes::rename_node)).merge(delete(routes::remove_node));
+    let node = get(routes::show_node).merge(patch(routes::change_node)).merge(delete(routes::remove_node));
     let network =
         get(routes::show_network).merge(patch(rules::change_network)).merge(delete(routes::delete_network));
     let egress = put(routes::set_egress).merge(delete(routes::unset_egress));

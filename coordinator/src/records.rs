@@ -172,6 +172,8 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
             seats.filter_map(|node| registry.node(*node)).flat_map(node_topics).collect()
         }
         Row::Code(..) => Vec::new(),
+        // See `access`.
+        Row::Rule(..) | Row::Group(..) => Vec::new(),
         Row::Control(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
     }
 }

@@ -2,6 +2,7 @@
 //! operation takes the moment it happens at and answers with the rows it changes, or why it refuses. It ends
 //! where rows are stored ([`crate::store`]) and where they become records ([`crate::records`]).
 
+mod access_error;
 mod address;
 mod client;
 mod code;
@@ -9,24 +10,33 @@ mod egress;
 mod error;
 mod facts;
 mod file;
+mod group;
 mod ingress;
 mod network;
 mod node;
 mod overlap;
+mod rule;
+mod scope;
+mod selector;
 #[cfg(test)]
 mod tests;
 
+pub use access_error::AccessError;
 pub use client::{Client, ClientState, Tunnel};
 pub use code::{Code, CodeId, CodeWish};
 pub use error::{Overlap, RegistryError};
 pub use facts::{Facts, is_private};
 pub use file::ClientFile;
+pub use group::{Group, GroupWish};
 pub use ingress::IngressSetting;
 pub use network::{Network, NetworkPatch, NetworkWish};
-pub use node::{EgressSetting, Node};
+pub use node::{EgressSetting, Node, NodePatch};
 pub use overlap::Owner;
+pub use rule::{Rule, RulePatch, RuleWish};
+pub use scope::{Scope, of_client};
+pub use selector::Selector;
 
-use gatewrt_protocol::{ClientId, NetworkId, NodeId, Role};
+use gatewrt_protocol::{ClientId, GroupName, NetworkId, NodeId, Role, RuleId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -60,6 +70,10 @@ pub enum Row {
     Client(ClientId, Option<Box<Client>>),
     /// A join code.
     Code(CodeId, Option<Code>),
+    /// An access rule.
+    Rule(RuleId, Option<Rule>),
+    /// A group that rules name.
+    Group(NetworkId, GroupName, Option<Group>),
     /// Where the coordinator itself is.
     Control(Vec<SocketAddr>),
 }
@@ -77,6 +91,8 @@ pub struct Registry {
     nodes: BTreeMap<NodeId, Node>,
     clients: BTreeMap<ClientId, Client>,
     codes: BTreeMap<CodeId, Code>,
+    rules: BTreeMap<RuleId, Rule>,
+    groups: BTreeMap<(NetworkId, GroupName), Group>,
     control: Vec<SocketAddr>,
 }
 
@@ -98,6 +114,10 @@ impl Registry {
                 Row::Client(id, swap(&mut self.clients, id, value).map(Box::new))
             }
             Row::Code(id, value) => Row::Code(id.clone(), swap(&mut self.codes, id, value)),
+            Row::Rule(id, value) => Row::Rule(id, swap(&mut self.rules, id, value)),
+            Row::Group(net, name, value) => {
+                Row::Group(net, name.clone(), swap(&mut self.groups, (net, name), value))
+            }
             Row::Control(value) => Row::Control(std::mem::replace(&mut self.control, value)),
         }
     }

@@ -15,12 +15,14 @@ use std::path::Path;
 /// Of the tables below. A database with a higher one is of a later version of this program.
 const SCHEMA: i64 = 2;
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS network (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS node (id TEXT PRIMARY KEY, wg_key TEXT NOT NULL UNIQUE, identity TEXT NOT NULL UNIQUE, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS client (id TEXT PRIMARY KEY, wg_key TEXT NOT NULL UNIQUE, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS code (id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, body TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS access_rule (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS access_group (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS record (topic TEXT PRIMARY KEY, rev BIGINT NOT NULL, signed TEXT NOT NULL)",
 ];
 
@@ -113,6 +115,14 @@ impl Store {
         for body in bodies(&mut connection, "SELECT body FROM code").await? {
             let code: crate::registry::Code = read("a join code", &body)?;
             rows.push(Row::Code(code.id.clone(), Some(code)));
+        }
+        for body in bodies(&mut connection, "SELECT body FROM access_rule").await? {
+            let rule: crate::registry::Rule = read("an access rule", &body)?;
+            rows.push(Row::Rule(rule.id, Some(rule)));
+        }
+        for body in bodies(&mut connection, "SELECT body FROM access_group").await? {
+            let group: crate::registry::Group = read("a group", &body)?;
+            rows.push(Row::Group(group.net, group.name.clone(), Some(group)));
         }
         for body in bodies(&mut connection, "SELECT value FROM meta WHERE name = 'control'").await? {
             rows.push(Row::Control(read("the coordinator's addresses", &body)?));
@@ -226,6 +236,20 @@ async fn write_row(connection: &mut AnyConnection, row: &Row) -> Result<(), Stor
         .bind(code.hash.clone())
         .bind(json(code)),
         Row::Code(id, None) => sqlx::query("DELETE FROM code WHERE id = $1").bind(id.to_string()),
+        Row::Rule(id, Some(rule)) => sqlx::query(
+            "INSERT INTO access_rule (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+        )
+        .bind(id.to_string())
+        .bind(json(rule)),
+        Row::Rule(id, None) => sqlx::query("DELETE FROM access_rule WHERE id = $1").bind(id.to_string()),
+        Row::Group(net, name, Some(group)) => sqlx::query(
+            "INSERT INTO access_group (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+        )
+        .bind(format!("{net}/{name}"))
+        .bind(json(group)),
+        Row::Group(net, name, None) => {
+            sqlx::query("DELETE FROM access_group WHERE id = $1").bind(format!("{net}/{name}"))
+        }
         Row::Control(addrs) => return set_meta(connection, "control", &json(addrs)).await,
     };
     query.execute(connection).await?;

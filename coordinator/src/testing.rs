@@ -2,7 +2,9 @@
 
 use crate::{
     records::{self, Change, Ledger},
-    registry::{Changes, CodeWish, EgressSetting, Moment, NetworkWish, Outcome, Registry, RegistryError},
+    registry::{
+        Changes, CodeWish, EgressSetting, Moment, NetworkWish, NodePatch, Outcome, Registry, RegistryError,
+    },
 };
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
@@ -118,7 +120,9 @@ impl World {
             }
             Op::Rename(node, name) => {
                 let (net, node) = self.node(node);
-                self.registry.rename_node(&net, &node, &format!("node-{name}").parse().unwrap()).map(quiet)
+                let name = format!("node-{name}").parse().unwrap();
+                let patch = NodePatch { name: Some(name), ..NodePatch::default() };
+                self.registry.change_node(&net, &node, &patch).map(quiet)
             }
             Op::Remove(node) => {
                 let (net, node) = self.node(node);

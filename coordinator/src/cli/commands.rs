@@ -9,8 +9,8 @@ use super::{
     output::{json, line, list, span, stack, stacked_table, table, word},
 };
 use crate::{
-    api::{CodeView, EgressView, EgressWish, NetworkView, NodeStatus, NodeView, NodeWish},
-    registry::{CodeWish, NetworkWish},
+    api::{CodeView, EgressView, EgressWish, NetworkView, NodeStatus, NodeView},
+    registry::{CodeWish, NetworkWish, NodePatch},
 };
 use serde::Serialize;
 
@@ -133,7 +133,8 @@ fn run_node(client: &Client, command: Node, as_json: bool) -> Done {
             print(&shown, as_json, status::node_details)
         }
         Node::Rename { network, node, name } => {
-            let renamed: NodeView = client.patch(&node_path(&network, &node), &NodeWish { name })?;
+            let patch = NodePatch { name: Some(name), ..NodePatch::default() };
+            let renamed: NodeView = client.patch(&node_path(&network, &node), &patch)?;
             print(&renamed, as_json, |renamed| line(&format!("node {} is now {}", renamed.id, renamed.name)))
         }
         Node::Remove { network, node } => {

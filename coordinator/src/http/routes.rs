@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{
     api::{
-        CodeView, EgressView, EgressWish, Health, NetworkStatus, NetworkView, NodeStatus, NodeView, NodeWish,
-        Status, egress_of,
+        CodeView, EgressView, EgressWish, Health, NetworkStatus, NetworkView, NodeStatus, NodeView, Status,
+        egress_of,
     },
     desk::{State, now},
-    registry::{CodeWish, EgressSetting, NetworkWish, Registry, RegistryError},
+    registry::{CodeWish, EgressSetting, NetworkWish, NodePatch, Registry, RegistryError},
 };
 use axum::{
     Json,
@@ -128,12 +128,12 @@ pub(super) async fn show_node(
     found(app.desk.view(show).await?)
 }
 
-pub(super) async fn rename_node(
+pub(super) async fn change_node(
     Shared(app): Shared<App>,
     Path((net, node)): Path<(String, String)>,
-    Body(wish): Body<NodeWish>,
+    Body(patch): Body<NodePatch>,
 ) -> Answer<NodeView> {
-    let plan = move |registry: &Registry, _: &_| registry.rename_node(&net, &node, &wish.name);
+    let plan = move |registry: &Registry, _: &_| registry.change_node(&net, &node, &patch);
     Ok(Json(app.desk.change(plan, |state, node| NodeView::of(state, &node)).await?))
 }
 

@@ -1,6 +1,6 @@
 //! Why an operation is refused: what, where, and what to do about it.
 
-use super::{CodeId, Owner};
+use super::{AccessError, CodeId, Owner};
 use gatewrt_protocol::{ClientName, NetworkName, NodeName, Prefix, Role};
 
 /// Two prefixes that share addresses, and whose they are.
@@ -19,6 +19,9 @@ pub struct Overlap {
 /// A refused operation. `Display` says what is wrong and where; [`RegistryError::advice`] what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
+    /// Of rules and groups.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// No network of this name or id.
     #[error("there is no network “{text}”")]
     NoSuchNetwork {
@@ -186,6 +189,7 @@ impl RegistryError {
     /// The stable short name, as in [`gatewrt_protocol::Problem::kind`].
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Access(error) => error.kind(),
             Self::NoSuchNetwork { .. } | Self::NoSuchNode { .. } | Self::NoSuchCode { .. } => "not-found",
             Self::NotServed { .. } | Self::NoSuchClient { .. } => "not-found",
             Self::NameTaken { .. } => "name-taken",
@@ -209,6 +213,7 @@ impl RegistryError {
     /// What to do about it.
     pub fn advice(&self) -> String {
         match self {
+            Self::Access(error) => error.advice(),
             Self::NoSuchNetwork { known, .. } if known.is_empty() => {
                 "make one with “gatewrt-coordinator network create NAME”".into()
             }

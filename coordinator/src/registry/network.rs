@@ -131,7 +131,7 @@ impl Registry {
         Ok((rows, changed))
     }
 
-    /// Deletes a network with its codes. One that still has nodes is refused.
+    /// Deletes a network with its codes, rules and groups. One that still has nodes is refused.
     pub fn delete_network(&self, net: &str) -> Outcome<Network> {
         let network = self.find_network(net)?;
         let nodes: Vec<_> = self.live_nodes(network.id).map(|node| node.name.clone()).collect();
@@ -139,7 +139,10 @@ impl Registry {
             return Err(RegistryError::NetworkInUse { network: network.name.clone(), nodes });
         }
         let codes = self.codes(network.id).map(|code| Row::Code(code.id.clone(), None));
-        Ok((codes.chain([Row::Network(network.id, None)]).collect(), network.clone()))
+        let rules = self.rules(network.id).into_iter().map(|rule| Row::Rule(rule.id, None));
+        let groups = self.groups(network.id).map(|group| Row::Group(network.id, group.name.clone(), None));
+        let rows = codes.chain(rules).chain(groups).chain([Row::Network(network.id, None)]);
+        Ok((rows.collect(), network.clone()))
     }
 
     /// Removes every node of a network. A step of its own before the network is deleted, so that the nodes

@@ -1,6 +1,8 @@
 //! Nodes: they join, are renamed, say what changed, are removed.
 
-use super::{CodeId, Facts, IngressSetting, Moment, Network, Outcome, Registry, RegistryError, Row};
+use super::{
+    CodeId, Facts, IngressSetting, Moment, Network, Outcome, Registry, RegistryError, Row, rule::check,
+};
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
     JoinRequest, NetworkId, NodeId, NodeName, Prefix, PublicKey, Report, Role, Tag, WgPublicKey,
@@ -63,6 +65,25 @@ pub struct Node {
     pub removed: Option<u64>,
 }
 
+/// What an admin changes about a node; what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePatch {
+    /// Unique among the network's nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<NodeName>,
+    /// Any text of up to 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// All that it is to be marked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeSet<Tag>>,
+}
+
+/// Characters of a label.
+const LABEL: usize = 64;
+/// Tags of one node.
+const TAGS: usize = 64;
+
 impl Node {
     /// Whether it was not removed.
     pub fn is_live(&self) -> bool {
@@ -116,14 +137,25 @@ impl Registry {
         Ok((vec![code, Row::Network(network.id, Some(network)), Row::Node(id, Some(Box::new(node)))], id))
     }
 
-    /// Gives a node another name.
-    pub fn rename_node(&self, net: &str, node: &str, name: &NodeName) -> Outcome<Node> {
+    /// Changes what can change about a node: its name, its label, its tags.
+    pub fn change_node(&self, net: &str, node: &str, patch: &NodePatch) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
-        if self.live_nodes(node.net).any(|other| other.id != node.id && other.name == *name) {
-            return Err(RegistryError::NameTaken { what: "a node", name: name.to_string() });
+        let mut changed = node.clone();
+        if let Some(name) = &patch.name {
+            if self.live_nodes(node.net).any(|other| other.id != node.id && other.name == *name) {
+                return Err(RegistryError::NameTaken { what: "a node", name: name.to_string() });
+            }
+            changed.name = name.clone();
         }
-        let renamed = Node { name: name.clone(), ..node.clone() };
-        Ok((renamed.row_if_changed(node), renamed))
+        if let Some(label) = &patch.label {
+            check("the length of the label", label.chars().count(), LABEL, "0 to 64 characters")?;
+            changed.label = label.clone();
+        }
+        if let Some(tags) = &patch.tags {
+            check("the number of tags", tags.len(), TAGS, "0 to 64")?;
+            changed.tags = tags.clone();
+        }
+        Ok((changed.row_if_changed(node), changed))
     }
 
     /// Removes a node for ever: neither its keys nor its addresses come back.

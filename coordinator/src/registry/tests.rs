@@ -243,7 +243,8 @@ fn candidates_are_in_order_once_and_of_use() {
 fn warnings_name_what_will_surprise() {
     let (mut registry, secret) = home();
     let (one, two) = (join(&mut registry, secret, 1).unwrap(), join(&mut registry, secret, 2).unwrap());
-    registry.apply(registry.rename_node("home", &two.to_string(), &"cabin".parse().unwrap()).unwrap().0);
+    let cabin = NodePatch { name: Some("cabin".parse().unwrap()), ..NodePatch::default() };
+    registry.apply(registry.change_node("home", &two.to_string(), &cabin).unwrap().0);
     let setting = EgressSetting { nat: true, metric: 0 };
     registry.apply(registry.set_egress("home", &one.to_string(), p("192.168.0.0/16"), setting).unwrap().0);
     registry.apply(registry.learn(two, &report(two, 2, 2), None));

@@ -1,0 +1,99 @@
+//! What selectors stand for: names of a network → addresses.
+
+use super::{Client, Registry, Selector};
+use crate::space::Addresses;
+use gatewrt_protocol::{GroupName, NetworkId, Prefix, Tag};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A network as selectors see it, worked out once for many of them.
+pub struct Scope<'a> {
+    registry: &'a Registry,
+    net: NetworkId,
+    all: Addresses,
+    tags: BTreeMap<&'a Tag, Vec<Prefix>>,
+}
+
+impl<'a> Scope<'a> {
+    /// Of a network as it is now.
+    pub fn new(registry: &'a Registry, net: NetworkId) -> Self {
+        let overlay = registry.network(net).into_iter().flat_map(|network| network.prefixes());
+        let served = registry.live_nodes(net).flat_map(|node| node.egress.keys().copied());
+        let behind = registry.live_clients(net).flat_map(|client| client.prefixes.iter().copied());
+        let all = overlay.chain(served).chain(behind).collect();
+        Self { registry, net, all, tags: tags(registry, net) }
+    }
+
+    /// Everything of the network.
+    pub fn all(&self) -> &Addresses {
+        &self.all
+    }
+
+    /// What is in any of these.
+    pub fn addresses<'s>(&self, selectors: impl IntoIterator<Item = &'s Selector>) -> Addresses {
+        let mut found = Found::default();
+        selectors.into_iter().for_each(|selector| self.add(selector, &mut found));
+        let prefixes: Addresses = found.prefixes.into_iter().collect();
+        if found.all { self.all.union(&prefixes) } else { prefixes }
+    }
+
+    fn add(&self, selector: &Selector, found: &mut Found) {
+        let node = |id| self.registry.live_node(id).filter(|node| node.net == self.net);
+        match selector {
+            Selector::All => found.all = true,
+            Selector::Tag(tag) => found.prefixes.extend(self.tags.get(tag).into_iter().flatten()),
+            Selector::Node(id) => {
+                let addresses = node(*id).into_iter().flat_map(|node| node.addresses.iter().copied());
+                found.prefixes.extend(addresses.map(Prefix::host));
+            }
+            Selector::Site(id) => {
+                found.prefixes.extend(node(*id).into_iter().flat_map(|node| node.egress.keys()));
+            }
+            Selector::Client(id) => {
+                let live = |client: &&Client| client.is_live() && client.net == self.net;
+                found.prefixes.extend(self.registry.client(*id).filter(live).into_iter().flat_map(of_client));
+            }
+            Selector::Group(name) => self.add_group(name, found),
+            Selector::Prefix(prefix) => {
+                let inside = self.all.intersection(&[*prefix].into_iter().collect());
+                found.prefixes.extend(inside.prefixes());
+            }
+        }
+    }
+
+    fn add_group(&self, name: &GroupName, found: &mut Found) {
+        // Once is enough: what is in it is found already, or being looked for.
+        if found.groups.insert(name.clone()) {
+            let group = self.registry.group(self.net, name);
+            group.into_iter().flat_map(|group| &group.members).for_each(|member| self.add(member, found));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    all: bool,
+    prefixes: Vec<Prefix>,
+    groups: BTreeSet<GroupName>,
+}
+
+/// A client's addresses on every node it can be moved to, and what is behind it. Whether it is let in now does not
+/// matter: switching one off is no news for others.
+pub fn of_client(client: &Client) -> impl Iterator<Item = Prefix> {
+    let addresses = client.seats.values().flatten().copied().map(Prefix::host);
+    addresses.chain(client.prefixes.iter().copied())
+}
+
+fn tags(registry: &Registry, net: NetworkId) -> BTreeMap<&Tag, Vec<Prefix>> {
+    let mut tags: BTreeMap<&Tag, Vec<Prefix>> = BTreeMap::new();
+    for node in registry.live_nodes(net) {
+        for tag in &node.tags {
+            tags.entry(tag).or_default().extend(node.addresses.iter().copied().map(Prefix::host));
+        }
+    }
+    for client in registry.live_clients(net) {
+        for tag in &client.tags {
+            tags.entry(tag).or_default().extend(of_client(client));
+        }
+    }
+    tags
+}

@@ -1,0 +1,250 @@
+//! Selectors: how a rule or a group names nodes, clients and prefixes. People write names; what is kept are ids,
+//! so that a rule follows what is renamed and never passes to something else that gets an old name.
+
+use super::{AccessError, Registry, RegistryError, Scope};
+use gatewrt_protocol::{ClientId, GroupName, NetworkId, NodeId, Prefix, Tag};
+use serde::{Deserialize, Serialize};
+use std::{fmt, net::IpAddr, str::FromStr};
+
+/// Some addresses of a network. Its text has ids where [`Registry::selector_text`] has names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Selector {
+    /// `all`: overlay prefixes, served prefixes, prefixes behind clients.
+    All,
+    /// `tag:T`: overlay addresses of nodes and all of clients that are marked with it.
+    Tag(Tag),
+    /// `node:N`: its overlay addresses.
+    Node(NodeId),
+    /// `site:N`: what a node serves.
+    Site(NodeId),
+    /// `client:C`: its addresses and the prefixes behind it.
+    Client(ClientId),
+    /// `group:G`: all that is in it.
+    Group(GroupName),
+    /// An address or a prefix, as far as it is part of the network.
+    Prefix(Prefix),
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Tag(tag) => write!(f, "tag:{tag}"),
+            Self::Node(id) => write!(f, "node:{id}"),
+            Self::Site(id) => write!(f, "site:{id}"),
+            Self::Client(id) => write!(f, "client:{id}"),
+            Self::Group(name) => write!(f, "group:{name}"),
+            Self::Prefix(prefix) if *prefix == Prefix::host(prefix.addr()) => write!(f, "{}", prefix.addr()),
+            Self::Prefix(prefix) => write!(f, "{prefix}"),
+        }
+    }
+}
+
+impl From<Selector> for String {
+    fn from(selector: Selector) -> Self {
+        selector.to_string()
+    }
+}
+
+impl TryFrom<String> for Selector {
+    type Error = AccessError;
+    fn try_from(text: String) -> Result<Self, AccessError> {
+        text.parse()
+    }
+}
+
+/// With ids; names are found by [`Registry::selector`].
+impl FromStr for Selector {
+    type Err = AccessError;
+    fn from_str(text: &str) -> Result<Self, AccessError> {
+        let unknown = |why: String| AccessError::selector(text, why);
+        Ok(match Form::of(text)? {
+            Form::All => Self::All,
+            Form::Prefix(prefix) => Self::Prefix(prefix),
+            Form::Tag(tag) => Self::Tag(tag),
+            Form::Group(name) => Self::Group(name),
+            Form::Node(id) => Self::Node(id.parse().map_err(|error| unknown(format!("{error}")))?),
+            Form::Site(id) => Self::Site(id.parse().map_err(|error| unknown(format!("{error}")))?),
+            Form::Client(id) => Self::Client(id.parse().map_err(|error| unknown(format!("{error}")))?),
+        })
+    }
+}
+
+/// A selector before it is known whom its names name.
+enum Form<'a> {
+    All,
+    Tag(Tag),
+    Node(&'a str),
+    Site(&'a str),
+    Client(&'a str),
+    Group(GroupName),
+    Prefix(Prefix),
+}
+
+impl<'a> Form<'a> {
+    fn of(text: &'a str) -> Result<Self, AccessError> {
+        let bad = |why: String| AccessError::selector(text, why);
+        match text.split_once(':') {
+            _ if text == "all" => Ok(Self::All),
+            Some(("tag", name)) => name.parse().map(Self::Tag).map_err(|error| bad(format!("{error}"))),
+            Some(("group", name)) => name.parse().map(Self::Group).map_err(|error| bad(format!("{error}"))),
+            Some(("node", name)) => Ok(Self::Node(name)),
+            Some(("site", name)) => Ok(Self::Site(name)),
+            Some(("client", name)) => Ok(Self::Client(name)),
+            _ => literal(text).map(Self::Prefix).map_err(bad),
+        }
+    }
+}
+
+fn literal(text: &str) -> Result<Prefix, String> {
+    if let Ok(addr) = text.parse::<IpAddr>() {
+        return Ok(Prefix::host(addr));
+    }
+    text.parse().map_err(|error| match error {
+        gatewrt_protocol::prefix::PrefixError::Syntax(_) => "nothing of this form is known".to_owned(),
+        error => error.to_string(),
+    })
+}
+
+impl Registry {
+    /// The selector that a text stands for in a network; what it names has to be there.
+    pub fn selector(&self, net: &str, text: &str) -> Result<Selector, RegistryError> {
+        Ok(match Form::of(text)? {
+            Form::All => Selector::All,
+            Form::Prefix(prefix) => Selector::Prefix(prefix),
+            Form::Tag(tag) => Selector::Tag(tag),
+            Form::Group(name) => Selector::Group(self.find_group(net, name.as_str())?.name.clone()),
+            Form::Node(name) => Selector::Node(self.find_node(net, name)?.id),
+            Form::Site(name) => Selector::Site(self.find_node(net, name)?.id),
+            Form::Client(name) => Selector::Client(self.find_client(net, name)?.id),
+        })
+    }
+
+    /// As [`Registry::selector`], and also the bare name of a node, a client or a group.
+    pub fn selector_or_name(&self, net: &str, text: &str) -> Result<Selector, RegistryError> {
+        let network = self.find_network(net)?;
+        let forms = ["node", "client", "group"].map(|form| format!("{form}:{text}"));
+        let found = forms.iter().filter_map(|form| Some((form, self.selector(net, form).ok()?)));
+        let mut found: Vec<_> = found.collect();
+        match (found.len(), self.selector(net, text)) {
+            (_, Ok(selector)) => Ok(selector),
+            (0, Err(RegistryError::Access(AccessError::BadSelector { .. }))) if is_name(text) => {
+                let (text, network) = (text.to_owned(), network.name.clone());
+                let nodes = self.live_nodes(self.find_network(net)?.id).map(|node| node.name.to_string());
+                Err(AccessError::NoSuchName { text, network, known: nodes.collect() }.into())
+            }
+            (0, Err(error)) => Err(error),
+            (1, Err(_)) => Ok(found.remove(0).1),
+            (_, Err(_)) => {
+                let forms = found.into_iter().map(|(form, _)| form.clone()).collect();
+                Err(AccessError::Ambiguous { text: text.to_owned(), forms }.into())
+            }
+        }
+    }
+
+    /// As people write it: with names, also of what is gone.
+    pub fn selector_text(&self, selector: &Selector) -> String {
+        let node = |id: &NodeId| self.node(*id).map_or_else(|| id.to_string(), |node| node.name.to_string());
+        match selector {
+            Selector::Node(id) => format!("node:{}", node(id)),
+            Selector::Site(id) => format!("site:{}", node(id)),
+            Selector::Client(id) => {
+                let client = self.client(*id).map(|client| client.name.to_string());
+                format!("client:{}", client.unwrap_or_else(|| id.to_string()))
+            }
+            selector => selector.to_string(),
+        }
+    }
+
+    /// Why a selector stands for nothing, where it does.
+    pub fn selector_warning(&self, net: NetworkId, selector: &Selector) -> Option<String> {
+        let text = self.selector_text(selector);
+        let empty = |why: &str| Some(format!("{text} stands for nothing: {why}"));
+        match selector {
+            Selector::All => None,
+            Selector::Tag(tag) => {
+                let node = self.live_nodes(net).any(|node| node.tags.contains(tag));
+                let client = self.live_clients(net).any(|client| client.tags.contains(tag));
+                if node || client { None } else { empty("no node and no client is marked with it") }
+            }
+            Selector::Node(id) if self.live_node(*id).is_none() => empty("the node was removed"),
+            Selector::Node(_) => None,
+            Selector::Site(id) => match self.live_node(*id) {
+                None => empty("the node was removed"),
+                Some(node) if node.egress.is_empty() => empty("the node serves no prefix"),
+                Some(_) => None,
+            },
+            Selector::Client(id) => match self.client(*id).filter(|client| client.is_live()) {
+                None => empty("the client was deleted"),
+                Some(_) => None,
+            },
+            Selector::Group(name) => match self.group(net, name) {
+                Some(group) if !group.members.is_empty() => None,
+                _ => empty("nothing is in it"),
+            },
+            Selector::Prefix(_) if !Scope::new(self, net).addresses([selector]).is_empty() => None,
+            Selector::Prefix(_) => {
+                empty("it is no part of this network, and the Internet is no matter of rules")
+            }
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.parse::<GroupName>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn texts_with_ids_are_read_back() {
+        for text in [
+            "all",
+            "tag:phones",
+            "node:aaaaaaaaaaaaaaaa",
+            "site:aaaaaaaaaaaaaaaa",
+            "client:aaaaaaaaaaaaaaaa",
+            "group:cameras",
+            "10.0.0.0/8",
+            "10.0.0.1",
+            "fd00::/64",
+            "fd00::1",
+        ] {
+            assert_eq!(text.parse::<Selector>().unwrap().to_string(), text);
+        }
+        assert_eq!("10.0.0.1/32".parse::<Selector>().unwrap().to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn what_is_no_selector_says_why() {
+        for (text, why) in [
+            ("", "nothing of this form"),
+            ("phones", "nothing of this form"),
+            ("All", "nothing of this form"),
+            ("host:x", "nothing of this form"),
+            ("10.0.0.1/8", "did you mean 10.0.0.0/8"),
+            ("10.0.0.0/33", "length 33"),
+            ("tag:", "1 to 32 characters"),
+            ("tag:Phones", "can't be a name"),
+            ("group:a b", "can't be a name"),
+            ("node:office", "no id"),
+        ] {
+            let error = text.parse::<Selector>().unwrap_err();
+            assert!(error.to_string().contains(why), "{text}: {error}");
+            assert!(error.advice().contains("tag:"), "{}", error.advice());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_selector_or_an_error(text in ".*") {
+            if let Ok(selector) = text.parse::<Selector>() {
+                prop_assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector);
+            }
+        }
+    }
+}
