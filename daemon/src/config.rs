@@ -102,7 +102,7 @@ impl Default for NetworkConfig {
             join_code: None,
             listen_port: None,
             endpoints: Vec::new(),
-            allowed: [Role::Egress].into(),
+            allowed: [Role::Egress, Role::Ingress].into(),
             name: None,
             mtu: None,
         }

@@ -1,11 +1,15 @@
 //! The objects of a kernel's network that the daemon deals in, as values: what is observed and what is
 //! desired are of the same types, so that a plan is a comparison.
 
-use crate::sorted::{SortedMap, SortedSet};
-use gatewrt_protocol::{Prefix, WgPublicKey};
+use crate::{
+    plan::Flows,
+    sorted::{SortedMap, SortedSet},
+};
+use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 /// An interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in the kernel).
@@ -174,6 +178,8 @@ pub struct WgPeer {
     pub allowed: SortedSet<Prefix>,
     /// Seconds between keepalives; 0 is none.
     pub keepalive: u16,
+    /// Preshared key; never one of zeros, which is how WireGuard writes that there is none.
+    pub psk: Option<PresharedKey>,
 }
 
 /// What a WireGuard device tells of a peer beyond its settings.
@@ -226,6 +232,8 @@ pub struct Observed {
     pub rules: SortedSet<Rule>,
     /// WireGuard devices whose name starts with [`crate::ownership::INTERFACE_PREFIX`].
     pub devices: SortedMap<IfName, WgDevice>,
+    /// What the connections that stand were judged by last; `None` before the first time.
+    pub flows: Option<Arc<Flows>>,
     /// Our table as it was written, if it still reads as it did then; some other text when it was changed
     /// since; `None` when there is none.
     pub ruleset: Option<Ruleset>,
@@ -270,6 +278,8 @@ pub struct Desired {
     pub rules: SortedSet<Rule>,
     /// Firewall table.
     pub ruleset: Option<Ruleset>,
+    /// What decides which connections may stand; `None` judges none.
+    pub flows: Option<Arc<Flows>>,
     /// Settings of the kernel that must have this value.
     pub sysctls: SortedMap<SysctlPath, String>,
 }

@@ -11,7 +11,7 @@ use gatewrt::{
         fake::{FakeKernel, Faults},
     },
     model::{Desired, IfName, LinkKind, Observed, Route, SysctlPath, WgPeer},
-    plan::{PeerChange, PeerUpdate, Plan, Step},
+    plan::{NO_PSK, PeerChange, PeerUpdate, Plan, Step},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
@@ -82,7 +82,7 @@ fn foreign(kernel: &FakeKernel, desired: &Desired, start: &FakeKernel) -> impl P
     state
         .sysctls
         .retain(|path, _| !saved.contains_key(path) && !desired.sysctls.contains_key(path) && !of_ours(path));
-    (state.routes, state.rules, state.ruleset, state.saved_sysctls) = Default::default();
+    (state.routes, state.rules, state.ruleset, state.saved_sysctls, state.flows) = Default::default();
     let mut routes = kernel.foreign_routes.clone();
     routes.retain(|route| given::device(route).is_none_or(|link| !doomed.contains(link)));
     (state, routes, kernel.foreign_rules.clone())
@@ -108,7 +108,7 @@ fn allowed(peers: &SortedMap<WgPublicKey, WgPeer>) -> SortedSet<Prefix> {
 /// Whether `new`, as a wish, is what `old` is.
 fn same(old: &WgPeer, new: &WgPeer) -> bool {
     let endpoint = new.endpoint.is_none() || new.endpoint == old.endpoint;
-    endpoint && old.allowed == new.allowed && old.keepalive == new.keepalive
+    endpoint && old.allowed == new.allowed && old.keepalive == new.keepalive && old.psk == new.psk
 }
 
 proptest! {
@@ -211,6 +211,7 @@ proptest! {
                         prop_assert!(*update != PeerUpdate::default());
                         prop_assert!(update.endpoint.is_none_or(|endpoint| Some(endpoint) != old.endpoint));
                         prop_assert!(update.keepalive.is_none_or(|keepalive| keepalive != old.keepalive));
+                        prop_assert!(update.psk.is_none_or(|psk| psk != old.psk.unwrap_or(NO_PSK)));
                         prop_assert!(!update.gains.iter().any(|prefix| old.allowed.contains(prefix)));
                         prop_assert!(update.allowed.as_ref().is_none_or(|all| old.allowed.difference(all).next().is_some()));
                     }
@@ -260,6 +261,8 @@ proptest! {
         }
         let nothing = Desired { gone: given::tunnels().into_iter().collect(), ..Desired::default() };
         prop_assert!(converge(&mut kernel, &nothing).is_empty());
+        // What was judged by is no part of any kernel.
+        kernel.state.flows = None;
         prop_assert_eq!(kernel.state, before.state);
         prop_assert_eq!(kernel.foreign_routes, before.foreign_routes);
         prop_assert_eq!(kernel.foreign_rules, before.foreign_rules);

@@ -1,16 +1,23 @@
 //! What shall be in the kernel, out of what the coordinator asks, the owner allows and the main table knows.
 
-use super::{Network, owner};
+use super::{
+    Network,
+    ingress::{Surroundings, admitted},
+    owner,
+    report::wan_links,
+};
 use crate::{
     config::Config,
     model::{
         Desired, Family, IfName, Observed, Route, RouteKind, Rule, SysctlPath, Tunnel, WgPeer, WgSettings,
     },
-    plan::{Firewall, Guard},
+    plan::{Firewall, Flows, Guard, Realm},
     sorted::{SortedMap, SortedSet},
 };
-use gatewrt_protocol::{Egress, Failure, Member, NetworkName, Policy, Prefix, Role};
-use std::net::IpAddr;
+use gatewrt_protocol::{
+    Assignment, Egress, Failure, IngressClient, Member, NetworkName, Policy, Prefix, Role, WgPublicKey,
+};
+use std::{net::IpAddr, sync::Arc};
 
 /// Everything wanted, and what the owner or the place does not allow, by network.
 pub struct Wanted {
@@ -26,7 +33,7 @@ pub struct Wanted {
 struct Share {
     link: IfName,
     tunnel: Tunnel,
-    guard: Guard,
+    realm: Realm,
     /// Prefixes that lead into the tunnel.
     routes: SortedSet<Prefix>,
     failures: Vec<Failure>,
@@ -42,9 +49,9 @@ pub fn desired(
     let mut wanted =
         Wanted { desired: Desired::default(), failures: SortedMap::new(), reads: SortedSet::new() };
     let mut leads: SortedMap<Prefix, IfName> = SortedMap::new();
-    let mut guards = SortedMap::new();
+    let mut realms = SortedMap::new();
     for (name, network) in networks {
-        let Some(mut share) = share(config, name, network) else { continue };
+        let Some(mut share) = share(config, name, network, observed) else { continue };
         for prefix in &share.routes {
             match leads.get(prefix) {
                 Some(other) => share.failures.push(claimed_twice(prefix, other)),
@@ -52,17 +59,19 @@ pub fn desired(
             }
         }
         wanted.failures.insert((*name).clone(), share.failures);
-        guards.insert(share.link.clone(), share.guard);
+        realms.insert(share.link.clone(), share.realm);
         wanted.desired.tunnels.insert(share.link, share.tunnel);
     }
     wanted.desired.gone = gone.clone();
     if !wanted.desired.tunnels.is_empty() {
         wanted.desired.routes = routes(config, &leads, observed);
         wanted.desired.rules = rules(config);
-        wanted.desired.sysctls = sysctls(&guards, observed);
-        wanted.reads = router_links(observed).iter().map(accept_ra).collect();
+        wanted.desired.sysctls = sysctls(&realms, observed);
+        wanted.reads = router_links(Family::V6, observed).iter().map(accept_ra).collect();
+        let guards = realms.iter().map(|(link, realm)| (link.clone(), realm.guard.clone())).collect();
         let firewall = Firewall { tunnels: guards, numbers: config.numbers.clone() };
         wanted.desired.ruleset = Some(firewall.ruleset());
+        wanted.desired.flows = Some(Arc::new(Flows::new(realms, &wanted.desired.routes)));
     }
     wanted
 }
@@ -76,18 +85,21 @@ pub fn keep(desired: &mut Desired, observed: &Observed) {
     desired.routes.extend(observed.routes.iter().filter(|route| !taken.contains(&place(route))).cloned());
     desired.rules.extend(observed.rules.iter().cloned());
     desired.ruleset = observed.ruleset.clone().or(desired.ruleset.take());
+    desired.flows = None;
     for (path, saved) in &observed.saved_sysctls {
         desired.sysctls.entry(path.clone()).or_insert_with(|| saved.ours.clone());
     }
 }
 
-fn share(config: &Config, name: &NetworkName, network: &Network) -> Option<Share> {
+fn share(config: &Config, name: &NetworkName, network: &Network, observed: &Observed) -> Option<Share> {
     let policy = network.directory.policy()?;
     let assignment = network.directory.assignment()?;
     let owner = owner(config, name);
     let mut failures = Vec::new();
     let egress = allowed_egress(&assignment.egress, owner.allowed.contains(&Role::Egress), &mut failures);
-    let peers = peers(network, policy, &egress);
+    let around = Surroundings { network, policy, egress: &egress, observed };
+    let clients = admitted(&around, owner.allowed.contains(&Role::Ingress), &mut failures);
+    let peers = peers(network, policy, &egress, &clients);
     let mut routes: SortedSet<Prefix> = policy.prefixes.iter().copied().collect();
     routes.extend(
         peers.values().flat_map(|peer| &peer.allowed).copied().filter(|prefix| !is_host_of(prefix, policy)),
@@ -100,11 +112,34 @@ fn share(config: &Config, name: &NetworkName, network: &Network) -> Option<Share
         addresses: assignment.addresses.iter().copied().collect(),
         peers,
     };
+    let realm = realm(network, assignment, &egress, &clients, observed);
+    Some(Share { link: IfName::from(name), tunnel, realm, routes, failures })
+}
+
+/// What connections of the network are judged by.
+fn realm(
+    network: &Network,
+    assignment: &Assignment,
+    egress: &[&Egress],
+    clients: &[IngressClient],
+    observed: &Observed,
+) -> Realm {
+    let of = |counts: fn(&IngressClient) -> bool| -> SortedSet<Prefix> {
+        let addresses = clients.iter().filter(|client| counts(client)).flat_map(|client| &client.addresses);
+        addresses.map(|addr| Prefix::host(*addr)).collect()
+    };
+    let internet = of(|client| client.internet);
+    let uplinks = if internet.is_empty() { SortedSet::new() } else { wan_links(observed) };
     let guard = Guard {
         egress: egress.iter().map(|egress| (egress.prefix, egress.nat)).collect(),
-        ..Guard::default()
+        closed: of(|client| !client.reachable),
+        internet,
+        uplinks,
+        access: assignment.access.clone(),
     };
-    Some(Share { link: IfName::from(name), tunnel, guard, routes, failures })
+    let blocks = network.directory.own().map(|member| member.clients.clone()).unwrap_or_default();
+    let own = assignment.addresses.iter().map(|addr| Prefix::host(*addr)).collect();
+    Realm { guard, own, blocks, clients: of(|_| true) }
 }
 
 /// What the coordinator asks this node to serve, as far as the router's owner allows it.
@@ -126,39 +161,51 @@ fn peers(
     network: &Network,
     policy: &Policy,
     egress: &[&Egress],
-) -> SortedMap<gatewrt_protocol::WgPublicKey, WgPeer> {
-    let serving = serving(network, policy, egress);
+    clients: &[IngressClient],
+) -> SortedMap<WgPublicKey, WgPeer> {
+    let serving = serving(network, policy, egress, clients);
     let own = network.membership.public;
     let members = network.directory.peers().filter(|member| member.key != own);
-    members
-        .map(|member| {
-            let mut allowed: SortedSet<Prefix> = member
-                .addresses
-                .iter()
-                .filter(|addr| policy.prefixes.iter().any(|prefix| prefix.contains(**addr)))
-                .map(|addr| Prefix::host(*addr))
-                .collect();
-            let served = member.prefixes.iter().map(|served| served.prefix);
-            allowed.extend(served.filter(|prefix| serving.get(prefix) == Some(&member.node)));
-            let endpoint = network.paths.wanted(&member.key);
-            (member.key, WgPeer { endpoint, allowed, keepalive: policy.keepalive })
-        })
-        .collect()
+    let mut blocks = SortedSet::new();
+    let mut is_block = |block: &Prefix| is_host_of(block, policy) && blocks.insert(*block);
+    let nodes = members.map(|member| {
+        let mut allowed: SortedSet<Prefix> = member
+            .addresses
+            .iter()
+            .filter(|addr| policy.prefixes.iter().any(|prefix| prefix.contains(**addr)))
+            .map(|addr| Prefix::host(*addr))
+            .collect();
+        allowed.extend(member.clients.iter().copied().filter(&mut is_block));
+        let served = member.prefixes.iter().map(|served| served.prefix);
+        allowed.extend(served.filter(|prefix| serving.get(prefix) == Some(&member.node)));
+        let endpoint = network.paths.wanted(&member.key);
+        (member.key, WgPeer { endpoint, allowed, keepalive: policy.keepalive, psk: None })
+    });
+    nodes.chain(clients.iter().map(client_peer)).collect()
 }
 
-/// Which node serves each prefix: the least metric, then the least id. What this node serves itself, default
-/// routes, and what overlaps the network's own addresses is left out.
+/// It comes to us: we know no endpoint of it, and wake it from no sleep.
+fn client_peer(client: &IngressClient) -> (WgPublicKey, WgPeer) {
+    let addresses = client.addresses.iter().map(|addr| Prefix::host(*addr));
+    let allowed = addresses.chain(client.prefixes.iter().copied()).collect();
+    (client.key, WgPeer { endpoint: None, allowed, keepalive: 0, psk: client.psk })
+}
+
+/// Which node serves each prefix: the least metric, then the least id. What this node or a client of it serves,
+/// default routes, and what overlaps the network's own addresses is left out.
 fn serving(
     network: &Network,
     policy: &Policy,
     egress: &[&Egress],
+    clients: &[IngressClient],
 ) -> SortedMap<Prefix, gatewrt_protocol::NodeId> {
     let mut best: SortedMap<Prefix, (u32, gatewrt_protocol::NodeId)> = SortedMap::new();
     let offers = |member: &Member| -> Vec<(Prefix, u32, gatewrt_protocol::NodeId)> {
         member.prefixes.iter().map(|served| (served.prefix, served.metric, member.node)).collect()
     };
     for (prefix, metric, node) in network.directory.peers().flat_map(offers) {
-        let own = egress.iter().any(|egress| egress.prefix == prefix);
+        let behind_clients = clients.iter().any(|client| client.prefixes.contains(&prefix));
+        let own = behind_clients || egress.iter().any(|egress| egress.prefix == prefix);
         let inside = policy.prefixes.iter().any(|net| net.overlaps(&prefix));
         if own || inside || prefix.is_default() {
             continue;
@@ -169,7 +216,7 @@ fn serving(
     best.into_iter().map(|(prefix, (_, node))| (prefix, node)).collect()
 }
 
-/// An overlay address of the network itself: covered by the network's own route.
+/// Of the network itself: covered by the network's own route.
 fn is_host_of(prefix: &Prefix, policy: &Policy) -> bool {
     policy.prefixes.iter().any(|net| net.covers(prefix))
 }
@@ -217,19 +264,25 @@ fn rules(config: &Config) -> SortedSet<Rule> {
     Family::ALL.into_iter().map(rule).collect()
 }
 
-/// Forwarding where a prefix is served, and marks that count in reverse-path checks.
-fn sysctls(guards: &SortedMap<IfName, Guard>, observed: &Observed) -> SortedMap<SysctlPath, String> {
+/// Forwarding where a prefix is served or clients are let in, and marks that count in reverse-path checks.
+fn sysctls(realms: &SortedMap<IfName, Realm>, observed: &Observed) -> SortedMap<SysctlPath, String> {
     let mut all = SortedMap::new();
     let mut set = |path: String, value: &str| drop(all.insert(SysctlPath(path), value.to_owned()));
     set("net/ipv4/conf/all/src_valid_mark".to_owned(), "1");
-    for (tunnel, guard) in guards {
-        if guard.egress.keys().any(Prefix::is_ipv4) {
+    for (tunnel, Realm { guard, clients, .. }) in realms {
+        let forwards = |family| guard.egress.keys().chain(clients).any(|prefix| Family::of(prefix) == family);
+        if forwards(Family::V4) {
             set(format!("net/ipv4/conf/{tunnel}/forwarding"), "1");
         }
-        for link in guard.egress.keys().flat_map(|prefix| links_towards(prefix, observed)) {
+        let mut links: SortedSet<IfName> =
+            guard.egress.keys().flat_map(|prefix| links_towards(prefix, observed)).collect();
+        if guard.internet.iter().any(Prefix::is_ipv4) {
+            links.extend(router_links(Family::V4, observed));
+        }
+        for link in &links {
             set(format!("net/ipv4/conf/{link}/forwarding"), "1");
         }
-        if guard.egress.keys().any(|prefix| !prefix.is_ipv4()) {
+        if forwards(Family::V6) {
             set("net/ipv6/conf/all/forwarding".to_owned(), "1");
             for link in accepting_routers(observed) {
                 set(accept_ra(&link).0, "2");
@@ -267,12 +320,15 @@ fn accepting_routers(observed: &Observed) -> Vec<IfName> {
         observed.saved_sysctls.contains_key(&path)
             || observed.sysctls.get(&path).is_some_and(|value| value == "1")
     };
-    router_links(observed).into_iter().filter(accepts).collect()
+    router_links(Family::V6, observed).into_iter().filter(accepts).collect()
 }
 
-fn router_links(observed: &Observed) -> SortedSet<IfName> {
-    let defaults =
-        observed.main_routes.iter().filter(|route| route.prefix.is_default() && !route.prefix.is_ipv4());
+/// The links with a default route of a family.
+fn router_links(family: Family, observed: &Observed) -> SortedSet<IfName> {
+    let defaults = observed
+        .main_routes
+        .iter()
+        .filter(|route| route.prefix.is_default() && Family::of(&route.prefix) == family);
     defaults.filter_map(|route| route.link.clone()).collect()
 }
 

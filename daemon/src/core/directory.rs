@@ -187,6 +187,11 @@ impl Directory {
         self.members.values().filter_map(live).filter(|member| member.node != self.node)
     }
 
+    /// What the others know of this node.
+    pub fn own(&self) -> Option<&Member> {
+        self.members.get(&self.node).and_then(live)
+    }
+
     /// The coordinator removed this node from the network.
     pub fn is_removed(&self) -> bool {
         self.members.get(&self.node).is_some_and(|held| matches!(held.record, MemberUpdate::Tombstone(_)))

@@ -9,6 +9,7 @@ pub mod report;
 pub mod session;
 
 mod cycle;
+mod ingress;
 mod io;
 mod network;
 mod tries;

@@ -8,7 +8,7 @@ use crate::{
         Address, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, SavedSysctl, SysctlPath, WgDevice,
         WgPeer,
     },
-    plan::{PeerChange, Step},
+    plan::{NO_PSK, PeerChange, Step},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
@@ -140,6 +140,10 @@ impl FakeKernel {
             }
             Step::DeleteRuleset => {
                 self.state.ruleset = None;
+                Ok(())
+            }
+            Step::CutFlows(flows) => {
+                self.state.flows = Some(flows.clone());
                 Ok(())
             }
             Step::SetSysctl(path, value) => self.set_sysctl(path, value),
@@ -311,6 +315,7 @@ fn set_peer(peers: &mut SortedMap<WgPublicKey, WgPeer>, key: WgPublicKey, change
             let Some(peer) = peers.get_mut(&key) else { return };
             peer.endpoint = update.endpoint.or(peer.endpoint);
             peer.keepalive = update.keepalive.unwrap_or(peer.keepalive);
+            peer.psk = update.psk.or(peer.psk).filter(|psk| *psk != NO_PSK);
             if update.allowed.is_some() {
                 peer.allowed.clear();
             }

@@ -1,14 +1,14 @@
 //! A Linux kernel: the parts of [`Kernel`] put together.
 
 use super::{
-    Interest, Kernel, KernelError, firewall::Firewall, netlink::Network, sysctl::Sysctls,
+    Interest, Kernel, KernelError, conntrack, firewall::Firewall, netlink::Network, sysctl::Sysctls,
     wireguard::WireGuard,
 };
 use crate::{
     model::{IfName, LinkKind, Observed},
-    plan::Step,
+    plan::{Flows, Step},
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 /// What may differ from machine to machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct LinuxKernel {
     wireguard: WireGuard,
     firewall: Firewall,
     sysctls: Sysctls,
+    /// What connections were judged by last.
+    flows: Option<Arc<Flows>>,
 }
 
 impl LinuxKernel {
@@ -53,6 +55,7 @@ impl LinuxKernel {
             wireguard: WireGuard::new(options.userspace, options.kernel_only),
             firewall: Firewall::new(options.nft, &options.run_dir),
             sysctls: Sysctls::new(&options.run_dir),
+            flows: None,
         })
     }
 }
@@ -62,6 +65,16 @@ impl LinuxKernel {
     pub fn renew_endpoints(&mut self, tunnel: &IfName) -> Result<(), KernelError> {
         self.wireguard.renew_endpoints(&mut self.network, tunnel)
     }
+
+    fn cut(&mut self, flows: &Arc<Flows>) -> Result<(), KernelError> {
+        let before = self.flows.as_deref();
+        let count = conntrack::cut(&|flow| flows.forbids(flow, before))?;
+        if count > 0 {
+            log::info!("connections that are forbidden now: {count} cut");
+        }
+        self.flows = Some(flows.clone());
+        Ok(())
+    }
 }
 
 impl Kernel for LinuxKernel {
@@ -70,6 +83,7 @@ impl Kernel for LinuxKernel {
         self.network.observe(&mut observed)?;
         self.wireguard.observe(&interest.tunnels, &mut observed)?;
         observed.ruleset = self.firewall.observe()?;
+        observed.flows = self.flows.clone();
         for path in &interest.sysctls {
             observed.sysctls.extend(self.sysctls.read(path)?.map(|value| (path.clone(), value)));
         }
@@ -79,8 +93,9 @@ impl Kernel for LinuxKernel {
     }
 
     fn execute(&mut self, step: &Step) -> Result<(), KernelError> {
-        let Self { network, wireguard, firewall, sysctls } = self;
+        let Self { network, wireguard, firewall, sysctls, .. } = self;
         match step {
+            Step::CutFlows(flows) => self.cut(flows),
             Step::AddTunnel { link, mtu } => wireguard.add(network, link, *mtu),
             Step::DeleteTunnel(link) => {
                 wireguard.delete(network, link)?;

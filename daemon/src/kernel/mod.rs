@@ -6,6 +6,7 @@ pub mod fake;
 pub mod linux;
 pub mod watch;
 
+mod conntrack;
 mod firewall;
 mod netlink;
 mod process;

@@ -15,7 +15,7 @@ use crate::{
     plan::PeerChange,
     sorted::SortedSet,
 };
-use gatewrt_protocol::{Prefix, WgPublicKey};
+use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
 use genl::Genl;
 use std::net::SocketAddr;
 use userspace::Userspace;
@@ -31,6 +31,8 @@ pub struct PeerOrder {
     pub endpoint: Option<SocketAddr>,
     /// Seconds between keepalives; 0 is none.
     pub keepalive: Option<u16>,
+    /// Preshared key; zeros are none.
+    pub psk: Option<PresharedKey>,
     /// Those it has already go first. While they are gone, packets for them are lost.
     pub replace: bool,
     /// Allowed IPs that it gets; whoever had them loses them at that moment.
@@ -191,13 +193,15 @@ impl WireGuard {
 fn order(key: WgPublicKey, change: &PeerChange) -> PeerOrder {
     let action = Action::Update;
     let allowed = SortedSet::new();
-    let order = PeerOrder { key, action, endpoint: None, keepalive: None, replace: false, allowed };
+    let order =
+        PeerOrder { key, action, endpoint: None, keepalive: None, psk: None, replace: false, allowed };
     match change {
         PeerChange::Remove => PeerOrder { action: Action::Remove, ..order },
         PeerChange::Add(peer) => PeerOrder {
             action: Action::Make,
             endpoint: peer.endpoint,
             keepalive: Some(peer.keepalive),
+            psk: peer.psk,
             replace: true,
             allowed: peer.allowed.clone(),
             ..order
@@ -205,6 +209,7 @@ fn order(key: WgPublicKey, change: &PeerChange) -> PeerOrder {
         PeerChange::Update(update) => PeerOrder {
             endpoint: update.endpoint,
             keepalive: update.keepalive,
+            psk: update.psk,
             replace: update.allowed.is_some(),
             allowed: update.allowed.as_ref().unwrap_or(&update.gains).clone(),
             ..order

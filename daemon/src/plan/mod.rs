@@ -8,6 +8,7 @@
 
 mod address;
 mod firewall;
+mod flows;
 mod link;
 mod route;
 mod rule;
@@ -16,8 +17,10 @@ mod step;
 mod sysctl;
 mod wireguard;
 
+pub use flows::{Flow, Flows, Realm};
 pub use ruleset::{Firewall, Guard};
-pub use step::{PeerChange, PeerUpdate, Step};
+pub(crate) use step::Short;
+pub use step::{NO_PSK, PeerChange, PeerUpdate, Step};
 
 use crate::model::{Desired, Observed};
 use link::View;
@@ -61,6 +64,8 @@ impl Plan {
             address::deletions(view),
             link::deletions(view),
             firewall::delete(view),
+            // What may not stand any more is cut when nothing can make it anew.
+            flows::cut(view),
             // Forwarding was guarded by the table, but what it forwarded for is gone by now.
             sysctl::restorations(view),
         ];

@@ -1,12 +1,13 @@
 //! One change of one object of a kernel, as a value, with the words in which an admin reads it in
 //! `gatewrt plan`. No text here ever holds a private key.
 
+use super::Flows;
 use crate::{
     model::{Address, Family, IfName, Route, RouteKind, Rule, Ruleset, SysctlPath, WgPeer, WgSettings},
     sorted::SortedSet,
 };
-use gatewrt_protocol::{Prefix, WgPublicKey};
-use std::{fmt, net::SocketAddr};
+use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// One change of one object of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum Step {
     WriteRuleset(Ruleset),
     /// Delete our firewall table.
     DeleteRuleset,
+    /// Forget the connections that stand and may not: their next packet is judged as a new one's.
+    CutFlows(Arc<Flows>),
     /// Give a setting this value, remembering on the run-time disk what it was before we first did.
     SetSysctl(SysctlPath, String),
     /// Put a setting back to what it was; leaves it when someone else changed it since.
@@ -78,7 +81,12 @@ pub struct PeerUpdate {
     pub allowed: Option<SortedSet<Prefix>>,
     /// New keepalive in seconds; `None` leaves it.
     pub keepalive: Option<u16>,
+    /// New preshared key; [`NO_PSK`] takes the one there is away; `None` leaves it.
+    pub psk: Option<PresharedKey>,
 }
+
+/// To WireGuard a preshared key of zeros is none.
+pub const NO_PSK: PresharedKey = PresharedKey([0; 32]);
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +108,7 @@ impl fmt::Display for Step {
             Self::DeleteRule(rule) => write!(f, "delete rule {rule}"),
             Self::WriteRuleset(_) => f.write_str("write firewall table"),
             Self::DeleteRuleset => f.write_str("delete firewall table"),
+            Self::CutFlows(_) => f.write_str("end the connections that are forbidden now"),
             Self::SetSysctl(path, value) => write!(f, "set {path} = {value}"),
             Self::RestoreSysctl(path) => write!(f, "put back {path}"),
         }
@@ -131,7 +140,10 @@ impl fmt::Display for PeerChange {
             Self::Add(peer) => {
                 write!(f, " {}", Prefixes(&peer.allowed))?;
                 via(f, peer.endpoint)?;
-                if peer.keepalive > 0 { write!(f, ", keepalive {} s", peer.keepalive) } else { Ok(()) }
+                if peer.keepalive > 0 {
+                    write!(f, ", keepalive {} s", peer.keepalive)?;
+                }
+                f.write_str(if peer.psk.is_some() { ", preshared key" } else { "" })
             }
             Self::Update(update) => update.fmt(f),
             Self::Remove => Ok(()),
@@ -147,7 +159,12 @@ impl fmt::Display for PeerUpdate {
             write!(f, " also {}", Prefixes(&self.gains))?;
         }
         via(f, self.endpoint)?;
-        self.keepalive.map_or(Ok(()), |seconds| write!(f, " keepalive {seconds} s"))
+        self.keepalive.map_or(Ok(()), |seconds| write!(f, " keepalive {seconds} s"))?;
+        f.write_str(match &self.psk {
+            Some(psk) if *psk == NO_PSK => " no preshared key",
+            Some(_) => " another preshared key",
+            None => "",
+        })
     }
 }
 
@@ -167,7 +184,8 @@ impl fmt::Display for Prefixes<'_> {
     }
 }
 
-struct Short<'a>(&'a WgPublicKey);
+/// The beginning of a key: enough to tell which.
+pub(crate) struct Short<'a>(pub(crate) &'a WgPublicKey);
 
 impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,6 +250,7 @@ mod tests {
             endpoint: Some("198.51.100.7:51820".parse().unwrap()),
             allowed: prefixes(&["10.9.0.3/32", "192.168.20.0/24"]),
             keepalive: 25,
+            psk: None,
         };
         let update = |update| Step::SetPeers(link(), vec![(KEY, PeerChange::Update(update))]);
         let route = |kind| Route { table: 26487, prefix: "10.9.0.3/32".parse().unwrap(), metric: 512, kind };

@@ -6,9 +6,11 @@ use crate::{
         Address, Desired, Family, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, Ruleset,
         SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
     },
+    plan::{Flow, Flows, Guard, Realm},
     sorted::{SortedMap, SortedSet},
 };
-use gatewrt_protocol::WgPublicKey;
+use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
+use std::sync::Arc;
 
 const A: WgPublicKey = WgPublicKey([0; 32]);
 const B: WgPublicKey = WgPublicKey([4; 32]);
@@ -19,7 +21,7 @@ fn home() -> IfName {
 
 fn peer(allowed: &[&str]) -> WgPeer {
     let allowed = allowed.iter().map(|prefix| prefix.parse().unwrap()).collect();
-    WgPeer { endpoint: Some("198.51.100.7:51820".parse().unwrap()), allowed, keepalive: 25 }
+    WgPeer { endpoint: Some("198.51.100.7:51820".parse().unwrap()), allowed, keepalive: 25, psk: None }
 }
 
 fn route(prefix: &str, kind: RouteKind) -> Route {
@@ -56,6 +58,7 @@ fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
         routes: routes.into(),
         rules: [rule].into(),
         ruleset: Some(Ruleset("table".to_owned())),
+        flows: Some(Arc::default()),
         sysctls: sysctls.map(|path| (sysctl(path), "1".to_owned())).into(),
     }
 }
@@ -66,6 +69,7 @@ fn fulfilled(wish: &Desired) -> Observed {
         routes: wish.routes.clone(),
         rules: wish.rules.clone(),
         ruleset: wish.ruleset.clone(),
+        flows: wish.flows.clone(),
         sysctls: wish.sysctls.clone(),
         ..Observed::default()
     };
@@ -266,4 +270,115 @@ fn only_what_is_ours_by_name_and_kind_is_deleted() {
     let observed = Observed { links, ..Observed::default() };
     let desired = Desired { gone: names.into(), ..Desired::default() };
     assert_eq!(steps(&observed, &desired), ["delete interface gw-home", "delete interface gw-tun"]);
+}
+
+#[test]
+fn a_preshared_key_is_one_message_and_never_told() {
+    let with = |psk: Option<u8>| {
+        let psk = psk.map(|n| PresharedKey([n; 32]));
+        [(A, WgPeer { psk, endpoint: None, keepalive: 0, ..peer(&["10.9.0.2/32"]) })]
+    };
+    assert_eq!(peers(&[], &with(Some(0xab))), ["gw-home: add peer AAAAAAAA… 10.9.0.2/32, preshared key"]);
+    for (old, new) in [(None, Some(1)), (Some(1), Some(2))] {
+        assert_eq!(peers(&with(old), &with(new)), ["gw-home: set peer AAAAAAAA… another preshared key"]);
+    }
+    assert_eq!(peers(&with(Some(1)), &with(None)), ["gw-home: set peer AAAAAAAA… no preshared key"]);
+    assert!(peers(&with(Some(1)), &with(Some(1))).is_empty());
+    let debug = format!("{:?}", Plan::new(&fulfilled(&wish(&[])), &wish(&with(Some(0xab)))));
+    assert!(!debug.contains("171"), "{debug}");
+}
+
+fn prefixes(texts: &[&str]) -> SortedSet<Prefix> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// One network with clients at .10 (open to others, Internet) and .11, which leads to 192.168.2.0/24 elsewhere and
+/// serves 192.168.1.0/24 here.
+fn gateway() -> Realm {
+    let guard = Guard {
+        egress: [("192.168.1.0/24".parse().unwrap(), true)].into(),
+        closed: prefixes(&["10.9.1.11/32"]),
+        internet: prefixes(&["10.9.1.10/32"]),
+        ..Guard::default()
+    };
+    Realm {
+        guard,
+        own: prefixes(&["10.9.0.1/32"]),
+        blocks: vec!["10.9.1.0/24".parse().unwrap()],
+        clients: prefixes(&["10.9.1.10/32", "10.9.1.11/32"]),
+    }
+}
+
+fn judge(realm: Realm) -> Flows {
+    let route = |prefix: &str, kind| Route { table: 1, prefix: prefix.parse().unwrap(), metric: 1, kind };
+    let into = |prefix| route(prefix, RouteKind::Device(home()));
+    let throw = route("192.168.2.128/25", RouteKind::Throw);
+    Flows::new([(home(), realm)].into(), &[into("10.9.0.0/16"), into("192.168.2.0/24"), throw].into())
+}
+
+/// Of what stands between two, whether it is cut.
+fn cut(now: &Flows, before: Option<&Flows>, src: &str, dst: &str) -> bool {
+    let flow = Flow { src: src.parse().unwrap(), dst: dst.parse().unwrap(), proto: 6, port: 80 };
+    now.forbids(&flow, before)
+}
+
+#[test]
+fn connections_of_clients_that_are_gone_are_cut_and_no_others() {
+    let now = judge(gateway());
+    let cases = [
+        ("10.9.1.10", "10.9.0.7", false),
+        ("10.9.1.10", "192.0.2.1", false),
+        ("10.9.1.11", "192.168.1.5", false),
+        ("10.9.1.11", "192.168.2.5", false),
+        ("10.9.0.7", "10.9.1.10", false),
+        // No client is there (any more).
+        ("10.9.1.99", "192.0.2.1", true),
+        ("192.168.1.5", "10.9.1.99", true),
+        // Who may not be reached; but this router itself may.
+        ("10.9.0.7", "10.9.1.11", true),
+        ("10.9.1.10", "10.9.1.11", true),
+        ("10.9.0.1", "10.9.1.11", false),
+        // Has no full tunnel.
+        ("10.9.1.11", "192.0.2.1", true),
+        // Nothing of the network's.
+        ("192.168.1.5", "192.0.2.1", false),
+        ("192.168.2.200", "192.0.2.1", false),
+    ];
+    for (src, dst, expected) in cases {
+        assert_eq!(cut(&now, None, src, dst), expected, "{src} → {dst}");
+    }
+}
+
+#[test]
+fn who_left_is_known_by_what_was_judged_before() {
+    let before = judge(gateway());
+    let mut realm = gateway();
+    realm.clients.remove(&"10.9.1.10/32".parse::<Prefix>().unwrap());
+    realm.blocks.clear();
+    let now = judge(realm);
+    assert!(cut(&now, Some(&before), "10.9.1.10", "192.0.2.1"));
+    assert!(!cut(&now, None, "10.9.1.10", "192.0.2.1"));
+    // It never had a full tunnel: what it has with this router's other addresses is none of this.
+    assert!(!cut(&now, Some(&before), "10.9.1.11", "192.168.7.1"));
+}
+
+#[test]
+fn connections_are_judged_when_something_changed_and_something_is_forbidden() {
+    let mut wish = wish(&[]);
+    let mut observed = fulfilled(&wish);
+    observed.flows = None;
+    assert!(steps(&observed, &wish).is_empty(), "nothing is forbidden");
+    wish.flows = Some(Arc::new(judge(gateway())));
+    let end = "end the connections that are forbidden now";
+    assert_eq!(steps(&observed, &wish), [end]);
+    observed.flows = wish.flows.clone();
+    assert!(steps(&observed, &wish).is_empty());
+    // Someone undid our table: what came meanwhile was not judged.
+    observed.ruleset = None;
+    assert_eq!(steps(&observed, &wish), ["write firewall table", end]);
+    let mut open = fulfilled(&wish);
+    wish.flows = Some(Arc::default());
+    assert_eq!(steps(&open, &wish), [end], "who was let in may be gone");
+    open.flows = wish.flows.clone();
+    assert!(steps(&open, &wish).is_empty());
 }

@@ -6,7 +6,7 @@
 //! stand in one step, the gaining first: whatever fails, no prefix is without a peer that had one and shall have
 //! one.
 
-use super::{PeerChange, PeerUpdate, Step, link::View};
+use super::{NO_PSK, PeerChange, PeerUpdate, Step, link::View};
 use crate::{
     model::{IfName, WgPeer},
     sorted::{SortedMap, SortedSet},
@@ -46,7 +46,8 @@ fn only_loses(changes: &Changes) -> bool {
     changes.iter().all(|(_, change)| match change {
         PeerChange::Add(_) => false,
         PeerChange::Update(update) => {
-            update.endpoint.is_none() && update.keepalive.is_none() && update.gains.is_empty()
+            let PeerUpdate { endpoint, gains, allowed: _, keepalive, psk } = update;
+            endpoint.is_none() && gains.is_empty() && keepalive.is_none() && psk.is_none()
         }
         PeerChange::Remove => true,
     })
@@ -80,6 +81,7 @@ fn update(old: &WgPeer, new: &WgPeer, held: &SortedSet<&Prefix>) -> Option<PeerU
         gains: new.allowed.difference(&old.allowed).copied().collect(),
         allowed: loses_to_nobody.then(|| new.allowed.clone()),
         keepalive: (new.keepalive != old.keepalive).then_some(new.keepalive),
+        psk: (new.psk != old.psk).then_some(new.psk.unwrap_or(NO_PSK)),
     };
     (update != PeerUpdate::default()).then_some(update)
 }

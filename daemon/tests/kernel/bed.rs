@@ -143,7 +143,8 @@ pub fn key(number: u32) -> WgPublicKey {
 /// A peer.
 pub fn peer(endpoint: Option<&str>, allowed: &[&str], keepalive: u16) -> WgPeer {
     let endpoint = endpoint.map(|e| e.parse().expect("valid"));
-    WgPeer { endpoint, allowed: allowed.iter().map(|p| p.parse().expect("valid")).collect(), keepalive }
+    let allowed = allowed.iter().map(|p| p.parse().expect("valid")).collect();
+    WgPeer { endpoint, allowed, keepalive, psk: None }
 }
 
 /// Runs a shell script that must succeed; gives what it says.

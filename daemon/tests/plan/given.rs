@@ -6,9 +6,10 @@ use gatewrt::{
         Address, Desired, Family, IfName, Link, LinkKind, MainRoute, Route, RouteKind, Rule, Ruleset,
         SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
     },
+    plan::{Flows, Realm},
     sorted::{SortedMap, SortedSet},
 };
-use gatewrt_protocol::{Prefix, WgPublicKey};
+use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
 use proptest::{
     collection::{btree_map, btree_set, vec},
     option,
@@ -19,6 +20,7 @@ use std::{
     fmt::Debug,
     net::{IpAddr, SocketAddr},
     ops::Range,
+    sync::Arc,
 };
 
 const TABLE: u32 = 26487;
@@ -83,8 +85,9 @@ fn map<K: Ord + Debug, V: Debug>(
 }
 
 pub fn peer() -> impl Strategy<Value = WgPeer> {
-    (option::of(endpoint()), set(prefix(), 0..4), select(vec![0, 25]))
-        .prop_map(|(endpoint, allowed, keepalive)| WgPeer { endpoint, allowed, keepalive })
+    let psk = option::of((1..3u8).prop_map(|n| PresharedKey([n; 32])));
+    (option::of(endpoint()), set(prefix(), 0..4), select(vec![0, 25]), psk)
+        .prop_map(|(endpoint, allowed, keepalive, psk)| WgPeer { endpoint, allowed, keepalive, psk })
 }
 
 /// No prefix stands in two peers.
@@ -130,6 +133,12 @@ fn ruleset() -> impl Strategy<Value = Option<Ruleset>> {
     option::of(select(vec!["one", "other"]).prop_map(|text| Ruleset(text.to_owned())))
 }
 
+fn flows() -> impl Strategy<Value = Option<Arc<Flows>>> {
+    let realm = |client| Realm { clients: [client].into(), ..Realm::default() };
+    let flows = move |client| Arc::new(Flows::new([(eth0(), realm(client))].into(), &SortedSet::new()));
+    option::of(prefix().prop_map(flows))
+}
+
 fn routes(links: Vec<IfName>, metrics: Vec<u32>) -> impl Strategy<Value = SortedSet<Route>> {
     let kinds = links.into_iter().map(RouteKind::Device).chain([RouteKind::Throw]).collect::<Vec<_>>();
     let route = (select(vec![TABLE, 100]), prefix(), select(metrics), select(kinds))
@@ -164,14 +173,16 @@ pub fn desired() -> impl Strategy<Value = Desired> {
             rules(),
             ruleset(),
             map(select(paths), value(), 0..4),
+            flows(),
         )
     });
-    wish.prop_map(|(tunnels, gone, routes, rules, ruleset, sysctls)| Desired {
+    wish.prop_map(|(tunnels, gone, routes, rules, ruleset, sysctls, flows)| Desired {
         tunnels,
         gone: gone.into_iter().collect(),
         routes: one_a_place(routes),
         rules,
         ruleset,
+        flows,
         sysctls,
     })
 }
@@ -277,10 +288,11 @@ pub fn kernel() -> impl Strategy<Value = FakeKernel> {
         rules(),
         ruleset(),
         saved,
+        flows(),
     );
     let foreign = (foreign_kernel(), addresses(), routes(all_links, vec![7]));
     (foreign, ours).prop_map(|((mut kernel, their_addresses, their_routes), ours)| {
-        let (pasts, addresses, routes, rules, ruleset, saved) = ours;
+        let (pasts, addresses, routes, rules, ruleset, saved, flows) = ours;
         for (name, past) in tunnels().iter().zip(pasts) {
             if !kernel.state.links.contains_key(name) {
                 past.put(&mut kernel, name);
@@ -307,6 +319,7 @@ pub fn kernel() -> impl Strategy<Value = FakeKernel> {
         kernel.foreign_routes.extend(their_routes.into_iter().filter(can_be));
         kernel.state.rules = rules;
         kernel.state.ruleset = ruleset;
+        kernel.state.flows = flows;
         let saved = saved.into_iter().map(|(path, (before, ours))| (path, SavedSysctl { before, ours }));
         kernel.state.saved_sysctls = saved.collect();
         kernel

@@ -11,8 +11,9 @@ use crate::{
         },
     },
     model::{IfName, WgCounters, WgDevice, WgPeer, WgSecret, WgSettings},
+    plan::NO_PSK,
 };
-use gatewrt_protocol::{Prefix, WgPublicKey};
+use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
 use nix::libc::{self, AF_INET, AF_INET6, ENODEV, ENOENT, NLM_F_ACK, NLM_F_DUMP};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
@@ -32,6 +33,7 @@ const DEVICE_FWMARK: u16 = 7;
 const DEVICE_PEERS: u16 = 8;
 
 const PEER_PUBLIC_KEY: u16 = 1;
+const PEER_PRESHARED_KEY: u16 = 2;
 const PEER_FLAGS: u16 = 3;
 const PEER_ENDPOINT: u16 = 4;
 const PEER_KEEPALIVE: u16 = 5;
@@ -52,7 +54,7 @@ const UPDATE_ONLY: u32 = 4;
 const MOST_BYTES: usize = 60_000;
 /// At most what one allowed IP and one peer without allowed IPs take.
 const ALLOWED_BYTES: usize = 40;
-const PEER_BYTES: usize = 140;
+const PEER_BYTES: usize = 180;
 
 /// The kernel's WireGuard.
 pub struct Genl {
@@ -141,6 +143,9 @@ fn fill_peer(peer: &mut Message, order: &PeerOrder) {
     if let Some(endpoint) = order.endpoint {
         peer.attr(PEER_ENDPOINT, &sockaddr(endpoint));
     }
+    if let Some(psk) = order.psk {
+        peer.attr(PEER_PRESHARED_KEY, &psk.0);
+    }
     if let Some(keepalive) = order.keepalive {
         peer.u16(PEER_KEEPALIVE, keepalive);
     }
@@ -176,6 +181,7 @@ fn batches(orders: &[PeerOrder]) -> Vec<Vec<PeerOrder>> {
                     action: Action::Update,
                     endpoint: None,
                     keepalive: None,
+                    psk: None,
                     replace: false,
                     allowed: later,
                 };
@@ -252,10 +258,14 @@ fn part(received: Received<'_>) -> Option<Part> {
 
 fn peer_part(bytes: &[u8]) -> Option<PeerPart> {
     let (mut key, mut counters) = (None, WgCounters::default());
-    let mut peer = WgPeer { endpoint: None, allowed: Default::default(), keepalive: 0 };
+    let mut peer = WgPeer { endpoint: None, allowed: Default::default(), keepalive: 0, psk: None };
     for (kind, payload) in attrs(bytes) {
         match kind {
             PEER_PUBLIC_KEY => key = payload.try_into().ok().map(WgPublicKey),
+            PEER_PRESHARED_KEY => {
+                let psk = payload.try_into().ok().map(PresharedKey);
+                peer.psk = psk.filter(|psk| *psk != NO_PSK);
+            }
             PEER_ENDPOINT => peer.endpoint = endpoint(payload),
             PEER_KEEPALIVE => peer.keepalive = u16_at(payload, 0)?,
             PEER_LAST_HANDSHAKE => counters.handshake = handshake(payload),

@@ -1,8 +1,11 @@
 //! WireGuard in userspace over its socket (<https://www.wireguard.com/xplatform/>): bounded in time and size.
 
 use super::{Action, PeerOrder};
-use crate::model::{WgCounters, WgDevice, WgPeer, WgSecret, WgSettings};
-use gatewrt_protocol::{Prefix, WgPublicKey};
+use crate::{
+    model::{WgCounters, WgDevice, WgPeer, WgSecret, WgSettings},
+    plan::NO_PSK,
+};
+use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
 use nix::sys::{
     socket::{
         AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket,
@@ -98,6 +101,7 @@ pub fn peer(order: &PeerOrder) -> set::Peer {
     set::Peer {
         endpoint: order.endpoint,
         persistent_keepalive_interval: order.keepalive,
+        preshared_key: order.psk.map(|psk| psk.0),
         allowed_ips: order.allowed.iter().map(allowed).collect(),
         ..set::Peer::from_public_key(order.key.0)
     }
@@ -176,7 +180,7 @@ impl Reader {
             "listen_port" => self.port = value.parse().ok()?,
             "fwmark" => self.mark = value.parse().ok()?,
             "public_key" => {
-                let peer = WgPeer { endpoint: None, allowed: Default::default(), keepalive: 0 };
+                let peer = WgPeer { endpoint: None, allowed: Default::default(), keepalive: 0, psk: None };
                 self.peers.push((WgPublicKey(hex(value)?), peer, WgCounters::default()));
             }
             _ => {
@@ -200,6 +204,7 @@ impl Reader {
 fn of_peer(peer: &mut WgPeer, counters: &mut WgCounters, key: &str, value: &str) -> Option<()> {
     match key {
         "endpoint" => peer.endpoint = endpoint(value),
+        "preshared_key" => peer.psk = Some(PresharedKey(hex(value)?)).filter(|psk| *psk != NO_PSK),
         "persistent_keepalive_interval" => peer.keepalive = value.parse().ok()?,
         "allowed_ip" => {
             let (addr, len) = value.split_once('/')?;
@@ -306,6 +311,7 @@ mod tests {
             action: Action::Update,
             endpoint: None,
             keepalive: Some(25),
+            psk: None,
             replace: false,
             allowed: Default::default(),
         };

@@ -167,6 +167,7 @@ impl Userspace {
             action: Action::Update,
             endpoint: Some(endpoint),
             keepalive: None,
+            psk: None,
             replace: false,
             allowed: SortedSet::new(),
         };

@@ -14,6 +14,7 @@ fn order(key: u8, allowed: &[&str]) -> PeerOrder {
         action: Action::Make,
         endpoint: Some("192.0.2.1:51820".parse().expect("valid")),
         keepalive: Some(25),
+        psk: None,
         replace: true,
         allowed: allowed.iter().map(|p| p.parse().expect("valid")).collect(),
     }

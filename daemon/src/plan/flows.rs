@@ -1,0 +1,117 @@
+//! Which of the connections that stand may not any more. A packet of a connection that stands passes our table
+//! without being judged, and no packet of an offloaded one is even seen: what was forbidden since is cut.
+
+use super::{Guard, Step, link::View};
+use crate::{
+    model::{IfName, Route, RouteKind},
+    sorted::{SortedMap, SortedSet},
+};
+use gatewrt_protocol::Prefix;
+use std::net::IpAddr;
+
+/// A connection, as its first packet was before any translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Who opened it.
+    pub src: IpAddr,
+    /// With whom.
+    pub dst: IpAddr,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Destination port; 0 where the protocol has none.
+    pub port: u16,
+}
+
+/// What the connections of one network are judged by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Realm {
+    /// What may reach what.
+    pub guard: Guard,
+    /// This node's own addresses in the network.
+    pub own: SortedSet<Prefix>,
+    /// Where addresses of clients come from.
+    pub blocks: Vec<Prefix>,
+    /// Addresses of the clients that are let in.
+    pub clients: SortedSet<Prefix>,
+}
+
+/// What decides which connections may stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flows {
+    realms: SortedMap<IfName, Realm>,
+    /// Which of our interfaces leads to each prefix; `None` where another does.
+    ways: SortedMap<Prefix, Option<IfName>>,
+    /// The lengths that they have, the longest last.
+    lengths: SortedSet<u8>,
+}
+
+pub(super) fn cut(view: View<'_>) -> Vec<Step> {
+    let (observed, desired) = (view.observed, view.desired);
+    let is_news = observed.flows != desired.flows || observed.ruleset != desired.ruleset;
+    let due = desired.flows.iter().filter(|flows| is_news && !flows.is_open(observed.flows.as_deref()));
+    due.cloned().map(Step::CutFlows).collect()
+}
+
+impl Flows {
+    /// `routes` are ours.
+    pub fn new(realms: SortedMap<IfName, Realm>, routes: &SortedSet<Route>) -> Self {
+        let way = |route: &Route| match &route.kind {
+            RouteKind::Device(link) => (route.prefix, Some(link.clone())),
+            RouteKind::Throw => (route.prefix, None),
+        };
+        let ways = routes.iter().map(way).collect();
+        Self { realms, ways, lengths: routes.iter().map(|route| route.prefix.len()).collect() }
+    }
+
+    /// Whether no connection can be forbidden, with `before` judged by last.
+    fn is_open(&self, before: Option<&Self>) -> bool {
+        let open = |realm: &Realm| {
+            realm.blocks.is_empty() && realm.clients.is_empty() && realm.guard.access.is_open()
+        };
+        self.realms.values().chain(before.into_iter().flat_map(|before| before.realms.values())).all(open)
+    }
+
+    /// Whether a connection may not stand. `before` is what was judged by last: who was let in by it, and no more,
+    /// is cut off.
+    pub fn forbids(&self, flow: &Flow, before: Option<&Self>) -> bool {
+        let (src, dst) = (Prefix::host(flow.src), Prefix::host(flow.dst));
+        let (from, to) = (self.way(&src), self.way(&dst));
+        self.realms.iter().any(|(link, realm)| {
+            let was = before.and_then(|before| before.realms.get(link));
+            let is_cut_off = |host: &Prefix| {
+                let had = realm.blocks.iter().any(|block| block.covers(host))
+                    || was.is_some_and(|was| was.clients.contains(host));
+                had && !realm.clients.contains(host) && !realm.own.contains(host)
+            };
+            let concerns = [from, to].contains(&Some(link)) && !realm.own.contains(&src);
+            let leaves = from == Some(link) && to.is_none();
+            is_cut_off(&src)
+                || is_cut_off(&dst)
+                || (leaves && realm.took_internet(&src, &dst, was))
+                || (concerns && realm.guard.forbids(flow.src, flow.dst, flow.proto, flow.port))
+        })
+    }
+
+    /// The interface of ours that leads to an address.
+    fn way(&self, host: &Prefix) -> Option<&IfName> {
+        let within = |len: &u8| Prefix::containing(host.addr(), *len).ok();
+        let mut ways = self.lengths.iter().rev().filter_map(|len| self.ways.get(&within(len)?));
+        ways.next()?.as_ref()
+    }
+}
+
+impl Realm {
+    /// A client's full tunnel was taken from it.
+    fn took_internet(&self, src: &Prefix, dst: &Prefix, was: Option<&Self>) -> bool {
+        let had = was.is_none_or(|was| was.guard.internet.contains(src));
+        let served = self.guard.egress.keys().any(|prefix| prefix.covers(dst));
+        had && !served && self.clients.contains(src) && !self.guard.internet.contains(src)
+    }
+}
+
+impl Guard {
+    /// Stands in until the rules are judged too.
+    fn forbids(&self, _: IpAddr, dst: IpAddr, _: u8, _: u16) -> bool {
+        self.closed.contains(&Prefix::host(dst))
+    }
+}
