@@ -18,17 +18,22 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
+use utoipa::ToSchema;
 
 /// A network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkView {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: NetworkId,
     /// Its name.
+    #[schema(value_type = String)]
     pub name: NetworkName,
     /// IPv4 overlay.
+    #[schema(value_type = String)]
     pub prefix4: Prefix,
     /// IPv6 overlay.
+    #[schema(value_type = String)]
     pub prefix6: Prefix,
     /// In bytes.
     pub mtu: u16,
@@ -37,8 +42,10 @@ pub struct NetworkView {
     /// DNS domain.
     pub domain: String,
     /// What becomes of connections that no rule fits.
+    #[schema(value_type = String)]
     pub access: Verdict,
     /// Resolvers that external clients are told of.
+    #[schema(value_type = Vec<String>)]
     pub dns: Vec<IpAddr>,
     /// How many nodes it has.
     pub nodes: usize,
@@ -66,7 +73,7 @@ impl NetworkView {
 }
 
 /// A join code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CodeView {
     /// Names it.
     pub id: String,
@@ -77,6 +84,7 @@ pub struct CodeView {
     /// Seconds until it expires; 0 when it has.
     pub expires_in: u64,
     /// What those that join may do.
+    #[schema(value_type = BTreeSet<String>)]
     pub roles: BTreeSet<Role>,
     /// `usable`, `used`, `expired`, `revoked`.
     pub state: String,
@@ -113,11 +121,13 @@ fn code_state(code: &Code, now: u64) -> &'static str {
 }
 
 /// A prefix that a node serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EgressView {
     /// By which node.
+    #[schema(value_type = String)]
     pub node: NodeName,
     /// What the network reaches behind it.
+    #[schema(value_type = String)]
     pub prefix: Prefix,
     /// Whether hosts behind the node see the node's address.
     pub nat: bool,
@@ -126,9 +136,10 @@ pub struct EgressView {
 }
 
 /// What an admin asks of a prefix to serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EgressWish {
     /// What the network is to reach.
+    #[schema(value_type = String)]
     pub prefix: Prefix,
     /// Whether hosts behind the node see the node's address; off shows them the true source.
     #[serde(default = "on")]
@@ -143,27 +154,35 @@ fn on() -> bool {
 }
 
 /// A node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: NodeId,
     /// Its network.
+    #[schema(value_type = String)]
     pub network: NetworkName,
     /// Its name.
+    #[schema(value_type = String)]
     pub name: NodeName,
     /// What people call it: any text.
     pub label: String,
     /// What rules may speak of it by.
+    #[schema(value_type = BTreeSet<String>)]
     pub tags: BTreeSet<Tag>,
     /// WireGuard public key.
+    #[schema(value_type = String)]
     pub key: WgPublicKey,
     /// Overlay addresses.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// Where others try to reach it, best first.
+    #[schema(value_type = Vec<Object>)]
     pub endpoints: Vec<Endpoint>,
     /// What it serves.
     pub egress: Vec<EgressView>,
     /// What it may do for others.
+    #[schema(value_type = BTreeSet<String>)]
     pub roles: BTreeSet<Role>,
     /// What the router is.
     pub board: String,
@@ -222,7 +241,7 @@ pub fn egress_of(node: &Node) -> impl Iterator<Item = EgressView> {
 }
 
 /// Revisions of the records that concern one node.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revisions {
     /// Of the policy.
     pub policy: u64,
@@ -233,7 +252,7 @@ pub struct Revisions {
 }
 
 /// How a node is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeStatus {
     /// What is wanted of it and known of it.
     #[serde(flatten)]
@@ -242,6 +261,7 @@ pub struct NodeStatus {
     pub online: bool,
     /// Where its session comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub from: Option<SocketAddr>,
     /// For how many seconds it has been online or offline, as far as known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,6 +272,7 @@ pub struct NodeStatus {
     pub up_to_date: bool,
     /// Its last report since the coordinator's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     pub report: Option<Report>,
     /// How old that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -261,6 +282,7 @@ pub struct NodeStatus {
     pub refused: BTreeMap<String, u64>,
     /// What the broker delivered to it, since the coordinator's start; only while it is connected.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Object)]
     pub delivered: ByKind,
 }
 
@@ -301,7 +323,7 @@ fn rev(state: &State, topic: Topic) -> u64 {
 }
 
 /// How a network is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkStatus {
     /// The network.
     pub network: NetworkView,
@@ -326,7 +348,7 @@ impl NetworkStatus {
 }
 
 /// How everything is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Of the coordinator.
     pub version: String,
@@ -337,7 +359,7 @@ pub struct Status {
 }
 
 /// That the coordinator is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `ok`.
     pub status: String,

@@ -8,13 +8,14 @@ mod watch;
 pub use watch::WatchEvent;
 
 use crate::{
+    audit::Entry,
     broker::Event,
     live::Live,
     records::{self, Change, Ledger},
-    registry::{Changes, Moment, Outcome, Registry, RegistryError, Row},
+    registry::{Changes, Moment, Registry, RegistryError, Row},
     store::{Loaded, Signed, Store, StoreError},
 };
-use gatewrt_protocol::{NodeId, RecordError, Signer, Topic};
+use gatewrt_protocol::{NetworkId, NodeId, RecordError, Signer, Topic};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -76,6 +77,9 @@ pub enum DeskError {
     /// A record would be longer than routers accept, so nothing was changed.
     #[error("a record would be too long: {0}")]
     Record(RecordError),
+    /// It was made for what is there no more: someone else was faster.
+    #[error("{0} was changed meanwhile")]
+    Changed(String),
     /// The coordinator is stopping.
     #[error("the coordinator is stopping: try again in a moment")]
     Stopping,
@@ -106,12 +110,24 @@ impl Nodes {
 }
 
 type Done = Box<dyn FnOnce(Result<&State, DeskError>) + Send>;
-type Order = Box<dyn FnOnce(&Registry, &Moment) -> Option<(Changes, Done)> + Send>;
+type Order = Box<dyn FnOnce(&State, &Moment) -> Option<(Changes, Done)> + Send>;
+
+/// Whether an order is carried out or only tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Carried out: stored, published, answered.
+    Real,
+    /// Checked as far as it can fail, and answered as if; nothing is stored or published.
+    Rehearsal,
+}
 
 enum Job {
     View(Box<dyn FnOnce(&State) + Send>),
-    Change(Order),
+    Change(Mode, Order),
+    Audit { net: Option<NetworkId>, before: Option<i64>, limit: u32, reply: oneshot::Sender<AuditPage> },
 }
+
+type AuditPage = Result<Vec<(i64, Entry)>, StoreError>;
 
 /// Where to send questions and orders; cheap to clone. The desk closes when the last one is gone.
 #[derive(Clone)]
@@ -132,16 +148,17 @@ impl DeskHandle {
         answer.await.map_err(|_| DeskError::Stopping)
     }
 
-    /// Has `plan` carried out; `then` makes the answer from what is known afterwards.
+    /// Has `plan` carried out, or only tried; `then` makes the answer from what is known afterwards.
     pub async fn change<T: Send + 'static, U: Send + 'static>(
         &self,
-        plan: impl FnOnce(&Registry, &Moment) -> Outcome<T> + Send + 'static,
+        mode: Mode,
+        plan: impl FnOnce(&State, &Moment) -> Result<(Changes, T), DeskError> + Send + 'static,
         then: impl FnOnce(&State, T) -> U + Send + 'static,
     ) -> Result<U, DeskError> {
         let (reply, answer) = oneshot::channel();
-        let order: Order = Box::new(move |registry, moment| match plan(registry, moment) {
+        let order: Order = Box::new(move |state, moment| match plan(state, moment) {
             Err(refused) => {
-                drop(reply.send(Err(refused.into())));
+                drop(reply.send(Err(refused)));
                 None
             }
             Ok((changes, outcome)) => {
@@ -150,8 +167,21 @@ impl DeskHandle {
                 Some((changes, done))
             }
         });
-        self.jobs.send(Job::Change(order)).await.map_err(|_| DeskError::Stopping)?;
+        self.jobs.send(Job::Change(mode, order)).await.map_err(|_| DeskError::Stopping)?;
         answer.await.map_err(|_| DeskError::Stopping)?
+    }
+
+    /// Entries of the audit log, newest first; see [`Store::audit`].
+    pub async fn audit(
+        &self,
+        net: Option<NetworkId>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<(i64, Entry)>, DeskError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Audit { net, before, limit, reply };
+        self.jobs.send(job).await.map_err(|_| DeskError::Stopping)?;
+        Ok(answer.await.map_err(|_| DeskError::Stopping)??)
     }
 
     /// Everything that changes from now on.
@@ -238,16 +268,37 @@ impl Desk {
     async fn handle_job(&mut self, job: Job) {
         match job {
             Job::View(ask) => ask(&self.state),
-            Job::Change(order) => {
+            Job::Change(mode, order) => {
                 let moment = Moment { now: now(), entropy: crate::pki::random() };
-                let Some((changes, done)) = order(&self.state.registry, &moment) else { return };
-                let outcome = self.commit(changes).await;
-                if let Err(error) = &outcome {
-                    tracing::error!("a change was not made: {error}");
+                let Some((changes, done)) = order(&self.state, &moment) else { return };
+                match mode {
+                    Mode::Real => self.carry_out(changes, done).await,
+                    Mode::Rehearsal => self.rehearse(changes, done),
                 }
-                done(outcome.map(|()| &self.state));
+            }
+            Job::Audit { net, before, limit, reply } => {
+                // Fails when who asked has gone.
+                let _ = reply.send(self.store.audit(net, before, limit).await);
             }
         }
+    }
+
+    async fn carry_out(&mut self, changes: Changes, done: Done) {
+        let outcome = self.commit(changes).await;
+        if let Err(error) = &outcome {
+            tracing::error!("a change was not made: {error}");
+        }
+        done(outcome.map(|()| &self.state));
+    }
+
+    /// Does all of a change that can be refused, answers, and undoes it.
+    fn rehearse(&mut self, changes: Changes, done: Done) {
+        let topics_of = |state: &State| records::touched(&state.registry, &changes);
+        let undo = self.state.registry.apply(changes.clone());
+        let records = self.state.ledger.plan(&self.state.registry, now(), &topics_of(&self.state));
+        let signed = records.iter().try_for_each(|change| self.sign(change).map(drop));
+        done(signed.map(|()| &self.state));
+        self.state.registry.apply(undo);
     }
 
     /// Makes rows and the records that follow from them true: in memory, on disk, then at the nodes.

@@ -18,30 +18,37 @@
 //! `{net}` and `{node}` are names or ids. An admin is who shows the token as `Authorization: Bearer …`.
 //! Errors are [`gatewrt_protocol::Problem`]s.
 
+mod caller;
+mod grant;
 mod join;
 mod problem;
+mod reply;
 mod routes;
 mod rules;
 mod server;
 mod watch;
 
+pub use caller::{Act, Caller, Scope};
+pub use grant::USER_AGENT;
+pub use problem::{ApiError, Body, Params};
+pub use reply::{Answer, Listed, Page, Reply, Resource, without};
 pub use routes::VERSION;
 pub use server::{HttpsError, HttpsServer};
 
 use crate::{broker::Sessions, desk::DeskHandle, pki::Pki};
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State as Shared},
+    extract::{DefaultBodyLimit, Request},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{delete, get, patch, post, put},
 };
-use problem::ApiError;
 use std::{
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Bytes of a request body.
 const BODY: usize = 64 * 1024;
@@ -69,49 +76,23 @@ pub struct App {
     pub started: Instant,
 }
 
-/// All paths.
-pub fn router(app: App) -> Router {
-    let node = get(routes::show_node).merge(patch(routes::change_node)).merge(delete(routes::remove_node));
-    let network =
-        get(routes::show_network).merge(patch(rules::change_network)).merge(delete(routes::delete_network));
-    let egress = put(routes::set_egress).merge(delete(routes::unset_egress));
-    let admin = Router::new()
-        .route("/v1/networks", get(routes::list_networks).merge(post(routes::create_network)))
-        .route("/v1/networks/{net}", network)
-        .route("/v1/networks/{net}/codes", get(routes::list_codes).merge(post(routes::create_code)))
-        .route("/v1/networks/{net}/codes/{code}", delete(routes::revoke_code))
-        .route("/v1/networks/{net}/nodes", get(routes::list_nodes))
-        .route("/v1/networks/{net}/nodes/{node}", node)
-        .route("/v1/networks/{net}/nodes/{node}/egress", egress)
-        .route("/v1/networks/{net}/egress", get(routes::list_egress))
-        .route("/v1/status", get(routes::status))
-        .route("/v1/watch", get(watch::watch))
-        .route_layer(from_fn_with_state(app.clone(), admins_only));
-    let anyone = Router::new().route("/v1/health", get(routes::health)).route("/v1/join", post(join::join));
-    admin
-        .merge(anyone)
+/// All paths, and what the OpenAPI document says of them. A path stands in one place, with its description:
+/// none can be served without being described.
+pub fn router(app: App) -> (Router, OpenApi) {
+    let known = OpenApiRouter::new()
+        .merge(routes::router())
+        .merge(rules::router())
+        .merge(watch::router())
+        .route_layer(from_fn_with_state(app.clone(), grant::known_only));
+    let anyone = OpenApiRouter::new().routes(routes!(routes::health)).routes(routes!(join::join));
+    let (router, paths) = known.merge(anyone).split_for_parts();
+    let router = router
         .fallback(|| async { ApiError::no_such_path() })
         .method_not_allowed_fallback(|| async { ApiError::no_such_method() })
         .layer(from_fn(in_time))
         .layer(DefaultBodyLimit::max(BODY))
-        .with_state(app)
-}
-
-async fn admins_only(Shared(app): Shared<App>, request: Request, next: Next) -> Response {
-    let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-    let token = header.and_then(|header| header.strip_prefix("Bearer ")).unwrap_or_default();
-    if is_same(token, app.pki.admin_token()) {
-        next.run(request).await
-    } else {
-        ApiError::no_admin().into_response()
-    }
-}
-
-/// Compares digests, so that the time it takes says nothing about the token.
-fn is_same(given: &str, token: &str) -> bool {
-    let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let (given, token) = (digest(given), digest(token));
-    given.as_ref().iter().zip(token.as_ref()).fold(0, |differs, (one, other)| differs | (one ^ other)) == 0
+        .with_state(app);
+    (router, paths)
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

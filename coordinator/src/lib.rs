@@ -11,6 +11,7 @@
 //! | [`registry`] | networks, nodes, codes, egress as one value; every rule of what may stand beside what |
 //! | [`records`] | Registry → contents of records; a revision grows only when its content does |
 //! | [`space`] | sets of addresses and services, which access rules are made of |
+//! | [`audit`] | who changed what |
 //! | [`live`] | who is connected, presence, last reports |
 //! | [`desk`] | the one task that owns the three above: plan, store, publish, answer |
 //! | [`store`] | SQL |
@@ -24,6 +25,7 @@
 
 pub mod access;
 pub mod api;
+pub mod audit;
 pub mod broker;
 pub mod cli;
 pub mod data_dir;

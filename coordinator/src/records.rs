@@ -171,7 +171,7 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
             let seats = registry.client(*client).into_iter().flat_map(|client| client.seats.keys());
             seats.filter_map(|node| registry.node(*node)).flat_map(node_topics).collect()
         }
-        Row::Code(..) => Vec::new(),
+        Row::Code(..) | Row::Token(..) | Row::Audit(_) => Vec::new(),
         // See `access`.
         Row::Rule(..) | Row::Group(..) => Vec::new(),
         Row::Control(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),

@@ -20,6 +20,7 @@ mod scope;
 mod selector;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use access_error::AccessError;
 pub use client::{Client, ClientState, Tunnel};
@@ -35,7 +36,9 @@ pub use overlap::Owner;
 pub use rule::{Rule, RulePatch, RuleWish};
 pub use scope::{Scope, of_client};
 pub use selector::Selector;
+pub use token::{Rights, TOKEN_PREFIX, Token, TokenId, TokenWish, token_hash};
 
+use crate::audit::Entry;
 use gatewrt_protocol::{ClientId, GroupName, NetworkId, NodeId, Role, RuleId};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -76,6 +79,10 @@ pub enum Row {
     Group(NetworkId, GroupName, Option<Group>),
     /// Where the coordinator itself is.
     Control(Vec<SocketAddr>),
+    /// A token of the HTTPS API.
+    Token(TokenId, Option<Token>),
+    /// Who changed what. It is stored with the rows it tells of, and no part of the registry.
+    Audit(Box<Entry>),
 }
 
 /// The rows that one operation changes. They take effect together or not at all.
@@ -94,6 +101,7 @@ pub struct Registry {
     rules: BTreeMap<RuleId, Rule>,
     groups: BTreeMap<(NetworkId, GroupName), Group>,
     control: Vec<SocketAddr>,
+    tokens: BTreeMap<TokenId, Token>,
 }
 
 impl Registry {
@@ -119,6 +127,8 @@ impl Registry {
                 Row::Group(net, name.clone(), swap(&mut self.groups, (net, name), value))
             }
             Row::Control(value) => Row::Control(std::mem::replace(&mut self.control, value)),
+            Row::Token(id, value) => Row::Token(id.clone(), swap(&mut self.tokens, id, value)),
+            Row::Audit(entry) => Row::Audit(entry),
         }
     }
 

@@ -172,7 +172,7 @@ impl Running {
         };
         dir.write(LOCAL_URL, &format!("{}\n", addresses::local_url(https_addr)))?;
         banner(&config, &app, https_addr, mqtt_addr);
-        let https = https.spawn(http::router(app));
+        let https = https.spawn(http::router(app).0);
         Ok(Self { desk, https, post, _dir: dir })
     }
 

@@ -4,6 +4,8 @@
 //! SQLite runs with a write-ahead log and `synchronous=FULL`: what was acknowledged must survive a power cut,
 //! or an address or a revision would be given twice.
 
+mod audit;
+
 use crate::{
     records::{Content, Ledger},
     registry::{Registry, Row},
@@ -15,7 +17,7 @@ use std::path::Path;
 /// Of the tables below. A database with a higher one is of a later version of this program.
 const SCHEMA: i64 = 2;
 
-const TABLES: [&str; 8] = [
+const TABLES: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS network (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS node (id TEXT PRIMARY KEY, wg_key TEXT NOT NULL UNIQUE, identity TEXT NOT NULL UNIQUE, body TEXT NOT NULL)",
@@ -24,6 +26,8 @@ const TABLES: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS access_rule (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS access_group (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS record (topic TEXT PRIMARY KEY, rev BIGINT NOT NULL, signed TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS token (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS audit (id BIGINT PRIMARY KEY, net TEXT NOT NULL, body TEXT NOT NULL)",
 ];
 
 /// Why the database failed. `Display` says what to do where something can be done.
@@ -124,6 +128,10 @@ impl Store {
             let group: crate::registry::Group = read("a group", &body)?;
             rows.push(Row::Group(group.net, group.name.clone(), Some(group)));
         }
+        for body in bodies(&mut connection, "SELECT body FROM token").await? {
+            let token: crate::registry::Token = read("a token", &body)?;
+            rows.push(Row::Token(token.id.clone(), Some(token)));
+        }
         for body in bodies(&mut connection, "SELECT value FROM meta WHERE name = 'control'").await? {
             rows.push(Row::Control(read("the coordinator's addresses", &body)?));
         }
@@ -153,7 +161,7 @@ impl Store {
     async fn migrate(&self) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         for table in TABLES {
-            transaction.execute(table).await?;
+            transaction.execute(*table).await?;
         }
         let found = bodies(&mut transaction, "SELECT value FROM meta WHERE name = 'schema'").await?;
         match found.first().map(|found| read::<i64>("its schema version", found)).transpose()? {
@@ -251,6 +259,13 @@ async fn write_row(connection: &mut AnyConnection, row: &Row) -> Result<(), Stor
             sqlx::query("DELETE FROM access_group WHERE id = $1").bind(format!("{net}/{name}"))
         }
         Row::Control(addrs) => return set_meta(connection, "control", &json(addrs)).await,
+        Row::Token(id, Some(token)) => sqlx::query(
+            "INSERT INTO token (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+        )
+        .bind(id.to_string())
+        .bind(json(token)),
+        Row::Token(id, None) => sqlx::query("DELETE FROM token WHERE id = $1").bind(id.to_string()),
+        Row::Audit(entry) => return audit::write(connection, entry).await,
     };
     query.execute(connection).await?;
     Ok(())

@@ -189,6 +189,7 @@ fn agent(ca: Certificate<'static>) -> Agent {
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT))
         .timeout_global(Some(ANSWER))
+        .user_agent(format!("{}/{}", crate::http::USER_AGENT, crate::http::VERSION))
         .proxy(None)
         .build()
         .into()

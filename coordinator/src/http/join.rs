@@ -1,10 +1,19 @@
 //! A router joins: its signed request is checked, the node made, its certificate issued.
 
 use super::{App, Remote, problem::ApiError};
-use crate::desk::State;
+use crate::{
+    audit::Entry,
+    desk::{Mode, State},
+    registry::{Changes, Moment, Row},
+};
 use axum::{Extension, Json, body::Bytes, extract::State as Shared, http::StatusCode};
 use gatewrt_protocol::{JoinAnswer, JoinRequest, MAX_RECORD, NodeId, Topic, jws};
+use std::net::IpAddr;
 
+/// A router joins with a join code: a signed request in, what the router needs to know out.
+#[utoipa::path(post, path = "/v1/join", tag = "coordinator", security(()),
+    request_body(content = String, content_type = "application/jose", description = "a join request as a JWS in compact serialisation, signed with the identity key it names"),
+    responses((status = 200, body = Object, description = "who the router is from now on: `net`, `node`, `name`, `brokers`, `certificate` and its first signed records")))]
 pub(super) async fn join(
     Shared(app): Shared<App>,
     Extension(Remote(remote)): Extension<Remote>,
@@ -12,10 +21,11 @@ pub(super) async fn join(
 ) -> Result<Json<JoinAnswer>, ApiError> {
     let request = open(&body)?;
     let identity = request.identity;
-    let plan = move |registry: &crate::registry::Registry, moment: &_| {
-        registry.join(&request, Some(remote.ip()), moment)
+    let plan = move |state: &State, moment: &Moment| {
+        let (rows, node) = state.registry.join(&request, Some(remote.ip()), moment)?;
+        Ok((told(rows, remote.ip(), moment), node))
     };
-    let answer = app.desk.change(plan, answer).await;
+    let answer = app.desk.change(Mode::Real, plan, answer).await;
     let answer = answer.inspect_err(|error| tracing::warn!(%remote, "a join was refused: {error}"))?;
     tracing::info!(%remote, node = %answer.node, name = %answer.name, network = %answer.network, "node joined");
     let certificate = app.pki.client_certificate(answer.node, &identity).map_err(|error| {
@@ -28,6 +38,26 @@ pub(super) async fn join(
         certificate,
         ..answer
     }))
+}
+
+/// With what the audit log says of it: the router itself is named by the rows.
+fn told(rows: Changes, from: IpAddr, moment: &Moment) -> Changes {
+    let joined =
+        rows.iter().find_map(|row| if let Row::Node(_, Some(node)) = row { Some(node) } else { None });
+    let networks =
+        rows.iter().find_map(|row| if let Row::Network(_, Some(net)) = row { Some(net) } else { None });
+    let Some(node) = joined else { return rows };
+    let entry = Entry {
+        at: moment.now,
+        who: format!("join code {}", node.code),
+        from,
+        net: Some(node.net),
+        network: networks.map(|network| network.name.clone()),
+        action: "node.join".into(),
+        target: format!("node {}", node.name),
+        detail: String::new(),
+    };
+    super::caller::told(rows, entry)
 }
 
 /// Reads a request and verifies it with the key that it names itself: that proves possession.

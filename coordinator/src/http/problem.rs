@@ -25,8 +25,7 @@ impl ApiError {
     }
 
     pub(super) fn no_admin() -> Self {
-        let detail =
-            "show the text of admin.token of the coordinator's directory as “Authorization: Bearer …”";
+        let detail = "show the text of admin.token of the coordinator's directory, or of another token that holds, as “Authorization: Bearer …”";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is missing or wrong", detail)
     }
 
@@ -77,6 +76,10 @@ impl From<DeskError> for ApiError {
                 DeskError::Record(error),
                 "nothing was changed: let the node serve fewer prefixes",
             ),
+            DeskError::Changed(_) => {
+                let detail = "look at it again: someone else was faster, and what you saw is no more; then change what you still want to, with its new ETag";
+                Self::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", error, detail)
+            }
             DeskError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error, ""),
         }
     }

@@ -49,7 +49,7 @@ pub struct Code {
 }
 
 /// What an admin asks of a new code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CodeWish {
     /// How many routers may join with it.
     #[serde(default = "one")]
@@ -59,6 +59,7 @@ pub struct CodeWish {
     pub expires_in: u64,
     /// What they may do; nothing named is all.
     #[serde(default)]
+    #[schema(value_type = BTreeSet<String>)]
     pub roles: BTreeSet<Role>,
 }
 
@@ -101,12 +102,16 @@ impl Registry {
 
     /// Takes a code back. Routers that joined with it stay.
     pub fn revoke_code(&self, net: &str, id: &str, moment: &Moment) -> Outcome<Code> {
-        let network = self.find_network(net)?;
-        let code = self.codes(network.id).find(|code| code.id.0 == id);
-        let missing = || RegistryError::NoSuchCode { text: id.to_owned(), network: network.name.clone() };
-        let code = code.ok_or_else(missing)?;
+        let code = self.find_code(net, id)?;
         let revoked = Code { revoked: code.revoked.or(Some(moment.now)), ..code.clone() };
         Ok((vec![Row::Code(code.id.clone(), Some(revoked.clone()))], revoked))
+    }
+
+    /// A code of a network by the text of its id.
+    pub fn find_code(&self, net: &str, id: &str) -> Result<&Code, RegistryError> {
+        let network = self.find_network(net)?;
+        let missing = || RegistryError::NoSuchCode { text: id.to_owned(), network: network.name.clone() };
+        self.codes(network.id).find(|code| code.id.0 == id).ok_or_else(missing)
     }
 
     /// The code with this secret, whatever its state.

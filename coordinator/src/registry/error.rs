@@ -58,6 +58,21 @@ pub enum RegistryError {
         /// Where it was looked for.
         network: NetworkName,
     },
+    /// No token of this id or name.
+    #[error("there is no token “{text}”")]
+    NoSuchToken {
+        /// As given.
+        text: String,
+    },
+    /// A name that no token may have.
+    #[error("this is no name for a token")]
+    BadTokenName,
+    /// More tokens than there may be.
+    #[error("there are {limit} tokens already")]
+    TooManyTokens {
+        /// The limit.
+        limit: usize,
+    },
     /// The node does not serve this prefix.
     #[error("node {node} does not serve {prefix}")]
     NotServed {
@@ -191,7 +206,8 @@ impl RegistryError {
         match self {
             Self::Access(error) => error.kind(),
             Self::NoSuchNetwork { .. } | Self::NoSuchNode { .. } | Self::NoSuchCode { .. } => "not-found",
-            Self::NotServed { .. } | Self::NoSuchClient { .. } => "not-found",
+            Self::NotServed { .. } | Self::NoSuchClient { .. } | Self::NoSuchToken { .. } => "not-found",
+            Self::BadTokenName => "bad-name",
             Self::NameTaken { .. } => "name-taken",
             Self::Overlap(_) | Self::ServedTwice { .. } => "overlap",
             Self::DefaultRoute { .. } => "default-route",
@@ -206,7 +222,7 @@ impl RegistryError {
             Self::KeyKnown { .. } => "key-known",
             Self::BadKey { .. } => "bad-key",
             Self::RoleMissing { .. } => "role-missing",
-            Self::TooManyPrefixes { .. } => "too-many",
+            Self::TooManyPrefixes { .. } | Self::TooManyTokens { .. } => "too-many",
         }
     }
 
@@ -227,6 +243,9 @@ impl RegistryError {
             }
             Self::NoSuchClient { known, .. } => format!("clients of this network: {}", list(known)),
             Self::NoSuchCode { network, .. } => format!("see “gatewrt-coordinator code list {network}”"),
+            Self::NoSuchToken { .. } => "see “gatewrt-coordinator token list”".into(),
+            Self::BadTokenName => "1 to 64 characters, none of them a control character".into(),
+            Self::TooManyTokens { .. } => "revoke those that no one uses".into(),
             Self::NotServed { served, .. } if served.is_empty() => "it serves no prefix".into(),
             Self::NotServed { served, .. } => format!("it serves: {}", list(served)),
             Self::NameTaken { .. } => "choose another name".into(),

@@ -49,15 +49,18 @@ impl Network {
 }
 
 /// What an admin asks of a new network; what is left out is chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NetworkWish {
     /// Its name.
+    #[schema(value_type = String)]
     pub name: NetworkName,
     /// Default: a free 10.x.0.0/16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub prefix4: Option<Prefix>,
     /// Default: a random unique-local /64 (RFC 4193).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub prefix6: Option<Prefix>,
     /// Default: 1420, the largest that fits WireGuard over IPv6 on Ethernet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,13 +71,15 @@ pub struct NetworkWish {
 }
 
 /// What an admin changes about a network; what is left out stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NetworkPatch {
     /// What becomes of connections that no rule fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub access: Option<Verdict>,
     /// Resolvers that external clients are told of; none takes them away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
     pub dns: Option<Vec<IpAddr>>,
 }
 
@@ -131,7 +136,7 @@ impl Registry {
         Ok((rows, changed))
     }
 
-    /// Deletes a network with its codes, rules and groups. One that still has nodes is refused.
+    /// Deletes a network with its codes, rules, groups and the tokens for it. One that still has nodes is refused.
     pub fn delete_network(&self, net: &str) -> Outcome<Network> {
         let network = self.find_network(net)?;
         let nodes: Vec<_> = self.live_nodes(network.id).map(|node| node.name.clone()).collect();
@@ -141,7 +146,9 @@ impl Registry {
         let codes = self.codes(network.id).map(|code| Row::Code(code.id.clone(), None));
         let rules = self.rules(network.id).into_iter().map(|rule| Row::Rule(rule.id, None));
         let groups = self.groups(network.id).map(|group| Row::Group(network.id, group.name.clone(), None));
-        let rows = codes.chain(rules).chain(groups).chain([Row::Network(network.id, None)]);
+        let tokens = self.tokens().filter(|token| token.net == Some(network.id));
+        let tokens = tokens.map(|token| Row::Token(token.id.clone(), None));
+        let rows = codes.chain(rules).chain(groups).chain(tokens).chain([Row::Network(network.id, None)]);
         Ok((rows.collect(), network.clone()))
     }
 

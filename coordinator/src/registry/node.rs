@@ -66,16 +66,18 @@ pub struct Node {
 }
 
 /// What an admin changes about a node; what is left out stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NodePatch {
     /// Unique among the network's nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub name: Option<NodeName>,
     /// Any text of up to 64 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// All that it is to be marked with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeSet<String>>)]
     pub tags: Option<BTreeSet<Tag>>,
 }
 
