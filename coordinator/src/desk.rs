@@ -307,7 +307,7 @@ impl Desk {
             return Ok(());
         }
         let undo = self.state.registry.apply(rows.clone());
-        let topics = records::touched(&self.state.registry, &rows);
+        let topics = records::touched(&self.state.registry, &rows, &undo);
         if let Err(error) = self.commit_records(&rows, &topics).await {
             self.state.registry.apply(undo);
             return Err(error);

@@ -2,6 +2,7 @@
 //! grows when its content differs from the one published last, and never otherwise; signing, storing and
 //! publishing are other people's work.
 
+mod access;
 #[cfg(test)]
 mod tests;
 
@@ -113,8 +114,11 @@ impl Ledger {
     pub fn plan(&self, registry: &Registry, now: u64, topics: &BTreeSet<Topic>) -> Vec<Change> {
         let (rosters, others): (Vec<&Topic>, Vec<&Topic>) =
             topics.iter().partition(|topic| matches!(topic, Topic::Roster(_)));
-        let mut changes: Vec<Change> =
-            others.into_iter().filter_map(|topic| self.change(*topic, draft(registry, now, topic))).collect();
+        let mut rules = access::Known::default();
+        let mut changes: Vec<Change> = others
+            .into_iter()
+            .filter_map(|topic| self.change(*topic, draft(registry, now, topic, &mut rules)))
+            .collect();
         for topic in rosters {
             let Topic::Roster(net) = *topic else { continue };
             let roster = registry.network(net).map(|_| Roster::new(net, 0, &self.members(net, &changes)));
@@ -157,10 +161,12 @@ impl Ledger {
     }
 }
 
-/// The topics whose content may differ after `rows` have changed. `before` and `after` can be any state that
-/// still or already knows the nodes of the networks in question.
-pub fn touched(registry: &Registry, rows: &[Row]) -> BTreeSet<Topic> {
-    rows.iter().flat_map(|row| touched_by(registry, row)).collect()
+/// The topics whose content may differ after `rows` have changed; `registry` is the state after that, and `undo` what
+/// [`Registry::apply`] answered.
+pub fn touched(registry: &Registry, rows: &[Row], undo: &[Row]) -> BTreeSet<Topic> {
+    let mut topics = access::touched(registry, rows, undo);
+    topics.extend(rows.iter().flat_map(|row| touched_by(registry, row)));
+    topics
 }
 
 fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
@@ -199,7 +205,7 @@ fn node_topics(node: &Node) -> Vec<Topic> {
 }
 
 /// What is to stand on a topic, with revision 0.
-fn draft(registry: &Registry, now: u64, topic: &Topic) -> Option<Content> {
+fn draft(registry: &Registry, now: u64, topic: &Topic, rules: &mut access::Known) -> Option<Content> {
     match *topic {
         Topic::Policy(net) => registry.network(net).map(policy).map(Content::Policy),
         Topic::Member(net, node) => {
@@ -208,7 +214,8 @@ fn draft(registry: &Registry, now: u64, topic: &Topic) -> Option<Content> {
         }
         Topic::Assignment(node) => {
             let node = registry.live_node(node)?;
-            Some(Content::Assignment(assignment(registry, node)))
+            let access = rules.at(registry, node);
+            Some(Content::Assignment(Assignment { access, ..assignment(registry, node) }))
         }
         _ => None,
     }

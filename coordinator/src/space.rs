@@ -25,6 +25,13 @@ impl Addresses {
         Self { v4: self.v4.union(&other.v4), v6: self.v6.union(&other.v6) }
     }
 
+    /// What is in this one or any other.
+    pub fn joined<'a>(&'a self, others: impl Iterator<Item = &'a Self>) -> Self {
+        let all: Vec<_> = std::iter::once(self).chain(others).collect();
+        let v4 = all.iter().flat_map(|set| set.v4.iter()).collect();
+        Self { v4, v6: all.iter().flat_map(|set| set.v6.iter()).collect() }
+    }
+
     /// What is in both.
     pub fn intersection(&self, other: &Self) -> Self {
         Self { v4: self.v4.intersection(&other.v4), v6: self.v6.intersection(&other.v6) }

@@ -1,5 +1,9 @@
 //! A small world for properties: any order of operations, on a registry and its ledger, as the desk does it.
 
+mod access;
+
+pub(crate) use access::{AccessOp, any_access};
+
 use crate::{
     records::{self, Change, Ledger},
     registry::{
@@ -30,6 +34,7 @@ pub(crate) enum Op {
     UnsetEgress(u8, u8),
     Learn { node: u8, endpoint: u8, lan: u8 },
     Control(u8),
+    Access(AccessOp),
     Wait(u32),
 }
 
@@ -48,6 +53,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         2 => (any::<u8>(), 0u8..8).prop_map(|(node, prefix)| Op::UnsetEgress(node, prefix)),
         3 => (any::<u8>(), 0u8..8, 0u8..8).prop_map(|(node, endpoint, lan)| Op::Learn { node, endpoint, lan }),
         1 => (0u8..4).prop_map(Op::Control),
+        12 => any_access().prop_map(Op::Access),
         1 => (0u32..50 * 86_400).prop_map(Op::Wait),
     ]
 }
@@ -83,7 +89,7 @@ impl World {
             Err(refused) => step.refused = Some(refused),
         }
         step.undo = self.registry.apply(step.rows.clone());
-        let topics = records::touched(&self.registry, &step.rows);
+        let topics = records::touched(&self.registry, &step.rows, &step.undo);
         step.records = self.ledger.plan(&self.registry, self.now, &topics);
         self.ledger.apply(step.records.clone());
         step
@@ -145,6 +151,7 @@ impl World {
                 self.registry.set_control([format!("198.18.0.{which}:8883").parse().unwrap()].into()),
                 (),
             )),
+            Op::Access(ref op) => self.plan_access(op, moment),
             Op::Wait(seconds) => {
                 self.now += u64::from(seconds);
                 Ok((Vec::new(), ()))

@@ -1,0 +1,129 @@
+use super::*;
+use crate::{
+    records::Content,
+    testing::{AccessOp, Op, World, any_op},
+};
+use gatewrt_protocol::{Proto, Service};
+use proptest::prelude::*;
+use std::net::IpAddr;
+
+const PROBES: [(Proto, u16); 7] = [
+    (Proto::Tcp, 80),
+    (Proto::Tcp, 443),
+    (Proto::Tcp, 444),
+    (Proto::Udp, 53),
+    (Proto::Udp, 80),
+    (Proto::Icmp, 0),
+    (Proto::Icmp, 8),
+];
+
+/// What a node does with a connection, from the wire form alone.
+pub(crate) fn judged(access: &Access, from: IpAddr, to: IpAddr, proto: Proto, port: u16) -> Verdict {
+    let holds = |set: u32, addr| access.sets[set as usize].iter().any(|prefix| prefix.contains(addr));
+    let fits = |rule: &&AccessRule| {
+        let service =
+            rule.services.is_empty() || rule.services.iter().any(|service| service.fits(proto, port));
+        service && holds(rule.from, from) && holds(rule.to, to)
+    };
+    let mut verdicts: Vec<_> = access.rules.iter().filter(fits).map(|rule| rule.verdict).collect();
+    verdicts.sort_unstable();
+    verdicts.last().copied().unwrap_or(access.default)
+}
+
+/// What the rules of a network say of a connection, each taken as an admin wrote it.
+fn meant(registry: &Registry, net: NetworkId, from: IpAddr, to: IpAddr, proto: Proto, port: u16) -> Verdict {
+    let scope = Scope::new(registry, net);
+    let holds = |selectors: &[Selector], addr: IpAddr| {
+        scope.addresses(selectors).covers(&[addr].into_iter().collect())
+    };
+    let fits = |verdict: Verdict| {
+        registry.rules(net).into_iter().any(|rule| {
+            let service =
+                rule.services.is_empty() || rule.services.iter().any(|service| service.fits(proto, port));
+            rule.enabled
+                && rule.verdict == verdict
+                && service
+                && holds(&rule.from, from)
+                && holds(&rule.to, to)
+        })
+    };
+    if fits(Verdict::Deny) {
+        Verdict::Deny
+    } else if fits(Verdict::Allow) {
+        Verdict::Allow
+    } else {
+        registry.network(net).unwrap().access
+    }
+}
+
+/// Addresses that something of the network has, and some that nothing has, of one family.
+fn addresses(registry: &Registry, net: NetworkId, ipv4: bool) -> Vec<IpAddr> {
+    let scope = Scope::new(registry, net);
+    let nodes = registry.live_nodes(net).flat_map(|node| {
+        node.addresses.iter().copied().chain(node.egress.keys().filter_map(|prefix| prefix.nth(5)))
+    });
+    let clients = registry.live_clients(net).flat_map(|client| of_client(client).map(|prefix| prefix.addr()));
+    let ends = scope.all().prefixes().into_iter().filter_map(|prefix| prefix.nth(3));
+    nodes.chain(clients).chain(ends).filter(|addr| addr.is_ipv4() == ipv4).collect()
+}
+
+pub(crate) fn stands(world: &World, node: &Node) -> Access {
+    match world.ledger.content(&Topic::Assignment(node.id)) {
+        Some(Content::Assignment(assignment)) => assignment.access.clone(),
+        _ => panic!("a live node has an assignment"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn both_ends_do_what_the_rules_mean(
+        ops in proptest::collection::vec(any_op(), 1..80),
+        picks in proptest::collection::vec((any::<usize>(), any::<usize>(), 0..PROBES.len()), 24)
+    ) {
+        let mut world = World::default();
+        ops.iter().for_each(|op| drop(world.step(op)));
+        for network in world.registry.networks() {
+            let rules = Rules::of(&world.registry, network.id);
+            for (from, to, probe) in &picks {
+                let known = addresses(&world.registry, network.id, from % 3 != 0);
+                let Some(from) = known.get(from % known.len().max(1)).copied() else { continue };
+                let to = known[to % known.len()];
+                let (proto, port) = PROBES[*probe];
+                let meant = meant(&world.registry, network.id, from, to, proto, port);
+                for node in world.registry.live_nodes(network.id) {
+                    let own = rules.own(node);
+                    let here = [from, to].iter().any(|addr| own.covers(&[*addr].into_iter().collect()));
+                    if here {
+                        let judged = judged(&stands(&world, node), from, to, proto, port);
+                        prop_assert_eq!(judged, meant, "{} to {} at {}", from, to, node.name);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_open_is_absent_and_sets_are_apart(ops in proptest::collection::vec(any_op(), 1..80)) {
+        let mut world = World::default();
+        ops.iter().for_each(|op| drop(world.step(op)));
+        for node in world.registry.nodes().filter(|node| node.is_live()) {
+            let access = stands(&world, node);
+            let network = world.registry.network(node.net).unwrap();
+            let denies = world.registry.rules(node.net).into_iter().any(|rule| rule.enabled && rule.verdict == Verdict::Deny);
+            if network.access == Verdict::Allow && !denies {
+                prop_assert_eq!(&access, &Access::default());
+            }
+            prop_assert!(access.default == Verdict::Deny || access.rules.iter().all(|rule| rule.verdict == Verdict::Deny));
+            for (place, set) in access.sets.iter().enumerate() {
+                let used = access.rules.iter().any(|rule| [rule.from, rule.to].contains(&(place as u32)));
+                prop_assert!(used && !set.is_empty(), "no set without a use");
+                prop_assert!(!access.sets[..place].contains(set), "each set once");
+                for (one, prefix) in set.iter().enumerate() {
+                    prop_assert!(set[..one].iter().all(|other| !other.overlaps(prefix)));
+                }
+            }
+        }
+    }
+}
