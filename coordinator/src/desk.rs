@@ -293,9 +293,9 @@ impl Desk {
 
     /// Does all of a change that can be refused, answers, and undoes it.
     fn rehearse(&mut self, changes: Changes, done: Done) {
-        let topics_of = |state: &State| records::touched(&state.registry, &changes);
         let undo = self.state.registry.apply(changes.clone());
-        let records = self.state.ledger.plan(&self.state.registry, now(), &topics_of(&self.state));
+        let topics = records::touched(&self.state.registry, &changes, &undo);
+        let records = self.state.ledger.plan(&self.state.registry, now(), &topics);
         let signed = records.iter().try_for_each(|change| self.sign(change).map(drop));
         done(signed.map(|()| &self.state));
         self.state.registry.apply(undo);

@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
     records::Content,
-    testing::{AccessOp, Op, World, any_op},
+    testing::{World, any_op},
 };
-use gatewrt_protocol::{Proto, Service};
+use gatewrt_protocol::Proto;
 use proptest::prelude::*;
 use std::net::IpAddr;
 
