@@ -1,105 +1,27 @@
 //! The core without a world: records in any order, a kernel in memory, a clock that is only a number.
 
+#[path = "core/ingress.rs"]
+mod ingress;
+#[path = "core/world.rs"]
+mod world;
+
 use gatewrt::{
-    apply::apply,
     config::Config,
     core::{
-        About, Core, Input, LinkEvent, Membership, Output, Uplink,
+        Input, LinkEvent, Output,
         directory::{Change, Directory, Refusal},
     },
-    kernel::{
-        Kernel,
-        fake::{FakeKernel, Faults},
-    },
-    model::{IfName, MainRoute, RouteKind, SysctlPath, WgSecret},
+    kernel::fake::Faults,
+    model::{IfName, RouteKind},
     plan::Step,
     store::Records,
 };
-use gatewrt_protocol::{
-    Assignment, Egress, Endpoint, EndpointKind, Member, MemberUpdate, NetworkId, NetworkName, NodeId, Policy,
-    Prefix, RecordError, Roster, ServedPrefix, Signer, Tombstone, Topic, WgPublicKey,
-};
+use gatewrt_protocol::{Member, MemberUpdate, NetworkId, RecordError, Signer, Tombstone, Topic};
 use proptest::{collection::vec, prelude::*};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
+use world::{
+    NET, S, World, assignment, member, membership, name, node, policy, prefix, roster, signer, update,
+    wire_bytes,
 };
-
-const NET: NetworkId = NetworkId::from_entropy([1; 10]);
-const S: Duration = Duration::from_secs(1);
-
-fn node(number: u8) -> NodeId {
-    NodeId::from_entropy([number; 10])
-}
-
-fn prefix(text: &str) -> Prefix {
-    text.parse().expect("a prefix")
-}
-
-fn name() -> NetworkName {
-    "home".parse().expect("a name")
-}
-
-fn signer() -> Signer {
-    Signer::from_seed(&[7; 32])
-}
-
-fn policy(rev: u64) -> (String, String) {
-    let policy = Policy {
-        net: NET,
-        rev,
-        name: name(),
-        prefixes: vec![prefix("10.90.0.0/16"), prefix("fd90::/64")],
-        mtu: 1420,
-        keepalive: 25,
-        domain: String::new(),
-    };
-    (Topic::Policy(NET).to_string(), signer().sign(&policy).expect("short"))
-}
-
-fn assignment(rev: u64, egress: &[(&str, bool)]) -> (String, String) {
-    let egress =
-        egress.iter().map(|(text, nat)| Egress { prefix: prefix(text), nat: *nat, metric: 0 }).collect();
-    let assignment = Assignment {
-        net: NET,
-        node: node(1),
-        rev,
-        name: "one".parse().expect("a name"),
-        addresses: vec!["10.90.0.1".parse().expect("v4"), "fd90::1".parse().expect("v6")],
-        egress,
-        ingress: None,
-        access: gatewrt_protocol::Access::default(),
-        control: Vec::new(),
-    };
-    (Topic::Assignment(node(1)).to_string(), signer().sign(&assignment).expect("short"))
-}
-
-fn member(number: u8, rev: u64) -> Member {
-    Member {
-        net: NET,
-        node: node(number),
-        rev,
-        name: format!("n{number}").parse().expect("a name"),
-        key: WgPublicKey([number; 32]),
-        addresses: vec![format!("10.90.0.{number}").parse().expect("v4")],
-        endpoints: vec![Endpoint {
-            addr: format!("198.51.100.{number}:5{:04}", rev % 1000).parse().expect("v4"),
-            kind: EndpointKind::Wan,
-        }],
-        prefixes: vec![ServedPrefix { prefix: prefix(&format!("192.168.{number}.0/24")), metric: 0 }],
-        clients: Vec::new(),
-    }
-}
-
-fn update(update: &MemberUpdate) -> (String, String) {
-    let (net, node, _) = update.about();
-    (Topic::Member(net, node).to_string(), signer().sign(update).expect("short"))
-}
-
-fn roster(rev: u64, members: &[(u8, u64)]) -> (String, String) {
-    let members: BTreeMap<_, _> = members.iter().map(|(number, rev)| (node(*number), *rev)).collect();
-    (Topic::Roster(NET).to_string(), signer().sign(&Roster::new(NET, rev, &members)).expect("short"))
-}
 
 fn directory() -> Directory {
     Directory::new(NET, node(1), signer().public())
@@ -197,136 +119,6 @@ fn hostile_records_are_refused_and_change_nothing() {
     assert_eq!(refusal, Refusal::Record(RecordError::Malformed));
     assert_eq!(directory.accept(&topic, b""), Ok(Change::Nothing), "the broker forgets, we don't");
     assert_eq!(directory.stored(), before);
-}
-
-fn membership(stored: Records) -> Membership {
-    Membership {
-        network: name(),
-        net: NET,
-        node: node(1),
-        name: "one".parse().expect("a name"),
-        record_key: signer().public(),
-        secret: WgSecret([1; 32]),
-        public: WgPublicKey([1; 32]),
-        port: 51820,
-        brokers: vec!["gw.example:8883".into()],
-        stored,
-    }
-}
-
-/// A core with a kernel in memory, driven by hand.
-struct World {
-    core: Core,
-    kernel: FakeKernel,
-    now: Duration,
-    applied: Vec<Vec<Step>>,
-    said: Vec<Output>,
-    handled: usize,
-    looks: usize,
-}
-
-impl World {
-    fn new() -> Self {
-        let mut kernel = FakeKernel::default();
-        let wan = IfName::new("wan").expect("a name");
-        kernel.state.main_routes.insert(MainRoute {
-            prefix: prefix("0.0.0.0/0"),
-            link: Some(wan),
-            on_link: false,
-        });
-        kernel.state.sysctls.insert(SysctlPath("net/ipv4/conf/all/src_valid_mark".into()), "0".into());
-        Self::on(kernel)
-    }
-
-    /// A daemon that has just begun.
-    fn on(kernel: FakeKernel) -> Self {
-        let about = About { boot: "b".into(), version: "0".into(), board: String::new(), seed: 3 };
-        let core = Core::new(about);
-        Self {
-            core,
-            kernel,
-            now: Duration::ZERO,
-            applied: Vec::new(),
-            said: Vec::new(),
-            handled: 0,
-            looks: 0,
-        }
-    }
-
-    /// A router that has joined and knows `others`.
-    fn joined(others: &[u8]) -> Self {
-        let mut world = Self::new();
-        world.start(others);
-        world
-    }
-
-    fn start(&mut self, others: &[u8]) {
-        let mut records = vec![policy(1), assignment(1, &[])];
-        records.extend(others.iter().map(|number| update(&MemberUpdate::Member(member(*number, 1)))));
-        let membership = membership(records.into_iter().collect());
-        self.feed(Input::Started(Box::default(), vec![membership]));
-        self.run(S);
-    }
-
-    /// How often the records were to go to disk at once.
-    fn flushes(&self) -> usize {
-        self.said.iter().filter(|output| matches!(output, Output::Flush(_))).count()
-    }
-
-    fn feed(&mut self, input: Input) {
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
-            self.handled += 1;
-            for output in self.core.handle(input, self.now) {
-                inputs.extend(self.carry_out(output));
-            }
-        }
-    }
-
-    fn carry_out(&mut self, output: Output) -> Option<Input> {
-        match output {
-            Output::Observe(interest) => {
-                self.looks += 1;
-                Some(match self.kernel.observe(&interest) {
-                    Ok(observed) => {
-                        Input::Observed { observed: Box::new(observed), wall: self.now, memory_kib: 1 }
-                    }
-                    Err(error) => Input::ObserveFailed(error.to_string()),
-                })
-            }
-            Output::Apply(plan) => {
-                self.applied.push(plan.steps.clone());
-                Some(Input::Applied(apply(&mut self.kernel, &plan)))
-            }
-            other => {
-                self.said.push(other);
-                None
-            }
-        }
-    }
-
-    /// Lets the time go on, as far as the core asks for it.
-    fn run(&mut self, span: Duration) {
-        let end = self.now + span;
-        while let Some((due, _)) = self.core.poll_timeout().filter(|(due, _)| *due <= end) {
-            self.now = self.now.max(due);
-            self.feed(Input::Tick);
-        }
-        self.now = end;
-    }
-
-    fn message(&mut self, (topic, token): (String, String)) {
-        self.feed(Input::Link(name(), LinkEvent::Message(topic, token.into_bytes())));
-    }
-
-    fn connect(&mut self) {
-        self.feed(Input::Link(name(), LinkEvent::Connected));
-    }
-
-    fn reports(&self) -> usize {
-        let report = |output: &&Output| matches!(output, Output::Publish(_, Uplink::Report(_)));
-        self.said.iter().filter(report).count()
-    }
 }
 
 #[test]
@@ -534,12 +326,6 @@ fn an_idle_hour_of_reports_is_cheap_however_many_peers_there_are() {
         let bytes: usize = world.said.iter().filter_map(wire_bytes).sum();
         assert!((20_000..60_000).contains(&bytes), "{peers} peers: {bytes} bytes an hour");
     }
-}
-
-/// What a report takes on the wire, with all headers.
-fn wire_bytes(output: &Output) -> Option<usize> {
-    let Output::Publish(_, Uplink::Report(report)) = output else { return None };
-    Some(signer().sign(report.as_ref()).expect("short").len() + 200)
 }
 
 #[test]

@@ -33,6 +33,7 @@ Commands:
   leave NETWORK            leave a network: its interface, rules and keys go
   status                   networks, addresses, peers and what does not work
   peers [NETWORK]          each peer: address, prefixes, endpoint, handshake, bytes
+  clients [NETWORK]        the same of each external client that this router lets in
   plan                     what the daemon would change in the kernel now; changes nothing
   diag                     check what the daemon needs, and say what to do about what is missing
   reload                   read the configuration again
@@ -112,6 +113,7 @@ enum Command {
     Leave(String),
     Status,
     Peers(Option<String>),
+    Clients(Option<String>),
     Plan,
     Diag,
     Reload,
@@ -182,6 +184,7 @@ fn command_of(
         "leave" => Command::Leave(need("network")?),
         "status" => Command::Status,
         "peers" => Command::Peers(values.next()),
+        "clients" => Command::Clients(values.next()),
         "plan" => Command::Plan,
         "diag" => Command::Diag,
         "reload" => Command::Reload,

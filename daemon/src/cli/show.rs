@@ -3,26 +3,35 @@
 use super::{CliError, Command, print, print_answer, print_json};
 use crate::{
     control::Answer,
-    core::report::{NetworkStatus, PeerStatus, Status},
+    core::report::{NetworkStatus, Status},
+    plan::Short,
 };
-use gatewrt_protocol::Path;
-use std::fmt::Write;
+use gatewrt_protocol::{Path, Prefix};
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 /// Prints the answer to `command`.
 pub fn answer(command: &Command, answer: &Answer, json: bool) -> Result<(), CliError> {
-    if let (Command::Peers(only), Answer::Status(status)) = (command, answer) {
-        let networks = networks(status, only.as_deref())?;
-        if json {
-            let peers: Vec<_> = networks.iter().flat_map(|network| &network.peers).collect();
-            return print_json(&peers);
+    match (command, answer, json) {
+        (Command::Peers(only), Answer::Status(status), true) => {
+            let networks = networks(status, only.as_deref())?;
+            print_json(&networks.iter().flat_map(|network| &network.peers).collect::<Vec<_>>())?;
         }
-        networks.iter().for_each(|network| print(&peers(network)));
-        return Ok(());
+        (Command::Peers(only), Answer::Status(status), false) => {
+            networks(status, only.as_deref())?.into_iter().for_each(|network| print(&peers(network)));
+        }
+        (Command::Clients(only), Answer::Status(status), true) => {
+            let networks = networks(status, only.as_deref())?;
+            print_json(&networks.iter().flat_map(|network| &network.clients).collect::<Vec<_>>())?;
+        }
+        (Command::Clients(only), Answer::Status(status), false) => {
+            networks(status, only.as_deref())?.into_iter().for_each(|network| print(&clients(network)));
+        }
+        (_, _, true) => print_answer(answer)?,
+        (_, _, false) => print(&text(answer)),
     }
-    if json {
-        return print_answer(answer);
-    }
-    print(&text(answer));
     Ok(())
 }
 
@@ -72,6 +81,9 @@ fn status(status: &Status) -> String {
         text.push('\n');
         text.push_str(&self::network(network));
         text.push_str(&peers(network));
+        if network.ingress {
+            text.push_str(&clients(network));
+        }
         for failure in &network.failures {
             let _ = writeln!(text, "  ! could not {}: {}", failure.what, failure.why);
         }
@@ -100,6 +112,10 @@ fn network(network: &NetworkStatus) -> String {
         .collect();
     if !served.is_empty() {
         line("serves", served.join(", "));
+    }
+    if network.ingress {
+        let came = network.clients.iter().filter(|client| client.handshake_s.is_some()).count();
+        line("lets in", format!("{} external clients, {came} of them were here", network.clients.len()));
     }
     let refused: u64 = network.refused.values().sum();
     if refused > 0 {
@@ -131,34 +147,70 @@ fn peers(network: &NetworkStatus) -> String {
     ];
     let mut peers: Vec<_> = network.peers.iter().collect();
     peers.sort_by_key(|peer| peer.name.as_str());
-    peers.into_iter().for_each(|peer| add_rows(peer, &mut rows));
+    for peer in peers {
+        let path = match peer.path {
+            Path::Direct => "direct",
+            Path::Down => "down",
+            Path::Other => "other",
+        };
+        let seen = seen(peer.endpoint, peer.handshake_s, peer.rx, peer.tx);
+        let name = [peer.name.to_string(), first(&peer.addresses), path.to_owned()];
+        add_rows(name, seen, &peer.prefixes, &mut rows);
+    }
+    table(&rows)
+}
+
+fn clients(network: &NetworkStatus) -> String {
+    if network.clients.is_empty() {
+        return format!("  no external client is let into {} here\n", network.name);
+    }
+    let mut rows = vec![
+        ["CLIENT", "ADDRESS", "BEHIND IT", "MAY", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]
+            .map(str::to_owned),
+    ];
+    for client in &network.clients {
+        let may = match (client.internet, client.reachable) {
+            (true, true) => "Internet, be reached",
+            (true, false) => "Internet",
+            (false, true) => "be reached",
+            (false, false) => "-",
+        };
+        let key = Short(&client.key).to_string();
+        let seen = seen(client.endpoint, client.handshake_s, client.rx, client.tx);
+        add_rows([key, first(&client.addresses), may.to_owned()], seen, &client.prefixes, &mut rows);
+    }
     table(&rows)
 }
 
 /// One row, and one more for each further prefix.
-fn add_rows(peer: &PeerStatus, rows: &mut Vec<[String; 8]>) {
-    let none = || "-".to_owned();
-    let mut prefixes = peer.prefixes.iter().map(ToString::to_string);
-    let path = match peer.path {
-        Path::Direct => "direct",
-        Path::Down => "down",
-        Path::Other => "other",
-    };
-    rows.push([
-        peer.name.to_string(),
-        peer.addresses.first().map_or_else(none, ToString::to_string),
-        prefixes.next().unwrap_or_else(none),
-        path.to_owned(),
-        peer.endpoint.map_or_else(none, |endpoint| endpoint.to_string()),
-        peer.handshake_s.map_or("never".to_owned(), |age| format!("{} ago", duration(age))),
-        bytes(peer.rx),
-        bytes(peer.tx),
-    ]);
+fn add_rows(
+    [name, address, way]: [String; 3],
+    [endpoint, handshake, rx, tx]: [String; 4],
+    prefixes: &[Prefix],
+    rows: &mut Vec<[String; 8]>,
+) {
+    let mut prefixes = prefixes.iter().map(ToString::to_string);
+    let prefix = prefixes.next().unwrap_or_else(|| "-".to_owned());
+    rows.push([name, address, prefix, way, endpoint, handshake, rx, tx]);
     rows.extend(prefixes.map(|prefix| {
         let mut row = <[String; 8]>::default();
         row[2] = prefix;
         row
     }));
+}
+
+fn first(addresses: &[IpAddr]) -> String {
+    addresses.first().map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
+/// What WireGuard shows: endpoint, handshake, bytes received and sent.
+fn seen(endpoint: Option<SocketAddr>, handshake_s: Option<u64>, rx: u64, tx: u64) -> [String; 4] {
+    [
+        endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string()),
+        handshake_s.map_or("never".to_owned(), |age| format!("{} ago", duration(age))),
+        bytes(rx),
+        bytes(tx),
+    ]
 }
 
 /// Rows with their columns aligned, indented by two.

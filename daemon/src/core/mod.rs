@@ -2,6 +2,7 @@
 //! takes one input and the time, and gives what is to be done; [`Core::poll_timeout`] says when it wants to be
 //! called again and why. The same inputs give the same outputs.
 
+pub mod clients;
 pub mod desired;
 pub mod directory;
 pub mod paths;

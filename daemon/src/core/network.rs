@@ -6,14 +6,21 @@ use super::{
     paths::Paths,
     session::Session,
 };
-use crate::sorted::SortedMap;
-use gatewrt_protocol::{Applied, Failure, Presence, Report};
+use crate::{
+    sorted::{SortedMap, SortedSet},
+    store::Bucket,
+};
+use gatewrt_protocol::{Applied, Failure, Presence, Report, WgPublicKey};
 use std::time::Duration;
 
 /// Two reports are at least this far apart.
 const REPORT_GAP: Duration = Duration::from_secs(2);
 /// What reports may cost when nothing changes: 1.1 MB a day at the usual heartbeat.
 const BYTES_A_HEARTBEAT: u32 = 750;
+/// So many reports may say soon that a client came or went,
+const COMINGS: u32 = 8;
+/// and one more after each such time; what came and went meanwhile is said with the next.
+const COMING_AGAIN: Duration = Duration::from_secs(60);
 /// How long the roster may disagree with the records before that counts as withheld.
 const WITHHELD: Duration = Duration::from_secs(5);
 
@@ -35,6 +42,9 @@ pub struct Network {
     pub(super) resync_at: Option<Now>,
     pub(super) said: Option<Report>,
     pub(super) said_at: Option<Now>,
+    /// The clients that were there then.
+    pub(super) present: SortedSet<WgPublicKey>,
+    pub(super) comings: Bucket,
     /// Bytes that the last report took.
     pub(super) said_bytes: u32,
     /// Whether what was said may no longer be so.
@@ -65,6 +75,8 @@ impl Network {
             resync_at: None,
             said: None,
             said_at: None,
+            present: SortedSet::new(),
+            comings: Bucket::new(COMINGS, COMING_AGAIN),
             said_bytes: 0,
             stale: true,
             seq: 0,

@@ -1,6 +1,12 @@
 //! What the daemon says of itself: reports to the coordinator, and the status shown on the router.
 
-use super::{Core, Network, Now, Output, Uplink, desired::is_public, owner, paths::Seen};
+use super::{
+    Core, Network, Now, Output, Uplink,
+    clients::{ClientStatus, present},
+    desired::is_public,
+    owner,
+    paths::Seen,
+};
 use crate::{
     model::{IfName, Observed},
     sorted::{SortedMap, SortedSet},
@@ -61,6 +67,12 @@ pub struct NetworkStatus {
     pub control_error: Option<String>,
     /// What this router serves.
     pub egress: Vec<Egress>,
+    /// Whether external clients are to be let in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ingress: bool,
+    /// Those that are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientStatus>,
     /// Peers.
     pub peers: Vec<PeerStatus>,
     /// Revisions in effect.
@@ -154,7 +166,7 @@ fn interfaces(observed: &Observed, wan: &SortedSet<IfName>) -> Vec<InterfaceRepo
 }
 
 impl Core {
-    /// The report of one network as of now, without its sequence number.
+    /// The report of one network as of now, without its sequence number and with all clients.
     pub(super) fn report(&self, name: &NetworkName, network: &Network, now: Now) -> Report {
         let membership = &network.membership;
         let place = place(&self.observed, &owner(&self.config, name).endpoints, membership.port);
@@ -177,7 +189,7 @@ impl Core {
             endpoints: place.endpoints,
             peers,
             peer_count,
-            clients: Vec::new(),
+            clients: self.client_reports(name, network),
             applied: network.applied.clone(),
             failures: self.failures_of(name, network),
             refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
@@ -188,13 +200,17 @@ impl Core {
         let Some(network) = self.networks.get(name).filter(|_| self.has_observed) else { return };
         let Some(due) = network.report_due(self.config.heartbeat).filter(|due| *due <= now) else { return };
         let beat = network.said_at.is_none_or(|at| at + network.rest(self.config.heartbeat) <= due);
-        let report = self.report(name, network, now);
+        let mut report = self.report(name, network, now);
+        let present = present(&report.clients);
+        report.clients.truncate(Report::CLIENTS);
         let facts = facts_of(report.clone());
         let Some(network) = self.networks.get_mut(name) else { return };
         network.stale = false;
-        if !beat && network.said.as_ref() == Some(&facts) {
+        let is_news = beat || network.said.as_ref() != Some(&facts);
+        if !is_news && (present == network.present || network.comings.take(now).is_err()) {
             return;
         }
+        network.present = present;
         network.seq += 1;
         network.said = Some(facts);
         network.said_at = Some(now);
@@ -288,6 +304,8 @@ impl Core {
             broker: membership.brokers.get(network.broker).cloned().unwrap_or_default(),
             control_error: network.session.last_error().map(str::to_owned),
             egress: assignment.map(|assignment: &Assignment| assignment.egress.clone()).unwrap_or_default(),
+            ingress: assignment.is_some_and(|assignment| assignment.ingress.is_some()),
+            clients: self.client_statuses(name, network),
             peers: peers.collect(),
             applied: network.applied.clone(),
             failures: self.failures_of(name, network),
@@ -335,7 +353,7 @@ impl Core {
 }
 
 /// Age of a handshake by the router's clock. A clock that was set back makes it zero.
-fn age(wall: Duration, handshake: Option<u128>) -> Option<Duration> {
+pub(super) fn age(wall: Duration, handshake: Option<u128>) -> Option<Duration> {
     let nanos = wall.as_nanos().saturating_sub(handshake?);
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }

@@ -1,0 +1,89 @@
+//! What is seen of the external clients that are let in here: for reports, and for the status on the router.
+
+use super::{Core, Network, paths::FRESH, report::age};
+use crate::{
+    model::{IfName, WgCounters, WgPeer},
+    sorted::SortedSet,
+};
+use gatewrt_protocol::{ClientReport, IngressClient, NetworkName, Prefix, WgPublicKey};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// One client's state. What it is called is not known here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientStatus {
+    /// Public key.
+    pub key: WgPublicKey,
+    /// Overlay addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What the network reaches behind it.
+    pub prefixes: Vec<Prefix>,
+    /// Whether its Internet traffic goes out here.
+    pub internet: bool,
+    /// Whether others may open connections to it.
+    pub reachable: bool,
+    /// Where packets to it go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds since the last handshake; absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_s: Option<u64>,
+    /// Bytes received.
+    pub rx: u64,
+    /// Bytes sent.
+    pub tx: u64,
+}
+
+impl Core {
+    /// Those that ever came, the freshest first.
+    pub(super) fn client_reports(&self, name: &NetworkName, network: &Network) -> Vec<ClientReport> {
+        let seen = self.clients_seen(name, network).into_iter();
+        let mut reports: Vec<_> =
+            seen.filter(|(_, client)| client.handshake_s.is_some()).map(|(_, report)| report).collect();
+        reports.sort_by_key(|client| client.handshake_s);
+        reports
+    }
+
+    /// Those that are let in.
+    pub(super) fn client_statuses(&self, name: &NetworkName, network: &Network) -> Vec<ClientStatus> {
+        let status = |(client, seen): (&IngressClient, ClientReport)| ClientStatus {
+            key: client.key,
+            addresses: client.addresses.clone(),
+            prefixes: client.prefixes.clone(),
+            internet: client.internet,
+            reachable: client.reachable,
+            endpoint: seen.endpoint,
+            handshake_s: seen.handshake_s,
+            rx: seen.rx,
+            tx: seen.tx,
+        };
+        self.clients_seen(name, network).into_iter().map(status).collect()
+    }
+
+    fn clients_seen<'a>(
+        &self,
+        name: &NetworkName,
+        network: &'a Network,
+    ) -> Vec<(&'a IngressClient, ClientReport)> {
+        let Some(device) = self.observed.devices.get(&IfName::from(name)) else { return Vec::new() };
+        let ingress = network.directory.assignment().and_then(|assignment| assignment.ingress.as_ref());
+        let clients = ingress.into_iter().flat_map(|ingress| &ingress.clients);
+        let seen = |client: &'a IngressClient| {
+            let peer = device.peers.get(&client.key)?;
+            let counters = device.counters.get(&client.key).copied().unwrap_or_default();
+            Some((client, self.client_report(client.key, peer, counters)))
+        };
+        clients.filter_map(seen).collect()
+    }
+
+    fn client_report(&self, key: WgPublicKey, peer: &WgPeer, counters: WgCounters) -> ClientReport {
+        let handshake_s = age(self.wall, counters.handshake).map(|age| age.as_secs());
+        ClientReport { key, endpoint: peer.endpoint, handshake_s, rx: counters.rx, tx: counters.tx }
+    }
+}
+
+/// Who is there now.
+pub(super) fn present(clients: &[ClientReport]) -> SortedSet<WgPublicKey> {
+    let fresh = |client: &&ClientReport| client.handshake_s.is_some_and(|age| age < FRESH.as_secs());
+    clients.iter().filter(fresh).map(|client| client.key).collect()
+}
