@@ -28,6 +28,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 const TICK: Duration = Duration::from_secs(3600);
 /// How soon a node's next news is taken in: what one node says all others are told, and none may keep them busy.
 const NEWS: Duration = Duration::from_secs(1);
+/// How often the desk looks for clients whose time is over, where any has a time.
+const EXPIRY: Duration = Duration::from_secs(1);
 /// Orders waiting at the desk.
 const JOBS: usize = 256;
 /// Lines a slow watcher may fall behind.
@@ -200,6 +202,8 @@ pub struct Desk {
     watch: broadcast::Sender<Arc<WatchEvent>>,
     /// Nodes whose news was taken in a moment ago; `true` where more has come since.
     recent: BTreeMap<NodeId, bool>,
+    /// Up to when clients' times were looked at; nothing where none has one to come.
+    expires: Option<u64>,
 }
 
 impl Desk {
@@ -216,7 +220,16 @@ impl Desk {
         let (watch, _) = broadcast::channel(WATCH);
         let state = State { registry: loaded.registry, ledger: loaded.ledger, live: Live::default(), signer };
         let handle = DeskHandle { jobs: sender, watch: watch.clone() };
-        let desk = Self { state, store, nodes: nodes.clone(), post, jobs, watch, recent: BTreeMap::new() };
+        let desk = Self {
+            state,
+            store,
+            nodes: nodes.clone(),
+            post,
+            jobs,
+            watch,
+            recent: BTreeMap::new(),
+            expires: None,
+        };
         (desk, handle, nodes)
     }
 
@@ -225,6 +238,7 @@ impl Desk {
     pub async fn settle(&mut self, control: BTreeSet<SocketAddr>) -> Result<(), DeskError> {
         let rows = self.state.registry.set_control(control);
         self.commit(rows).await?;
+        self.expires = Some(now());
         self.refresh().await
     }
 
@@ -243,6 +257,7 @@ impl Desk {
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut tick = tokio::time::interval(TICK);
         let mut news = tokio::time::interval(NEWS);
+        let mut expiry = tokio::time::interval(EXPIRY);
         let mut listening = true;
         loop {
             tokio::select! {
@@ -255,6 +270,7 @@ impl Desk {
                     None => listening = false,
                 },
                 _ = news.tick(), if !self.recent.is_empty() => self.learn_waiting().await,
+                _ = expiry.tick(), if self.expires.is_some() => self.expire().await,
                 _ = tick.tick() => {
                     if let Err(error) = self.refresh().await {
                         tracing::error!("can't clear old tombstones: {error}");
@@ -306,14 +322,28 @@ impl Desk {
         if rows.is_empty() {
             return Ok(());
         }
+        let at = now();
         let undo = self.state.registry.apply(rows.clone());
         let topics = records::touched(&self.state.registry, &rows, &undo);
         if let Err(error) = self.commit_records(&rows, &topics).await {
             self.state.registry.apply(undo);
             return Err(error);
         }
+        if self.expires.is_none() && rows.iter().any(|row| matches!(row, Row::Client(..))) {
+            self.expires = Some(at);
+        }
         self.after_commit(&rows).await;
         Ok(())
+    }
+
+    /// Shuts out the clients whose time is over.
+    async fn expire(&mut self) {
+        let (Some(after), until) = (self.expires, now()) else { return };
+        let topics = records::touched_by_expiry(&self.state.registry, after, until);
+        match self.commit_records(&[], &topics).await {
+            Ok(()) => self.expires = self.state.registry.expiring(until, u64::MAX).next().map(|_| until),
+            Err(error) => tracing::error!("a client whose time is over was not shut out: {error}"),
+        }
     }
 
     async fn refresh(&mut self) -> Result<(), DeskError> {

@@ -6,10 +6,10 @@ mod access;
 #[cfg(test)]
 mod tests;
 
-use crate::registry::{Network, Node, Registry, Row};
+use crate::registry::{Client, Network, Node, Registry, Row, Tunnel};
 use gatewrt_protocol::{
-    Access, Assignment, Egress, Member, MemberUpdate, NetworkId, NodeId, Policy, RecordError, Roster,
-    ServedPrefix, Signer, Tombstone, Topic, id::ID_BYTES,
+    Access, Assignment, Egress, Ingress, IngressClient, Member, MemberUpdate, NetworkId, NodeId, Policy,
+    RecordError, Roster, ServedPrefix, Signer, Tombstone, Topic, id::ID_BYTES,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -174,8 +174,7 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
         Row::Network(net, _) => network_topics(registry, *net),
         Row::Node(node, _) => registry.node(*node).map(node_topics).unwrap_or_default(),
         Row::Client(client, _) => {
-            let seats = registry.client(*client).into_iter().flat_map(|client| client.seats.keys());
-            seats.filter_map(|node| registry.node(*node)).flat_map(node_topics).collect()
+            registry.client(*client).map(|client| client_topics(registry, client)).unwrap_or_default()
         }
         Row::Code(..) | Row::Token(..) | Row::Audit(_) => Vec::new(),
         // See `access`.
@@ -200,6 +199,16 @@ fn network_topics(registry: &Registry, net: NetworkId) -> Vec<Topic> {
     own.into_iter().chain(nodes).collect()
 }
 
+/// All nodes that it can come in at, as it may have been moved from one to the other.
+fn client_topics(registry: &Registry, client: &Client) -> Vec<Topic> {
+    client.seats.keys().filter_map(|node| registry.node(*node)).flat_map(node_topics).collect()
+}
+
+/// The topics whose content may differ because clients' time is over after `after`, up to `until`.
+pub fn touched_by_expiry(registry: &Registry, after: u64, until: u64) -> BTreeSet<Topic> {
+    registry.expiring(after, until).flat_map(|client| client_topics(registry, client)).collect()
+}
+
 fn node_topics(node: &Node) -> Vec<Topic> {
     vec![Topic::Member(node.net, node.id), Topic::Roster(node.net), Topic::Assignment(node.id)]
 }
@@ -210,12 +219,12 @@ fn draft(registry: &Registry, now: u64, topic: &Topic, rules: &mut access::Known
         Topic::Policy(net) => registry.network(net).map(policy).map(Content::Policy),
         Topic::Member(net, node) => {
             let network = registry.network(net)?;
-            member_update(network, registry.node(node)?, now).map(Content::Member)
+            member_update(registry, network, registry.node(node)?, now).map(Content::Member)
         }
         Topic::Assignment(node) => {
             let node = registry.live_node(node)?;
             let access = rules.at(registry, node);
-            Some(Content::Assignment(Assignment { access, ..assignment(registry, node) }))
+            Some(Content::Assignment(Assignment { access, ..assignment(registry, node, now) }))
         }
         _ => None,
     }
@@ -233,9 +242,9 @@ fn policy(network: &Network) -> Policy {
     }
 }
 
-fn member_update(network: &Network, node: &Node, now: u64) -> Option<MemberUpdate> {
+fn member_update(registry: &Registry, network: &Network, node: &Node, now: u64) -> Option<MemberUpdate> {
     match node.removed {
-        None => Some(MemberUpdate::Member(member(network, node))),
+        None => Some(MemberUpdate::Member(member(registry, network, node, now))),
         Some(removed) if now < removed + TOMBSTONE_S => {
             Some(MemberUpdate::Tombstone(Tombstone { net: node.net, node: node.id, rev: 0 }))
         }
@@ -243,11 +252,15 @@ fn member_update(network: &Network, node: &Node, now: u64) -> Option<MemberUpdat
     }
 }
 
-fn member(network: &Network, node: &Node) -> Member {
+fn member(registry: &Registry, network: &Network, node: &Node, now: u64) -> Member {
     let served = |(prefix, setting): (&_, &crate::registry::EgressSetting)| ServedPrefix {
         prefix: *prefix,
         metric: setting.metric,
     };
+    let behind = registry.admitted(node, now).flat_map(|client| &client.prefixes);
+    let behind = behind.map(|prefix| ServedPrefix { prefix: *prefix, metric: 0 });
+    let mut prefixes: Vec<_> = node.egress.iter().map(served).chain(behind).collect();
+    prefixes.sort();
     Member {
         net: node.net,
         node: node.id,
@@ -256,12 +269,12 @@ fn member(network: &Network, node: &Node) -> Member {
         key: node.key,
         addresses: node.addresses.clone(),
         endpoints: node.facts.candidates(&network.prefixes()),
-        prefixes: node.egress.iter().map(served).collect(),
-        clients: Vec::new(),
+        prefixes,
+        clients: node.ingress.as_ref().map_or_else(Vec::new, |ingress| ingress.blocks.clone()),
     }
 }
 
-fn assignment(registry: &Registry, node: &Node) -> Assignment {
+fn assignment(registry: &Registry, node: &Node, now: u64) -> Assignment {
     let egress = node.egress.iter();
     Assignment {
         net: node.net,
@@ -272,8 +285,22 @@ fn assignment(registry: &Registry, node: &Node) -> Assignment {
         egress: egress
             .map(|(prefix, set)| Egress { prefix: *prefix, nat: set.nat, metric: set.metric })
             .collect(),
-        ingress: None,
+        ingress: node
+            .ingress
+            .as_ref()
+            .map(|_| Ingress { clients: registry.admitted(node, now).map(ingress_client).collect() }),
         access: Access::default(),
         control: registry.control().to_vec(),
+    }
+}
+
+fn ingress_client(client: &Client) -> IngressClient {
+    IngressClient {
+        key: client.key,
+        addresses: client.addresses().to_vec(),
+        psk: client.psk,
+        prefixes: client.prefixes.iter().copied().collect(),
+        internet: client.tunnel == Tunnel::Full,
+        reachable: client.reachable,
     }
 }

@@ -23,13 +23,13 @@ mod tests;
 mod token;
 
 pub use access_error::AccessError;
-pub use client::{Client, ClientState, Tunnel};
+pub use client::{Client, ClientPatch, ClientState, ClientWish, NewKeys, ReissueWish, Tunnel};
 pub use code::{Code, CodeId, CodeWish};
 pub use error::{Overlap, RegistryError};
 pub use facts::{Facts, is_private};
 pub use file::ClientFile;
 pub use group::{Group, GroupWish};
-pub use ingress::IngressSetting;
+pub use ingress::{IngressSetting, IngressWish};
 pub use network::{Network, NetworkPatch, NetworkWish};
 pub use node::{EgressSetting, Node, NodePatch};
 pub use overlap::Owner;

@@ -7,13 +7,14 @@ pub(crate) use access::{AccessOp, any_access};
 use crate::{
     records::{self, Change, Ledger},
     registry::{
-        Changes, CodeWish, EgressSetting, Moment, NetworkWish, NodePatch, Outcome, Registry, RegistryError,
+        Changes, ClientPatch, ClientWish, CodeWish, EgressSetting, IngressWish, Moment, NetworkWish, NewKeys,
+        NodePatch, Outcome, Registry, RegistryError, ReissueWish, Tunnel,
     },
 };
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
     Applied, Endpoint, EndpointKind, InterfaceKind, InterfaceReport, JoinRequest, NetworkId, NodeId,
-    PublicKey, Report, WgPublicKey, join::SECRET_BYTES,
+    NodeName, PresharedKey, PublicKey, Report, WgPublicKey, join::SECRET_BYTES,
 };
 use proptest::prelude::*;
 use ring::digest::{SHA256, digest};
@@ -29,12 +30,18 @@ pub(crate) enum Op {
     RevokeCode(u8),
     Join { code: u8, key: u8, name: u8, endpoint: u8 },
     Rename(u8, u8),
-    Remove(u8),
+    Remove(u8, bool),
     SetEgress(u8, u8, bool),
     UnsetEgress(u8, u8),
     Learn { node: u8, endpoint: u8, lan: u8 },
     Control(u8),
     Access(AccessOp),
+    SetIngress { node: u8, endpoint: bool },
+    UnsetIngress(u8, bool),
+    AddClient { node: u8, other: u8, key: u8, name: u8, expires: Option<u16>, prefix: Option<u8> },
+    ChangeClient { client: u8, enabled: bool, prefix: Option<u8>, expires: Option<u16> },
+    Reissue { client: u8, node: u8, key: u8 },
+    DeleteClient(u8),
     Wait(u32),
 }
 
@@ -48,14 +55,36 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         8 => (any::<u8>(), 0u8..24, 0u8..3, 0u8..8)
             .prop_map(|(code, key, name, endpoint)| Op::Join { code, key, name, endpoint }),
         2 => (any::<u8>(), 0u8..4).prop_map(|(node, name)| Op::Rename(node, name)),
-        2 => any::<u8>().prop_map(Op::Remove),
+        2 => (any::<u8>(), any::<bool>()).prop_map(|(node, force)| Op::Remove(node, force)),
         5 => (any::<u8>(), 0u8..8, any::<bool>()).prop_map(|(node, prefix, nat)| Op::SetEgress(node, prefix, nat)),
         2 => (any::<u8>(), 0u8..8).prop_map(|(node, prefix)| Op::UnsetEgress(node, prefix)),
         3 => (any::<u8>(), 0u8..8, 0u8..8).prop_map(|(node, endpoint, lan)| Op::Learn { node, endpoint, lan }),
         1 => (0u8..4).prop_map(Op::Control),
         12 => any_access().prop_map(Op::Access),
+        4 => (any::<u8>(), any::<bool>()).prop_map(|(node, endpoint)| Op::SetIngress { node, endpoint }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(node, force)| Op::UnsetIngress(node, force)),
+        8 => any_client(),
+        3 => (any::<u8>(), any::<bool>(), proptest::option::of(0u8..8), proptest::option::of(1u16..999))
+            .prop_map(|(client, enabled, prefix, expires)| Op::ChangeClient { client, enabled, prefix, expires }),
+        3 => (any::<u8>(), any::<u8>(), 16u8..48).prop_map(|(client, node, key)| Op::Reissue { client, node, key }),
+        2 => any::<u8>().prop_map(Op::DeleteClient),
+        1 => (0u32..1000).prop_map(Op::Wait),
         1 => (0u32..50 * 86_400).prop_map(Op::Wait),
     ]
+}
+
+fn any_client() -> impl Strategy<Value = Op> {
+    let times = (proptest::option::of(1u16..999), proptest::option::of(0u8..8));
+    (any::<u8>(), any::<u8>(), 16u8..48, 0u8..6, times).prop_map(
+        |(node, other, key, name, (expires, prefix))| Op::AddClient {
+            node,
+            other,
+            key,
+            name,
+            expires,
+            prefix,
+        },
+    )
 }
 
 /// Registry, ledger and all that a desk would have around them.
@@ -89,7 +118,8 @@ impl World {
             Err(refused) => step.refused = Some(refused),
         }
         step.undo = self.registry.apply(step.rows.clone());
-        let topics = records::touched(&self.registry, &step.rows, &step.undo);
+        let mut topics = records::touched(&self.registry, &step.rows, &step.undo);
+        topics.extend(records::touched_by_expiry(&self.registry, moment.now, self.now));
         step.records = self.ledger.plan(&self.registry, self.now, &topics);
         self.ledger.apply(step.records.clone());
         step
@@ -103,7 +133,7 @@ impl World {
                 let wish = NetworkWish { name, prefix4, prefix6: None, mtu: None, keepalive: None };
                 self.registry.create_network(&wish, moment).map(quiet)
             }
-            Op::DeleteNetwork(net) => self.registry.delete_network(&self.net(net)).map(quiet),
+            Op::DeleteNetwork(net) => self.registry.delete_network(&self.net(net), moment).map(quiet),
             Op::RemoveAll(net) => self.registry.remove_all_nodes(&self.net(net), moment),
             Op::CreateCode(net, uses) => {
                 let wish = CodeWish { uses: uses.into(), expires_in: 86_400, roles: BTreeSet::new() };
@@ -130,9 +160,9 @@ impl World {
                 let patch = NodePatch { name: Some(name), ..NodePatch::default() };
                 self.registry.change_node(&net, &node, &patch).map(quiet)
             }
-            Op::Remove(node) => {
+            Op::Remove(node, force) => {
                 let (net, node) = self.node(node);
-                self.registry.remove_node(&net, &node, moment).map(quiet)
+                self.registry.remove_node(&net, &node, force, moment).map(quiet)
             }
             Op::SetEgress(node, prefix, nat) => {
                 let (net, node) = self.node(node);
@@ -152,6 +182,48 @@ impl World {
                 (),
             )),
             Op::Access(ref op) => self.plan_access(op, moment),
+            Op::SetIngress { node, endpoint } => {
+                let (net, node) = self.node(node);
+                let endpoint = endpoint.then(|| "gw.example.org:51820".into());
+                self.registry
+                    .set_ingress(&net, &node, &IngressWish { endpoint, ..IngressWish::default() })
+                    .map(quiet)
+            }
+            Op::UnsetIngress(node, force) => {
+                let (net, node) = self.node(node);
+                self.registry.unset_ingress(&net, &node, force).map(quiet)
+            }
+            Op::AddClient { node, other, key, name, expires, prefix } => {
+                let ((net, _), other) = (self.node(node), self.node(other));
+                let gateways = [node_name(&self.registry, self.node(node)), node_name(&self.registry, other)];
+                let gateways = gateways.into_iter().flatten().collect();
+                let wish = ClientWish {
+                    prefixes: prefix.map(prefix_of).into_iter().collect(),
+                    expires: expires.map(|after| self.now + u64::from(after)),
+                    ..client_wish(&format!("node-{name}"), gateways)
+                };
+                self.registry.create_client(&net, &wish, &keys(key), moment).map(quiet)
+            }
+            Op::ChangeClient { client, enabled, prefix, expires } => {
+                let (net, client) = self.client(client);
+                let patch = ClientPatch {
+                    enabled: Some(enabled),
+                    prefixes: Some(prefix.map(prefix_of).into_iter().collect()),
+                    expires: Some(expires.map(|after| self.now + u64::from(after))),
+                    ..ClientPatch::default()
+                };
+                self.registry.change_client(&net, &client, &patch, moment).map(quiet)
+            }
+            Op::Reissue { client, node, key } => {
+                let (net, client) = self.client(client);
+                let gateway = node_name(&self.registry, self.node(node));
+                let wish = ReissueWish { gateway, ..ReissueWish::default() };
+                self.registry.reissue_client(&net, &client, &wish, &keys(key), moment).map(quiet)
+            }
+            Op::DeleteClient(client) => {
+                let (net, client) = self.client(client);
+                self.registry.delete_client(&net, &client, moment).map(quiet)
+            }
             Op::Wait(seconds) => {
                 self.now += u64::from(seconds);
                 Ok((Vec::new(), ()))
@@ -161,6 +233,12 @@ impl World {
 
     fn net(&self, which: u8) -> String {
         let ids: Vec<_> = self.registry.networks().map(|network| network.id.to_string()).collect();
+        choose(&ids, which)
+    }
+
+    fn client(&self, which: u8) -> (String, String) {
+        let live = self.registry.clients().filter(|client| client.is_live());
+        let ids: Vec<_> = live.map(|client| (client.net.to_string(), client.id.to_string())).collect();
         choose(&ids, which)
     }
 
@@ -181,6 +259,33 @@ fn choose<T: Clone + Default>(items: &[T], which: u8) -> T {
 
 fn quiet<T>((rows, _): (Changes, T)) -> (Changes, ()) {
     (rows, ())
+}
+
+fn node_name(registry: &Registry, (net, node): (String, String)) -> Option<NodeName> {
+    registry.find_node(&net, &node).ok().map(|node| node.name.clone())
+}
+
+/// A client that asks for nothing.
+pub(crate) fn client_wish(name: &str, gateways: Vec<NodeName>) -> ClientWish {
+    ClientWish {
+        name: name.parse().unwrap(),
+        label: String::new(),
+        gateways,
+        key: None,
+        addresses: Vec::new(),
+        psk: true,
+        dns: Vec::new(),
+        tunnel: Tunnel::Split,
+        routes: BTreeSet::new(),
+        prefixes: BTreeSet::new(),
+        reachable: false,
+        expires: None,
+        tags: BTreeSet::new(),
+    }
+}
+
+pub(crate) fn keys(number: u8) -> NewKeys {
+    NewKeys { key: WgPublicKey([number + 1; 32]), psk: PresharedKey([number; 32]) }
 }
 
 /// Few, and many of them overlap.

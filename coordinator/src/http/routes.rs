@@ -156,7 +156,7 @@ pub(super) async fn delete_network(
         }
     }
     let act = Act::of("network.delete", the_network(&net));
-    let plan = move |registry: &Registry, _: &Moment| registry.delete_network(&net);
+    let plan = move |registry: &Registry, moment: &Moment| registry.delete_network(&net, moment);
     by.change(act, plan, |state, network| NetworkView::of(state, &network)).await
 }
 
@@ -239,11 +239,23 @@ pub(super) async fn change_node(
     by.change(act, plan, |state, node| NodeView::of(state, &node)).await
 }
 
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ForceRemove {
+    /// Also when external clients come in there, which are cut off.
+    #[serde(default)]
+    pub(super) force: bool,
+}
+
 /// Removes a node for ever: it is cut off everywhere within seconds.
-#[utoipa::path(delete, path = "/v1/networks/{net}/nodes/{node}", tag = "nodes", responses((status = 200, body = NodeView)))]
-pub(super) async fn remove_node(by: Caller, Path((net, node)): Path<(String, String)>) -> Answer<NodeView> {
+#[utoipa::path(delete, path = "/v1/networks/{net}/nodes/{node}", tag = "nodes", params(ForceRemove), responses((status = 200, body = NodeView)))]
+pub(super) async fn remove_node(
+    by: Caller,
+    Path((net, node)): Path<(String, String)>,
+    Params(ForceRemove { force }): Params<ForceRemove>,
+) -> Answer<NodeView> {
     let act = Act::of("node.remove", the_node(&net, &node));
-    let plan = move |registry: &Registry, moment: &Moment| registry.remove_node(&net, &node, moment);
+    let plan = move |registry: &Registry, moment: &Moment| registry.remove_node(&net, &node, force, moment);
     by.change(act, plan, |state, node| NodeView::of(state, &node)).await
 }
 

@@ -106,6 +106,106 @@ proptest! {
     }
 }
 
+/// A network with two nodes, the first of which lets clients in.
+fn ingress() -> World {
+    let mut world = World::default();
+    world.step(&Op::CreateNetwork(0, None));
+    world.step(&Op::CreateCode(0, 3));
+    for key in [1, 2] {
+        world.step(&Op::Join { code: 0, key, name: key, endpoint: key });
+    }
+    assert!(world.step(&Op::SetIngress { node: 0, endpoint: true }).refused.is_none());
+    world
+}
+
+fn add(world: &mut World, key: u8, name: &str, prefixes: &[&str]) -> Vec<Topic> {
+    let gateway = world.registry.nodes().find(|node| node.ingress.is_some()).unwrap().name.clone();
+    let network = world.registry.networks().next().unwrap().name.to_string();
+    let wish = crate::registry::ClientWish {
+        prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
+        ..crate::testing::client_wish(name, vec![gateway])
+    };
+    let (now, entropy) = (world.now, [key; 32]);
+    let moment = crate::registry::Moment { now, entropy };
+    let keys = crate::testing::keys(key);
+    let (rows, _) = world.registry.create_client(&network, &wish, &keys, &moment).unwrap();
+    let undo = world.registry.apply(rows.clone());
+    let changes = world.ledger.plan(&world.registry, now, &touched(&world.registry, &rows, &undo));
+    world.ledger.apply(changes.clone());
+    changes.into_iter().map(|(topic, _)| topic).collect()
+}
+
+#[test]
+fn a_client_is_a_matter_of_its_gateway_alone() {
+    let mut world = ingress();
+    let gateway = world.registry.nodes().find(|node| node.ingress.is_some()).unwrap().id;
+    for number in 0..200 {
+        let changed = add(&mut world, number + 10, &format!("phone-{number}"), &[]);
+        assert_eq!(changed, [Topic::Assignment(gateway)]);
+    }
+    let site = add(&mut world, 211, "van", &["192.168.77.0/24"]);
+    assert!(matches!(site[..], [Topic::Member(..), Topic::Assignment(_), Topic::Roster(_)]), "{site:?}");
+}
+
+#[test]
+fn an_assignment_with_a_full_block_of_clients_is_short_enough() {
+    let mut world = ingress();
+    for number in 0..240 {
+        add(&mut world, number + 10, &format!("phone-{number}"), &[]);
+    }
+    let gateway = world.registry.nodes().find(|node| node.ingress.is_some()).unwrap().id;
+    let Some(Content::Assignment(mut assignment)) =
+        world.ledger.content(&Topic::Assignment(gateway)).cloned()
+    else {
+        panic!("no assignment")
+    };
+    let clients = &mut assignment.ingress.as_mut().unwrap().clients;
+    assert!(clients.iter().all(|client| client.psk.is_some() && client.addresses.len() == 2));
+    let more = clients[..14].to_vec();
+    clients.extend(more);
+    assert_eq!(clients.len(), 254);
+    let signed = Content::Assignment(assignment).sign(&Signer::from_seed(&[1; 32])).unwrap();
+    assert!(signed.len() < gatewrt_protocol::MAX_ASSIGNMENT * 2 / 3, "{} bytes", signed.len());
+    println!("254 clients: {} bytes", signed.len());
+}
+
+#[test]
+fn who_is_off_or_late_is_not_let_in() {
+    let mut world = ingress();
+    add(&mut world, 30, "van", &["192.168.77.0/24"]);
+    let gateway = world.registry.nodes().find(|node| node.ingress.is_some()).unwrap().clone();
+    let seen = |world: &World| {
+        let Some(Content::Assignment(assignment)) = world.ledger.content(&Topic::Assignment(gateway.id))
+        else {
+            panic!("no assignment")
+        };
+        let Some(Content::Member(MemberUpdate::Member(member))) =
+            world.ledger.content(&Topic::Member(gateway.net, gateway.id))
+        else {
+            panic!("no member")
+        };
+        assert_eq!(member.clients.len(), 2);
+        (assignment.ingress.as_ref().unwrap().clients.len(), member.prefixes.len())
+    };
+    assert_eq!(seen(&world), (1, 1));
+    let change = |enabled, expires| Op::ChangeClient { client: 0, enabled, prefix: Some(2), expires };
+    world.step(&change(false, None));
+    assert_eq!(seen(&world), (0, 0));
+    world.step(&change(true, Some(60)));
+    assert_eq!(seen(&world), (1, 1));
+    world.step(&Op::Wait(59));
+    assert_eq!(seen(&world), (1, 1));
+    world.step(&Op::Wait(1));
+    assert_eq!(seen(&world), (0, 0));
+    world.step(&change(true, None));
+    assert_eq!(seen(&world), (1, 1));
+    world.step(&Op::UnsetIngress(0, true));
+    let topic = Topic::Assignment(gateway.id);
+    assert!(matches!(world.ledger.content(&topic), Some(Content::Assignment(a)) if a.ingress.is_none()));
+    assert!(world.step(&Op::SetIngress { node: 0, endpoint: true }).refused.is_none());
+    assert_eq!(seen(&world), (1, 1), "the same blocks, and so the same clients");
+}
+
 #[test]
 fn nat_is_no_ones_business_but_the_nodes() {
     let mut world = World::default();
@@ -128,7 +228,7 @@ fn a_tombstone_stands_for_thirty_days() {
     world.step(&Op::CreateNetwork(0, None));
     world.step(&Op::CreateCode(0, 2));
     let node = world.step(&Op::Join { code: 0, key: 1, name: 0, endpoint: 0 }).joined.unwrap();
-    world.step(&Op::Remove(0));
+    world.step(&Op::Remove(0, false));
     let topic = Topic::Member(world.registry.node(node).unwrap().net, node);
     let stands =
         |world: &World| world.ledger.plan(&world.registry, world.now, &BTreeSet::from([topic])).is_empty();

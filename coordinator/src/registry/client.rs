@@ -1,7 +1,13 @@
 //! External clients: phones and laptops that an ingress node lets in. A deleted one stays, so that its keys and
 //! addresses are never taken again.
 
-use super::{ClientFile, Node, Registry, RegistryError, Row};
+mod change;
+mod check;
+mod wish;
+
+pub use wish::{ClientPatch, ClientWish, ReissueWish};
+
+use super::{ClientFile, Node, Registry, RegistryError};
 use gatewrt_protocol::{
     ClientId, ClientName, NetworkId, NodeId, NodeName, Prefix, PresharedKey, Tag, WgPublicKey,
 };
@@ -94,6 +100,15 @@ pub struct Client {
     pub deleted: Option<u64>,
 }
 
+/// The keys that a new or reissued client is to have, made outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewKeys {
+    /// WireGuard public key.
+    pub key: WgPublicKey,
+    /// Used where a preshared key is wanted.
+    pub psk: PresharedKey,
+}
+
 impl Client {
     /// Whether it was not deleted.
     pub fn is_live(&self) -> bool {
@@ -108,10 +123,6 @@ impl Client {
     /// Whether `key` is or was its key.
     pub fn had_key(&self, key: WgPublicKey) -> bool {
         self.key == key || self.past_keys.contains(&key)
-    }
-
-    pub(super) fn row(self) -> Row {
-        Row::Client(self.id, Some(Box::new(self)))
     }
 }
 
@@ -168,6 +179,12 @@ impl Registry {
     pub fn admitted(&self, node: &Node, now: u64) -> impl Iterator<Item = &Client> {
         let admitted = move |client: &&Client| self.client_state(client, now) == ClientState::Enabled;
         self.clients_at(node).filter(admitted)
+    }
+
+    /// Clients whose time is over from a moment in `after`, exclusive, to `until`.
+    pub fn expiring(&self, after: u64, until: u64) -> impl Iterator<Item = &Client> {
+        let expires = move |client: &&Client| client.expires.is_some_and(|at| after < at && at <= until);
+        self.clients().filter(|client| client.is_live()).filter(expires)
     }
 
     /// A node's name, also of a removed one.

@@ -1,6 +1,9 @@
 //! Which prefixes a node serves to its network.
 
-use super::{EgressSetting, Node, Outcome, Overlap, Owner, Registry, RegistryError, network::is_special};
+use super::{
+    EgressSetting, Node, Outcome, Overlap, Owner, Registry, RegistryError, network::is_special,
+    overlap::Holder,
+};
 use gatewrt_protocol::{Prefix, Role};
 
 /// Prefixes one node may serve: its member record stays far below the largest that is accepted.
@@ -27,24 +30,21 @@ impl Registry {
         Ok((changed.row_if_changed(node), changed))
     }
 
+    /// How many prefixes its member record may name: its own and those behind its clients.
+    pub(super) fn served_by(&self, node: &Node) -> usize {
+        node.egress.len() + self.clients_at(node).map(|client| client.prefixes.len()).sum::<usize>()
+    }
+
     fn check_egress(&self, node: &Node, prefix: Prefix) -> Result<(), RegistryError> {
-        if prefix.is_default() {
-            return Err(RegistryError::DefaultRoute { prefix });
-        }
-        if is_special(prefix.addr()) {
-            return Err(RegistryError::BadPrefix {
-                prefix,
-                why: "its addresses are not for hosts of a routed network",
-            });
-        }
+        check_routed(prefix)?;
         if !node.roles.contains(&Role::Egress) {
             let (code, role) = (node.code.clone(), Role::Egress);
             return Err(RegistryError::RoleMissing { node: node.name.clone(), role, code });
         }
-        if node.egress.len() >= LIMIT && !node.egress.contains_key(&prefix) {
+        if self.served_by(node) >= LIMIT && !node.egress.contains_key(&prefix) {
             return Err(RegistryError::TooManyPrefixes { node: node.name.clone(), limit: LIMIT });
         }
-        match self.conflict(prefix, Some(node.net), Some(node.id)) {
+        match self.conflict(prefix, Some(node.net), Some(Holder::Node(node.id))) {
             None => Ok(()),
             Some((with, Owner::Site(_, by))) if with == prefix => {
                 Err(RegistryError::ServedTwice { prefix, by, node: node.name.clone() })
@@ -55,4 +55,16 @@ impl Registry {
             }
         }
     }
+}
+
+/// Refuses what no site can have behind it.
+pub(super) fn check_routed(prefix: Prefix) -> Result<(), RegistryError> {
+    if prefix.is_default() {
+        return Err(RegistryError::DefaultRoute { prefix });
+    }
+    if is_special(prefix.addr()) {
+        let why = "its addresses are not for hosts of a routed network";
+        return Err(RegistryError::BadPrefix { prefix, why });
+    }
+    Ok(())
 }

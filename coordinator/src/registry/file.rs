@@ -1,9 +1,13 @@
 //! What a client's file says, without its secrets: kept from when it was issued, so that it can be compared with
 //! what the network is now.
 
+use super::{Client, Network, Registry, Tunnel};
 use gatewrt_protocol::{Prefix, WgPublicKey};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,4 +28,122 @@ pub struct ClientFile {
     /// In seconds; 0 for none.
     #[serde(default)]
     pub keepalive: u16,
+}
+
+impl ClientFile {
+    /// What stands in a client until its file is made.
+    pub(super) fn of_no_one() -> Self {
+        Self {
+            addresses: Vec::new(),
+            dns: Vec::new(),
+            mtu: 0,
+            gateway: WgPublicKey([0; 32]),
+            endpoint: String::new(),
+            allowed: BTreeSet::new(),
+            keepalive: 0,
+        }
+    }
+}
+
+impl Registry {
+    /// The file that a client would be issued now.
+    pub fn client_file(&self, client: &Client) -> Option<ClientFile> {
+        let network = self.network(client.net)?;
+        let gateway = self.node(client.gateway)?;
+        Some(ClientFile {
+            addresses: client.addresses().to_vec(),
+            dns: if client.dns.is_empty() { network.dns.clone() } else { client.dns.clone() },
+            mtu: network.mtu,
+            gateway: gateway.key,
+            endpoint: self.client_endpoint(gateway).unwrap_or_default(),
+            allowed: self.allowed(network, client),
+            keepalive: network.keepalive,
+        })
+    }
+
+    /// What has changed since a client's file was issued, in words.
+    pub fn stale(&self, client: &Client) -> Vec<String> {
+        self.client_file(client).map_or_else(Vec::new, |now| drift(&client.file, &now))
+    }
+
+    fn allowed(&self, network: &Network, client: &Client) -> BTreeSet<Prefix> {
+        match client.tunnel {
+            Tunnel::Full => every_address(),
+            Tunnel::Split if client.routes.is_empty() => {
+                merged(network.prefixes().into_iter().chain(self.served(client)))
+            }
+            Tunnel::Split => merged(network.prefixes().into_iter().chain(client.routes.iter().copied())),
+        }
+    }
+
+    /// All that the network serves, but what is behind the client itself.
+    fn served(&self, client: &Client) -> impl Iterator<Item = Prefix> {
+        let sites = self.live_nodes(client.net).flat_map(|node| node.egress.keys().copied());
+        let others = self.live_clients(client.net).filter(|other| other.id != client.id);
+        sites.chain(others.flat_map(|other| other.prefixes.iter().copied()))
+    }
+}
+
+/// Both default routes.
+fn every_address() -> BTreeSet<Prefix> {
+    [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+        .map(|addr| Prefix::new(addr, 0).expect("no host bits are set"))
+        .into()
+}
+
+/// Without those that lie in another.
+fn merged(prefixes: impl Iterator<Item = Prefix>) -> BTreeSet<Prefix> {
+    let all: BTreeSet<Prefix> = prefixes.collect();
+    let covered = |prefix: &Prefix| all.iter().any(|other| other != prefix && other.covers(prefix));
+    all.iter().filter(|prefix| !covered(prefix)).copied().collect()
+}
+
+/// What `now` says that `then` does not. An endpoint that is not known now is no news.
+pub(super) fn drift(then: &ClientFile, now: &ClientFile) -> Vec<String> {
+    let full = |file: &ClientFile| file.allowed.iter().any(Prefix::is_default);
+    let mut words = Vec::new();
+    match (full(then), full(now)) {
+        (false, true) => words.push("the tunnel is a full one now: the file sends only some prefixes".into()),
+        (true, false) => words.push("the tunnel is a split one now: the file sends everything".into()),
+        _ => words.extend(prefix_drift(then, now)),
+    }
+    if then.gateway != now.gateway {
+        words.push("the gateway has another key now: the file does not work any more".into());
+    }
+    if then.endpoint != now.endpoint && !now.endpoint.is_empty() {
+        words.push(format!(
+            "the gateway is reached at {} now: the file names {}",
+            now.endpoint, then.endpoint
+        ));
+    }
+    if then.addresses != now.addresses {
+        words.push(format!("its addresses are {} now", list(&now.addresses)));
+    }
+    if then.dns != now.dns {
+        words.push(format!("its DNS servers are {} now: the file names {}", list(&now.dns), list(&then.dns)));
+    }
+    if then.mtu != now.mtu {
+        words.push(format!("the MTU is {} now: the file says {}", now.mtu, then.mtu));
+    }
+    if then.keepalive != now.keepalive {
+        words.push(format!("keepalive is {} s now: the file says {} s", now.keepalive, then.keepalive));
+    }
+    words
+}
+
+fn prefix_drift(then: &ClientFile, now: &ClientFile) -> impl Iterator<Item = String> {
+    let new = now.allowed.difference(&then.allowed);
+    let new =
+        new.map(|prefix| format!("prefix {prefix} is new: the file does not send it through the tunnel"));
+    let gone = then.allowed.difference(&now.allowed);
+    let gone =
+        gone.map(|prefix| format!("prefix {prefix} is gone: the file still sends it through the tunnel"));
+    new.chain(gone).collect::<Vec<_>>().into_iter()
+}
+
+fn list(addrs: &[IpAddr]) -> String {
+    if addrs.is_empty() {
+        return "none".into();
+    }
+    addrs.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -136,8 +136,9 @@ impl Registry {
         Ok((rows, changed))
     }
 
-    /// Deletes a network with its codes, rules, groups and the tokens for it. One that still has nodes is refused.
-    pub fn delete_network(&self, net: &str) -> Outcome<Network> {
+    /// Deletes a network with its codes, rules, groups, the tokens for it, and clients, whose keys stay dead. One that
+    /// still has nodes is refused.
+    pub fn delete_network(&self, net: &str, moment: &Moment) -> Outcome<Network> {
         let network = self.find_network(net)?;
         let nodes: Vec<_> = self.live_nodes(network.id).map(|node| node.name.clone()).collect();
         if !nodes.is_empty() {
@@ -148,7 +149,13 @@ impl Registry {
         let groups = self.groups(network.id).map(|group| Row::Group(network.id, group.name.clone(), None));
         let tokens = self.tokens().filter(|token| token.net == Some(network.id));
         let tokens = tokens.map(|token| Row::Token(token.id.clone(), None));
-        let rows = codes.chain(rules).chain(groups).chain(tokens).chain([Row::Network(network.id, None)]);
+        let clients = self.live_clients(network.id).map(|client| client.deleted_row(moment.now));
+        let rows = codes
+            .chain(clients)
+            .chain(rules)
+            .chain(groups)
+            .chain(tokens)
+            .chain([Row::Network(network.id, None)]);
         Ok((rows.collect(), network.clone()))
     }
 

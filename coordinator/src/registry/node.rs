@@ -147,6 +147,9 @@ impl Registry {
             if self.live_nodes(node.net).any(|other| other.id != node.id && other.name == *name) {
                 return Err(RegistryError::NameTaken { what: "a node", name: name.to_string() });
             }
+            if self.live_clients(node.net).any(|client| client.name.as_str() == name.as_str()) {
+                return Err(RegistryError::NameTaken { what: "a client", name: name.to_string() });
+            }
             changed.name = name.clone();
         }
         if let Some(label) = &patch.label {
@@ -160,9 +163,11 @@ impl Registry {
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// Removes a node for ever: neither its keys nor its addresses come back.
-    pub fn remove_node(&self, net: &str, node: &str, moment: &Moment) -> Outcome<Node> {
+    /// Removes a node for ever: neither its keys nor its addresses come back. Where clients' files name it, only
+    /// with `force`: they stay, cut off, until they are reissued elsewhere.
+    pub fn remove_node(&self, net: &str, node: &str, force: bool, moment: &Moment) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
+        self.check_clients_of(node, force)?;
         Ok((vec![node.removed_row(moment.now)], node.clone()))
     }
 
@@ -185,6 +190,7 @@ impl Registry {
                 removed: !node.is_live(),
             })
         };
+        self.check_no_clients_key(request.key)?;
         let error = known("WireGuard key", &|node| node.key == request.key)
             .or_else(|| known("identity key", &|node| node.identity == request.identity));
         error.map_or(Ok(()), Err)
@@ -192,10 +198,12 @@ impl Registry {
 
     /// The name wanted, with a number where it is taken.
     fn free_name(&self, network: &Network, wanted: &NodeName) -> NodeName {
-        let taken: BTreeSet<_> = self.live_nodes(network.id).map(|node| &node.name).collect();
+        let nodes = self.live_nodes(network.id).map(|node| node.name.as_str());
+        let clients = self.live_clients(network.id).map(|client| client.name.as_str());
+        let taken: BTreeSet<_> = nodes.chain(clients).collect();
         let numbered = (2u32..).map(|number| numbered(wanted, number));
         let mut names = std::iter::once(wanted.clone()).chain(numbered);
-        names.find(|name| !taken.contains(name)).expect("there are more numbers than nodes")
+        names.find(|name| !taken.contains(name.as_str())).expect("there are more numbers than nodes")
     }
 }
 

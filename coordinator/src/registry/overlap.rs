@@ -1,7 +1,9 @@
 //! Which prefixes can't stand side by side, and whose they are.
 
-use super::{Node, Registry};
-use gatewrt_protocol::{Endpoint, EndpointKind, NetworkId, NetworkName, NodeId, NodeName, Prefix};
+use super::{Client, Node, Registry};
+use gatewrt_protocol::{
+    ClientId, ClientName, Endpoint, EndpointKind, NetworkId, NetworkName, NodeId, NodeName, Prefix,
+};
 use std::{fmt, net::SocketAddr};
 
 /// Whose a prefix or an address is, in an admin's words.
@@ -11,6 +13,8 @@ pub enum Owner {
     Network(NetworkName),
     /// Served by a node of a network.
     Site(NetworkName, NodeName),
+    /// Behind an external client of a network.
+    Client(NetworkName, ClientName),
     /// Where a node's WireGuard is reached.
     Endpoint(NodeName, SocketAddr),
     /// Where the coordinator is reached.
@@ -22,24 +26,34 @@ impl fmt::Display for Owner {
         match self {
             Self::Network(name) => write!(f, "the addresses of network {name}"),
             Self::Site(network, node) => write!(f, "served by node {node} of network {network}"),
+            Self::Client(network, client) => write!(f, "behind client {client} of network {network}"),
             Self::Endpoint(node, addr) => write!(f, "holds {addr}, where node {node} is reached"),
             Self::Coordinator(addr) => write!(f, "holds {addr}, where this coordinator is reached"),
         }
     }
 }
 
+/// Whose prefix is being changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// A node's: that it serves just this prefix now is no conflict.
+    Node(NodeId),
+    /// A client's: what is behind it now is no conflict.
+    Client(ClientId),
+}
+
 impl Registry {
     /// What `prefix` can't stand beside. For a network's own prefix (`net` is `None`) every network, site,
-    /// endpoint and the coordinator count; for a prefix served in `net` the sites and endpoints of that
-    /// network, as networks are isolated from each other. What `except` serves as just this prefix is the
-    /// thing being changed.
+    /// endpoint and the coordinator count; for a prefix served in `net` the sites, clients and endpoints of
+    /// that network, as networks are isolated from each other. Blocks of clients lie in their network's prefix.
     pub(super) fn conflict(
         &self,
         prefix: Prefix,
         net: Option<NetworkId>,
-        except: Option<NodeId>,
+        except: Option<Holder>,
     ) -> Option<(Prefix, Owner)> {
-        let itself = |node: &Node, served: &Prefix| Some(node.id) == except && *served == prefix;
+        let itself =
+            |node: &Node, served: &Prefix| Some(Holder::Node(node.id)) == except && *served == prefix;
         let nodes =
             || self.nodes().filter(move |node| node.is_live() && net.is_none_or(|net| node.net == net));
         let networks = self.networks().flat_map(|network| {
@@ -48,9 +62,14 @@ impl Registry {
         let sites = nodes().flat_map(|node| node.egress.keys().map(move |served| (node, *served)));
         let sites = sites.filter(|(node, served)| !itself(node, served));
         let sites = sites.map(|(node, served)| (served, self.site(node)));
+        let clients =
+            self.clients().filter(|client| client.is_live() && net.is_none_or(|net| client.net == net));
+        let clients = clients.filter(|client| Some(Holder::Client(client.id)) != except);
+        let behind = clients.flat_map(|client| client.prefixes.iter().map(move |prefix| (client, *prefix)));
+        let behind = behind.map(|(client, prefix)| (prefix, self.behind(client)));
         let endpoints = nodes().flat_map(reached_at);
         let control = self.control().iter().map(|addr| (Prefix::host(addr.ip()), Owner::Coordinator(*addr)));
-        let mut all = networks.chain(sites).chain(endpoints).chain(control);
+        let mut all = networks.chain(sites).chain(behind).chain(endpoints).chain(control);
         all.find(|(taken, _)| taken.overlaps(&prefix))
     }
 
@@ -58,6 +77,12 @@ impl Registry {
     pub(super) fn site(&self, node: &Node) -> Owner {
         let network = self.network(node.net).expect("a live node's network exists");
         Owner::Site(network.name.clone(), node.name.clone())
+    }
+
+    /// How an error names what is behind a client.
+    pub(super) fn behind(&self, client: &Client) -> Owner {
+        let network = self.network(client.net).expect("a live client's network exists");
+        Owner::Client(network.name.clone(), client.name.clone())
     }
 
     /// What does not stop anything but will surprise: in words, for one network.

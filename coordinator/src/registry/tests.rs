@@ -41,7 +41,7 @@ proptest! {
     #[test]
     fn any_operations_keep_the_rules(ops in proptest::collection::vec(any_op(), 1..80)) {
         let mut world = World::default();
-        let mut given = BTreeSet::new();
+        let (mut given, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for op in &ops {
             let before = world.registry.clone();
             let step = world.step(op);
@@ -51,7 +51,20 @@ proptest! {
             if step.refused.is_some() {
                 prop_assert_eq!(&world.registry, &before, "what is refused changes nothing");
             }
+            for row in &step.rows {
+                let Row::Client(_, Some(client)) = row else { continue };
+                for (node, addr) in client.seats.iter().flat_map(|(node, seat)| seat.iter().map(move |addr| (node, addr))) {
+                    let known = before.client(client.id).is_some_and(|then| then.seats.contains_key(node));
+                    prop_assert!(known || given.insert((client.net, *addr)), "{} again", addr);
+                }
+                let key = client.key;
+                prop_assert!(
+                    before.client(client.id).is_some_and(|then| then.key == key) || keys.insert(key),
+                    "a key comes back"
+                );
+            }
             if let Some(id) = step.joined {
+                prop_assert!(keys.insert(world.registry.node(id).unwrap().key), "a key comes back");
                 for addr in &world.registry.node(id).unwrap().addresses {
                     prop_assert!(given.insert((world.registry.node(id).unwrap().net, *addr)), "{} again", addr);
                 }
@@ -66,14 +79,18 @@ fn check(registry: &Registry) -> Result<(), TestCaseError> {
         registry.networks().flat_map(Network::prefixes).map(|prefix| (None, prefix)).collect();
     let live: Vec<_> = registry.nodes().filter(|node| node.is_live()).collect();
     prefixes.extend(live.iter().flat_map(|node| node.egress.keys().map(|prefix| (Some(node.net), *prefix))));
+    let clients: Vec<_> = registry.clients().filter(|client| client.is_live()).collect();
+    prefixes.extend(clients.iter().flat_map(|it| it.prefixes.iter().map(|prefix| (Some(it.net), *prefix))));
     for (place, (net, one)) in prefixes.iter().enumerate() {
         for (other_net, other) in &prefixes[place + 1..] {
             let together = net.is_none() || other_net.is_none() || net == other_net;
             prop_assert!(!together || !one.overlaps(other), "{one} beside {other}");
         }
     }
-    let names: BTreeSet<_> = live.iter().map(|node| (node.net, &node.name)).collect();
-    prop_assert_eq!(names.len(), live.len(), "names are unique in a network");
+    let mut names: BTreeSet<_> = live.iter().map(|node| (node.net, node.name.to_string())).collect();
+    names.extend(clients.iter().map(|client| (client.net, client.name.to_string())));
+    prop_assert_eq!(names.len(), live.len() + clients.len(), "names are unique in a network");
+    check_blocks(registry)?;
     let networks: BTreeSet<_> = registry.networks().map(|network| &network.name).collect();
     prop_assert_eq!(networks.len(), registry.networks().count());
     let keys: BTreeSet<_> = registry.nodes().map(|node| node.key).collect();
@@ -90,6 +107,26 @@ fn check(registry: &Registry) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Blocks are parts of their network, apart from each other and from every node; seats lie in blocks.
+fn check_blocks(registry: &Registry) -> Result<(), TestCaseError> {
+    for network in registry.networks() {
+        for block in &network.blocks {
+            prop_assert!(network.prefixes().iter().any(|prefix| prefix.covers(block)));
+            prop_assert!(network.blocks.iter().all(|other| other == block || !other.overlaps(block)));
+            let mut nodes = registry.nodes().filter(|node| node.net == network.id);
+            prop_assert!(!nodes.any(|node| node.addresses.iter().any(|addr| block.contains(*addr))));
+        }
+        for client in registry.live_clients(network.id) {
+            for (node, seat) in &client.seats {
+                let blocks = &registry.node(*node).expect("a seat is on a node").blocks;
+                prop_assert!(seat.iter().zip(blocks).all(|(addr, block)| block.contains(*addr)));
+            }
+            prop_assert!(client.seats.contains_key(&client.gateway));
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn addresses_run_out_rather_than_come_back() {
     let (mut registry, secret) = home();
@@ -97,7 +134,7 @@ fn addresses_run_out_rather_than_come_back() {
         let id = join(&mut registry, secret, key).unwrap();
         let addr: IpAddr = format!("10.80.0.{key}").parse().unwrap();
         assert_eq!(registry.node(id).unwrap().addresses[0], addr);
-        registry.apply(registry.remove_node("home", &id.to_string(), &MOMENT).unwrap().0);
+        registry.apply(registry.remove_node("home", &id.to_string(), false, &MOMENT).unwrap().0);
     }
     let error = join(&mut registry, secret, 7).unwrap_err();
     assert!(

@@ -1,0 +1,193 @@
+//! Clients are made, changed, given new keys, deleted.
+
+use super::{Client, ClientPatch, ClientWish, NewKeys, ReissueWish, check};
+use crate::registry::{ClientFile, Moment, Node, Outcome, Registry, RegistryError, Row};
+use gatewrt_protocol::{ClientId, ClientName, NodeName};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Registry {
+    /// Makes a client with these keys, on all of the gateways that are asked for.
+    pub fn create_client(
+        &self,
+        net: &str,
+        wish: &ClientWish,
+        keys: &NewKeys,
+        moment: &Moment,
+    ) -> Outcome<Client> {
+        let network = self.find_network(net)?;
+        let gateways = self.gateways(net, &wish.name, &wish.gateways)?;
+        self.check_client_name(network.id, None, &wish.name)?;
+        self.check_client_key(keys.key)?;
+        check::label(&wish.label)?;
+        check::tags(&wish.tags)?;
+        check::dns(&wish.dns)?;
+        check::routes(&wish.routes)?;
+        check::expires(wish.expires, moment.now)?;
+        let client = Client {
+            id: ClientId::from_entropy(moment.bytes(0)),
+            net: network.id,
+            name: wish.name.clone(),
+            label: wish.label.clone(),
+            tags: wish.tags.clone(),
+            key: keys.key,
+            past_keys: BTreeSet::new(),
+            psk: wish.psk.then_some(keys.psk),
+            gateway: gateways[0].id,
+            seats: self.seats(&wish.name, &gateways, &wish.addresses)?,
+            dns: wish.dns.clone(),
+            tunnel: wish.tunnel,
+            routes: wish.routes.clone(),
+            prefixes: BTreeSet::new(),
+            enabled: true,
+            reachable: wish.reachable,
+            expires: wish.expires,
+            created: moment.now,
+            issued: moment.now,
+            file: ClientFile::of_no_one(),
+            deleted: None,
+        };
+        self.check_behind(&client, &wish.prefixes)?;
+        let client = self.with_file(Client { prefixes: wish.prefixes.clone(), ..client }, moment)?;
+        Ok((vec![client.clone().row()], client))
+    }
+
+    /// Changes what is named in the patch.
+    pub fn change_client(
+        &self,
+        net: &str,
+        client: &str,
+        patch: &ClientPatch,
+        moment: &Moment,
+    ) -> Outcome<Client> {
+        let client = self.find_client(net, client)?;
+        let mut changed = client.clone();
+        if let Some(name) = &patch.name {
+            self.check_client_name(client.net, Some(client.id), name)?;
+            changed.name = name.clone();
+        }
+        if let Some(label) = &patch.label {
+            check::label(label)?;
+            changed.label.clone_from(label);
+        }
+        if let Some(tags) = &patch.tags {
+            check::tags(tags)?;
+            changed.tags.clone_from(tags);
+        }
+        if let Some(expires) = patch.expires.filter(|expires| *expires != client.expires) {
+            check::expires(expires, moment.now)?;
+            changed.expires = expires;
+        }
+        if let Some(dns) = &patch.dns {
+            check::dns(dns)?;
+            changed.dns.clone_from(dns);
+        }
+        if let Some(routes) = &patch.routes {
+            check::routes(routes)?;
+            changed.routes.clone_from(routes);
+        }
+        if let Some(prefixes) = &patch.prefixes {
+            self.check_behind(client, prefixes)?;
+            changed.prefixes.clone_from(prefixes);
+        }
+        changed.enabled = patch.enabled.unwrap_or(client.enabled);
+        changed.reachable = patch.reachable.unwrap_or(client.reachable);
+        changed.tunnel = patch.tunnel.unwrap_or(client.tunnel);
+        Ok((changed.row_if_changed(client), changed))
+    }
+
+    /// Gives a client new keys, and another gateway where one is named. The old key is dead for good.
+    pub fn reissue_client(
+        &self,
+        net: &str,
+        client: &str,
+        wish: &ReissueWish,
+        keys: &NewKeys,
+        moment: &Moment,
+    ) -> Outcome<Client> {
+        let client = self.find_client(net, client)?;
+        self.check_client_key(keys.key)?;
+        let stays = || self.name_of(client.gateway).cloned().into_iter().collect();
+        let names: Vec<NodeName> = wish.gateway.clone().map_or_else(stays, |name| vec![name]);
+        let gateways = self.gateways(net, &client.name, &names)?;
+        let gateway = gateways[0];
+        let mut seats = client.seats.clone();
+        if !seats.contains_key(&gateway.id) {
+            seats.extend(self.seats(&client.name, &gateways, &[])?);
+        }
+        let mut past_keys = client.past_keys.clone();
+        past_keys.insert(client.key);
+        let psk = wish.psk.unwrap_or(client.psk.is_some()).then_some(keys.psk);
+        let changed = Client { key: keys.key, past_keys, psk, gateway: gateway.id, seats, ..client.clone() };
+        self.check_behind(&changed, &client.prefixes)?;
+        let changed = self.with_file(changed, moment)?;
+        Ok((vec![changed.clone().row()], changed))
+    }
+
+    /// Takes note that the client has the file that it would be issued now.
+    pub fn mark_issued(&self, net: &str, client: &str, moment: &Moment) -> Outcome<Client> {
+        let client = self.find_client(net, client)?;
+        let changed = self.with_file(client.clone(), moment)?;
+        Ok((changed.row_if_changed(client), changed))
+    }
+
+    /// Deletes a client for ever: neither its keys nor its addresses come back.
+    pub fn delete_client(&self, net: &str, client: &str, moment: &Moment) -> Outcome<Client> {
+        let client = self.find_client(net, client)?;
+        Ok((vec![client.deleted_row(moment.now)], client.clone()))
+    }
+
+    /// The nodes of these names, all of which let clients in and can be reached.
+    fn gateways(
+        &self,
+        net: &str,
+        client: &ClientName,
+        names: &[NodeName],
+    ) -> Result<Vec<&Node>, RegistryError> {
+        if names.is_empty() {
+            let net = self.find_network(net)?.id;
+            let known = self.live_nodes(net).filter(|node| node.ingress.is_some());
+            let known = known.map(|node| node.name.clone()).collect();
+            return Err(RegistryError::NoGateway { client: client.clone(), known });
+        }
+        let gateway = |name: &NodeName| {
+            let node = self.find_node(net, name.as_str())?;
+            if node.ingress.is_none() {
+                return Err(RegistryError::NoIngress { node: node.name.clone() });
+            }
+            self.client_endpoint(node).map(|_| node).ok_or_else(|| self.unreachable(node))
+        };
+        names.iter().map(gateway).collect()
+    }
+
+    /// The client with the file it is issued now.
+    fn with_file(&self, client: Client, moment: &Moment) -> Result<Client, RegistryError> {
+        let gateway = self.live_node(client.gateway).filter(|node| node.ingress.is_some());
+        let file = gateway.and_then(|_| self.client_file(&client));
+        let missing = || RegistryError::NoGateway { client: client.name.clone(), known: Vec::new() };
+        let file = file.ok_or_else(missing)?;
+        if let (true, Some(gateway)) = (file.endpoint.is_empty(), gateway) {
+            return Err(self.unreachable(gateway));
+        }
+        Ok(Client { file, issued: moment.now, ..client })
+    }
+}
+
+impl Client {
+    pub(in crate::registry) fn row(self) -> Row {
+        Row::Client(self.id, Some(Box::new(self)))
+    }
+
+    fn row_if_changed(&self, before: &Client) -> Vec<Row> {
+        if self == before { Vec::new() } else { vec![self.clone().row()] }
+    }
+
+    /// What stays of a deleted client: its name for messages, its keys and addresses.
+    pub(in crate::registry) fn deleted_row(&self, now: u64) -> Row {
+        let (label, tags, prefixes) = (String::new(), BTreeSet::new(), BTreeSet::new());
+        let deleted = Some(now);
+        Client { psk: None, label, tags, prefixes, enabled: false, deleted, ..self.clone() }.row()
+    }
+}
+
+/// A client's addresses on each node.
+pub(super) type Seats = BTreeMap<gatewrt_protocol::NodeId, Vec<std::net::IpAddr>>;
