@@ -65,9 +65,8 @@ impl Flows {
 
     /// Whether no connection can be forbidden, with `before` judged by last.
     fn is_open(&self, before: Option<&Self>) -> bool {
-        let open = |realm: &Realm| {
-            realm.blocks.is_empty() && realm.clients.is_empty() && realm.guard.access.is_open()
-        };
+        let open =
+            |realm: &Realm| realm.blocks.is_empty() && realm.clients.is_empty() && realm.guard.is_open();
         self.realms.values().chain(before.into_iter().flat_map(|before| before.realms.values())).all(open)
     }
 
@@ -106,12 +105,5 @@ impl Realm {
         let had = was.is_none_or(|was| was.guard.internet.contains(src));
         let served = self.guard.egress.keys().any(|prefix| prefix.covers(dst));
         had && !served && self.clients.contains(src) && !self.guard.internet.contains(src)
-    }
-}
-
-impl Guard {
-    /// Stands in until the rules are judged too.
-    fn forbids(&self, _: IpAddr, dst: IpAddr, _: u8, _: u16) -> bool {
-        self.closed.contains(&Prefix::host(dst))
     }
 }

@@ -6,6 +6,7 @@
 //! that interface, so that the driver's [`Conflict`](crate::kernel::KernelError::Conflict) is reported until
 //! someone clears it. What was dead and is made anew gets the rest by the next plan.
 
+mod access;
 mod address;
 mod firewall;
 mod flows;
@@ -17,6 +18,7 @@ mod step;
 mod sysctl;
 mod wireguard;
 
+pub use access::{Block, PairSet};
 pub use flows::{Flow, Flows, Realm};
 pub use ruleset::{Firewall, Guard};
 pub(crate) use step::Short;

@@ -1,0 +1,303 @@
+//! Access rules as sets of nft: pairs of source and destination, with or without a service, that are denied or
+//! allowed. Pure; how the sets are asked is [`ruleset`](super::ruleset)'s matter.
+//!
+//! nft refuses overlapping elements in one set, so what the rules say together is cut into blocks that share nothing.
+//! Few may be reached by many, or many by few: cutting both along the same side would cut each wide block at the ends
+//! of every narrow one, so that they multiply. Each way therefore has sets of its own, cut along its narrow side.
+
+use super::Guard;
+use crate::model::Family;
+use gatewrt_protocol::{AccessRule, Prefix, Proto, Service, Verdict};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// First and last address, as numbers.
+type Range = (u128, u128);
+/// In order, apart from each other.
+type Ranges = Vec<Range>;
+
+/// A set of nft.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairSet {
+    /// What becomes of connections that are in it.
+    pub verdict: Verdict,
+    /// Family of its addresses.
+    pub family: Family,
+    /// Whether its elements name services.
+    pub services: bool,
+    /// Whether it is cut along the sources, not along the destinations.
+    pub by_source: bool,
+    /// Its elements: no two overlap.
+    pub blocks: Vec<Block>,
+}
+
+/// Connections from some addresses to some addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// Sources, the first and the last.
+    pub from: (IpAddr, IpAddr),
+    /// Destinations, the first and the last.
+    pub to: (IpAddr, IpAddr),
+    /// What is reached there; `None` is everything.
+    pub service: Option<Service>,
+}
+
+/// What is no part of the Internet, whoever routes it there (RFC 6890; the range for benchmarks is let through: where
+/// it is used it stands for the Internet).
+pub(super) const NOT_INTERNET: [&str; 9] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "224.0.0.0/3",
+];
+/// All of IPv6 that is given out for the Internet (RFC 4291).
+pub(super) const INTERNET6: &str = "2000::/3";
+
+impl Guard {
+    /// Whether a new connection is refused. Asked about what passes between this network and elsewhere, or between
+    /// two of its members: what never meets its interface is no matter of its rules, and looks refused where the
+    /// default is to deny. `proto` is the IP protocol's number; protocols without ports have any.
+    pub fn forbids(&self, src: IpAddr, dst: IpAddr, proto: u8, dport: u16) -> bool {
+        if self.closed.iter().any(|prefix| prefix.contains(dst)) {
+            return true;
+        }
+        let access = &self.access;
+        let within = |addr| -> Vec<bool> {
+            access.sets.iter().map(|set| set.iter().any(|prefix| prefix.contains(addr))).collect()
+        };
+        let (sources, destinations) = (within(src), within(dst));
+        let is_in = |sets: &[bool], set: u32| sets.get(set as usize).copied().unwrap_or_default();
+        let is_said = |verdict| {
+            access.rules.iter().any(|rule| {
+                rule.verdict == verdict
+                    && is_in(&sources, rule.from)
+                    && is_in(&destinations, rule.to)
+                    && serves(rule, dst.is_ipv4(), proto, dport)
+            })
+        };
+        let allowed = || match access.default {
+            Verdict::Allow => true,
+            Verdict::Deny => is_said(Verdict::Allow) || self.lets_out(src, dst),
+        };
+        is_said(Verdict::Deny) || !allowed()
+    }
+
+    /// Whether there is anything to enforce but what is served.
+    pub(super) fn is_open(&self) -> bool {
+        self.closed.is_empty() && self.access.is_open()
+    }
+
+    /// Whether it is a full tunnel's traffic to the Internet.
+    fn lets_out(&self, src: IpAddr, dst: IpAddr) -> bool {
+        let is_in = |text: &str| text.parse::<Prefix>().is_ok_and(|prefix| prefix.contains(dst));
+        let public = match dst {
+            IpAddr::V4(_) => !NOT_INTERNET.iter().any(|text| is_in(text)),
+            IpAddr::V6(_) => is_in(INTERNET6),
+        };
+        let granted = self.internet.iter().any(|prefix| prefix.contains(src));
+        granted && public && !self.egress.keys().any(|prefix| prefix.contains(dst))
+    }
+}
+
+impl PairSet {
+    /// All that are not empty.
+    pub fn of(guard: &Guard) -> Vec<Self> {
+        let mut sets = Vec::new();
+        for verdict in [Verdict::Deny, Verdict::Allow] {
+            if verdict == Verdict::Allow && guard.access.default == Verdict::Allow {
+                continue;
+            }
+            for family in Family::ALL {
+                let pairs = pairs(guard, verdict, family);
+                for (services, by_source) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let pairs: Vec<&Pair<'_>> =
+                        pairs.iter().filter(|pair| pair.by_source == by_source).collect();
+                    let blocks = if services { with_services(&pairs) } else { everything(&pairs) };
+                    let blocks: Vec<Block> =
+                        blocks.into_iter().map(|cut| cut.block(family, by_source)).collect();
+                    if !blocks.is_empty() {
+                        sets.push(Self { verdict, family, services, by_source, blocks });
+                    }
+                }
+            }
+        }
+        sets
+    }
+}
+
+/// A rule, as far as one family goes. It is cut along its narrow side, and holds whole what is on the other one.
+struct Pair<'a> {
+    by_source: bool,
+    narrow: Ranges,
+    wide: Ranges,
+    services: &'a [Service],
+}
+
+/// One of the parts that pairs are cut into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Cut {
+    narrow: Range,
+    wide: Range,
+    service: Option<Service>,
+}
+
+impl Cut {
+    fn block(self, family: Family, by_source: bool) -> Block {
+        let range = |(first, last)| (address(first, family), address(last, family));
+        let (narrow, wide) = (range(self.narrow), range(self.wide));
+        let (from, to) = if by_source { (narrow, wide) } else { (wide, narrow) };
+        Block { from, to, service: self.service }
+    }
+}
+
+fn pairs(guard: &Guard, verdict: Verdict, family: Family) -> Vec<Pair<'_>> {
+    let access = &guard.access;
+    let sets: Vec<Ranges> = access.sets.iter().map(|set| ranges(set, family)).collect();
+    let set = |index: u32| sets.get(index as usize).cloned().unwrap_or_default();
+    let rules = access.rules.iter().filter(|rule| rule.verdict == verdict);
+    let mut pairs: Vec<Pair<'_>> =
+        rules.map(|rule| pair(set(rule.from), set(rule.to), &rule.services)).collect();
+    if verdict == Verdict::Deny {
+        pairs.push(pair(vec![(0, most(family))], ranges(guard.closed.iter(), family), &[]));
+    }
+    pairs.retain(|pair| !pair.narrow.is_empty() && !pair.wide.is_empty());
+    pairs
+}
+
+fn pair(from: Ranges, to: Ranges, services: &[Service]) -> Pair<'_> {
+    let size =
+        |ranges: &Ranges| ranges.iter().fold(0u128, |sum, (first, last)| sum.saturating_add(last - first));
+    let by_source = size(&from) < size(&to);
+    let (narrow, wide) = if by_source { (from, to) } else { (to, from) };
+    Pair { by_source, narrow, wide, services }
+}
+
+fn everything(pairs: &[&Pair<'_>]) -> Vec<Cut> {
+    cuts((parts(pairs, &|pair| pair.services.is_empty()), None)).collect()
+}
+
+/// Ports are cut where a service begins or ends; what has the same on both sides is put together again.
+fn with_services(pairs: &[&Pair<'_>]) -> Vec<Cut> {
+    let mut all: Vec<(Parts, Option<Service>)> = Vec::new();
+    for proto in [Proto::Tcp, Proto::Udp, Proto::Icmp] {
+        let services = pairs.iter().flat_map(|pair| pair.services).filter(|service| service.proto == proto);
+        let ports = services.map(|service| (service.first.into(), service.last.into()));
+        for (first, last) in segments(ports, u16::MAX.into()) {
+            let service = Service { proto, first: first as u16, last: last as u16 };
+            let here =
+                parts(pairs, &|pair| pair.services.iter().any(|meant| meant.fits(proto, service.first)));
+            match all.last_mut() {
+                Some((there, Some(whole))) if whole.proto == proto && *there == here => {
+                    whole.last = service.last
+                }
+                _ => all.push((here, Some(service))),
+            }
+        }
+    }
+    all.into_iter().flat_map(cuts).collect()
+}
+
+/// Ranges that do not overlap, in order, each with all that stands across from it.
+type Parts = Vec<(Range, Ranges)>;
+
+fn parts(pairs: &[&Pair<'_>], are_meant: &dyn Fn(&Pair<'_>) -> bool) -> Parts {
+    let pairs: Vec<&Pair<'_>> = pairs.iter().copied().filter(|pair| are_meant(pair)).collect();
+    let mut parts = Parts::new();
+    for narrow in segments(pairs.iter().flat_map(|pair| pair.narrow.iter().copied()), u128::MAX) {
+        let here = pairs.iter().filter(|pair| holds(&pair.narrow, narrow.0));
+        let wide = merged(here.flat_map(|pair| pair.wide.iter().copied()).collect());
+        match parts.last_mut() {
+            Some((before, there)) if *there == wide => before.1 = narrow.1,
+            _ => parts.push((narrow, wide)),
+        }
+    }
+    parts
+}
+
+fn cuts((parts, service): (Parts, Option<Service>)) -> impl Iterator<Item = Cut> {
+    let cuts = move |(narrow, wide): (Range, Ranges)| {
+        wide.into_iter().map(move |wide| Cut { narrow, wide, service })
+    };
+    parts.into_iter().flat_map(cuts)
+}
+
+/// What lies between the ends of these ranges, from the first one's beginning to `most`.
+fn segments(ranges: impl Iterator<Item = Range>, most: u128) -> Vec<Range> {
+    let mut starts: Vec<u128> = ranges
+        .flat_map(|(first, last)| [Some(first), last.checked_add(1)])
+        .flatten()
+        .filter(|start| *start <= most)
+        .collect();
+    starts.sort_unstable();
+    starts.dedup();
+    let ends = starts.iter().skip(1).map(|next| next - 1).chain([most]);
+    starts.iter().copied().zip(ends).collect()
+}
+
+fn holds(ranges: &Ranges, addr: u128) -> bool {
+    let after = ranges.partition_point(|(first, _)| *first <= addr);
+    after.checked_sub(1).is_some_and(|at| addr <= ranges[at].1)
+}
+
+fn ranges<'a>(prefixes: impl IntoIterator<Item = &'a Prefix>, family: Family) -> Ranges {
+    let prefixes = prefixes.into_iter().filter(|prefix| Family::of(prefix) == family);
+    merged(prefixes.map(|prefix| range(prefix, family)).collect())
+}
+
+fn range(prefix: &Prefix, family: Family) -> Range {
+    let first = match prefix.addr() {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    (first, first | most(family).checked_shr(prefix.len().into()).unwrap_or_default())
+}
+
+fn merged(mut ranges: Ranges) -> Ranges {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, before| {
+        let touches = next.0 <= before.1.saturating_add(1);
+        if touches {
+            before.1 = before.1.max(next.1);
+        }
+        touches
+    });
+    ranges
+}
+
+/// The last address of all.
+fn most(family: Family) -> u128 {
+    match family {
+        Family::V4 => u32::MAX.into(),
+        Family::V6 => u128::MAX,
+    }
+}
+
+fn address(bits: u128, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(bits as u32).into(),
+        Family::V6 => Ipv6Addr::from_bits(bits).into(),
+    }
+}
+
+fn serves(rule: &AccessRule, ipv4: bool, proto: u8, port: u16) -> bool {
+    let is_meant =
+        |service: &Service| number(service.proto, ipv4) == proto && service.fits(service.proto, port);
+    rule.services.is_empty() || rule.services.iter().any(is_meant)
+}
+
+/// The IP protocol's number.
+pub(super) fn number(proto: Proto, ipv4: bool) -> u8 {
+    match (proto, ipv4) {
+        (Proto::Tcp, _) => 6,
+        (Proto::Udp, _) => 17,
+        (Proto::Icmp, true) => 1,
+        (Proto::Icmp, false) => 58,
+    }
+}
+
+#[cfg(test)]
+mod tests;
