@@ -2,6 +2,7 @@
 //!
 //! | path | method | who | what |
 //! | --- | --- | --- | --- |
+//! | `/`, `/assets/…` | GET | anyone | the admin's web page |
 //! | `/v1/health` | GET | anyone | is it there |
 //! | `/v1/join` | POST | who has a join code | [`gatewrt_protocol::JoinRequest`] as a JWS → [`gatewrt_protocol::JoinAnswer`] |
 //! | `/v1/networks` | GET, POST | admin | list, create |
@@ -21,6 +22,7 @@
 mod caller;
 mod grant;
 mod join;
+mod page;
 mod problem;
 mod reply;
 mod routes;
@@ -87,6 +89,7 @@ pub fn router(app: App) -> (Router, OpenApi) {
     let anyone = OpenApiRouter::new().routes(routes!(routes::health)).routes(routes!(join::join));
     let (router, paths) = known.merge(anyone).split_for_parts();
     let router = router
+        .merge(page::router())
         .fallback(|| async { ApiError::no_such_path() })
         .method_not_allowed_fallback(|| async { ApiError::no_such_method() })
         .layer(from_fn(in_time))

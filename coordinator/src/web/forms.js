@@ -1,0 +1,147 @@
+// Dialogs and the fields in them.
+
+import { h } from "./dom.js";
+import { act, button, fresh, iconButton, slot } from "./ui.js";
+
+/** A modal dialog; focus goes back to where it was when it closes. `draw(close)` gives its content. */
+export function dialog(title, draw, { wide = false, onclose = () => {} } = {}) {
+  const id = fresh("dialog");
+  const before = document.activeElement;
+  const box = h("dialog", { class: wide ? "wide" : null, "aria-labelledby": id, "data-slot": "" });
+  const close = () => box.close();
+  box.append(
+    h("div", { class: "head" }, h("h2", { id, tabindex: "-1" }, title), iconButton("Close", "close", close)),
+    slot(),
+    ...[draw(close, box)].flat(),
+  );
+  box.addEventListener("close", () => {
+    box.remove();
+    onclose();
+    if (before?.isConnected) before.focus({ preventScroll: true });
+  });
+  document.body.append(box);
+  box.showModal();
+  (box.querySelector("[autofocus], form input:not([type=hidden]), form select") ?? box.querySelector("h2")).focus();
+  return box;
+}
+
+/** A dialog with a form. `send(values)` asks the coordinator; it closes when that went well. */
+export function formDialog(title, { submit, intro, fields, send, wide, danger }) {
+  return dialog(title, (close) => {
+    const form = h("form", { class: "form", novalidate: true },
+      intro && h("p", { class: "lead" }, intro), fields,
+      h("div", { class: "buttons" }, button("Cancel", close, { kind: "quiet" }),
+        h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, h("span", null, submit))));
+    form.onsubmit = async (event) => {
+      event.preventDefault();
+      if (!isComplete(form)) return;
+      const control = form.querySelector("[type=submit]");
+      let result;
+      if (await act(control, async () => (result = await send(values(form), form)))) {
+        close();
+        result?.();
+      }
+    };
+    return form;
+  }, { wide });
+}
+
+/** Says what is missing at the first field that is not right. */
+function isComplete(form) {
+  for (const field of form.elements) {
+    const hint = field.closest?.(".field")?.querySelector(".wrong");
+    if (!hint) continue;
+    hint.textContent = field.validity.valid ? "" : field.dataset.wrong ?? field.validationMessage;
+    field.setAttribute("aria-invalid", String(!field.validity.valid));
+  }
+  const wrong = [...form.elements].find((field) => field.validity && !field.validity.valid);
+  if (wrong) {
+    const folded = wrong.closest("details");
+    if (folded) folded.open = true;
+    wrong.focus();
+  }
+  return !wrong;
+}
+
+/** Texts by name; a checkbox is a boolean, several of one name an array. */
+export function values(form) {
+  const all = {};
+  for (const field of form.elements) {
+    if (!field.name || (field.type === "radio" && !field.checked)) continue;
+    if (field.type === "checkbox" && field.value !== "on") {
+      (all[field.name] ??= []).push(...(field.checked ? [field.value] : []));
+    } else {
+      all[field.name] = field.type === "checkbox" ? field.checked : field.value.trim();
+    }
+  }
+  return all;
+}
+
+/** A labelled line of text. */
+export function text(label, name, { hint, wrong, value = "", ...attrs } = {}) {
+  const id = fresh(name);
+  const input = h("input", {
+    id, name, value, type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
+    "aria-describedby": `${id}-hint ${id}-wrong`, "data-wrong": wrong, ...attrs,
+  });
+  return h("div", { class: "field" }, h("label", { for: id }, label), input,
+    h("p", { class: "hint", id: `${id}-hint` }, hint), h("p", { class: "wrong", id: `${id}-wrong`, role: "alert" }));
+}
+
+const NAME = "[a-z0-9]([a-z0-9\\-]*[a-z0-9])?";
+
+/** What can be a name here. */
+export function nameField(label, { name = "name", longest = 63, ...attrs } = {}) {
+  const wrong = `1 to ${longest} characters of a-z, 0-9 and “-”, with a letter or digit first and last`;
+  return text(label, name, { required: true, pattern: NAME, maxlength: longest, wrong, hint: "a-z, 0-9 and “-”", ...attrs });
+}
+
+export function select(label, name, options, { hint, value, ...attrs } = {}) {
+  const id = fresh(name);
+  const shown = options.map(([key, words, disabled]) => h("option", { value: key, disabled }, words));
+  return h("div", { class: "field" }, h("label", { for: id }, label),
+    h("select", { id, name, value: value ?? options[0]?.[0], "aria-describedby": `${id}-hint`, ...attrs }, shown), h("p", { class: "hint", id: `${id}-hint` }, hint));
+}
+
+export function checkbox(label, name, { hint, ...attrs } = {}) {
+  return h("label", { class: "check" }, h("input", { type: "checkbox", name, ...attrs }), h("span", null, label, hint && h("small", null, hint)));
+}
+
+/** One of a few, each with what it means. */
+export function choice(legend, name, options, value) {
+  return h("fieldset", { class: "choice" }, h("legend", null, legend),
+    options.map(([key, words, hint]) => h("label", { class: "check" },
+      h("input", { type: "radio", name, value: key, checked: key === value }), h("span", null, words, hint && h("small", null, hint)))));
+}
+
+/** Asks before what can't be undone. */
+export function confirm(title, words, submit, send) {
+  return formDialog(title, { submit, intro: words, fields: [], send, danger: true });
+}
+
+/** Checks with the coordinator while someone types; `check(text, signal)` answers { good, words } or throws a Problem. */
+export function checked(input, output, check) {
+  let timer = 0;
+  let running = null;
+  const say = (tone, words) => {
+    output.className = `verdict ${tone}`;
+    output.replaceChildren(...words.filter(Boolean).map((line) => h("p", null, line)));
+  };
+  const run = async () => {
+    const typed = input.value.trim();
+    running?.abort();
+    if (!typed) return say("", []);
+    running = new AbortController();
+    try {
+      const { tone = "good", words } = await check(typed, running.signal);
+      say(tone, words);
+    } catch (error) {
+      if (error.name !== "AbortError") say("bad", [error.title ?? error.message, error.detail]);
+    }
+  };
+  input.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(run, 250);
+  });
+  return run;
+}

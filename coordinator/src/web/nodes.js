@@ -1,0 +1,71 @@
+// What a node's status means, in words. Pure, but for the badges.
+
+import { h } from "./dom.js";
+import { badge } from "./ui.js";
+import { ago, count, span } from "./words.js";
+
+/** { tone, text }: the one thing to know about it. */
+export function condition(node) {
+  if (!node.online) return { tone: "bad", text: node.for_s === undefined ? "offline" : `offline for ${span(node.for_s)}` };
+  if (node.report?.failures?.length) return { tone: "warn", text: `${count(node.report.failures.length, "thing")} failed` };
+  if (!node.up_to_date) return { tone: "info", text: node.report ? "applying" : "waiting for its report" };
+  return { tone: "good", text: "online" };
+}
+
+export function conditionBadge(node) {
+  const { tone, text } = condition(node);
+  return badge(tone, text, { "data-testid": "condition" });
+}
+
+/** What it does for others, in the words of the field. */
+export function rolesOf(node) {
+  return [...(node.egress.length ? ["egress"] : []), ...(node.ingress ? ["ingress"] : [])];
+}
+
+export const mayDo = (node, role) => node.roles.includes(role);
+
+/** Its peers as it reported them, with names: { name, path, endpoint, handshake, rx, tx, rtt }. */
+export function peersOf(node, all) {
+  const names = new Map(all.map((other) => [other.id, other.name]));
+  const age = node.report_age_s ?? 0;
+  const peers = (node.report?.peers ?? []).filter((peer) => names.has(peer.node));
+  return peers.map((peer) => ({
+    ...peer,
+    name: names.get(peer.node),
+    handshake: peer.handshake_s === undefined ? undefined : peer.handshake_s + age,
+    rtt: peer.rtt_ms,
+  })).sort((one, other) => one.name.localeCompare(other.name));
+}
+
+const PATHS = { direct: ["good", "direct"], down: ["bad", "down"], relay: ["info", "by relay"], relayed: ["info", "by relay"] };
+
+export function pathBadge(path) {
+  const [tone, text] = PATHS[path] ?? ["quiet", path];
+  return badge(tone, text);
+}
+
+/** "2 direct, 1 down" */
+export function pathsInWords(node, all) {
+  const peers = peersOf(node, all);
+  if (!node.online || peers.length === 0) return "";
+  const direct = peers.filter((peer) => peer.path === "direct").length;
+  const down = peers.filter((peer) => peer.path === "down").length;
+  const other = peers.length - direct - down;
+  return [direct && `${direct} direct`, other && `${other} by relay`, down && `${down} down`].filter(Boolean).join(", ");
+}
+
+/** Between two nodes, as those say that are there: `direct`, `relay`, `down`, `unknown`. */
+export function tunnel(one, other) {
+  const said = [[one, other], [other, one]]
+    .filter(([from]) => from.online)
+    .map(([from, to]) => from.report?.peers?.find((peer) => peer.node === to.id)?.path)
+    .filter(Boolean);
+  return said.find((path) => path !== "down") ?? said[0] ?? (one.online && other.online ? "unknown" : "down");
+}
+
+export const handshake = (age) => (age === undefined ? "never" : ago(age));
+
+export function failuresOf(node) {
+  const failures = node.report?.failures ?? [];
+  return failures.length > 0 && h("ul", { class: "stack" }, failures.map((failure) => h("li", null, h("strong", null, failure.what), ": ", failure.why)));
+}

@@ -1,0 +1,145 @@
+// What the page knows: who is logged in, the networks, how each is, and whether news comes in.
+
+import { get, path, query } from "./api.js";
+
+export const state = {
+  /** { name, rights, network } */
+  me: null,
+  version: "",
+  /** NetworkViews, by name */
+  networks: [],
+  /** NetworkStatus by the network's name */
+  status: new Map(),
+  /** `live`, `polling` (no stream, but answers), `lost` */
+  link: "live",
+};
+
+const listeners = new Set();
+
+/** Called with what changed: `status`, `change`, `link`. */
+export function listen(listener) {
+  listeners.add(listener);
+}
+
+function tell(what, network) {
+  for (const listener of listeners) listener(what, network);
+}
+
+export const mayChange = () => state.me?.rights === "admin";
+/** For everything, not just one network. */
+export const isWhole = () => !state.me?.network;
+export const statusOf = (net) => state.status.get(net);
+
+export async function loadNetworks() {
+  const status = await get("/status");
+  state.version = status.version;
+  for (const one of status.networks) state.status.set(one.network.name, one);
+  state.networks = status.networks.map((one) => one.network);
+}
+
+export async function loadStatus(net) {
+  const status = await get(`/status${query({ network: net })}`);
+  for (const one of status.networks) take(one);
+}
+
+function take(one) {
+  const name = one.network.name;
+  state.status.set(name, one);
+  const place = state.networks.findIndex((network) => network.name === name);
+  if (place >= 0) state.networks[place] = one.network;
+}
+
+const POLL_MS = 4000;
+const HIDDEN_MS = 30_000;
+
+let source = null;
+let watched = null;
+let poll = 0;
+let hide = 0;
+let failures = 0;
+
+/** Follows one network, or all when none is named. */
+export function follow(net) {
+  const wanted = net ?? "";
+  if (source && watched === wanted) return;
+  stop();
+  watched = wanted;
+  source = new EventSource(`/v1/events${query({ network: net })}`);
+  source.addEventListener("open", () => {
+    failures = 0;
+    setLink("live");
+  });
+  source.addEventListener("status", (event) => {
+    setLink("live");
+    const said = JSON.parse(event.data);
+    for (const one of said.networks ?? [said]) take(one);
+    tell("status", net);
+  });
+  source.addEventListener("change", (event) => tell("change", JSON.parse(event.data).network ?? net));
+  source.addEventListener("gap", () => tell("change", net));
+  source.addEventListener("error", startPolling);
+}
+
+export function stop() {
+  source?.close();
+  source = null;
+  watched = null;
+  clearTimeout(poll);
+  poll = 0;
+}
+
+/** The browser tries the stream again by itself, unless it was refused; answers to questions fill the gap. */
+function startPolling() {
+  if (poll || !source) return;
+  const ofSource = source;
+  const round = async () => {
+    if (source !== ofSource) return;
+    if (source.readyState === EventSource.OPEN) {
+      poll = 0;
+      tell("change", watched || undefined);
+      return;
+    }
+    try {
+      await loadStatus(watched);
+      setLink("polling");
+      tell("status", watched || undefined);
+      if (source?.readyState === EventSource.CLOSED) {
+        const net = watched || undefined;
+        stop();
+        follow(net);
+        return;
+      }
+    } catch {
+      setLink("lost");
+    }
+    poll = setTimeout(round, POLL_MS);
+  };
+  poll = setTimeout(round, failures ? POLL_MS : 500);
+  failures += 1;
+}
+
+function setLink(link) {
+  if (state.link === link) return;
+  state.link = link;
+  tell("link");
+}
+
+/** A browser has few connections to one server: a page that no one looks at keeps none open. */
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hide);
+  if (document.hidden) {
+    hide = setTimeout(() => {
+      const net = watched;
+      stop();
+      watched = net;
+    }, HIDDEN_MS);
+  } else if (!source && watched !== null) {
+    const net = watched || undefined;
+    watched = null;
+    follow(net);
+    loadStatus(net).then(() => tell("change", net), () => {});
+  }
+});
+
+export const nodePath = (net, node) => path`/networks/${net}/nodes/${node}`;
+export const clientPath = (net, client) => path`/networks/${net}/clients/${client}`;

@@ -1,0 +1,40 @@
+// Who changed what, newest first.
+
+import { h } from "../dom.js";
+import { ask, path, query } from "../api.js";
+import { act, button, empty, section, table } from "../ui.js";
+import { moment } from "../words.js";
+
+const PAGE = 50;
+
+export default {
+  title: ({ net }) => (net ? "Log" : "Log of all changes"),
+  async load({ net }) {
+    const { data, next } = await ask("GET", `/audit${query({ network: net, limit: PAGE })}`);
+    return { entries: data, next };
+  },
+  draw({ net, data, page }) {
+    const title = h("div", { class: "title" }, h("h1", { tabindex: "-1" }, this.title({ net })));
+    if (data.entries.length === 0) return [title, empty("Nothing was changed yet.")];
+    const columns = ["When", "Who", "What", ...(net ? [] : ["Network"]), "Detail"];
+    return [title, section("Changes", {}, table("Log of changes", columns, data.entries.map((entry) => row(entry, net)))),
+      data.next && h("div", { "data-slot": "" }, h("div", { class: "slot", role: "alert", "data-keep": "" }), button("Older", (event) => act(event.currentTarget, () => more(data, page))))];
+  },
+};
+
+async function more(data, page) {
+  const older = await ask("GET", data.next);
+  data.entries.push(...older.data);
+  data.next = older.next;
+  page.draw();
+}
+
+function row(entry, net) {
+  const network = entry.network && h("a", { href: path`#/n/${entry.network}` }, entry.network);
+  return { key: `${entry.id}`, cells: [
+    h("span", { class: "when" }, moment(entry.at)), [entry.who, entry.from && h("small", { class: "mono" }, entry.from)],
+    [h("strong", null, entry.action), " ", entry.target], ...(net ? [] : [network ?? ""]), entry.detail ? h("span", { class: "detail" }, inWords(entry.detail)) : "",
+  ] };
+}
+
+const inWords = (detail) => (typeof detail === "string" ? detail : JSON.stringify(detail));

@@ -1,0 +1,39 @@
+// Logging in with a token.
+
+import { h } from "../dom.js";
+import { post } from "../api.js";
+import { act, slot } from "../ui.js";
+import { text } from "../forms.js";
+
+const view = {
+  title: () => "Log in",
+  /** Set by the frame: goes on with who has logged in. */
+  entered: async () => {},
+  draw() {
+    return [h("div", { class: "login", "data-slot": "", "data-keep": "" },
+      h("span", { class: "mark large", "aria-hidden": "true" }),
+      h("h1", { tabindex: "-1" }, "GateWRT"),
+      form())];
+  },
+};
+export default view;
+
+function form() {
+  const field = text("Token", "token", {
+    type: "password", required: true, autofocus: true, autocomplete: "current-password",
+    hint: "On the coordinator's machine it is the file admin.token of its directory.",
+  });
+  const submit = h("button", { type: "submit", class: "button primary" }, h("span", null, "Log in"));
+  const onsubmit = (event) => {
+    event.preventDefault();
+    const input = field.querySelector("input");
+    const token = input.value.trim();
+    if (!token) return input.focus();
+    act(submit, async () => {
+      const me = await post("/login", { token });
+      input.value = "";
+      await view.entered(me);
+    });
+  };
+  return h("form", { class: "form", onsubmit }, field, slot(), submit);
+}

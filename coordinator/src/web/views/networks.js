@@ -1,0 +1,53 @@
+// All networks.
+
+import { h } from "../dom.js";
+import { post } from "../api.js";
+import { isWhole, loadNetworks, mayChange, state, statusOf } from "../state.js";
+import { badge, button, empty } from "../ui.js";
+import { formDialog, nameField, text } from "../forms.js";
+import { count } from "../words.js";
+
+export default {
+  title: () => "Networks",
+  load: loadNetworks,
+  draw({ page }) {
+    const make = mayChange() && isWhole() && button("New network", () => create(page), { kind: "primary", symbol: "plus" });
+    return [h("div", { class: "title" }, h("h1", { tabindex: "-1" }, "Networks"), make), body()];
+  },
+};
+
+function body() {
+  if (state.networks.length === 0) {
+    return empty("No network yet. A network is one overlay that routers and phones join; it is isolated from the others.");
+  }
+  return h("ul", { class: "tiles" }, state.networks.map(tile));
+}
+
+function tile(network) {
+  const status = statusOf(network.name);
+  const online = status?.nodes.filter((node) => node.online).length ?? 0;
+  return h("li", { "data-key": network.id }, h("a", { class: "card tile", href: `#/n/${network.name}` },
+    h("h2", null, network.name),
+    h("p", null, `${network.prefix4} · ${network.prefix6}`),
+    h("p", { class: "badges" },
+      status?.nodes.length ? badge(online === status.nodes.length ? "good" : "warn", `${online} of ${count(status.nodes.length, "node")} online`) : badge("quiet", "no nodes"),
+      status?.warnings.length ? badge("warn", count(status.warnings.length, "warning")) : null)));
+}
+
+function create(page) {
+  const prefix = (label, name, hint) => text(label, name, { hint });
+  formDialog("New network", {
+    submit: "Make the network",
+    fields: [
+      nameField("Name", { longest: 12, autofocus: true }),
+      h("details", { class: "more" }, h("summary", null, "Addresses"),
+        prefix("IPv4 prefix", "prefix4", "Left empty: a free 10.x.0.0/16"),
+        prefix("IPv6 prefix", "prefix6", "Left empty: a random one")),
+    ],
+    async send({ name, prefix4, prefix6 }) {
+      await post("/networks", { name, ...(prefix4 && { prefix4 }), ...(prefix6 && { prefix6 }) });
+      await loadNetworks();
+      return () => page.go(`#/n/${name}`);
+    },
+  });
+}

@@ -1,0 +1,198 @@
+// One node: how it is, what it does for others, its name.
+
+import { h } from "../dom.js";
+import { ask, get, patch, path, put, query, remove } from "../api.js";
+import { loadStatus, mayChange, nodePath, statusOf } from "../state.js";
+import { act, announce, button, facts, icon, section, table, tag, toggle } from "../ui.js";
+import { checkbox, checked, confirm, formDialog, nameField, text } from "../forms.js";
+import { conditionBadge, failuresOf, handshake, mayDo, pathBadge, peersOf } from "../nodes.js";
+import { ago, bytes, count, day, several, span } from "../words.js";
+
+export default {
+  title: ({ node }) => node,
+  async load({ net, node }) {
+    const [view, ingress] = await Promise.all([get(nodePath(net, node)), get(path`/networks/${net}/ingress`).catch(() => []), loadStatus(net)]);
+    return { id: view.id, ingress: ingress.find((one) => one.node === view.name) };
+  },
+  draw({ net, node: name, data, page }) {
+    const all = statusOf(net)?.nodes ?? [];
+    const node = all.find((one) => one.id === data.id);
+    if (!node) return [h("h1", { tabindex: "-1" }, name), h("p", { class: "lead" }, "This node is not in the network any more."), h("a", { href: `#/n/${net}/nodes` }, "All nodes")];
+    const actions = mayChange() && [
+      button("Edit", () => edit(net, node, page), { symbol: "edit" }),
+      button("Remove", () => drop(net, node, page), { kind: "danger" }),
+    ];
+    return [
+      h("a", { class: "crumb", href: `#/n/${net}/nodes` }, icon("back"), "Nodes"),
+      h("div", { class: "title" }, h("h1", { tabindex: "-1" }, node.name), conditionBadge(node), actions),
+      node.label && h("p", { class: "lead" }, node.label),
+      notes(node),
+      about(node),
+      h("div", { class: "columns" }, egress(net, node, page), ingress(net, node, data.ingress, page)),
+      paths(net, node, all),
+    ];
+  },
+};
+
+function notes(node) {
+  const failures = failuresOf(node);
+  const refused = Object.entries(node.report?.refused ?? {});
+  if (!failures && refused.length === 0) return null;
+  return h("section", { class: "note", "aria-label": "Failures", "data-key": "failures" }, icon("warn"), h("div", null,
+    failures && [h("strong", null, "Not applied"), failures],
+    refused.length > 0 && h("p", null, `Records refused: ${refused.map(([why, times]) => `${why} (${times})`).join(", ")}`)));
+}
+
+function about(node) {
+  const report = node.report;
+  return section("State", {}, facts(
+    ["Overlay addresses", node.addresses.map((address) => h("p", { class: "mono" }, address))],
+    [node.online ? "Online for" : "Offline for", node.for_s === undefined ? "" : span(node.for_s)],
+    ["Settings", node.up_to_date ? "applied" : report ? "not applied yet" : "no report yet"],
+    ["Last report", report ? ago(node.report_age_s) : "none since the coordinator's start"],
+    ["Router", node.board],
+    ["Version", node.version],
+    ["WireGuard", report?.wireguard],
+    ["Daemon", report && `up ${span(report.uptime_s + (node.report_age_s ?? 0))}, ${(report.memory_kib / 1024).toFixed(1)} MB`],
+    ["Reached at", node.endpoints.map((endpoint) => h("p", null, h("span", { class: "mono" }, endpoint.addr), ` ${endpoint.kind}`))],
+    ["Connects from", node.from],
+    ["Tags", node.tags?.length ? h("span", { class: "chips" }, node.tags.map(tag)) : ""],
+    ["Joined", day(node.joined)],
+    ["Public key", h("span", { class: "mono" }, node.key)],
+  ));
+}
+
+function egress(net, node, page) {
+  const lead = "Prefixes behind this router that the whole network can reach (egress).";
+  if (!mayDo(node, "egress")) return section("Serves", { lead }, h("p", { class: "lead" }, "The join code of this node does not allow it to serve prefixes."));
+  const rows = node.egress.map((one) => h("li", { "data-key": one.prefix, "data-testid": `egress-${one.prefix}` },
+    h("span", { class: "grow mono" }, one.prefix, one.metric ? h("small", null, ` metric ${one.metric}`) : null),
+    toggle("NAT", one.nat, (nat) => put(`${nodePath(net, node.name)}/egress`, { ...one, node: undefined, nat }).then(page.reload), { disabled: !mayChange(), "aria-label": `NAT for ${one.prefix}` }),
+    mayChange() && button("Stop", (event) => act(event.currentTarget, async () => {
+      await remove(`${nodePath(net, node.name)}/egress${query({ prefix: one.prefix })}`);
+      await page.reload();
+    }), { class: "button danger small", "aria-label": `Stop serving ${one.prefix}` })));
+  return section("Serves", { lead }, rows.length ? h("ul", { class: "list" }, rows) : h("p", null, "Nothing yet."),
+    mayChange() && egressForm(net, node, page));
+}
+
+/** Kept over drawings while someone types; what it suggests is what the router said when it was drawn first. */
+function egressForm(net, node, page) {
+  const where = `${nodePath(net, node.name)}/egress`;
+  const field = text("Prefix", "prefix", { placeholder: "192.168.10.0/24", required: true, inputmode: "url", "data-testid": "egress-prefix" });
+  const input = field.querySelector("input");
+  const nat = checkbox("NAT", "nat", { checked: true, hint: "on: hosts there see this router, and need no route back. Off: they see who asks, and both sides can open connections." });
+  const verdict = h("div", { class: "verdict", "aria-live": "polite", "data-testid": "egress-verdict" });
+  const wish = (prefix) => ({ prefix, nat: nat.querySelector("input").checked });
+  checked(input, verdict, async (prefix, signal) => {
+    const { data } = await ask("PUT", `${where}?dry_run=true`, { body: wish(prefix), signal });
+    const warnings = data?.warnings ?? [];
+    return warnings.length ? { tone: "warn", words: warnings } : { words: [`${prefix} can be served.`] };
+  });
+  const submit = h("button", { type: "submit", class: "button primary" }, h("span", null, "Serve it"));
+  const send = async () => {
+    const view = await put(where, wish(input.value.trim()));
+    announce(`${node.name} serves ${input.value.trim()}`);
+    input.value = "";
+    verdict.className = `verdict ${view?.warnings?.length ? "warn" : ""}`;
+    verdict.replaceChildren(...(view?.warnings ?? []).map((warning) => h("p", null, warning)));
+    await page.reload();
+  };
+  const onsubmit = (event) => {
+    event.preventDefault();
+    if (!input.value.trim()) return input.focus();
+    act(submit, send).then((isDone) => isDone && input.focus());
+  };
+  return h("form", { class: "form", onsubmit, "data-keep": "", "data-key": `egress ${node.id}`, "aria-label": "Serve a prefix" },
+    h("div", { class: "inline" }, field, submit), suggestions(node, input), verdict, nat);
+}
+
+/** The LANs that the router reported and does not serve yet. */
+function suggestions(node, input) {
+  const served = new Set(node.egress.map((one) => one.prefix));
+  const lans = (node.report?.interfaces ?? []).filter((one) => one.kind === "lan" && !one.name.startsWith("gw-"));
+  const found = lans.flatMap((lan) => (lan.prefixes ?? []).filter((prefix) => !served.has(prefix)).map((prefix) => [prefix, lan.name]));
+  const choose = (prefix) => () => {
+    input.value = prefix;
+    input.dispatchEvent(new Event("input"));
+    input.focus();
+  };
+  return found.length > 0 && h("div", { class: "chips" }, h("small", null, "This router's LANs:"),
+    found.slice(0, 8).map(([prefix, name]) => h("button", { type: "button", class: "button small mono", title: name, onclick: choose(prefix) }, prefix)));
+}
+
+function ingress(net, node, view, page) {
+  const lead = "Lets phones and laptops in (ingress).";
+  if (!mayDo(node, "ingress")) return section("Clients", { lead }, h("p", { class: "lead" }, "The join code of this node does not allow it to let clients in."));
+  const where = `${nodePath(net, node.name)}/ingress`;
+  const isOn = (view?.blocks?.length ?? 0) > 0;
+  const change = async (on) => {
+    await (on ? put(where, {}) : remove(where));
+    await page.reload();
+  };
+  return section("Clients", { lead, actions: isOn && mayChange() && button("Endpoint", () => editIngress(where, view, page), { symbol: "edit", "aria-label": "Edit endpoint" }) },
+    toggle("Let clients in", isOn, change, { disabled: !mayChange(), "data-testid": "ingress" }),
+    view && !view.reachable && h("div", { class: "note" }, icon("warn"), h("div", null, h("strong", null, "Clients may not reach it"), h("p", null, view.why ?? ""))),
+    isOn && facts(
+      ["Clients reach it at", view.endpoint],
+      ["Their addresses", view.blocks.map((block) => h("p", { class: "mono" }, block))],
+      ["Files that name it", h("a", { href: `#/n/${net}/clients` }, count(view.clients, "client"))],
+    ));
+}
+
+function editIngress(where, view, page) {
+  formDialog("Where clients reach this node", {
+    submit: "Save",
+    intro: "The address that goes into clients' files. Files that were issued before become stale.",
+    fields: text("Endpoint", "endpoint", { value: view.endpoint ?? "", placeholder: "home.example.org:51820", hint: "host:port, as seen from the Internet; empty: what the node found out itself" }),
+    async send({ endpoint }) {
+      await put(where, endpoint ? { endpoint } : {});
+      await page.reload();
+    },
+  });
+}
+
+function paths(net, node, all) {
+  const peers = peersOf(node, all);
+  const lead = peers.length === 0 ? "Nothing reported yet." : node.online ? null : "As it was when the node reported last.";
+  const hasRtt = peers.some((peer) => peer.rtt !== undefined);
+  const columns = ["Peer", "Path", "Endpoint", "Handshake", ...(hasRtt ? ["Round trip"] : []), "Received", "Sent"];
+  const rows = peers.map((peer) => ({ key: peer.node, cells: [
+    h("a", { href: `#/n/${net}/nodes/${peer.name}` }, peer.name), pathBadge(peer.path), h("span", { class: "mono" }, peer.endpoint ?? ""),
+    handshake(peer.handshake), ...(hasRtt ? [peer.rtt === undefined ? "" : `${peer.rtt} ms`] : []), bytes(peer.rx), bytes(peer.tx),
+  ] }));
+  return section("Paths", { lead }, peers.length > 0 && table("Paths to peers", columns, rows));
+}
+
+async function edit(net, node, page) {
+  const where = nodePath(net, node.name);
+  const { data, etag } = await ask("GET", where);
+  formDialog(`Edit ${data.name}`, {
+    submit: "Save",
+    fields: [
+      nameField("Name", { value: data.name, autofocus: true }),
+      text("Label", "label", { value: data.label ?? "", maxlength: 64, hint: "any text, for people", spellcheck: "true" }),
+      text("Tags", "tags", { value: (data.tags ?? []).join(" "), hint: "words that access rules can speak of, with spaces between" }),
+    ],
+    async send({ name, label, tags }) {
+      const changed = { ...(name !== data.name && { name }), ...(label !== (data.label ?? "") && { label }), ...(several(tags).join() !== (data.tags ?? []).join() && { tags: several(tags) }) };
+      if (Object.keys(changed).length === 0) return undefined;
+      try {
+        await patch(where, changed, { etag });
+      } catch (error) {
+        if (error.status === 412) page.reload();
+        throw error;
+      }
+      if (changed.name) return () => page.go(`#/n/${net}/nodes/${name}`);
+      await page.reload();
+    },
+  });
+}
+
+function drop(net, node, page) {
+  const words = "It is cut off everywhere within seconds and for ever: to come back it has to join anew, as another node.";
+  confirm(`Remove ${node.name}?`, words, "Remove for ever", async () => {
+    await remove(nodePath(net, node.name));
+    return () => page.go(`#/n/${net}/nodes`);
+  });
+}
