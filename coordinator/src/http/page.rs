@@ -69,7 +69,7 @@ async fn asset(Path((asked, name)): Path<(String, String)>, headers: HeaderMap) 
 fn file(headers: &HeaderMap, name: &str, caching: &'static str) -> Response {
     match (Files::get(name), kind(name)) {
         (Some(file), Some(kind)) => send(headers, kind, caching, file.data.into_owned()),
-        _ => super::problem::ApiError::no_such_path().into_response(),
+        _ => super::ApiError::no_such_path().into_response(),
     }
 }
 
