@@ -181,6 +181,9 @@ pub struct NodeView {
     pub endpoints: Vec<Endpoint>,
     /// What it serves.
     pub egress: Vec<EgressView>,
+    /// That it lets external clients in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressView>,
     /// What it may do for others.
     #[schema(value_type = BTreeSet<String>)]
     pub roles: BTreeSet<Role>,
@@ -211,6 +214,7 @@ impl NodeView {
             addresses: node.addresses.clone(),
             endpoints: node.facts.candidates(&network.prefixes()),
             egress: egress_of(node).collect(),
+            ingress: node.ingress.as_ref().map(|_| IngressView::of(state, node)),
             roles: node.roles.clone(),
             board: node.facts.board.clone(),
             version: node.facts.version.clone(),
@@ -224,7 +228,8 @@ impl NodeView {
     pub fn with_warnings(state: &State, node: &Node) -> Self {
         let name = node.name.as_str();
         let names_it = |warning: &String| warning.split([' ', ':']).any(|word| word == name);
-        let warnings = state.registry.warnings(node.net).into_iter().filter(names_it).collect();
+        let warnings = state.registry.warnings(node.net).into_iter().filter(names_it);
+        let warnings = warnings.chain(state.registry.ingress_warnings(node)).collect();
         Self { warnings, ..Self::of(state, node) }
     }
 }

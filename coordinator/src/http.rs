@@ -13,6 +13,12 @@
 //! | `/v1/networks/{net}/nodes/{node}` | GET, PATCH, DELETE | admin | show, change, remove |
 //! | `/v1/networks/{net}/nodes/{node}/egress` | PUT, DELETE `?prefix=` | admin | set, unset |
 //! | `/v1/networks/{net}/egress` | GET | admin | list |
+//! | `/v1/networks/{net}/nodes/{node}/ingress` | PUT, DELETE `?force=true` | admin | let external clients in, or no more |
+//! | `/v1/networks/{net}/ingress` | GET | admin | list |
+//! | `/v1/networks/{net}/clients` | GET, POST | admin | list, create |
+//! | `/v1/networks/{net}/clients/{client}` | GET, PATCH, DELETE | admin | show, change, delete |
+//! | `/v1/networks/{net}/clients/{client}/reissue` | POST | admin | new key, another gateway |
+//! | `/v1/networks/{net}/clients/{client}/config` | GET, POST | admin | file without secrets; the client has it |
 //! | `/v1/status` `?network=` | GET | admin | live state |
 //! | `/v1/watch` `?network=` | GET | admin | changes as server-sent events |
 //!
@@ -20,6 +26,7 @@
 //! Errors are [`gatewrt_protocol::Problem`]s.
 
 mod caller;
+mod clients;
 mod grant;
 mod join;
 mod page;
@@ -84,6 +91,7 @@ pub fn router(app: App) -> (Router, OpenApi) {
     let known = OpenApiRouter::new()
         .merge(routes::router())
         .merge(rules::router())
+        .merge(clients::router())
         .merge(watch::router())
         .route_layer(from_fn_with_state(app.clone(), grant::known_only));
     let anyone = OpenApiRouter::new().routes(routes!(routes::health)).routes(routes!(join::join));

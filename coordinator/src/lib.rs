@@ -17,6 +17,7 @@
 //! | [`store`] | SQL |
 //! | [`pki`], [`data_dir`] | keys and certificates, and the directory they are in |
 //! | [`broker`], [`access`] | the embedded MQTT broker and who may say and hear what on it |
+//! | [`wgconf`], [`secret`] | the file of an external client and its QR picture; its private key |
 //! | [`http`], [`api`] | the HTTPS API and the values it speaks |
 //! | [`listen`] | sockets for both families |
 //! | [`serve`] | puts them together |
@@ -36,8 +37,10 @@ pub mod live;
 pub mod pki;
 pub mod records;
 pub mod registry;
+pub mod secret;
 pub mod serve;
 pub mod space;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod wgconf;

@@ -4,7 +4,9 @@ use crate::{
     records::{Change, Content},
     registry::Registry,
 };
-use gatewrt_protocol::{MemberUpdate, NetworkId, NetworkName, NodeId, NodeName, Presence, Report, Topic};
+use gatewrt_protocol::{
+    Assignment, MemberUpdate, NetworkId, NetworkName, NodeId, NodeName, Presence, Report, Topic,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,7 +42,7 @@ impl WatchEvent {
             Content::Member(MemberUpdate::Tombstone(tombstone)) => ("tombstone", json(tombstone)),
             Content::Roster(roster) => ("roster", json(roster)),
             Content::Policy(policy) => ("policy", json(policy)),
-            Content::Assignment(assignment) => ("assignment", json(assignment)),
+            Content::Assignment(assignment) => ("assignment", json(&without_secrets(assignment))),
         };
         Self { what: what.into(), record, ..event }
     }
@@ -87,6 +89,13 @@ fn about(
     let network = net.and_then(|net| registry.network(net)).map(|network| network.name.clone());
     let node = node.and_then(|node| registry.node(node)).map(|node| node.name.clone());
     WatchEvent { at, what: what.into(), network, node, topic: String::new(), record: Value::Null }
+}
+
+/// Preshared keys are shown once, to who issues them.
+fn without_secrets(assignment: &Assignment) -> Assignment {
+    let mut shown = assignment.clone();
+    shown.ingress.iter_mut().flat_map(|ingress| &mut ingress.clients).for_each(|client| client.psk = None);
+    shown
 }
 
 fn json<T: Serialize>(record: &T) -> Value {

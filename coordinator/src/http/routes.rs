@@ -62,7 +62,12 @@ impl Resource for NodeView {
     }
     /// The rest is what the router says of itself, and the revision that follows from it.
     fn wanted(&self) -> Option<Value> {
-        without(self, &["endpoints", "board", "version", "rev", "warnings"])
+        let mut wanted = without(self, &["endpoints", "board", "version", "rev", "warnings"]);
+        // How many clients name it is their matter.
+        if let Some(Value::Object(ingress)) = wanted.as_mut().and_then(|wanted| wanted.get_mut("ingress")) {
+            ingress.retain(|name, _| ["endpoint", "blocks"].contains(&name.as_str()));
+        }
+        wanted
     }
 }
 

@@ -16,16 +16,18 @@ pub struct IngressSetting {
 }
 
 /// What an admin asks of an ingress; what is left out is chosen.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct IngressWish {
     /// Where clients reach the node, as `host:port`. Default: a public address that the node has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// Default: a free /24 of the network's IPv4 prefix, or less in a small one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub block4: Option<Prefix>,
     /// Default: a free /112 of the network's IPv6 prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub block6: Option<Prefix>,
 }
 
