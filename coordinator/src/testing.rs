@@ -2,7 +2,7 @@
 
 mod access;
 
-pub(crate) use access::{AccessOp, any_access};
+pub(crate) use access::{AccessOp, any_access, any_ruled};
 
 use crate::{
     records::{self, Change, Ledger},

@@ -1,6 +1,6 @@
 //! What can happen to rules, groups and tags.
 
-use super::{World, choose, prefix_of, quiet};
+use super::{Op, World, any_op, choose, prefix_of, quiet};
 use crate::registry::{GroupWish, Moment, NetworkPatch, NodePatch, Outcome, RulePatch, RuleWish};
 use gatewrt_protocol::{NetworkId, Verdict};
 use proptest::prelude::*;
@@ -32,6 +32,15 @@ pub(crate) fn any_access() -> impl Strategy<Value = AccessOp> {
         1 => (any::<u8>(), 0u8..3).prop_map(|(net, name)| AccessOp::DeleteGroup { net, name }),
         4 => (any::<u8>(), 0u8..8).prop_map(|(node, tags)| AccessOp::Tags { node, tags }),
     ]
+}
+
+/// One network with some nodes, and then mostly what rules have to do with.
+pub(crate) fn any_ruled() -> impl Strategy<Value = Vec<Op>> {
+    let next = prop_oneof![3 => any_access().prop_map(Op::Access), 2 => any_op()];
+    let start = [Op::CreateNetwork(0, None), Op::CreateCode(0, 200)];
+    let join = |key| Op::Join { code: 0, key, name: 0, endpoint: key };
+    let start: Vec<_> = start.into_iter().chain((0..4).map(join)).collect();
+    proptest::collection::vec(next, 1..50).prop_map(move |ops| [start.clone(), ops].concat())
 }
 
 impl World {

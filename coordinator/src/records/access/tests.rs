@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     records::Content,
-    testing::{World, any_op},
+    testing::{World, any_ruled},
 };
 use gatewrt_protocol::Proto;
 use proptest::prelude::*;
@@ -79,7 +79,7 @@ proptest! {
 
     #[test]
     fn both_ends_do_what_the_rules_mean(
-        ops in proptest::collection::vec(any_op(), 1..80),
+        ops in any_ruled(),
         picks in proptest::collection::vec((any::<usize>(), any::<usize>(), 0..PROBES.len()), 24)
     ) {
         let mut world = World::default();
@@ -105,7 +105,18 @@ proptest! {
     }
 
     #[test]
-    fn what_is_open_is_absent_and_sets_are_apart(ops in proptest::collection::vec(any_op(), 1..80)) {
+    fn whoever_has_something_to_change_is_told(ops in any_ruled()) {
+        let mut world = World::default();
+        for op in &ops {
+            world.step(op);
+            let assignments = world.registry.nodes().filter(|node| node.is_live()).map(|node| Topic::Assignment(node.id));
+            let left = world.ledger.plan(&world.registry, world.now, &assignments.collect());
+            prop_assert_eq!(left, [], "after {:?}", op);
+        }
+    }
+
+    #[test]
+    fn what_is_open_is_absent_and_sets_are_apart(ops in any_ruled()) {
         let mut world = World::default();
         ops.iter().for_each(|op| drop(world.step(op)));
         for node in world.registry.nodes().filter(|node| node.is_live()) {
