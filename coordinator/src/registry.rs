@@ -4,6 +4,7 @@
 
 mod access_error;
 mod address;
+mod check;
 mod client;
 mod code;
 mod egress;
@@ -23,6 +24,7 @@ mod tests;
 mod token;
 
 pub use access_error::AccessError;
+pub use check::CheckAnswer;
 pub use client::{Client, ClientPatch, ClientState, ClientWish, NewKeys, ReissueWish, Tunnel};
 pub use code::{Code, CodeId, CodeWish};
 pub use error::{Overlap, RegistryError};

@@ -23,6 +23,11 @@ impl<'a> Scope<'a> {
         Self { registry, net, all, tags: tags(registry, net) }
     }
 
+    /// Which network.
+    pub fn network(&self) -> NetworkId {
+        self.net
+    }
+
     /// Everything of the network.
     pub fn all(&self) -> &Addresses {
         &self.all

@@ -1,9 +1,10 @@
 use super::*;
+use crate::registry::ClientState;
 use crate::{
     records::Content,
     testing::{World, any_ruled},
 };
-use gatewrt_protocol::Proto;
+use gatewrt_protocol::{Proto, Service};
 use proptest::prelude::*;
 use std::net::IpAddr;
 
@@ -74,6 +75,37 @@ pub(crate) fn stands(world: &World, node: &Node) -> Access {
     }
 }
 
+/// Who has an address: the node that stands for it, and the client if it is one's.
+fn holder(registry: &Registry, net: NetworkId, addr: IpAddr) -> Option<(&Node, Option<(&Client, bool)>)> {
+    let on_node = registry.live_nodes(net).find(|node| {
+        node.addresses.contains(&addr) || node.egress.keys().any(|prefix| prefix.contains(addr))
+    });
+    let on_client = registry.live_clients(net).find_map(|client| {
+        let behind = client.prefixes.iter().any(|prefix| prefix.contains(addr));
+        let own = client.addresses().contains(&addr);
+        Some((registry.node(client.gateway)?, Some((client, own)))).filter(|_| own || behind)
+    });
+    on_node.map(|node| (node, None)).or(on_client)
+}
+
+/// Whether a connection comes about, as far as nodes decide.
+fn happens(world: &World, net: NetworkId, from: IpAddr, to: IpAddr, probe: (Proto, u16)) -> bool {
+    let registry = &world.registry;
+    let (Some(one), Some(other)) = (holder(registry, net, from), holder(registry, net, to)) else {
+        return false;
+    };
+    let let_in = |client: &Client| registry.client_state(client, world.now) == ClientState::Enabled;
+    let sends = one.1.is_none_or(|(client, _)| let_in(client));
+    let takes = other.1.is_none_or(|(client, own)| let_in(client) && (client.reachable || !own));
+    let alone = match (one.1, other.1) {
+        (None, None) => one.0.id == other.0.id,
+        (Some((one, _)), Some((other, _))) => one.id == other.id,
+        _ => false,
+    };
+    let passes = |node| judged(&stands(world, node), from, to, probe.0, probe.1) == Verdict::Allow;
+    sends && takes && (alone || (passes(one.0) && passes(other.0)))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -100,6 +132,30 @@ proptest! {
                         prop_assert_eq!(judged, meant, "{} to {} at {}", from, to, node.name);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_check_says_what_nodes_do(
+        ops in any_ruled(),
+        picks in proptest::collection::vec((any::<usize>(), any::<usize>(), 0..PROBES.len()), 24)
+    ) {
+        let mut world = World::default();
+        ops.iter().for_each(|op| drop(world.step(op)));
+        for network in world.registry.networks() {
+            for (from, to, probe) in &picks {
+                let known = addresses(&world.registry, network.id, from % 3 != 0);
+                let Some(from) = known.get(from % known.len().max(1)).copied() else { continue };
+                let to = known[to % known.len()];
+                let (proto, port) = PROBES[*probe];
+                let (first, last) = if proto == Proto::Icmp { (0, u16::MAX) } else { (port, port) };
+                let service = Some(Service { proto, first, last });
+                let name = network.name.as_str();
+                let answer = world.registry.check(name, &from.to_string(), &to.to_string(), service, world.now).unwrap();
+                let done = happens(&world, network.id, from, to, (proto, port));
+                prop_assert_eq!(answer.allowed, done, "{} to {}: {:?}", from, to, answer);
+                prop_assert!(!answer.why.is_empty());
             }
         }
     }
