@@ -1,8 +1,10 @@
 //! What the HTTP API and its clients say to each other, and how state becomes answers. Pure.
 
 mod clients;
+mod rules;
 
 pub use clients::*;
+pub use rules::*;
 
 use crate::{
     broker::{ByKind, Sessions},

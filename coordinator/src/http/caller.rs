@@ -150,6 +150,11 @@ impl Caller {
         self.scope.clone()
     }
 
+    /// Whether the caller says what it saw of the thing that it changes (`If-Match`).
+    pub fn has_seen(&self) -> bool {
+        self.if_match.is_some()
+    }
+
     /// Whether a change is only to be tried.
     pub fn is_rehearsal(&self) -> bool {
         self.mode == Mode::Rehearsal

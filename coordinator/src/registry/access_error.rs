@@ -1,6 +1,6 @@
 //! Why an operation on rules or groups is refused.
 
-use gatewrt_protocol::{GroupName, NetworkName, RuleId};
+use gatewrt_protocol::{GroupName, NetworkName, RuleId, name::NameError};
 
 /// See the module. `Display` says what is wrong and where; [`AccessError::advice`] what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,9 @@ pub enum AccessError {
         /// Whether there are several.
         several: bool,
     },
+    /// A name that no group can have.
+    #[error("{0}")]
+    BadGroupName(NameError),
     /// No group of this name.
     #[error("there is no group “{text}” in network {network}")]
     NoSuchGroup {
@@ -91,6 +94,7 @@ impl AccessError {
             Self::BadSelector { .. } | Self::NothingNamed { .. } => "bad-selector",
             Self::NoSuchName { .. } | Self::NoSuchRule { .. } | Self::NoSuchGroup { .. } => "not-found",
             Self::Ambiguous { .. } => "ambiguous",
+            Self::BadGroupName(_) => "bad-name",
             Self::GroupInUse { .. } => "in-use",
             Self::GroupInItself { .. } => "group-cycle",
             Self::TooMuch => "too-many",
@@ -107,6 +111,7 @@ impl AccessError {
             }
             Self::NoSuchName { known, .. } => format!("nodes of this network: {}; {FORMS}", known.join(", ")),
             Self::Ambiguous { .. } => "say which".into(),
+            Self::BadGroupName(_) => "for example cameras or home-nas".into(),
             Self::NoSuchRule { several: true, .. } => "write more of its id".into(),
             Self::NoSuchRule { network, .. } => format!("see “gatewrt-coordinator rule list {network}”"),
             Self::NoSuchGroup { known, .. } if known.is_empty() => {

@@ -20,7 +20,7 @@ pub struct Group {
 }
 
 /// What an admin asks of a group.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GroupWish {
     /// Selectors: all that is in it.
     pub members: Vec<String>,

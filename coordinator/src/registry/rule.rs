@@ -35,9 +35,10 @@ pub struct Rule {
 }
 
 /// What an admin asks of a new rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RuleWish {
     /// What becomes of the connections that it fits.
+    #[schema(value_type = String)]
     pub verdict: Verdict,
     /// Selectors: who opens the connection.
     pub from: Vec<String>,
@@ -45,6 +46,7 @@ pub struct RuleWish {
     pub to: Vec<String>,
     /// Services; none is every one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     pub services: Vec<Service>,
     /// Whether it counts.
     #[serde(default = "on")]
@@ -55,10 +57,11 @@ pub struct RuleWish {
 }
 
 /// What an admin changes about a rule; what is left out stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RulePatch {
     /// What becomes of the connections that it fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub verdict: Option<Verdict>,
     /// Selectors: who opens the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ pub struct RulePatch {
     pub to: Option<Vec<String>>,
     /// Services; an empty list is every one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
     pub services: Option<Vec<Service>>,
     /// Whether it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
