@@ -146,7 +146,8 @@ pub struct ClientIssued {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClientConfig {
     /// A comment stands where a secret belongs.
-    pub config: String,
+    #[schema(value_type = String)]
+    pub config: Zeroizing<String>,
     /// What has changed since the file that the client has was issued.
     pub stale: Vec<String>,
 }

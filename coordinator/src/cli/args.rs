@@ -1,5 +1,9 @@
 //! What can be typed.
 
+mod clients;
+
+pub(super) use clients::{Add, Client, Ingress, KeyFile, Output, Set, TunnelArg, Which};
+
 use crate::serve::ServeConfig;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gatewrt_protocol::{NetworkName, NodeName, Prefix, Role};
@@ -14,6 +18,8 @@ Examples:
   gatewrt-coordinator network create home
   gatewrt-coordinator code create home                 # then on a router: gatewrt join CODE
   gatewrt-coordinator egress set home office 192.168.10.0/24 --nat off
+  gatewrt-coordinator ingress set home office
+  gatewrt-coordinator client add home phone --gateway office --qr
   gatewrt-coordinator status home
   gatewrt-coordinator watch
 
@@ -68,6 +74,12 @@ pub(super) enum Command {
     /// Prefixes behind nodes: set, unset, list
     #[command(subcommand)]
     Egress(Egress),
+    /// Nodes that let phones and laptops in: set, unset, list
+    #[command(subcommand)]
+    Ingress(Ingress),
+    /// Phones and laptops: add, list, show, switch on and off, reissue, delete
+    #[command(subcommand)]
+    Client(Client),
     /// How everything is now: who is online, what each node reported last
     Status {
         /// Only this network
@@ -224,14 +236,15 @@ pub(super) enum Node {
         network: String,
         /// Name or id of the node
         node: String,
+        /// Also when clients come in there: they stay, cut off, until they are reissued elsewhere
+        #[arg(long)]
+        force: bool,
     },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum OnOff {
-    /// Hosts behind the node see the node's address
     On,
-    /// Hosts behind the node see the true source, and can open connections to the network
     Off,
 }
 
@@ -251,7 +264,8 @@ pub(super) enum Egress {
         node: String,
         /// Such as 192.168.10.0/24
         prefix: Prefix,
-        /// Whether the node hides the source from hosts behind it
+        /// on: hosts behind the node see the node's address; off: they see the true source, and can open connections
+        /// to the network
         #[arg(long, value_enum, default_value = "on")]
         nat: OnOff,
         /// The least goes first

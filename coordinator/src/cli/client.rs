@@ -31,6 +31,18 @@ pub(super) enum ClientError {
     /// A file that is needed.
     #[error("can't read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    /// A file that is to be written.
+    #[error("can't write {}: {source}", path.display())]
+    Unwritable { path: PathBuf, source: io::Error },
+    /// A private key is needed.
+    #[error("a QR code needs the private key of client {client}, which is not kept here")]
+    NoKey { network: String, client: String },
+    /// A file without the key that is needed.
+    #[error("{} can't be used: {why}", path.display())]
+    BadKey { path: PathBuf, why: String },
+    /// No picture holds it.
+    #[error("the file is too long for a QR code")]
+    TooLong,
     /// An answer that is none of the API.
     #[error("{url} does not answer like a coordinator: {why}")]
     Strange { url: String, why: String },
@@ -53,6 +65,14 @@ impl ClientError {
             Self::File { .. } => {
                 "name the directory the coordinator runs with: --data DIR; from another machine: --url, --ca-file, --token-file".into()
             }
+            Self::Unwritable { .. } => "name another file with --out, or none for stdout".into(),
+            Self::NoKey { network, client } => format!(
+                "name a file with it: --private-key-file FILE; or make a new one: gatewrt-coordinator client reissue {network} {client} --qr"
+            ),
+            Self::BadKey { .. } => {
+                "name a file with the client's private key alone, or the file that the client was issued".into()
+            }
+            Self::TooLong => "hand it over as a file: --out FILE".into(),
             Self::Strange { .. } => "check --url, and that both are of the same version".into(),
             Self::Print(_) => String::new(),
         }

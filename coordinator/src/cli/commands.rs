@@ -1,5 +1,6 @@
 //! Each command: one request, printed as JSON or for people.
 
+mod clients;
 mod status;
 mod watch;
 
@@ -23,6 +24,8 @@ pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
         Command::Code(code) => run_code(client, code, as_json),
         Command::Node(node) => run_node(client, node, as_json),
         Command::Egress(egress) => run_egress(client, egress, as_json),
+        Command::Ingress(ingress) => clients::run_ingress(client, ingress, as_json),
+        Command::Client(command) => clients::run(client, command, as_json),
         Command::Status { network } => status::run(client, network.as_deref(), as_json),
         Command::Watch { network } => watch::run(client, network.as_deref(), as_json),
     }
@@ -137,8 +140,8 @@ fn run_node(client: &Client, command: Node, as_json: bool) -> Done {
             let renamed: NodeView = client.patch(&node_path(&network, &node), &patch)?;
             print(&renamed, as_json, |renamed| line(&format!("node {} is now {}", renamed.id, renamed.name)))
         }
-        Node::Remove { network, node } => {
-            let gone: NodeView = client.delete(&node_path(&network, &node))?;
+        Node::Remove { network, node, force } => {
+            let gone: NodeView = client.delete(&format!("{}?force={force}", node_path(&network, &node)))?;
             print(&gone, as_json, |gone| line(&format!("removed node {} ({})", gone.name, gone.id)))
         }
     }

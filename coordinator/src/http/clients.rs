@@ -222,7 +222,7 @@ fn issued(state: &State, client: &Client, private: Option<&PrivateKey>, tried: b
 fn config(state: &State, client: &Client) -> ClientConfig {
     let file = state.registry.client_file(client).unwrap_or_else(|| client.file.clone());
     let psk = if client.psk.is_some() { Secret::Hidden } else { Secret::None };
-    let config = wgconf::text(&file, Secret::Hidden, psk).as_str().into();
+    let config = wgconf::text(&file, Secret::Hidden, psk);
     ClientConfig { config, stale: state.registry.stale(client) }
 }
 

@@ -1,0 +1,308 @@
+//! `ingress …` and `client …`. A file goes to stdout alone, what is to be said about it to stderr.
+
+mod file;
+
+use super::{Done, enc, line, list, node_path, print, span, stack, stacked_table, table, warn, word};
+use crate::{
+    api::{
+        ClientConfig, ClientIssued, ClientPatch, ClientView, ClientWish, IngressView, IngressWish, NodeView,
+        ReissueWish,
+    },
+    cli::{
+        args::{Add, Client as Command, Ingress, KeyFile, OnOff, Output, Set, TunnelArg, Which},
+        client::Client,
+        output::{harmless, json},
+    },
+    registry::Tunnel,
+    wgconf::Qr,
+};
+use file::{Out, with_secrets};
+use std::io::Write;
+
+pub(super) fn run_ingress(client: &Client, command: Ingress, as_json: bool) -> Done {
+    match command {
+        Ingress::Set { network, node, endpoint, block4, block6 } => {
+            let wish = IngressWish { endpoint, block4, block6 };
+            let node: NodeView = client.put(&format!("{}/ingress", node_path(&network, &node)), &wish)?;
+            print(&node, as_json, |node| {
+                let ingress = node.ingress.iter();
+                for ingress in ingress {
+                    let (at, blocks) = (list(&ingress.endpoint), list(&ingress.blocks));
+                    line(&format!("{} lets external clients in at {at}: {blocks}", node.name))?;
+                }
+                warn(&node.warnings);
+                eprintln!(
+                    "next: gatewrt-coordinator client add {} NAME --gateway {}",
+                    node.network, node.name
+                );
+                Ok(())
+            })
+        }
+        Ingress::Unset { network, node, force } => {
+            let path = format!("{}/ingress?force={force}", node_path(&network, &node));
+            let node: NodeView = client.delete(&path)?;
+            print(&node, as_json, |node| line(&format!("{} lets no external clients in any more", node.name)))
+        }
+        Ingress::List { network } => {
+            let all: Vec<IngressView> = client.get(&format!("networks/{}/ingress", enc(&network)))?;
+            print(&all, as_json, |all| ingress_table(all))
+        }
+    }
+}
+
+fn ingress_table(all: &[IngressView]) -> std::io::Result<()> {
+    let row = |ingress: &IngressView| {
+        let is_on = !ingress.blocks.is_empty();
+        vec![
+            stack([&ingress.node]),
+            stack([if is_on { "on" } else { "off" }]),
+            stack([ingress.endpoint.as_deref().unwrap_or("not reachable")]),
+            stack(&ingress.blocks),
+            stack([ingress.clients]),
+        ]
+    };
+    let heading = ["NODE", "INGRESS", "ENDPOINT", "BLOCKS", "CLIENTS"];
+    stacked_table(&heading, &all.iter().map(row).collect::<Vec<_>>())?;
+    for ingress in all.iter().filter(|ingress| !ingress.blocks.is_empty()) {
+        ingress.why.iter().for_each(|why| eprintln!("warning: {}", harmless(why)));
+    }
+    Ok(())
+}
+
+pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
+    match command {
+        Command::Add(add) => run_add(client, *add, as_json),
+        Command::List { network } => {
+            let all: Vec<ClientView> = client.get(&format!("networks/{}/clients", enc(&network)))?;
+            print(&all, as_json, |all| client_table(all))
+        }
+        Command::Show(which) => print(&client.get::<ClientView>(&path(&which))?, as_json, details),
+        Command::Config { which, key, out } => {
+            run_config(client, &which, &key, Output { qr: false, out }, as_json)
+        }
+        Command::Qr { which, key } => {
+            run_config(client, &which, &key, Output { qr: true, out: None }, as_json)
+        }
+        Command::Enable(which) => {
+            let patch = ClientPatch { enabled: Some(true), ..ClientPatch::default() };
+            change(client, &which, &patch, as_json, "is let in")
+        }
+        Command::Disable(which) => {
+            let patch = ClientPatch { enabled: Some(false), ..ClientPatch::default() };
+            change(client, &which, &patch, as_json, "is cut off")
+        }
+        Command::Reachable { which, on } => {
+            let on = on == OnOff::On;
+            let done =
+                if on { "can be reached by others" } else { "can't be reached by others, only answered" };
+            let patch = ClientPatch { reachable: Some(on), ..ClientPatch::default() };
+            change(client, &which, &patch, as_json, done)
+        }
+        Command::Rename { which, name } => {
+            let patch = ClientPatch { name: Some(name), ..ClientPatch::default() };
+            change(client, &which, &patch, as_json, "is its name now")
+        }
+        Command::Set(set) => {
+            let (which, patch) = patch(*set);
+            change(client, &which, &patch, as_json, "is changed")
+        }
+        Command::Delete(which) => {
+            let gone: ClientView = client.delete(&path(&which))?;
+            print(&gone, as_json, |gone| {
+                line(&format!("deleted client {}: its key is dead for good", gone.name))
+            })
+        }
+        Command::Reissue { which, gateway, key, psk, output } => {
+            let psk = psk.map(|psk| psk == OnOff::On);
+            let wish = ReissueWish { gateway, key, psk };
+            let out = Out::open(&output)?;
+            let issued: ClientIssued = client.post(&format!("{}/reissue", path(&which)), &wish)?;
+            hand_over(issued, out, as_json)
+        }
+    }
+}
+
+fn path(which: &Which) -> String {
+    format!("networks/{}/clients/{}", enc(&which.network), enc(&which.client))
+}
+
+fn run_add(client: &Client, add: Add, as_json: bool) -> Done {
+    let wish = ClientWish {
+        name: add.name,
+        label: add.label,
+        gateways: add.gateway,
+        key: add.key,
+        addresses: add.address,
+        psk: add.psk,
+        dns: add.dns,
+        tunnel: if add.full { Tunnel::Full } else { Tunnel::Split },
+        routes: add.route.into_iter().collect(),
+        prefixes: add.prefix.into_iter().collect(),
+        reachable: add.reachable,
+        expires: add.expires.and_then(|expires| expires.0),
+        tags: add.tag.into_iter().collect(),
+    };
+    // Before the client is made: a key that can't be written would be lost.
+    let out = Out::open(&add.output)?;
+    let issued: ClientIssued = client.post(&format!("networks/{}/clients", enc(&add.network)), &wish)?;
+    hand_over(issued, out, as_json)
+}
+
+fn hand_over(issued: ClientIssued, out: Out, as_json: bool) -> Done {
+    let client = &issued.client;
+    let made_here = !issued.config.contains("# PrivateKey");
+    if as_json {
+        json(&issued)?;
+        out.write_only(&issued.config)?;
+        return Ok(());
+    }
+    eprintln!(
+        "client {} of {}: {}, in at {}",
+        client.name,
+        client.network,
+        list(&client.addresses),
+        client.gateway
+    );
+    warn(&issued.warnings);
+    out.write(&issued.config)?;
+    if made_here {
+        eprintln!("this is the only time that its private key is shown; a new one: client reissue");
+    } else {
+        eprintln!(
+            "put the private key in: client config {} {} --private-key-file FILE",
+            client.network, client.name
+        );
+    }
+    Ok(())
+}
+
+fn run_config(client: &Client, which: &Which, key: &KeyFile, output: Output, as_json: bool) -> Done {
+    let out = Out::open(&output)?;
+    let mut shown: ClientConfig = client.get(&format!("{}/config", path(which)))?;
+    let view: ClientView = client.get(&path(which))?;
+    if let Some(file) = &key.private_key_file {
+        shown.config = with_secrets(&shown.config, &view, file)?;
+    } else if output.qr {
+        return Err(file::key_is_needed(which));
+    }
+    if as_json {
+        json(&shown)?;
+        out.write_only(&shown.config)?;
+    } else {
+        for stale in &shown.stale {
+            eprintln!("the file that {} has is stale: {}", view.name, harmless(stale));
+        }
+        out.write(&shown.config)?;
+    }
+    if key.mark {
+        let _: ClientView = client.post(&format!("{}/config", path(which)), &())?;
+        eprintln!("noted: {} has this file", view.name);
+    }
+    Ok(())
+}
+
+fn change(client: &Client, which: &Which, patch: &ClientPatch, as_json: bool, done: &str) -> Done {
+    let changed: ClientView = client.patch(&path(which), patch)?;
+    print(&changed, as_json, |changed| {
+        line(&format!("client {} {done}", changed.name))?;
+        let state = word(&changed.state);
+        if changed.enabled && state != "enabled" {
+            eprintln!("but it is not let in: {}", state_text(changed));
+        }
+        for stale in &changed.stale {
+            eprintln!("its file is stale: {}", harmless(stale));
+        }
+        Ok(())
+    })
+}
+
+fn patch(set: Set) -> (Which, ClientPatch) {
+    let tunnel = set.tunnel.map(|tunnel| match tunnel {
+        TunnelArg::Split => Tunnel::Split,
+        TunnelArg::Full => Tunnel::Full,
+    });
+    let patch = ClientPatch {
+        label: set.label,
+        tags: set.tag.map(|tags| tags.0.into_iter().collect()),
+        expires: set.expires.map(|expires| expires.0),
+        dns: set.dns.map(|dns| dns.0),
+        tunnel,
+        routes: set.route.map(|routes| routes.0.into_iter().collect()),
+        prefixes: set.prefix.map(|prefixes| prefixes.0.into_iter().collect()),
+        ..ClientPatch::default()
+    };
+    (set.which, patch)
+}
+
+fn client_table(all: &[ClientView]) -> std::io::Result<()> {
+    let row = |client: &ClientView| {
+        let live = client.live.as_ref();
+        vec![
+            stack([&client.name]),
+            stack([state_text(client)]),
+            stack(&client.addresses),
+            stack([&client.gateway]),
+            stack([word(&client.tunnel)]),
+            stack([seen(client)]),
+            stack(live.map(|live| live.rx)),
+            stack(live.map(|live| live.tx)),
+            stack([if client.stale.is_empty() { "fresh" } else { "stale" }]),
+        ]
+    };
+    let heading = ["CLIENT", "STATE", "ADDRESSES", "GATEWAY", "TUNNEL", "HANDSHAKE", "RX", "TX", "FILE"];
+    stacked_table(&heading, &all.iter().map(row).collect::<Vec<_>>())
+}
+
+fn state_text(client: &ClientView) -> String {
+    match word(&client.state).as_str() {
+        "no-gateway" => format!("cut off: {} lets no clients in", client.gateway),
+        state => state.to_owned(),
+    }
+}
+
+fn seen(client: &ClientView) -> String {
+    let handshake = client.live.as_ref().and_then(|live| live.handshake_s);
+    handshake.map_or_else(|| "never".to_owned(), |seconds| format!("{} ago", span(seconds)))
+}
+
+fn details(client: &ClientView) -> std::io::Result<()> {
+    let seat = |seat: &crate::api::SeatView| format!("{} ({})", seat.node, list(&seat.addresses));
+    let date = |at: u64| {
+        let at = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(at));
+        at.map_or_else(|| "-".to_owned(), |at| humantime::format_rfc3339_seconds(at).to_string())
+    };
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let or = |text: String, none: &str| if text == "-" { none.to_owned() } else { text };
+    let rows = [
+        ("name", client.name.to_string()),
+        ("label", client.label.clone()),
+        ("id", client.id.to_string()),
+        ("network", client.network.to_string()),
+        ("state", state_text(client)),
+        ("WireGuard key", client.key.to_string()),
+        ("preshared key", yes(client.psk)),
+        ("addresses", list(&client.addresses)),
+        ("comes in at", client.gateway.to_string()),
+        ("can come in at", list(client.gateways.iter().map(seat))),
+        ("tags", list(&client.tags)),
+        ("DNS", or(list(&client.dns), "the network's")),
+        ("tunnel", word(&client.tunnel)),
+        ("through it", or(list(&client.routes), "all that the network serves")),
+        ("behind it", list(&client.prefixes)),
+        ("reachable", yes(client.reachable)),
+        ("expires", client.expires.map_or_else(|| "never".to_owned(), date)),
+        ("made", date(client.created)),
+        ("file issued", date(client.issued)),
+        ("last handshake", seen(client)),
+        ("comes from", list(client.live.as_ref().and_then(|live| live.endpoint))),
+    ];
+    table(&["CLIENT", ""], &rows.map(|(what, value)| vec![what.to_owned(), value]))?;
+    client.stale.iter().try_for_each(|stale| line(&format!("its file is stale: {stale}")))
+}
+
+/// A QR code of the file on stdout.
+fn print_qr(config: &str) -> Result<(), crate::cli::client::ClientError> {
+    let too_long = crate::cli::client::ClientError::TooLong;
+    let qr = Qr::new(config).ok_or(too_long)?;
+    Ok(std::io::stdout().lock().write_all(qr.blocks().as_bytes())?)
+}
