@@ -5,9 +5,10 @@
 use gatewrt::{
     model::IfName,
     ownership::Numbers,
-    plan::{Firewall, Guard},
+    plan::{Firewall, Guard, rewrite},
     sorted::SortedMap,
 };
+use gatewrt_protocol::{Access, AccessRule, Prefix, Verdict};
 use nix::sched::{CloneFlags, unshare};
 use std::{
     fs,
@@ -25,6 +26,46 @@ fn guard(egress: &[(&str, bool)]) -> Guard {
         egress: egress.iter().map(|(prefix, nat)| (prefix.parse().unwrap(), *nat)).collect(),
         ..Guard::default()
     }
+}
+
+fn set(prefixes: &[&str]) -> Vec<Prefix> {
+    prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect()
+}
+
+fn rule(verdict: Verdict, from: u32, to: u32, services: &[&str]) -> AccessRule {
+    AccessRule { verdict, from, to, services: services.iter().map(|text| text.parse().unwrap()).collect() }
+}
+
+/// Two phones, of which one can be reached and one is let out to the Internet.
+fn phones() -> Guard {
+    Guard {
+        closed: set(&["10.9.1.2/32", "fd09::1:2/128"]).into_iter().collect(),
+        internet: set(&["10.9.1.2/32", "10.9.1.3/32", "fd09::1:2/128"]).into_iter().collect(),
+        uplinks: [IfName::new("wan").unwrap(), IfName::new("wan6").unwrap()].into(),
+        ..guard(&[("192.168.20.0/24", OFF), ("203.0.113.0/24", ON)])
+    }
+}
+
+/// Phones reach a web server and nothing else; the rest of the network reaches the site, but for one host.
+fn ruled(default: Verdict) -> Access {
+    let sets = [
+        set(&["10.9.1.0/24", "fd09::1:0/112"]),
+        set(&["10.9.0.0/24", "fd09::/112"]),
+        set(&["192.168.20.5/32", "fd20::5/128"]),
+        set(&["192.168.20.0/24", "fd20::/64"]),
+    ];
+    let rules = [
+        rule(Verdict::Allow, 0, 2, &["tcp/443", "icmp"]),
+        rule(Verdict::Allow, 1, 3, &[]),
+        rule(Verdict::Deny, 1, 2, &["tcp/22", "udp/5000-5010"]),
+        rule(Verdict::Deny, 0, 1, &[]),
+    ];
+    Access { default, sets: sets.into(), rules: rules.into() }
+}
+
+fn only(source: &str, range: &str) -> Access {
+    let sets = vec![set(&[source]), set(&[range])];
+    Access { default: Verdict::Deny, sets, rules: vec![rule(Verdict::Allow, 0, 1, &[])] }
 }
 
 fn firewall(tunnels: &[(&str, Guard)]) -> Firewall {
@@ -50,6 +91,28 @@ fn configurations() -> SortedMap<&'static str, Firewall> {
             ]),
         ),
         ("prefixes-within-prefixes", firewall(&[("gw-home", guard(exceptions))])),
+        ("phones", firewall(&[("gw-home", phones())])),
+        ("default-deny", firewall(&[("gw-home", Guard { access: ruled(Verdict::Deny), ..phones() })])),
+        ("default-allow", firewall(&[("gw-home", Guard { access: ruled(Verdict::Allow), ..guard(site) })])),
+        (
+            "two-networks-each-its-range",
+            firewall(&[
+                (
+                    "gw-home",
+                    Guard {
+                        access: only("10.9.0.0/24", "192.168.20.0/24"),
+                        ..guard(&[("192.168.20.0/24", ON)])
+                    },
+                ),
+                (
+                    "gw-office-2",
+                    Guard {
+                        access: only("10.8.0.0/24", "192.168.21.0/24"),
+                        ..guard(&[("192.168.21.0/24", OFF)])
+                    },
+                ),
+            ]),
+        ),
         (
             "everything-and-other-marks",
             Firewall {
@@ -99,14 +162,56 @@ fn nft_takes_it() {
     thread::spawn(check).join().unwrap();
 }
 
-fn nft(arguments: &[&str], input: &str) -> Result<(), String> {
+/// It ends in what the same text makes of nothing.
+#[test]
+fn every_table_becomes_every_other_in_place() {
+    let check = || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
+        let texts: Vec<String> = configurations().values().map(|firewall| firewall.ruleset().0).collect();
+        let list = || nft(&["list", "table", "inet", "gatewrt"], "").unwrap();
+        for to in &texts {
+            nft(&["-f", "-"], to).unwrap();
+            let expected = parts(&list());
+            for from in &texts {
+                nft(&["-f", "-"], from).unwrap();
+                let change = rewrite::change(from, to).unwrap();
+                nft(&["-f", "-"], &change).unwrap_or_else(|error| panic!("{error}\n{change}"));
+                assert_eq!(parts(&list()), expected, "{change}");
+                assert_eq!(from == to, change.is_empty());
+            }
+        }
+    };
+    thread::spawn(check).join().unwrap();
+}
+
+/// Sets and chains of a listing, and the elements of sets, without their order: it tells what came first.
+fn parts(listing: &str) -> Vec<Vec<String>> {
+    let body = listing.split_once("{\n").unwrap().1;
+    let lines = |part: &str| -> Vec<String> {
+        let mut lines: Vec<String> = part
+            .split([',', '\n'])
+            .map(|line| line.replace("elements = {", "").trim_end_matches('}').trim().to_owned())
+            .collect();
+        if part.trim().starts_with("set ") {
+            lines.sort();
+        }
+        lines
+    };
+    let mut parts: Vec<Vec<String>> = body.split("\n\t}\n").map(|part| lines(part.trim())).collect();
+    parts.sort();
+    parts
+}
+
+fn nft(arguments: &[&str], input: &str) -> Result<String, String> {
     let mut child = Command::new("nft")
         .args(arguments)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("needs the package nftables");
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    output.status.success().then(|| text(&output.stdout)).ok_or_else(|| text(&output.stderr))
 }

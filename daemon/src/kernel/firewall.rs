@@ -1,5 +1,5 @@
-//! Our nftables table: written whole by `nft` in one transaction, looked at only when the kernel's generation
-//! number says that something changed. Needs no JSON support in `nft`.
+//! Our nftables table: written by `nft` in one transaction, in place where it is known to be as we left it, looked at
+//! only when the kernel's generation number says that something changed. Needs no JSON support in `nft`.
 
 use super::{
     KernelError,
@@ -10,7 +10,8 @@ use super::{
     process::{self, find},
     record,
 };
-use crate::{model::Ruleset, ownership::NFT_TABLE};
+use crate::{model::Ruleset, ownership::NFT_TABLE, plan::rewrite};
+use log::{debug, warn};
 use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NLM_F_ACK};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -42,7 +43,7 @@ pub struct Firewall {
     socket: Option<Socket>,
 }
 
-/// What was written, and how the kernel read back right after: it words things in its own way.
+/// What was written, and a digest of how the kernel read back right after: it words things in its own way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Written {
     text: String,
@@ -87,19 +88,47 @@ impl Firewall {
             // for it.
             Err(_) => return Ok(Some(Ruleset(String::new()))),
         };
-        let ours = self.written.as_ref().filter(|written| written.listing == listing);
+        let ours = self.written.as_ref().filter(|written| written.listing == digest(&listing));
         Ok(Some(Ruleset(ours.map_or(listing, |written| written.text.clone()))))
     }
 
-    /// Writes the table, in one transaction: no packet sees it half or missing.
+    /// Writes the table, in one transaction: no packet sees it half or missing. Where it is there as we wrote it, only
+    /// what differs is changed.
     pub fn write(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
         let text = &ruleset.0;
+        if let Some((change, generation)) = self.change_to(text) {
+            match self.transact(&change, text) {
+                // Nobody else changed a table meanwhile: ours is as we know it.
+                Ok(after) if after == Some(generation.wrapping_add(1)) => return Ok(()),
+                Ok(_) => debug!("the firewall changed meanwhile: our table is written whole"),
+                Err(error) => warn!("our firewall table can't be changed and is written whole: {error}"),
+            }
+        }
+        self.transact(&format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n{text}\n"), text)?;
+        Ok(())
+    }
+
+    /// The change, and the kernel's generation that it is for.
+    fn change_to(&mut self, text: &str) -> Option<(String, u32)> {
+        let there = self.observe().ok()??;
+        let written = self.written.as_ref().filter(|written| written.text == there.0)?;
+        let change = rewrite::change(&written.text, text).filter(|change| !change.is_empty())?;
+        Some((change, self.seen.as_ref()?.generation))
+    }
+
+    /// Carries out a script, after which the table is `text`; gives the kernel's generation then, if nobody changed
+    /// anything while it was read back.
+    fn transact(&mut self, script: &str, text: &str) -> Result<Option<u32>, KernelError> {
         self.seen = None;
-        self.nft(&["-f", "-"], &format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n{text}\n"))?;
-        let written = Written { text: text.clone(), listing: self.list()? };
+        self.nft(&["-f", "-"], script)?;
+        let before = self.generation()?;
+        let written = Written { text: text.to_owned(), listing: digest(&self.list()?) };
         record::save(&self.record, &written)?;
         self.written = Some(written);
-        Ok(())
+        let generation = self.generation()?.filter(|after| before == Some(*after));
+        let ruleset = Some(Ruleset(text.to_owned()));
+        self.seen = generation.map(|generation| Seen { generation, ruleset });
+        Ok(generation)
     }
 
     /// Deletes the table.
@@ -178,6 +207,11 @@ impl Firewall {
         let socket = self.socket.insert(socket);
         Ok(socket.read(message, |received| Some(take(received.body)))?.pop())
     }
+}
+
+/// A listing is long.
+fn digest(listing: &str) -> String {
+    format!("{:?}", ring::digest::digest(&ring::digest::SHA256, listing.as_bytes()))
 }
 
 /// `nlmsghdr` and `struct nfgenmsg`.

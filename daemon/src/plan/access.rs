@@ -81,7 +81,7 @@ impl Guard {
         };
         let allowed = || match access.default {
             Verdict::Allow => true,
-            Verdict::Deny => is_said(Verdict::Allow) || self.lets_out(src, dst),
+            Verdict::Deny => is_said(Verdict::Allow) || self.is_let_out(src, dst),
         };
         is_said(Verdict::Deny) || !allowed()
     }
@@ -92,7 +92,7 @@ impl Guard {
     }
 
     /// Whether it is a full tunnel's traffic to the Internet.
-    fn lets_out(&self, src: IpAddr, dst: IpAddr) -> bool {
+    fn is_let_out(&self, src: IpAddr, dst: IpAddr) -> bool {
         let is_in = |text: &str| text.parse::<Prefix>().is_ok_and(|prefix| prefix.contains(dst));
         let public = match dst {
             IpAddr::V4(_) => !NOT_INTERNET.iter().any(|text| is_in(text)),
@@ -236,6 +236,15 @@ fn segments(ranges: impl Iterator<Item = Range>, most: u128) -> Vec<Range> {
     starts.dedup();
     let ends = starts.iter().skip(1).map(|next| next - 1).chain([most]);
     starts.iter().copied().zip(ends).collect()
+}
+
+/// What these prefixes hold of a family: first and last addresses.
+pub(super) fn spans<'a>(
+    prefixes: impl IntoIterator<Item = &'a Prefix>,
+    family: Family,
+) -> Vec<(IpAddr, IpAddr)> {
+    let span = |(first, last)| (address(first, family), address(last, family));
+    ranges(prefixes, family).into_iter().map(span).collect()
 }
 
 fn holds(ranges: &Ranges, addr: u128) -> bool {

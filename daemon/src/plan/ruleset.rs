@@ -1,12 +1,14 @@
 //! The text of our firewall table, from what each network's interface may reach. The same input gives the same
 //! bytes. Nothing of anyone else's is in it: an accept here ends only our chain, foreign chains decide after.
 //!
-//! The text first deletes the table that is there, in the same transaction: `nft -f` replaces it whole.
+//! The text first deletes the table that is there, in the same transaction: `nft -f` replaces it whole. That is for the
+//! first time only; later, what differs is changed [in place](super::rewrite).
 //!
-//! It has no sets, named or anonymous: a packet that is on its way through the old rules while the new ones come
-//! into force would find the old sets empty already (the kernel looks at the generation of elements anew at
-//! each lookup), and a new connection would be refused.
+//! A packet that is on its way through the old rules while new ones come into force finds the sets of a deleted table
+//! empty already (the kernel looks at the generation of elements anew at each lookup), and a new connection would be
+//! refused. Therefore every set has a name and stays.
 
+use super::judge;
 use crate::{
     model::{IfName, Ruleset},
     ownership::{NFT_TABLE, Numbers},
@@ -50,34 +52,60 @@ impl Firewall {
 
 impl fmt::Display for Firewall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bases = [self.forward(), self.prerouting(), self.output(), self.postrouting(), self.mss()];
-        let chains: Vec<String> = bases.into_iter().chain(self.guards()).chain(self.marks()).collect();
-        writeln!(f, "table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\ntable inet {NFT_TABLE} {{")?;
-        writeln!(f, "{}}}", chains.join("\n"))
+        let guarded = self.tunnels.iter().filter(|(_, guard)| judge::is_needed(guard));
+        let parts: Vec<_> =
+            guarded.map(|(link, guard)| judge::parts(link, guard, &self.uplinks(guard))).collect();
+        let (sets, judging): (Vec<_>, Vec<_>) = parts.into_iter().map(<[_; 2]>::into).unzip();
+        let bases = [self.forward()].into_iter().chain(self.input());
+        let bases = bases.chain([self.prerouting(), self.output(), self.postrouting(), self.mss()]);
+        let chains = bases.chain(self.guards()).chain(judging.into_iter().flatten()).chain(self.marks());
+        let all: Vec<String> = sets.into_iter().flatten().chain(chains).collect();
+        writeln!(f, "{}{}}}", head(), all.join("\n"))
     }
 }
 
-const REJECT: &str = "reject with icmpx type admin-prohibited";
+/// What stands before the sets and chains.
+pub(super) fn head() -> String {
+    format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\ntable inet {NFT_TABLE} {{\n")
+}
+
+pub(super) const REJECT: &str = "reject with icmpx type admin-prohibited";
+pub(super) const STANDS: &str = "ct state established,related accept";
 
 impl Firewall {
     /// What comes from a network is for it, its own router or what is served; we are nobody's open relay.
     fn forward(&self) -> String {
         let jumps = self.tunnels.keys().map(|link| format!("iifname \"{link}\" jump forward-{link}"));
-        base("forward", "filter hook forward priority filter", jumps)
+        let inward = self.judged("oifname");
+        base("forward", "filter hook forward priority filter", jumps.chain(inward))
+    }
+
+    /// The router itself is reached by those who may.
+    fn input(&self) -> Option<String> {
+        let jumps = self.judged("iifname");
+        (!jumps.is_empty()).then(|| base("input", "filter hook input priority filter", jumps))
+    }
+
+    fn judged(&self, side: &str) -> Vec<String> {
+        let guarded = self.tunnels.iter().filter(|(_, guard)| !guard.is_open());
+        guarded.map(|(link, _)| format!("{side} \"{link}\" jump access-{link}")).collect()
+    }
+
+    fn uplinks(&self, guard: &Guard) -> SortedSet<IfName> {
+        guard.uplinks.iter().filter(|uplink| !self.tunnels.contains_key(*uplink)).cloned().collect()
     }
 
     fn guards(&self) -> impl Iterator<Item = String> {
         self.tunnels.iter().map(|(link, guard)| {
-            let own = [
-                "ct state established,related accept".to_owned(),
-                format!("oifname \"{link}\" accept comment \"relay\""),
-            ];
+            let judged = judge::is_needed(guard).then(|| format!("jump access-{link}"));
+            let relay = format!("oifname \"{link}\" accept comment \"relay\"");
+            let own = [STANDS.to_owned()].into_iter().chain(judged).chain([relay]);
             let others = self.tunnels.keys().filter(|other| *other != link);
             let apart =
                 others.map(|other| format!("oifname \"{other}\" {REJECT} comment \"another network\""));
             let served = guard.served().map(|prefix| format!("{} accept", to(prefix)));
             let rest = format!("{REJECT} comment \"not served\"");
-            chain(&format!("forward-{link}"), own.into_iter().chain(apart).chain(served).chain([rest]))
+            chain(&format!("forward-{link}"), own.chain(apart).chain(served).chain([rest]))
         })
     }
 
@@ -93,7 +121,7 @@ impl Firewall {
         base("prerouting", "filter hook prerouting priority mangle", [restore].into_iter().chain(jumps))
     }
 
-    /// Which new connections are to be masqueraded: the longest prefix decides.
+    /// Which new connections are to be masqueraded: the longest prefix decides, and what goes out to the Internet is.
     fn marks(&self) -> impl Iterator<Item = String> {
         let Numbers { mask, masquerade, .. } = self.numbers;
         let mark = format!("ct mark set ct mark & {:#010x} | {masquerade:#010x} ", !mask);
@@ -104,7 +132,8 @@ impl Firewall {
             let rule = |(prefix, nat): (&Prefix, &bool)| {
                 format!("{} {}return", to(prefix), if *nat { &mark } else { "" })
             };
-            chain(&format!("mark-{link}"), prefixes.into_iter().map(rule))
+            let out = judge::sources(link, guard).map(|source| format!("{source} {}", mark.trim_end()));
+            chain(&format!("mark-{link}"), prefixes.into_iter().map(rule).chain(out))
         })
     }
 
@@ -141,18 +170,23 @@ impl Firewall {
 
 impl Guard {
     /// Without prefixes that lie in others.
-    fn served(&self) -> impl Iterator<Item = &Prefix> {
+    pub(super) fn served(&self) -> impl Iterator<Item = &Prefix> {
         let is_within_other =
             |prefix: &Prefix| self.egress.keys().any(|other| other != prefix && other.covers(prefix));
         self.egress.keys().filter(move |prefix| !is_within_other(prefix))
     }
 
+    /// Whether it lets someone out to the Internet.
+    pub(super) fn lets_out(&self) -> bool {
+        !self.internet.is_empty() && !self.uplinks.is_empty()
+    }
+
     fn masquerades(&self) -> bool {
-        self.egress.values().any(|&nat| nat)
+        self.lets_out() || self.egress.values().any(|&nat| nat)
     }
 }
 
-fn to(prefix: &Prefix) -> String {
+pub(super) fn to(prefix: &Prefix) -> String {
     format!("{} daddr {prefix}", if prefix.is_ipv4() { "ip" } else { "ip6" })
 }
 
@@ -160,7 +194,7 @@ fn base(name: &str, hook: &str, rules: impl IntoIterator<Item = String>) -> Stri
     chain(name, [format!("type {hook}; policy accept;")].into_iter().chain(rules))
 }
 
-fn chain(name: &str, lines: impl IntoIterator<Item = String>) -> String {
+pub(super) fn chain(name: &str, lines: impl IntoIterator<Item = String>) -> String {
     let lines: String = lines.into_iter().map(|line| format!("\t\t{line}\n")).collect();
     format!("\tchain {name} {{\n{lines}\t}}\n")
 }

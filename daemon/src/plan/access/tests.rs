@@ -37,7 +37,7 @@ fn sets_forbid(guard: &Guard, src: IpAddr, dst: IpAddr, proto: u8, port: u16) ->
         let sets = sets.iter().filter(|set| set.verdict == verdict);
         sets.flat_map(|set| &set.blocks).any(|block| holds_pair(block, src, dst, proto, port))
     };
-    let internet = guard.lets_out(src, dst);
+    let internet = guard.is_let_out(src, dst);
     in_any(Verdict::Deny) || guard.access.default == Verdict::Deny && !internet && !in_any(Verdict::Allow)
 }
 
