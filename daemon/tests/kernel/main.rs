@@ -3,6 +3,7 @@
 
 mod bed;
 
+mod conntrack;
 mod firewall;
 mod network;
 mod sysctl;

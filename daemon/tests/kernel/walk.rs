@@ -3,8 +3,9 @@
 use crate::bed::{LINK, assert_same, dump, in_namespace, key, link, peer, settings};
 use gatewrt::{
     model::{Address, Family, MainRoute, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath},
-    plan::{PeerChange, PeerUpdate, Step},
+    plan::{NO_PSK, PeerChange, PeerUpdate, Step},
 };
+use gatewrt_protocol::PresharedKey;
 
 const FORWARDING: &str = "net/ipv4/conf/v0/forwarding";
 
@@ -106,6 +107,16 @@ fn peers() -> Vec<(Step, Check)> {
                 &[(1, peer(Some("192.168.7.9:9"), &["10.1.0.0/16", "10.9.0.0/16"], 0)), (2, second())],
             )
         }),
+        // A preshared key comes, changes and goes.
+        (set(vec![(2, update(PeerUpdate { psk: psk(1), ..Default::default() }))]), |o| {
+            psk_of(o, 2) == psk(1)
+        }),
+        (set(vec![(2, update(PeerUpdate { psk: psk(2), ..Default::default() }))]), |o| {
+            psk_of(o, 2) == psk(2)
+        }),
+        (set(vec![(2, update(PeerUpdate { psk: Some(NO_PSK), ..Default::default() }))]), |o| {
+            psk_of(o, 2).is_none()
+        }),
         // Taken from the other, who is not named.
         (
             set(vec![(2, update(PeerUpdate { gains: prefixes(&["10.9.0.0/16"]), ..Default::default() }))]),
@@ -146,6 +157,14 @@ fn first() -> gatewrt::model::WgPeer {
 
 fn second() -> gatewrt::model::WgPeer {
     peer(Some("[fd00::2]:9"), &["10.2.0.0/16", "fd00:2::/32"], 0)
+}
+
+fn psk(number: u8) -> Option<PresharedKey> {
+    Some(PresharedKey([number; 32]))
+}
+
+fn psk_of(observed: &Observed, number: u32) -> Option<PresharedKey> {
+    observed.devices[&link()].peers[&key(number)].psk
 }
 
 fn peers_are(observed: &Observed, expected: &[(u32, gatewrt::model::WgPeer)]) -> bool {

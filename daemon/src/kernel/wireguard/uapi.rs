@@ -269,6 +269,7 @@ mod tests {
         let peer = &device.peers[&key];
         assert_eq!(peer.endpoint, "[abcd:23::33%2]:51820".parse().ok());
         assert_eq!((peer.keepalive, peer.allowed.len()), (111, 2));
+        assert_eq!(peer.psk, Some(PresharedKey(key.0)));
         let counters = WgCounters { handshake: Some(3_000_000_005), rx: u64::MAX, tx: 9 };
         assert_eq!(device.counters[&key], counters);
     }
@@ -317,6 +318,10 @@ mod tests {
         };
         let expected = format!("public_key={K}\nupdate_only=true\npersistent_keepalive_interval=25\n");
         assert_eq!(peer(&order).to_string(), expected);
+        let without = PeerOrder { psk: Some(NO_PSK), keepalive: None, ..order.clone() };
+        let zero = "0".repeat(64);
+        let expected = format!("public_key={K}\nupdate_only=true\npreshared_key={zero}\n");
+        assert_eq!(peer(&without).to_string(), expected);
         let gone = PeerOrder { action: Action::Remove, keepalive: None, ..order };
         assert_eq!(peer(&gone).to_string(), format!("public_key={K}\nremove=true\n"));
     }

@@ -107,6 +107,30 @@ fn removal_names_the_peer_alone() {
     assert_eq!(set(|m| fill_peers(m, &name(), &[gone])), expected);
 }
 
+#[test]
+#[cfg(target_endian = "little")]
+fn a_preshared_key_is_set_and_taken_away_alone() {
+    for (psk, digits) in [(PresharedKey([0xcd; 32]), "cd"), (NO_PSK, "00")] {
+        let mut keyed = order(5, &[]);
+        (keyed.action, keyed.endpoint, keyed.keepalive, keyed.replace) = (Action::Update, None, None, false);
+        keyed.psk = Some(psk);
+        let expected = hex(&format!(
+            "
+            78000000 2200 0500 07000000 00000000
+            01 01 0000
+            0900 0200 67772d6100 000000
+            5800 0880
+              5400 0080
+                2400 0100 0505050505050505050505050505050505050505050505050505050505050505
+                0800 0300 04000000                  # WGPEER_F_UPDATE_ONLY
+                2400 0200 {}                        # WGPEER_A_PRESHARED_KEY
+        ",
+            digits.repeat(32)
+        ));
+        assert_eq!(set(|m| fill_peers(m, &name(), &[keyed])), expected);
+    }
+}
+
 /// A message as the kernel sends it, of what it was told.
 fn told(orders: &[PeerOrder]) -> Vec<u8> {
     set(|m| fill_peers(m, &name(), orders))
@@ -118,12 +142,14 @@ fn what_was_told_is_read_back() {
     let mut first = set(|m| fill_device(m, &name(), &settings));
     let mut six = order(6, &["fd00::/64", "::/0"]);
     six.endpoint = "[fd00::1]:9".parse().ok();
+    six.psk = Some(PresharedKey([7; 32]));
     first.extend(told(&[order(5, &["10.1.0.0/16"]), six]));
     let device = merge(messages(&first).filter_map(part).collect());
     assert_eq!(device.settings, Some(settings));
-    assert_eq!(device.peers[&WgPublicKey([5; 32])].keepalive, 25);
+    let five = &device.peers[&WgPublicKey([5; 32])];
+    assert_eq!((five.keepalive, five.psk), (25, None));
     let six = &device.peers[&WgPublicKey([6; 32])];
-    assert_eq!(six.endpoint, "[fd00::1]:9".parse().ok());
+    assert_eq!((six.endpoint, six.psk), ("[fd00::1]:9".parse().ok(), Some(PresharedKey([7; 32]))));
     assert_eq!(six.allowed.iter().map(Prefix::to_string).collect::<Vec<_>>(), ["::/0", "fd00::/64"]);
 }
 
