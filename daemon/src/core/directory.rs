@@ -5,8 +5,8 @@
 
 use crate::sorted::{SortedMap, SortedSet};
 use gatewrt_protocol::{
-    Assignment, Member, MemberUpdate, NetworkId, NodeId, Policy, PublicKey, RecordError, Roster, Topic, jws,
-    record::Record,
+    Assignment, Member, MemberUpdate, NetworkId, NodeId, Policy, PublicKey, RecordError, Roster, Topic,
+    WgPublicKey, jws, record::Record,
 };
 use std::fmt;
 
@@ -83,7 +83,7 @@ pub enum Change {
     Nothing,
     /// A record is new or newer.
     Something,
-    /// A node that was known is removed: no power cut may bring it back.
+    /// A node or an external client that was known is removed: no power cut may bring it back.
     Removal,
 }
 
@@ -262,7 +262,8 @@ impl Directory {
             Topic::Assignment(_) => {
                 let record: Assignment = self.read(payload, source)?;
                 let ours = (record.net, record.node) == (self.net, self.node);
-                replace(&mut self.assignment, record.rev, record, ours, payload)
+                let goes = self.assignment().is_some_and(|before| shuts_out(before, &record));
+                or_removal(replace(&mut self.assignment, record.rev, record, ours, payload), goes)
             }
             Topic::Roster(_) => {
                 let record: Roster = self.read(payload, source)?;
@@ -292,10 +293,7 @@ impl Directory {
         if let Some(held) = slot {
             self.members.insert(node, held);
         }
-        match change {
-            Ok(Change::Something) if goes => Ok(Change::Removal),
-            change => change,
-        }
+        or_removal(change, goes)
     }
 
     fn read<T: Record>(&self, payload: &[u8], source: Source) -> Result<T, Refusal> {
@@ -311,6 +309,22 @@ impl Directory {
 enum Source {
     Broker,
     Disk,
+}
+
+fn or_removal(change: Result<Change, Refusal>, goes: bool) -> Result<Change, Refusal> {
+    match change {
+        Ok(Change::Something) if goes => Ok(Change::Removal),
+        change => change,
+    }
+}
+
+/// Whether an external client is let in no more.
+fn shuts_out(before: &Assignment, after: &Assignment) -> bool {
+    let clients = |assignment: &Assignment| -> SortedSet<WgPublicKey> {
+        let clients = assignment.ingress.iter().flat_map(|ingress| &ingress.clients);
+        clients.map(|client| client.key).collect()
+    };
+    clients(before).difference(&clients(after)).next().is_some()
 }
 
 fn live(held: &Held<MemberUpdate>) -> Option<&Member> {

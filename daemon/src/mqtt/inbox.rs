@@ -7,6 +7,8 @@ use rumqttc::{Error, Packet};
 const PUBLISH: u8 = 3;
 /// No topic of ours comes near it.
 const LONGEST_TOPIC: usize = 512;
+/// A packet that is longer takes the buffer along, which would else stay as large as the longest ever was.
+const LARGE: usize = 8192;
 
 /// What the bytes so far amount to.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,8 +42,14 @@ impl Inbox {
         if self.skip > 0 {
             return Ok(None);
         }
+        let held = self.buffer.len();
         match Packet::read(&mut self.buffer, LONGEST) {
-            Ok(packet) => Ok(Some(Incoming::Packet(packet))),
+            Ok(packet) => {
+                if held - self.buffer.len() > LARGE {
+                    self.buffer = BytesMut::from(&self.buffer[..]);
+                }
+                Ok(Some(Incoming::Packet(packet)))
+            }
             Err(Error::InsufficientBytes(_)) => Ok(None),
             Err(Error::PayloadSizeLimitExceeded(length)) => self.take_head(length),
             Err(error) => Err(error),
@@ -123,6 +131,21 @@ mod tests {
     fn the_longest_record_is_taken() {
         let (taken, _) = take_all(&publish(gatewrt_protocol::MAX_ASSIGNMENT, QoS::AtLeastOnce), 1400);
         assert!(matches!(&taken[..], [Incoming::Packet(Packet::Publish(_))]));
+    }
+
+    #[test]
+    fn the_buffer_is_as_large_as_what_it_holds() {
+        let long = publish(gatewrt_protocol::MAX_ASSIGNMENT, QoS::AtLeastOnce);
+        let mut inbox = Inbox::default();
+        for _ in 0..3 {
+            for part in long.chunks(4096) {
+                inbox.buffer.reserve(4096);
+                inbox.buffer.extend_from_slice(part);
+                drop(inbox.take().expect("sound"));
+            }
+            inbox.buffer.reserve(4096);
+            assert!(inbox.buffer.capacity() < 3 * 4096, "{}", inbox.buffer.capacity());
+        }
     }
 
     proptest! {

@@ -217,8 +217,11 @@ fn who_is_disabled_is_cut_off_at_once() {
     let cut = steps.iter().position(|step| matches!(step, Step::CutFlows(_))).expect("cut");
     assert!(removed < cut, "{steps:?}");
     assert_eq!(named(&world).len(), 1);
+    assert_eq!(world.flushes(), 1, "no power cut lets it in again");
     world.run(3 * S);
     assert!(world.core.is_settled());
+    world.message(clients(4, &[client(2), client(3)]));
+    assert_eq!(world.flushes(), 1);
 }
 
 #[test]
