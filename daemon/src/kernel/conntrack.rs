@@ -37,7 +37,7 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
 /// Has the kernel forget the connections that `is_forbidden` names; gives how many those were.
-pub fn cut(is_forbidden: &dyn Fn(&Flow) -> bool) -> Result<usize, KernelError> {
+pub fn cut(is_forbidden: &mut dyn FnMut(&Flow) -> bool) -> Result<usize, KernelError> {
     if !Path::new(TRACKING).exists() {
         return Ok(0);
     }
@@ -51,10 +51,10 @@ pub fn cut(is_forbidden: &dyn Fn(&Flow) -> bool) -> Result<usize, KernelError> {
     })
 }
 
-fn forget(is_forbidden: &dyn Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
+fn forget(is_forbidden: &mut dyn FnMut(&Flow) -> bool) -> Result<usize, NetlinkError> {
     let mut socket = Socket::open(NETLINK_NETFILTER)?;
     let deletions = socket.read(&message(IPCTNL_MSG_CT_GET, NLM_F_DUMP, AF_UNSPEC as u8), |received| {
-        flow(received).filter(is_forbidden).and_then(|_| deletion(received))
+        flow(received).filter(&mut *is_forbidden).and_then(|_| deletion(received))
     })?;
     for deletion in &deletions {
         match socket.change(deletion) {

@@ -67,8 +67,8 @@ impl LinuxKernel {
     }
 
     fn cut(&mut self, flows: &Arc<Flows>) -> Result<(), KernelError> {
-        let before = self.flows.as_deref();
-        let count = conntrack::cut(&|flow| flows.forbids(flow, before))?;
+        let mut judge = flows.judge(self.flows.as_deref());
+        let count = conntrack::cut(&mut |flow| judge.forbids(flow))?;
         if count > 0 {
             log::info!("connections that are forbidden now: {count} cut");
         }

@@ -62,20 +62,33 @@ impl Guard {
     /// two of its members: what never meets its interface is no matter of its rules, and looks refused where the
     /// default is to deny. `proto` is the IP protocol's number; protocols without ports have any.
     pub fn forbids(&self, src: IpAddr, dst: IpAddr, proto: u8, dport: u16) -> bool {
-        if self.closed.iter().any(|prefix| prefix.contains(dst)) {
+        self.forbids_from_sets(&self.sets_with(src), &self.sets_with(dst), (src, dst), proto, dport)
+    }
+
+    /// Of each set that the rules name, whether an address is in it.
+    pub(super) fn sets_with(&self, addr: IpAddr) -> Vec<bool> {
+        self.access.sets.iter().map(|set| set.iter().any(|prefix| prefix.contains(addr))).collect()
+    }
+
+    /// As [`Self::forbids`], for who knows already which sets the two are in.
+    pub(super) fn forbids_from_sets(
+        &self,
+        sources: &[bool],
+        destinations: &[bool],
+        (src, dst): (IpAddr, IpAddr),
+        proto: u8,
+        dport: u16,
+    ) -> bool {
+        if self.closed.contains(&Prefix::host(dst)) {
             return true;
         }
         let access = &self.access;
-        let within = |addr| -> Vec<bool> {
-            access.sets.iter().map(|set| set.iter().any(|prefix| prefix.contains(addr))).collect()
-        };
-        let (sources, destinations) = (within(src), within(dst));
         let is_in = |sets: &[bool], set: u32| sets.get(set as usize).copied().unwrap_or_default();
         let is_said = |verdict| {
             access.rules.iter().any(|rule| {
                 rule.verdict == verdict
-                    && is_in(&sources, rule.from)
-                    && is_in(&destinations, rule.to)
+                    && is_in(sources, rule.from)
+                    && is_in(destinations, rule.to)
                     && serves(rule, dst.is_ipv4(), proto, dport)
             })
         };
@@ -98,8 +111,9 @@ impl Guard {
             IpAddr::V4(_) => !NOT_INTERNET.iter().any(|text| is_in(text)),
             IpAddr::V6(_) => is_in(INTERNET6),
         };
-        let granted = self.internet.iter().any(|prefix| prefix.contains(src));
-        granted && public && !self.egress.keys().any(|prefix| prefix.contains(dst))
+        self.internet.contains(&Prefix::host(src))
+            && public
+            && !self.egress.keys().any(|prefix| prefix.contains(dst))
     }
 }
 

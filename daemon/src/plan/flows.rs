@@ -7,7 +7,7 @@ use crate::{
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::Prefix;
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 /// A connection, as its first packet was before any translation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,25 +70,10 @@ impl Flows {
         self.realms.values().chain(before.into_iter().flat_map(|before| before.realms.values())).all(open)
     }
 
-    /// Whether a connection may not stand. `before` is what was judged by last: who was let in by it, and no more,
-    /// is cut off.
-    pub fn forbids(&self, flow: &Flow, before: Option<&Self>) -> bool {
-        let (src, dst) = (Prefix::host(flow.src), Prefix::host(flow.dst));
-        let (from, to) = (self.way(&src), self.way(&dst));
-        self.realms.iter().any(|(link, realm)| {
-            let was = before.and_then(|before| before.realms.get(link));
-            let is_cut_off = |host: &Prefix| {
-                let had = realm.blocks.iter().any(|block| block.covers(host))
-                    || was.is_some_and(|was| was.clients.contains(host));
-                had && !realm.clients.contains(host) && !realm.own.contains(host)
-            };
-            let concerns = [from, to].contains(&Some(link)) && !realm.own.contains(&src);
-            let leaves = from == Some(link) && to.is_none();
-            is_cut_off(&src)
-                || is_cut_off(&dst)
-                || (leaves && realm.took_internet(&src, &dst, was))
-                || (concerns && realm.guard.forbids(flow.src, flow.dst, flow.proto, flow.port))
-        })
+    /// The judge of connections, one after the other. `before` is what was judged by last: who was let in by it, and
+    /// no more, is cut off.
+    pub fn judge<'a>(&'a self, before: Option<&'a Self>) -> Judge<'a> {
+        Judge { flows: self, before, known: SortedMap::new() }
     }
 
     /// The interface of ours that leads to an address.
@@ -96,6 +81,54 @@ impl Flows {
         let within = |len: &u8| Prefix::containing(host.addr(), *len).ok();
         let mut ways = self.lengths.iter().rev().filter_map(|len| self.ways.get(&within(len)?));
         ways.next()?.as_ref()
+    }
+}
+
+/// Judges connections.
+pub struct Judge<'a> {
+    flows: &'a Flows,
+    before: Option<&'a Flows>,
+    /// Which of a network's sets an address is in: many connections have the same.
+    known: SortedMap<(&'a IfName, IpAddr), Arc<[bool]>>,
+}
+
+/// So many addresses are remembered.
+const MOST_KNOWN: usize = 1024;
+
+impl<'a> Judge<'a> {
+    /// Whether a connection may not stand.
+    pub fn forbids(&mut self, flow: &Flow) -> bool {
+        let (src, dst) = (Prefix::host(flow.src), Prefix::host(flow.dst));
+        let (from, to) = (self.flows.way(&src), self.flows.way(&dst));
+        let mut realms = self.flows.realms.iter();
+        realms.any(|(link, realm)| {
+            let was = self.before.and_then(|before| before.realms.get(link));
+            let is_cut_off = |host: &Prefix| {
+                let had = realm.blocks.iter().any(|block| block.covers(host))
+                    || was.is_some_and(|was| was.clients.contains(host));
+                had && !realm.clients.contains(host) && !realm.own.contains(host)
+            };
+            // What this router opens itself is no matter of the rules.
+            let concerns = [from, to].contains(&Some(link)) && !realm.own.contains(&src);
+            let leaves = from == Some(link) && to.is_none();
+            is_cut_off(&src)
+                || is_cut_off(&dst)
+                || (leaves && realm.took_internet(&src, &dst, was))
+                || (concerns && self.is_refused(link, realm, flow))
+        })
+    }
+
+    fn is_refused(&mut self, link: &'a IfName, realm: &Realm, flow: &Flow) -> bool {
+        if self.known.len() >= MOST_KNOWN {
+            self.known.clear();
+        }
+        let mut sets = |addr| {
+            let known = self.known.entry((link, addr));
+            known.or_insert_with(|| realm.guard.sets_with(addr).into()).clone()
+        };
+        let (sources, destinations) = (sets(flow.src), sets(flow.dst));
+        let ends = (flow.src, flow.dst);
+        realm.guard.forbids_from_sets(&sources, &destinations, ends, flow.proto, flow.port)
     }
 }
 

@@ -21,7 +21,7 @@ mod sysctl;
 mod wireguard;
 
 pub use access::{Block, PairSet};
-pub use flows::{Flow, Flows, Realm};
+pub use flows::{Flow, Flows, Judge, Realm};
 pub use ruleset::{Firewall, Guard};
 pub(crate) use step::Short;
 pub use step::{NO_PSK, PeerChange, PeerUpdate, Step};
