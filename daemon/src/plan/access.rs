@@ -79,7 +79,7 @@ impl Guard {
         proto: u8,
         dport: u16,
     ) -> bool {
-        if self.closed.contains(&Prefix::host(dst)) {
+        if self.closed.iter().any(|prefix| prefix.contains(dst)) {
             return true;
         }
         let access = &self.access;
@@ -111,9 +111,8 @@ impl Guard {
             IpAddr::V4(_) => !NOT_INTERNET.iter().any(|text| is_in(text)),
             IpAddr::V6(_) => is_in(INTERNET6),
         };
-        self.internet.contains(&Prefix::host(src))
-            && public
-            && !self.egress.keys().any(|prefix| prefix.contains(dst))
+        let granted = self.internet.iter().any(|prefix| prefix.contains(src));
+        granted && public && !self.egress.keys().any(|prefix| prefix.contains(dst))
     }
 }
 

@@ -353,7 +353,7 @@ fn connections_of_clients_that_are_gone_are_cut_and_no_others() {
 fn many_connections_are_judged_by_many_rules_in_a_moment() {
     let set = |n: u32| (0..4).map(|i| format!("10.9.{}.{}/32", n % 250, i).parse().unwrap()).collect();
     let rule = |n: u32| AccessRule {
-        verdict: if n % 2 == 0 { Verdict::Deny } else { Verdict::Allow },
+        verdict: if n.is_multiple_of(2) { Verdict::Deny } else { Verdict::Allow },
         from: n % 300,
         to: n * 7 % 300,
         services: vec!["tcp/443".parse().unwrap()],
@@ -369,7 +369,7 @@ fn many_connections_are_judged_by_many_rules_in_a_moment() {
         src: [10, 9, (n % 7) as u8, (n % 5) as u8].into(),
         dst: [10, 9, (n / 7 % 200) as u8, (n % 3) as u8].into(),
         proto: 6,
-        port: if n % 2 == 0 { 443 } else { 80 },
+        port: if n.is_multiple_of(2) { 443 } else { 80 },
     };
     let start = std::time::Instant::now();
     let mut judge = now.judge(None);
