@@ -5,6 +5,10 @@ mod rules;
 
 pub use clients::*;
 pub use rules::*;
+mod tokens;
+
+pub use clients::*;
+pub use tokens::*;
 
 use crate::{
     broker::{ByKind, Sessions},

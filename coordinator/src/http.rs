@@ -27,22 +27,28 @@
 
 mod caller;
 mod clients;
+mod events;
 mod grant;
 mod join;
+mod limit;
 mod page;
 mod problem;
 mod reply;
 mod routes;
 mod rules;
 mod server;
+mod session;
+mod tokens;
 mod watch;
 
 pub use caller::{Act, Caller, Scope};
 pub use grant::USER_AGENT;
+pub use limit::Limits;
 pub use problem::{ApiError, Body, Params};
 pub use reply::{Answer, Listed, Page, Reply, Resource, without};
 pub use routes::VERSION;
 pub use server::{HttpsError, HttpsServer};
+pub use session::Logins;
 
 use crate::{broker::Sessions, desk::DeskHandle, pki::Pki};
 use axum::{
@@ -81,6 +87,10 @@ pub struct App {
     pub brokers: Vec<String>,
     /// The nodes with an MQTT session, and what was delivered to each.
     pub sessions: Arc<dyn Fn() -> Sessions + Send + Sync>,
+    /// Who has logged in on the page.
+    pub logins: Arc<Logins>,
+    /// How often one address may try.
+    pub limits: Arc<Limits>,
     /// When the coordinator started.
     pub started: Instant,
 }
@@ -92,9 +102,15 @@ pub fn router(app: App) -> (Router, OpenApi) {
         .merge(routes::router())
         .merge(rules::router())
         .merge(clients::router())
+        .merge(tokens::router())
+        .merge(events::router())
         .merge(watch::router())
         .route_layer(from_fn_with_state(app.clone(), grant::known_only));
-    let anyone = OpenApiRouter::new().routes(routes!(routes::health)).routes(routes!(join::join));
+    let anyone = OpenApiRouter::new()
+        .merge(tokens::open_router())
+        .routes(routes!(routes::health))
+        .routes(routes!(join::join))
+        .route_layer(from_fn_with_state(app.clone(), limit::in_measure));
     let (router, paths) = known.merge(anyone).split_for_parts();
     let router = router
         .merge(page::router())

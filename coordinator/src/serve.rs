@@ -167,6 +167,8 @@ impl Running {
             sessions: Arc::new(move || {
                 sessions.upgrade().map(|broker| broker.sessions()).unwrap_or_default()
             }),
+            logins: Arc::default(),
+            limits: Arc::default(),
             started: Instant::now(),
             pki,
         };

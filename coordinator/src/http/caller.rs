@@ -191,7 +191,12 @@ impl Caller {
     ) -> Listed<V> {
         let page = self.page.clone();
         let (part, link) = self.view(move |state| Ok(page.cut(ask(state)?))).await?;
-        Ok(Reply::listed(part, link, self.if_none_match.as_deref()))
+        Ok(self.listed(part, link))
+    }
+
+    /// The part of a list that was cut elsewhere.
+    pub fn listed<V: Serialize>(&self, part: Vec<V>, link: Option<String>) -> Reply<Vec<V>> {
+        Reply::listed(part, link, self.if_none_match.as_deref())
     }
 
     /// Makes something: 201, or 200 where it was only tried.

@@ -2,7 +2,7 @@
 //! it allows goes with the request as a [`Grant`]. Which network a request is about is seen to by
 //! [`super::caller::Scope`].
 
-use super::{App, problem::ApiError};
+use super::{App, problem::ApiError, session::is_own};
 use crate::{
     desk::{State, now},
     registry::{Rights, Token, TokenId, token_hash},
@@ -14,9 +14,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use gatewrt_protocol::NetworkId;
+use std::time::Instant;
 
 /// What the file's token is called in the audit log, and in `/v1/me`.
 pub const ROOT: &str = "admin.token";
+
+/// Also for those who may only look.
+const LOGOUT: &str = "/v1/logout";
 
 /// What a request may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,18 +33,26 @@ pub struct Grant {
     pub network: Option<NetworkId>,
     /// The token behind it; none for the file's.
     pub token: Option<TokenId>,
+    /// Whether it was shown by a session's cookie.
+    pub in_session: bool,
 }
 
 impl Grant {
     /// Of the token in the file: all there is.
     pub fn root(who: &str) -> Self {
-        Self { who: who.to_owned(), rights: Rights::Admin, network: None, token: None }
+        Self { who: who.to_owned(), rights: Rights::Admin, network: None, token: None, in_session: false }
     }
 
     /// Of a token that holds.
     pub fn of(token: &Token) -> Self {
         let (who, token_id) = (token.name.clone(), token.id.clone());
-        Self { who, rights: token.rights, network: token.net, token: Some(token_id) }
+        Self { who, rights: token.rights, network: token.net, token: Some(token_id), in_session: false }
+    }
+
+    /// Whether its token was neither taken back since nor has come to its end.
+    pub async fn still_holds(&self, app: &App) -> bool {
+        let Some(id) = self.token.clone() else { return true };
+        app.desk.view(move |state| state.registry.token(&id, now()).is_some()).await.unwrap_or(false)
     }
 
     /// Refuses where the token is to look only.
@@ -62,7 +74,7 @@ impl Grant {
 
 /// Paths that show a part of what they have to who may see one network only. All others are closed to them.
 fn is_within_networks(path: &str) -> bool {
-    const FILTERED: [&str; 5] = ["/v1/status", "/v1/watch", "/v1/events", "/v1/audit", "/v1/me"];
+    const FILTERED: [&str; 6] = ["/v1/status", "/v1/watch", "/v1/events", "/v1/audit", "/v1/me", LOGOUT];
     path.starts_with("/v1/networks/{net}") || FILTERED.contains(&path)
 }
 
@@ -79,17 +91,35 @@ pub(super) async fn known_only(Shared(app): Shared<App>, request: Request, next:
 }
 
 async fn granted(app: &App, request: &Parts) -> Result<Grant, ApiError> {
-    let token = bearer(&request.headers).ok_or_else(ApiError::no_admin)?;
-    let grant = grant_of(app, token, is_command_line(&request.headers)).await?;
-    let path = request.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
     let looks = [Method::GET, Method::HEAD].contains(&request.method);
+    let grant = match bearer(&request.headers) {
+        Some(token) => grant_of(app, token, is_command_line(&request.headers)).await?,
+        None => grant_in_session(app, &request.headers, looks).await?,
+    };
+    let path = request.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
     if path != "/v1/networks" || !looks {
         grant.may_use(path)?;
     }
-    if !looks {
+    if !looks && path != LOGOUT {
         grant.may_change()?;
     }
     Ok(grant)
+}
+
+/// What the cookie's token allows. A change has to come from our own page.
+async fn grant_in_session(app: &App, headers: &HeaderMap, looks: bool) -> Result<Grant, ApiError> {
+    let session = app.logins.of(headers, Instant::now()).ok_or_else(ApiError::no_admin)?;
+    if !looks && !is_own(&session, headers) {
+        return Err(ApiError::not_own());
+    }
+    let grant = match session.token {
+        None => Grant::root(ROOT),
+        Some(id) => {
+            let find = move |state: &State| state.registry.token(&id, now()).map(Grant::of);
+            app.desk.view(find).await?.ok_or_else(ApiError::no_admin)?
+        }
+    };
+    Ok(Grant { in_session: true, ..grant })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -115,6 +145,17 @@ pub(super) async fn grant_of(app: &App, text: &str, command_line: bool) -> Resul
 }
 
 impl ApiError {
+    pub(super) fn not_own() -> Self {
+        let detail =
+            "show what /v1/me says as “csrf” in the header X-CSRF-Token; other sites may change nothing here";
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "not-own-page",
+            "this change does not come from the coordinator's own page",
+            detail,
+        )
+    }
+
     pub(super) fn forbidden(title: &str, detail: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", title, detail)
     }

@@ -18,6 +18,9 @@ const LONGEST: u64 = 3650 * 86_400;
 /// Characters of a token's name.
 const NAME: usize = 64;
 
+/// How the audit log calls those who have no such token.
+const RESERVED: [&str; 3] = ["admin.token", "command line", "join code"];
+
 /// Names a token to the admin; the token can't be derived from it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -90,6 +93,9 @@ impl Registry {
         let name = wish.name.trim();
         if !(1..=NAME).contains(&name.chars().count()) || name.chars().any(char::is_control) {
             return Err(RegistryError::BadTokenName);
+        }
+        if RESERVED.iter().any(|taken| name.starts_with(taken)) {
+            return Err(RegistryError::NameTaken { what: "a token", name: name.to_owned() });
         }
         if self.tokens.values().any(|token| token.name == name) {
             return Err(RegistryError::NameTaken { what: "a token", name: name.to_owned() });

@@ -1,0 +1,155 @@
+//! Sessions of the page: who has shown a token once gets a cookie instead. Bounded in life and number, in
+//! memory only: after a restart one logs in again. A session is as good as its token: what the token may is
+//! looked up with each request, and a token that was taken back ends its sessions.
+
+use crate::registry::{TokenId, token_hash};
+use axum::http::HeaderMap;
+use data_encoding::BASE64URL_NOPAD;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+/// For how long one login holds: a working day.
+pub const LIFE: Duration = Duration::from_secs(12 * 3600);
+/// Sessions at a time; the oldest goes for one more.
+const LIMIT: usize = 1000;
+/// `__Host-`: browsers take it over HTTPS only, for this host and all its paths.
+const COOKIE: &str = "__Host-gatewrt";
+/// The header that shows that a change comes from the page: no other site can read what belongs in it.
+const CSRF: &str = "x-csrf-token";
+
+/// One login.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Which token was shown; `None` for the file's.
+    pub token: Option<TokenId>,
+    /// What each change has to show.
+    pub csrf: String,
+    began: Instant,
+}
+
+impl Session {
+    /// Whole seconds that are left of it.
+    pub fn left(&self, now: Instant) -> u64 {
+        LIFE.saturating_sub(now.duration_since(self.began)).as_secs()
+    }
+}
+
+/// See the module. Kept by the hash of the cookie, as tokens are.
+#[derive(Debug, Default)]
+pub struct Logins(Mutex<BTreeMap<String, Session>>);
+
+impl Logins {
+    /// Begins a session. Answers it with its cookie's value.
+    pub fn begin(&self, token: Option<TokenId>, now: Instant) -> (String, Session) {
+        let secret = || BASE64URL_NOPAD.encode(&crate::pki::random::<32>());
+        let (cookie, session) = (secret(), Session { token, csrf: secret(), began: now });
+        let mut sessions = self.all();
+        sessions.retain(|_, session| session.left(now) > 0);
+        if sessions.len() >= LIMIT {
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.began).map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| sessions.remove(&oldest));
+        }
+        sessions.insert(token_hash(&cookie), session.clone());
+        (cookie, session)
+    }
+
+    /// The session of a request's cookie.
+    pub fn of(&self, headers: &HeaderMap, now: Instant) -> Option<Session> {
+        let key = token_hash(cookie_in(headers)?);
+        self.all().get(&key).filter(|session| session.left(now) > 0).cloned()
+    }
+
+    /// Ends the session of a request's cookie.
+    pub fn end(&self, headers: &HeaderMap) {
+        if let Some(cookie) = cookie_in(headers) {
+            self.all().remove(&token_hash(cookie));
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Session>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn cookie_in(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok());
+    let pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value).next()
+}
+
+/// As `Set-Cookie`; the empty value takes it away.
+pub(super) fn set_cookie(value: &str) -> String {
+    let life = if value.is_empty() { 0 } else { LIFE.as_secs() };
+    format!("{COOKIE}={value}; Path=/; Max-Age={life}; Secure; HttpOnly; SameSite=Strict")
+}
+
+/// Whether a change comes from our own page: it shows what only the page knows, and the browser says so too.
+pub(super) fn is_own(session: &Session, headers: &HeaderMap) -> bool {
+    let shown = headers.get(CSRF).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    token_hash(shown) == token_hash(&session.csrf) && same_origin(headers) == Some(true)
+}
+
+/// Whether the browser says that a request comes from our own page; `None` where it says nothing, as other
+/// programs do.
+pub(super) fn same_origin(headers: &HeaderMap) -> Option<bool> {
+    let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(site) = header("sec-fetch-site") {
+        return Some(site == "same-origin");
+    }
+    let origin = header("origin")?;
+    Some(header("host").is_some_and(|host| origin.strip_prefix("https://") == Some(host)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        HeaderMap::from_iter(pairs.collect::<Vec<(axum::http::HeaderName, _)>>())
+    }
+
+    #[test]
+    fn a_session_ends_by_itself_and_by_hand() {
+        let (logins, now) = (Logins::default(), Instant::now());
+        let (cookie, _) = logins.begin(None, now);
+        let shown = headers(&[("cookie", &format!("a=b; {COOKIE}={cookie}"))]);
+        assert!(logins.of(&shown, now + LIFE - Duration::from_secs(2)).is_some());
+        assert!(logins.of(&shown, now + LIFE).is_none());
+        assert!(logins.of(&headers(&[("cookie", &format!("{COOKIE}=x"))]), now).is_none());
+        logins.end(&shown);
+        assert!(logins.of(&shown, now).is_none());
+    }
+
+    #[test]
+    fn there_are_never_too_many() {
+        let (logins, now) = (Logins::default(), Instant::now());
+        let (first, _) = logins.begin(None, now);
+        for number in 1..=LIMIT {
+            logins.begin(None, now + Duration::from_millis(number as u64));
+        }
+        assert_eq!(logins.all().len(), LIMIT);
+        assert!(logins.of(&headers(&[("cookie", &format!("{COOKIE}={first}"))]), now).is_none());
+    }
+
+    #[test]
+    fn a_change_has_to_come_from_our_own_page() {
+        let session = Logins::default().begin(None, Instant::now()).1;
+        let csrf = session.csrf.as_str();
+        for (pairs, own) in [
+            (&[("x-csrf-token", csrf), ("sec-fetch-site", "same-origin")][..], true),
+            (&[("x-csrf-token", csrf), ("origin", "https://gw:1"), ("host", "gw:1")], true),
+            (&[("x-csrf-token", csrf), ("origin", "https://evil"), ("host", "gw:1")], false),
+            (&[("x-csrf-token", csrf), ("origin", "http://gw:1"), ("host", "gw:1")], false),
+            (&[("x-csrf-token", csrf), ("sec-fetch-site", "same-site")], false),
+            (&[("x-csrf-token", csrf)], false),
+            (&[("sec-fetch-site", "same-origin")], false),
+            (&[("x-csrf-token", "x"), ("sec-fetch-site", "same-origin")], false),
+        ] {
+            assert_eq!(is_own(&session, &headers(pairs)), own, "{pairs:?}");
+        }
+    }
+}
