@@ -31,6 +31,7 @@ mod events;
 mod grant;
 mod join;
 mod limit;
+mod openapi;
 mod page;
 mod problem;
 mod reply;
@@ -52,17 +53,17 @@ pub use session::Logins;
 
 use crate::{broker::Sessions, desk::DeskHandle, pki::Pki};
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, Request},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use openapi::Document;
 use std::{
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
-use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Bytes of a request body.
@@ -97,7 +98,7 @@ pub struct App {
 
 /// All paths, and what the OpenAPI document says of them. A path stands in one place, with its description:
 /// none can be served without being described.
-pub fn router(app: App) -> (Router, OpenApi) {
+pub fn router(app: App) -> Router {
     let known = OpenApiRouter::new()
         .merge(routes::router())
         .merge(rules::router())
@@ -107,19 +108,20 @@ pub fn router(app: App) -> (Router, OpenApi) {
         .merge(watch::router())
         .route_layer(from_fn_with_state(app.clone(), grant::known_only));
     let anyone = OpenApiRouter::new()
+        .merge(openapi::router())
         .merge(tokens::open_router())
         .routes(routes!(routes::health))
         .routes(routes!(join::join))
         .route_layer(from_fn_with_state(app.clone(), limit::in_measure));
     let (router, paths) = known.merge(anyone).split_for_parts();
-    let router = router
+    router
+        .layer(Extension(Document::of(&openapi::complete(paths))))
         .merge(page::router())
         .fallback(|| async { ApiError::no_such_path() })
         .method_not_allowed_fallback(|| async { ApiError::no_such_method() })
         .layer(from_fn(in_time))
         .layer(DefaultBodyLimit::max(BODY))
-        .with_state(app);
-    (router, paths)
+        .with_state(app)
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

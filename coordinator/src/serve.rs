@@ -174,7 +174,7 @@ impl Running {
         };
         dir.write(LOCAL_URL, &format!("{}\n", addresses::local_url(https_addr)))?;
         banner(&config, &app, https_addr, mqtt_addr);
-        let https = https.spawn(http::router(app).0);
+        let https = https.spawn(http::router(app));
         Ok(Self { desk, https, post, _dir: dir })
     }
 

@@ -76,6 +76,14 @@ impl Coordinator {
         std::fs::read_to_string(self.logs.path().join("log")).unwrap()
     }
 
+    /// Whether these bytes are anywhere in its directory or its log.
+    pub fn finds(&self, bytes: &[u8]) -> bool {
+        let files =
+            [self.data(), self.logs.path().to_owned()].into_iter().flat_map(|dir| dir.read_dir().unwrap());
+        let mut texts = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        texts.any(|text| text.windows(bytes.len()).any(|part| part == bytes))
+    }
+
     pub fn url(&self) -> String {
         format!("https://{}", self.https())
     }

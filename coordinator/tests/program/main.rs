@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod api;
 mod coordinator;
 mod crash;
 mod first_start;

@@ -1,0 +1,95 @@
+//! HTTPS as any program speaks it.
+
+use crate::coordinator::{Coordinator, text};
+use serde_json::Value;
+use std::sync::Arc;
+use ureq::{
+    Agent,
+    http::{HeaderMap, Request},
+};
+
+#[derive(Clone)]
+pub struct Api {
+    pub agent: Agent,
+    pub url: String,
+    /// Shown with each request; none when empty.
+    pub token: String,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub fn is_problem(&self) -> bool {
+        self.header("content-type") == "application/problem+json"
+    }
+
+    /// The kind of problem that it is.
+    pub fn problem(&self) -> &str {
+        assert!(self.is_problem(), "{self:?}");
+        self.body["type"].as_str().unwrap()
+    }
+}
+
+impl Api {
+    /// With the token of the file.
+    pub fn of(coordinator: &Coordinator) -> Self {
+        let ca = text(&coordinator.data().join("ca.crt"));
+        let ca = ureq::tls::Certificate::from_pem(ca.as_bytes()).unwrap();
+        let tls = ureq::tls::TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(ureq::tls::RootCerts::new_with_certs(&[ca]));
+        let config = Agent::config_builder().tls_config(tls.build()).http_status_as_error(false);
+        let config =
+            config.allow_non_standard_methods(true).timeout_global(Some(std::time::Duration::from_secs(20)));
+        let token = text(&coordinator.data().join("admin.token")).trim().to_owned();
+        Self { agent: config.build().into(), url: coordinator.url(), token }
+    }
+
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// A body is sent where the method has one. An answer without end is left after its head.
+    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if !self.token.is_empty() {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.filter(|_| !["GET", "DELETE"].contains(&method)).map(Value::to_string);
+        let answer = match body {
+            Some(body) => self.agent.run(request.body(body).unwrap()),
+            None => self.agent.run(request.body(()).unwrap()),
+        };
+        let answer = answer.unwrap();
+        let (parts, body) = answer.into_parts();
+        let endless = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let mut body = body;
+        let text = if endless { String::new() } else { body.read_to_string().unwrap() };
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, &[], None)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call("POST", path, &[], Some(body))
+    }
+
+    pub fn delete(&self, path: &str) -> Answer {
+        self.call("DELETE", path, &[], None)
+    }
+}

@@ -1,0 +1,184 @@
+//! Several admins at once: nothing is overwritten unseen, everything is on record, lists come in parts.
+
+use super::{client::Api, names};
+use crate::{
+    coordinator::{Coordinator, text},
+    eventually,
+    router::Router,
+};
+use gatewrt_protocol::JoinCode;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+
+#[test]
+fn of_two_admins_the_second_has_to_look_again() {
+    let coordinator = Coordinator::with_home();
+    let api = Api::of(&coordinator);
+    Router::new(1, "office").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
+    let seen = api.get("/v1/networks/home/nodes/office");
+    let tag = seen.header("etag").to_owned();
+    let rename = |to: &str, from: &str, tag: &str| {
+        let wish = json!({"name": to});
+        api.call("PATCH", &format!("/v1/networks/home/nodes/{from}"), &[("if-match", tag)], Some(&wish))
+    };
+    let first = rename("cabin", "office", &tag);
+    assert_eq!(first.status, 200);
+    let node = seen.body["id"].as_str().unwrap();
+    let second = rename("hut", node, &tag);
+    assert_eq!((second.status, second.problem()), (412, "changed-meanwhile"));
+    assert!(second.body["detail"].as_str().unwrap().contains("look at it again"));
+    assert_eq!(rename("hut", node, first.header("etag")).status, 200, "the answer's tag is the next one's");
+    assert_eq!(rename("office", node, "*").status, 200);
+    let tag = api.get("/v1/networks/home/nodes/office").header("etag").to_owned();
+    let gone = api.call("DELETE", "/v1/networks/home/nodes/office", &[("if-match", "\"x\"")], None);
+    assert_eq!(gone.status, 412);
+    let gone = api.call("DELETE", "/v1/networks/home/nodes/office", &[("if-match", &tag)], None);
+    assert_eq!(gone.status, 200);
+}
+
+#[test]
+fn what_is_known_is_not_sent_again() {
+    let coordinator = Coordinator::with_home();
+    let api = Api::of(&coordinator);
+    for path in ["/v1/networks", "/v1/networks/home/egress"] {
+        let tag = api.get(path).header("etag").to_owned();
+        let again = api.call("GET", path, &[("if-none-match", &tag)], None);
+        assert_eq!((again.status, &again.body), (304, &Value::Null), "{path}");
+    }
+    let tag = api.get("/v1/networks").header("etag").to_owned();
+    coordinator.ok(&["network", "create", "work"]);
+    assert_eq!(api.call("GET", "/v1/networks", &[("if-none-match", &tag)], None).status, 200);
+}
+
+#[test]
+fn a_rehearsal_says_what_would_be_and_changes_nothing() {
+    let coordinator = Coordinator::with_home();
+    let api = Api::of(&coordinator);
+    let tried = api.post("/v1/networks?dry_run=true", &json!({"name": "work", "prefix4": "10.9.0.0/16"}));
+    assert_eq!((tried.status, tried.body["prefix4"].as_str()), (200, Some("10.9.0.0/16")));
+    assert_eq!(api.post("/v1/networks?dry_run=true", &json!({"name": "home"})).problem(), "name-taken");
+    assert_eq!(api.delete("/v1/networks/home?dry_run=true&force=true").status, 200);
+    assert_eq!(names(&api.get("/v1/networks").body, "/name"), ["home"]);
+    assert_eq!(names(&api.get("/v1/audit").body, "/action"), ["network.create"], "only what was done");
+}
+
+#[test]
+fn the_log_says_who_did_what_from_where() {
+    let coordinator = Coordinator::with_home();
+    let api = Api::of(&coordinator);
+    let made = api.post("/v1/tokens", &json!({"name": "ci", "rights": "admin"}));
+    let ci = api.with_token(made.body["token"].as_str().unwrap());
+    let code = coordinator.code(&[]);
+    Router::new(1, "office").join(&code, &text(&coordinator.data().join("ca.crt"))).unwrap();
+    ci.call("PATCH", "/v1/networks/home/nodes/office", &[], Some(&json!({"name": "cabin"})));
+    ci.call("PATCH", "/v1/networks/home/nodes/cabin", &[], Some(&json!({"name": "cabin"})));
+    ci.call("PATCH", "/v1/networks/home/nodes/nothing", &[], Some(&json!({"name": "x"})));
+    let log = api.get("/v1/audit").body;
+    let line = |at: usize| {
+        let entry = &log[at];
+        ["who", "action", "target", "network"].map(|field| entry[field].as_str().unwrap_or("-").to_owned())
+    };
+    assert_eq!(
+        line(0),
+        ["ci", "node.change", "node office", "home"],
+        "what changed nothing or was refused is no entry"
+    );
+    assert_eq!(log[0]["detail"], "{\"name\":\"cabin\"}");
+    let [who, action, target, network] = line(1);
+    assert!(who.starts_with("join code "), "{who}");
+    assert_eq!([action, target, network], ["node.join", "node office", "home"]);
+    assert_eq!(line(2), ["command line", "code.create", "a join code", "home"]);
+    assert_eq!(line(3), ["admin.token", "token.create", "token ci", "-"]);
+    assert_eq!(line(4), ["command line", "network.create", "network home", "-"]);
+    assert!(log[0]["from"].as_str().unwrap().starts_with("127."));
+    let secret = code.rsplit('.').next().unwrap();
+    assert!(!log.to_string().contains(secret) && !log.to_string().contains("gwt_"), "{log}");
+}
+
+#[test]
+fn lists_come_in_parts_that_a_link_leads_through() {
+    let coordinator = Coordinator::start();
+    let api = Api::of(&coordinator);
+    let wanted: Vec<_> = (0..7).map(|number| format!("net{number}")).collect();
+    for name in &wanted {
+        assert_eq!(api.post("/v1/networks", &json!({"name": name})).status, 201);
+    }
+    for (path, at, mut wanted) in [
+        ("/v1/networks?limit=3", "/name", wanted.clone()),
+        ("/v1/audit?limit=2", "/target", wanted.iter().rev().map(|name| format!("network {name}")).collect()),
+    ] {
+        let (mut next, mut found) = (Some(path.to_owned()), Vec::new());
+        while let Some(path) = next {
+            let part = api.get(&path);
+            found.extend(names(&part.body, at));
+            next = part.header("link").split(['<', '>']).nth(1).map(str::to_owned);
+            assert!(found.len() <= wanted.len(), "{path}");
+        }
+        assert_eq!(found, wanted);
+        wanted.clear();
+    }
+    assert_eq!(api.get("/v1/networks?limit=0").problem(), "out-of-range");
+    assert_eq!(api.get("/v1/networks?limit=x").problem(), "bad-request");
+    assert_eq!(api.get("/v1/audit?after=x").problem(), "bad-request");
+    assert_eq!(coordinator.json(&["network", "list"]).as_array().unwrap().len(), 7);
+}
+
+#[test]
+fn live_state_is_told_as_it_changes_and_to_those_who_may_know() {
+    let coordinator = Coordinator::with_home();
+    coordinator.ok(&["network", "create", "work"]);
+    let api = Api::of(&coordinator);
+    let made = api.post("/v1/tokens", &json!({"name": "w", "rights": "read", "network": "work"}));
+    let work = api.with_token(made.body["token"].as_str().unwrap());
+    let (all, only_work) = (events(&api), events(&work));
+    let states = |events: &Events| {
+        let events = events.lock().unwrap();
+        let states = events.iter().filter(|(name, _)| name == "status");
+        states.map(|(_, data)| data["network"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("both states", || {
+        (states(&all) == ["home", "work"] || states(&all) == ["work", "home"]).then_some(())
+    });
+    eventually("its state", || (states(&only_work) == ["work"]).then_some(()));
+    let router = Router::new(1, "office");
+    let code = coordinator.code(&[]);
+    let answer = router.join(&code, &text(&coordinator.data().join("ca.crt"))).unwrap();
+    let _link = router.connect(&answer, code.parse::<JoinCode>().unwrap().record_key);
+    let online = |(name, data): &(String, Value)| name == "status" && data["nodes"][0]["online"] == true;
+    eventually("the node online", || all.lock().unwrap().iter().any(online).then_some(()));
+    let change = |(name, data): &(String, Value)| name == "change" && data["what"] == "connected";
+    assert!(all.lock().unwrap().iter().any(change));
+    coordinator.ok(&["network", "delete", "home", "--force"]);
+    eventually("the end of home", || {
+        all.lock().unwrap().iter().any(|(name, data)| name == "gone" && data == "home").then_some(())
+    });
+    assert!(!format!("{:?}", only_work.lock().unwrap()).contains("home"), "it is no one else's matter");
+    api.delete("/v1/tokens/w");
+    eventually("the end of the stream", || {
+        only_work.lock().unwrap().iter().any(|(name, _)| name == "end").then_some(())
+    });
+}
+
+type Events = std::sync::Arc<std::sync::Mutex<Vec<(String, Value)>>>;
+
+/// What comes from `/v1/events`, and `end` when it ends.
+fn events(api: &Api) -> Events {
+    let (events, api) = (Events::default(), api.clone());
+    let shared = events.clone();
+    std::thread::spawn(move || {
+        let request = api.agent.get(format!("{}/v1/events", api.url));
+        let request = request.header("authorization", format!("Bearer {}", api.token));
+        let answer = request.config().timeout_global(None).build().call().unwrap();
+        let mut name = String::new();
+        for line in BufReader::new(answer.into_body().into_reader()).lines().map_while(Result::ok) {
+            if let Some(event) = line.strip_prefix("event: ") {
+                name = event.to_owned();
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                let data = serde_json::from_str(data).unwrap_or_else(|_| data.into());
+                shared.lock().unwrap().push((name.clone(), data));
+            }
+        }
+        shared.lock().unwrap().push(("end".into(), Value::Null));
+    });
+    events
+}
