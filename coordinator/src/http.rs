@@ -54,7 +54,7 @@ pub use session::Logins;
 use crate::{broker::Sessions, desk::DeskHandle, pki::Pki};
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::Request,
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -120,11 +120,20 @@ pub fn router(app: App) -> Router {
         .fallback(|| async { ApiError::no_such_path() })
         .method_not_allowed_fallback(|| async { ApiError::no_such_method() })
         .layer(from_fn(in_time))
-        .layer(DefaultBodyLimit::max(BODY))
         .with_state(app)
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
-    let answer = tokio::time::timeout(PATIENCE, next.run(request)).await;
+    let answer = tokio::time::timeout(PATIENCE, whole(request, next)).await;
     answer.unwrap_or_else(|_| ApiError::too_slow().into_response())
+}
+
+/// Takes in the body before anything is answered: one that is refused unread would end the connection under
+/// whoever still sends, and the answer with it.
+async fn whole(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, BODY).await {
+        Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
+        Err(_) => ApiError::too_long(BODY).into_response(),
+    }
 }

@@ -38,6 +38,16 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title, "")
     }
 
+    pub(super) fn too_long(most: usize) -> Self {
+        let detail = format!("a body may have {} KiB", most / 1024);
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-long",
+            "the body is too long or did not come whole",
+            detail,
+        )
+    }
+
     pub(super) fn too_slow() -> Self {
         let title = "the request took too long";
         Self::new(
