@@ -7,7 +7,6 @@ pub use clients::*;
 pub use rules::*;
 mod tokens;
 
-pub use clients::*;
 pub use tokens::*;
 
 use crate::{
