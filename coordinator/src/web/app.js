@@ -4,7 +4,7 @@ import { h, morphChildren } from "./dom.js";
 import { Problem, get, post, setSession } from "./api.js";
 import { announce, button, icon, iconButton, problemBox } from "./ui.js";
 import { applyTheme, nextTheme, theme } from "./theme.js";
-import { follow, listen, loadNetworks, loadStatus, state, stop } from "./state.js";
+import { follow, listen, loadNetworks, loadStatus, state, statusOf, stop } from "./state.js";
 import login from "./views/login.js";
 import networks from "./views/networks.js";
 import overview from "./views/overview.js";
@@ -43,14 +43,14 @@ const PARTS = [
 
 const LINKS = {
   live: ["good", "Live", "Changes show up by themselves"],
-  polling: ["warn", "Every few seconds", "The live stream is interrupted; this page asks instead"],
-  lost: ["bad", "Connection lost", "What you see may be old; this page keeps trying"],
+  polling: ["warn", "Every 4 s", "The live stream is interrupted: this page asks every few seconds instead"],
+  lost: ["bad", "No connection", "What you see may be old: this page keeps trying"],
 };
 
 const header = h("header", { class: "top" });
 const nav = h("nav", { class: "side", "aria-label": "Network" });
 const main = h("main", { id: "main", tabindex: "-1" });
-/** The view that is shown: { route, args, data, error, view }. */
+/** The view that is shown: { view, part, args, key, isLoaded, data, error }. */
 let shown = null;
 
 function parse(hash) {
@@ -80,13 +80,13 @@ function draw() {
   nav.hidden = !state.me || !shown?.args.net;
   if (!shown) return;
   document.title = `${shown.view.title(shown.args)} · GateWRT`;
-  main.setAttribute("aria-busy", String(shown.data === undefined && !shown.error));
+  main.setAttribute("aria-busy", String(!shown.isLoaded && !shown.error));
   morphChildren(main, h("main", null, h("div", { "data-key": `${shown.key}`, class: "view" }, content())));
 }
 
 function content() {
   if (shown.error) return failed(shown.error);
-  if (shown.data === undefined) return [h("h1", { tabindex: "-1" }, shown.view.title(shown.args)), h("p", { class: "wait" }, "Loading…")];
+  if (!shown.isLoaded) return [h("h1", { tabindex: "-1" }, shown.view.title(shown.args)), h("p", { class: "wait" }, "Loading…")];
   return shown.view.draw({ ...shown.args, data: shown.data, page });
 }
 
@@ -99,17 +99,19 @@ function failed(error) {
 /** What a view may ask of the frame. */
 const page = {
   draw,
-  async reload() {
+  /** Asks for all that is shown; `status` too, unless that comes by itself. */
+  async reload({ status = true } = {}) {
     const wanted = shown;
+    const net = wanted.args.net;
     try {
-      const data = await wanted.view.load(wanted.args);
+      const needsStatus = net && (status || !statusOf(net));
+      const [data] = await Promise.all([wanted.view.load?.(wanted.args), needsStatus && loadStatus(net)]);
       if (shown !== wanted) return;
-      shown.data = data;
-      shown.error = null;
+      Object.assign(shown, { data, isLoaded: true, error: null });
     } catch (error) {
       if (shown !== wanted) return;
       // What is already there stays to be read while the coordinator is away.
-      if (shown.data === undefined || error.status === 404) shown.error = error;
+      if (!shown.isLoaded || error.status === 404) shown.error = error;
     }
     draw();
   },
@@ -119,6 +121,7 @@ const page = {
   async entered(me) {
     setSession(me.csrf, signedOut);
     state.me = me;
+    remember(true);
     await loadNetworks();
     if (state.networks.length === 1 && parse(location.hash).length === 0) history.replaceState(null, "", `#/n/${state.networks[0].name}`);
     await open();
@@ -130,9 +133,8 @@ async function open() {
   if (!route) return page.go("#/");
   const isSame = shown && shown.key === location.hash && shown.view === route.view;
   if (isSame) return;
-  shown = { ...route, args: { ...route.args, question: questionOf(location.hash) }, key: location.hash, data: undefined, error: null };
+  shown = { ...route, args: { ...route.args, question: questionOf(location.hash) }, key: location.hash, isLoaded: !route.view.load, error: null };
   if (state.me) follow(route.args.net);
-  if (!route.view.load) shown.data = null;
   const loading = route.view.load ? page.reload() : Promise.resolve();
   // A view that is there at once does not flash "Loading…".
   await Promise.race([loading, new Promise((done) => setTimeout(done, 120))]);
@@ -209,6 +211,7 @@ async function leave() {
 function signedOut() {
   if (!state.me) return;
   state.me = null;
+  remember(false);
   state.status.clear();
   stop();
   for (const box of document.querySelectorAll("dialog")) box.close();
@@ -216,17 +219,25 @@ function signedOut() {
   open();
 }
 
+const SOON = 250;
+/** Reports come all the time. */
+const PACE = 1500;
 let waiting = 0;
+
+function reloadIn(time) {
+  waiting ||= setTimeout(() => {
+    waiting = 0;
+    if (state.me && shown?.view.load) page.reload({ status: false });
+  }, time);
+}
+
 listen((what, network) => {
   if (!state.me || !shown) return;
-  if (what === "link" && state.link === "lost") announce("Connection to the coordinator lost");
-  if (what === "change" && shown.view.load && (!network || !shown.args.net || network === shown.args.net)) {
-    clearTimeout(waiting);
-    waiting = setTimeout(async () => {
-      if (shown?.args.net) await loadStatus(shown.args.net).catch(() => {});
-      if (shown) page.reload();
-    }, 250);
-  }
+  if (what === "link") announce(LINKS[state.link][1]);
+  const isHere = !network || !shown.args.net || network === shown.args.net;
+  if (what === "gone" && network === shown.args.net) page.reload();
+  if (what === "change" && isHere) reloadIn(SOON);
+  if (what === "report" && isHere && shown.view.isLively) reloadIn(PACE);
   draw();
 });
 
@@ -242,18 +253,37 @@ document.addEventListener("keydown", (event) => {
   }
 });
 window.addEventListener("hashchange", open);
-/** Handshakes grow older without news. */
-setInterval(() => !document.hidden && state.me && draw(), 15_000);
+/** Ages grow without news, and not all that someone else does makes an event. */
+setInterval(() => !document.hidden && state.me && reloadIn(0), 15_000);
 
 async function start() {
   applyTheme();
   document.body.append(header, nav, main);
   try {
+    if (!wasIn()) throw new Problem({ status: 401 });
     await page.entered(await get("/me"));
   } catch {
     setSession("", signedOut);
     state.me = null;
     await open();
+  }
+}
+
+/** Whether there may be a session: without one, asking would only be refused. The cookie itself can't be read here. */
+const IN = "gatewrt.in";
+function wasIn() {
+  try {
+    return localStorage.getItem(IN) !== null;
+  } catch {
+    return true;
+  }
+}
+function remember(isIn) {
+  try {
+    if (isIn) localStorage.setItem(IN, "1");
+    else localStorage.removeItem(IN);
+  } catch {
+    // Then it is asked each time.
   }
 }
 

@@ -66,7 +66,8 @@ function pairs(number) {
 
 function wire(one, other, from, to) {
   const how = tunnel(one, other);
-  return s("line", { class: `wire ${how}`, "data-key": `${one.id} ${other.id}`, x1: from.x, y1: from.y, x2: to.x, y2: to.y }, s("title", null, `${one.name} and ${other.name}: ${how}`));
+  const isGone = !one.online || !other.online;
+  return s("line", { class: `wire ${how}${isGone ? " gone" : ""}`, "data-key": `${one.id} ${other.id}`, x1: from.x, y1: from.y, x2: to.x, y2: to.y }, s("title", null, `${one.name} and ${other.name}: ${how}`));
 }
 
 function card(net, { node, lines }, { x, y }, size) {

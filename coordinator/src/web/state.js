@@ -16,7 +16,10 @@ export const state = {
 
 const listeners = new Set();
 
-/** Called with what changed: `status`, `change`, `link`. */
+/** Changes that come by themselves, all the time: how something is, not what someone wants. */
+const LIVELY = new Set(["report", "presence", "connected", "disconnected"]);
+
+/** Called with what changed (`status`, `change`, `report`, `gone`, `link`), and in which network. */
 export function listen(listener) {
   listeners.add(listener);
 }
@@ -47,6 +50,7 @@ function take(one) {
   state.status.set(name, one);
   const place = state.networks.findIndex((network) => network.name === name);
   if (place >= 0) state.networks[place] = one.network;
+  else state.networks = [...state.networks, one.network].sort((a, b) => a.name.localeCompare(b.name));
 }
 
 const POLL_MS = 4000;
@@ -75,7 +79,15 @@ export function follow(net) {
     for (const one of said.networks ?? [said]) take(one);
     tell("status", net);
   });
-  source.addEventListener("change", (event) => tell("change", JSON.parse(event.data).network ?? net));
+  source.addEventListener("change", (event) => {
+    const change = JSON.parse(event.data);
+    tell(LIVELY.has(change.what) ? "report" : "change", change.network ?? net);
+  });
+  source.addEventListener("gone", (event) => {
+    state.status.delete(event.data);
+    state.networks = state.networks.filter((network) => network.name !== event.data);
+    tell("gone", event.data);
+  });
   source.addEventListener("gap", () => tell("change", net));
   source.addEventListener("error", startPolling);
 }

@@ -52,6 +52,11 @@ export function badge(tone, text, attrs) {
 
 export const tag = (text) => h("span", { class: "tag" }, text);
 
+/** The head of a view. */
+export function titleBar(title, { beside, actions } = {}) {
+  return h("div", { class: "title" }, h("h1", { tabindex: "-1" }, title), beside, h("span", { class: "spring" }), actions);
+}
+
 /** A card with a heading; `actions` stand beside the heading. */
 export function section(title, { actions, id, lead, key } = {}, ...content) {
   const heading = id ?? fresh("section");
@@ -162,7 +167,7 @@ export function announce(text) {
 
 /** Label and value pairs. */
 export function facts(...pairs) {
-  const shown = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "" && value !== false);
+  const shown = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "" && value !== false && value.length !== 0);
   return h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", { "data-key": name }, h("dt", null, name), h("dd", null, value))));
 }
 

@@ -17,7 +17,7 @@ export function bytes(count) {
 export function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 120) return `${s} s`;
-  if (s < 7200) return `${Math.round(s / 60)} min`;
+  if (s < 5400) return `${Math.round(s / 60)} min`;
   if (s < 172800) return `${Math.round(s / 3600)} h`;
   return `${Math.round(s / 86400)} days`;
 }
@@ -42,6 +42,16 @@ export function count(number, one, many = `${one}s`) {
 /** "a, b and c" */
 export function and(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+}
+
+const DONE = { create: "made", set: "set", unset: "unset", change: "changed", delete: "deleted", remove: "removed", revoke: "took back", reissue: "issued anew", issue: "issued" };
+
+/** What the audit log calls `egress.set` and `node barn`: "set egress of node barn". */
+export function deed(action, target) {
+  const [subject, verb] = action.split(".");
+  const did = DONE[verb] ?? verb;
+  if (!did) return `${action} ${target}`;
+  return target.startsWith(`${subject} `) ? `${did} ${target}` : `${did} ${subject}${target ? ` of ${target}` : ""}`;
 }
 
 /** What someone typed into a field for several things. */

@@ -2,8 +2,8 @@
 
 import { h } from "../dom.js";
 import { Problem, ask, get, list, patch, path, post, put, query, remove } from "../api.js";
-import { loadStatus, mayChange, statusOf } from "../state.js";
-import { act, badge, button, empty, section, slot, table, tag, toggle } from "../ui.js";
+import { mayChange, statusOf } from "../state.js";
+import { act, badge, button, empty, section, slot, table, tag, titleBar, toggle } from "../ui.js";
 import { checkbox, choice, confirm, formDialog, nameField, text } from "../forms.js";
 import { count, several } from "../words.js";
 
@@ -12,13 +12,13 @@ export default {
   async load({ net }) {
     const [network, rules, groups, clients] = await Promise.all([
       get(path`/networks/${net}`), list(path`/networks/${net}/rules`), list(path`/networks/${net}/groups`),
-      list(path`/networks/${net}/clients`).catch(() => []), loadStatus(net),
+      list(path`/networks/${net}/clients`).catch(() => []),
     ]);
     return { network, rules, groups, clients };
   },
   draw({ net, data, question, page }) {
     return [
-      h("div", { class: "title" }, h("h1", { tabindex: "-1" }, "Access")),
+      titleBar("Access"),
       names(net, data),
       h("div", { class: "columns" }, defaults(data.network, page), check(net, question)),
       rules(net, data.rules, page),
@@ -120,7 +120,7 @@ async function ruleDialog(net, rule, page) {
       choice("What becomes of new connections", "verdict", [["allow", "Allow"], ["deny", "Refuse", "wins over every rule that allows"]], data.verdict),
       selectors("From", "from", { autofocus: true }), selectors("To", "to"),
       text("Services", "services", { value: (data.services ?? []).join(" "), placeholder: "tcp/443 udp/5000-5010 icmp", hint: "empty: every service" }),
-      text("Note", "note", { value: data.note ?? "", maxlength: 200, hint: "for people: why this rule is there", spellcheck: "true" }),
+      text("Note", "note", { value: data.note ?? "", maxlength: 256, hint: "for people: why this rule is there", spellcheck: "true" }),
       checkbox("On", "enabled", { checked: data.enabled }),
     ],
     async send({ verdict, from, to, services, note, enabled }) {

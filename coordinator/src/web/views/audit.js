@@ -2,8 +2,8 @@
 
 import { h } from "../dom.js";
 import { ask, path, query } from "../api.js";
-import { act, button, empty, section, table } from "../ui.js";
-import { moment } from "../words.js";
+import { act, button, empty, section, table, titleBar } from "../ui.js";
+import { deed, moment } from "../words.js";
 
 const PAGE = 50;
 
@@ -14,7 +14,7 @@ export default {
     return { entries: data, next };
   },
   draw({ net, data, page }) {
-    const title = h("div", { class: "title" }, h("h1", { tabindex: "-1" }, this.title({ net })));
+    const title = titleBar(this.title({ net }));
     if (data.entries.length === 0) return [title, empty("Nothing was changed yet.")];
     const columns = ["When", "Who", "What", ...(net ? [] : ["Network"]), "Detail"];
     return [title, section("Changes", {}, table("Log of changes", columns, data.entries.map((entry) => row(entry, net)))),
@@ -33,7 +33,7 @@ function row(entry, net) {
   const network = entry.network && h("a", { href: path`#/n/${entry.network}` }, entry.network);
   return { key: `${entry.id}`, cells: [
     h("span", { class: "when" }, moment(entry.at)), [entry.who, entry.from && h("small", { class: "mono" }, entry.from)],
-    [h("strong", null, entry.action), " ", entry.target], ...(net ? [] : [network ?? ""]), entry.detail ? h("span", { class: "detail" }, inWords(entry.detail)) : "",
+    deed(entry.action, entry.target), ...(net ? [] : [network ?? ""]), entry.detail ? h("span", { class: "detail" }, inWords(entry.detail)) : "",
   ] };
 }
 

@@ -2,19 +2,18 @@
 
 import { h } from "../dom.js";
 import { ask, get, patch, post, remove } from "../api.js";
-import { clientPath, loadStatus, mayChange } from "../state.js";
-import { act, button, facts, icon, section, snippet, tag, toggle } from "../ui.js";
+import { clientPath, mayChange } from "../state.js";
+import { act, button, facts, icon, section, snippet, tag, titleBar, toggle } from "../ui.js";
 import { choice, confirm, dialog, formDialog, nameField, select, text } from "../forms.js";
 import { asDate, clientBadge, download, endOfDay, showIssued, staleBadge } from "../clients.js";
 import { ago, bytes, day, moment, several } from "../words.js";
 import { onSwitch } from "./clients.js";
 
 export default {
+  /** Shows what clients are doing, which comes with reports. */
+  isLively: true,
   title: ({ client }) => client,
-  async load({ net, client }) {
-    const [{ data }] = await Promise.all([ask("GET", clientPath(net, client)), loadStatus(net)]);
-    return data;
-  },
+  load: ({ net, client }) => get(clientPath(net, client)),
   draw({ net, data: client, page }) {
     const actions = mayChange() && [
       button("Edit", () => edit(net, client, page), { symbol: "edit" }),
@@ -22,7 +21,7 @@ export default {
     ];
     return [
       h("a", { class: "crumb", href: `#/n/${net}/clients` }, icon("back"), "Clients"),
-      h("div", { class: "title" }, h("h1", { tabindex: "-1" }, client.name), clientBadge(client), staleBadge(client), actions),
+      titleBar(client.name, { beside: h("div", { class: "badges" }, clientBadge(client), staleBadge(client)), actions }),
       client.label && h("p", { class: "lead" }, client.label),
       stale(net, client, page),
       h("div", { class: "columns" }, switches(net, client, page), file(net, client, page)),

@@ -2,8 +2,8 @@
 
 import { h } from "../dom.js";
 import { Problem, list, patch, path, post } from "../api.js";
-import { clientPath, loadStatus, mayChange, statusOf } from "../state.js";
-import { button, empty, section, table, tag, toggle } from "../ui.js";
+import { clientPath, mayChange, statusOf } from "../state.js";
+import { button, empty, section, table, tag, titleBar, toggle } from "../ui.js";
 import { checkbox, choice, formDialog, nameField, select, text } from "../forms.js";
 import { clientBadge, endOfDay, lastSeen, showIssued, staleBadge } from "../clients.js";
 import { bytes, several } from "../words.js";
@@ -11,9 +11,11 @@ import { bytes, several } from "../words.js";
 let wanted = "";
 
 export default {
+  /** Shows what clients are doing, which comes with reports. */
+  isLively: true,
   title: () => "Clients",
   async load({ net }) {
-    const [clients, ingress] = await Promise.all([list(path`/networks/${net}/clients`), list(path`/networks/${net}/ingress`), loadStatus(net)]);
+    const [clients, ingress] = await Promise.all([list(path`/networks/${net}/clients`), list(path`/networks/${net}/ingress`)]);
     return { clients: clients.sort((one, other) => one.name.localeCompare(other.name)), ingress };
   },
   draw({ net, data, page }) {
@@ -23,7 +25,7 @@ export default {
       wanted = event.currentTarget.value.trim().toLowerCase();
       page.draw();
     } });
-    const title = h("div", { class: "title" }, h("h1", { tabindex: "-1" }, "Clients"), search, add);
+    const title = titleBar("Clients", { actions: [search, add] });
     const shown = data.clients.filter((client) => fits(client, wanted));
     return [title, gateways.length === 0 && noGateway(net, data.ingress, page),
       data.clients.length === 0 ? gateways.length > 0 && empty("No client yet. A client is a phone or laptop with the plain WireGuard app: it scans one code and is in.")
@@ -45,7 +47,7 @@ function row(net, client, page) {
       onSwitch(net, client, page),
       [h("div", { class: "badges" }, clientBadge(client), staleBadge(client)), h("small", null, lastSeen(client))],
       client.gateway,
-      client.live ? [h("div", null, `↓ ${bytes(client.live.tx)}`), h("div", null, `↑ ${bytes(client.live.rx)}`)] : "",
+      client.live ? [h("div", { class: "still" }, `↓ ${bytes(client.live.tx)}`), h("div", { class: "still" }, `↑ ${bytes(client.live.rx)}`)] : "",
       client.addresses.map((address) => h("div", { class: "mono" }, address)),
     ],
   };

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { list, path, post, remove } from "../api.js";
 import { mayChange, statusOf } from "../state.js";
-import { act, announce, badge, button, empty, section, snippet, table } from "../ui.js";
+import { act, announce, badge, button, empty, section, snippet, table, titleBar } from "../ui.js";
 import { checkbox, dialog, formDialog, select, text } from "../forms.js";
 import { and, span } from "../words.js";
 
@@ -18,7 +18,7 @@ export default {
     const make = mayChange() && button("New join code", () => newCode(net, page), { kind: "primary", symbol: "plus" });
     const codes = [...data].reverse();
     return [
-      h("div", { class: "title" }, h("h1", { tabindex: "-1" }, "Join codes"), make),
+      titleBar("Join codes", { actions: make }),
       codes.length === 0
         ? empty("No code yet. A router joins with one command and a code; the code is shown once, when it is made.")
         : section("Codes", { lead: "A code itself is shown only once, when it is made. Taking one back leaves the routers that joined with it." },

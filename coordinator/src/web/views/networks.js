@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { post } from "../api.js";
 import { isWhole, loadNetworks, mayChange, state, statusOf } from "../state.js";
-import { badge, button, empty } from "../ui.js";
+import { badge, button, empty, titleBar } from "../ui.js";
 import { formDialog, nameField, text } from "../forms.js";
 import { count } from "../words.js";
 
@@ -12,7 +12,7 @@ export default {
   load: loadNetworks,
   draw({ page }) {
     const make = mayChange() && isWhole() && button("New network", () => create(page), { kind: "primary", symbol: "plus" });
-    return [h("div", { class: "title" }, h("h1", { tabindex: "-1" }, "Networks"), make), body()];
+    return [titleBar("Networks", { actions: make }), body()];
   },
 };
 

@@ -2,16 +2,16 @@
 
 import { h } from "../dom.js";
 import { ask, get, patch, path, put, query, remove } from "../api.js";
-import { loadStatus, mayChange, nodePath, statusOf } from "../state.js";
-import { act, announce, button, facts, icon, section, table, tag, toggle } from "../ui.js";
-import { checkbox, checked, confirm, formDialog, nameField, text } from "../forms.js";
+import { mayChange, nodePath, statusOf } from "../state.js";
+import { act, announce, button, facts, icon, section, table, tag, titleBar, toggle } from "../ui.js";
+import { checkbox, checked, formDialog, nameField, text } from "../forms.js";
 import { conditionBadge, failuresOf, handshake, mayDo, pathBadge, peersOf } from "../nodes.js";
 import { ago, bytes, count, day, several, span } from "../words.js";
 
 export default {
   title: ({ node }) => node,
   async load({ net, node }) {
-    const [view, ingress] = await Promise.all([get(nodePath(net, node)), get(path`/networks/${net}/ingress`).catch(() => []), loadStatus(net)]);
+    const [view, ingress] = await Promise.all([get(nodePath(net, node)), get(path`/networks/${net}/ingress`).catch(() => [])]);
     return { id: view.id, ingress: ingress.find((one) => one.node === view.name) };
   },
   draw({ net, node: name, data, page }) {
@@ -24,7 +24,7 @@ export default {
     ];
     return [
       h("a", { class: "crumb", href: `#/n/${net}/nodes` }, icon("back"), "Nodes"),
-      h("div", { class: "title" }, h("h1", { tabindex: "-1" }, node.name), conditionBadge(node), actions),
+      titleBar(node.name, { beside: conditionBadge(node), actions }),
       node.label && h("p", { class: "lead" }, node.label),
       notes(node),
       about(node),
@@ -191,8 +191,11 @@ async function edit(net, node, page) {
 
 function drop(net, node, page) {
   const words = "It is cut off everywhere within seconds and for ever: to come back it has to join anew, as another node.";
-  confirm(`Remove ${node.name}?`, words, "Remove for ever", async () => {
-    await remove(nodePath(net, node.name));
-    return () => page.go(`#/n/${net}/nodes`);
+  const force = checkbox("Also when clients come in there", "force", { hint: "those that have no other gateway are cut off" });
+  formDialog(`Remove ${node.name}?`, { submit: "Remove for ever", intro: words, danger: true, fields: node.ingress ? [force] : [],
+    async send(form) {
+      await remove(nodePath(net, node.name) + query({ force: form.force || undefined }));
+      return () => page.go(`#/n/${net}/nodes`);
+    },
   });
 }

@@ -1,8 +1,8 @@
 // The nodes of a network and how each is now.
 
 import { h } from "../dom.js";
-import { loadStatus, mayChange, statusOf } from "../state.js";
-import { button, empty, table, tag } from "../ui.js";
+import { mayChange, statusOf } from "../state.js";
+import { button, empty, table, tag, titleBar } from "../ui.js";
 import { conditionBadge, failuresOf, pathsInWords, rolesOf } from "../nodes.js";
 import { newCode } from "./codes.js";
 
@@ -10,11 +10,11 @@ let wanted = "";
 
 export default {
   title: () => "Nodes",
-  load: ({ net }) => loadStatus(net),
+  load: () => null,
   draw({ net, page }) {
     const nodes = statusOf(net)?.nodes ?? [];
     const add = mayChange() && button("Add a router", () => newCode(net, page), { kind: "primary", symbol: "plus" });
-    const title = h("div", { class: "title" }, h("h1", { tabindex: "-1" }, "Nodes"), nodes.length > 8 && search(page), add);
+    const title = titleBar("Nodes", { actions: [nodes.length > 8 && search(page), add] });
     if (nodes.length === 0) return [title, empty("No router has joined yet. Make a join code and paste it on the router.")];
     const shown = nodes.filter((node) => fits(node, wanted));
     return [title, h("div", { class: "card" }, table("Nodes", ["Name", "State", "Serves", "Paths", "Router", "Version"], shown.map((node) => row(net, node, nodes)), { class: "scroll flush" })),
@@ -40,7 +40,7 @@ function row(net, node, all) {
     key: node.id,
     testid: `node-${node.name}`,
     cells: [
-      [h("a", { href: `#/n/${net}/nodes/${node.name}` }, node.name), node.label && h("small", null, node.label), h("small", { class: "mono" }, node.addresses.join(" "))],
+      [h("a", { href: `#/n/${net}/nodes/${node.name}` }, node.name), node.label && h("small", null, node.label), node.addresses.map((address) => h("small", { class: "mono still" }, address))],
       [conditionBadge(node), failuresOf(node)],
       serves(node),
       pathsInWords(node, all),

@@ -2,23 +2,24 @@
 
 import { h } from "../dom.js";
 import { ask, get, list, patch, path, query, remove } from "../api.js";
-import { isWhole, loadNetworks, loadStatus, mayChange, statusOf } from "../state.js";
-import { badge, button, empty, facts, icon, section } from "../ui.js";
+import { isWhole, loadNetworks, mayChange, statusOf } from "../state.js";
+import { badge, button, empty, facts, icon, section, titleBar } from "../ui.js";
 import { confirm, formDialog, text } from "../forms.js";
 import { condition, failuresOf } from "../nodes.js";
 import { onResize, picture } from "../picture.js";
-import { count, day, several, span } from "../words.js";
+import { count, day, deed, several, span } from "../words.js";
 import { newCode } from "./codes.js";
 
 let isWatching = false;
 
 export default {
+  /** Shows what clients are doing, which comes with reports. */
+  isLively: true,
   title: ({ net }) => net,
   async load({ net }) {
     const [clients, recent] = await Promise.all([
       list(path`/networks/${net}/clients`).catch(() => []),
       get(`/audit${query({ network: net, limit: 5 })}`).catch(() => []),
-      loadStatus(net),
     ]);
     return { clients, recent };
   },
@@ -29,7 +30,7 @@ export default {
     if (!status) return [h("h1", { tabindex: "-1" }, net)];
     const { nodes, network } = status;
     return [
-      h("div", { class: "title" }, h("h1", { tabindex: "-1" }, net), summary(nodes, data.clients)),
+      titleBar(net, { beside: summary(nodes, data.clients) }),
       attention(net, status, data.clients),
       nodes.length === 0 ? first(net, page) : h("section", { class: "card", "aria-label": "Picture", "data-key": "picture" }, picture(net, nodes, data.clients)),
       h("div", { class: "columns" }, settings(network, page), recently(net, data.recent)),
@@ -110,5 +111,5 @@ function recently(net, entries) {
   return section("Lately", { actions: h("a", { href: `#/n/${net}/log` }, "All changes") },
     entries.length === 0 ? h("p", { class: "lead" }, "Nothing was changed yet.")
       : h("ul", { class: "list" }, entries.map((entry) => h("li", { "data-key": `${entry.id}` },
-        h("span", { class: "grow" }, `${entry.action} ${entry.target}`), h("small", null, `${entry.who}, ${span(now - entry.at)} ago`)))));
+        h("span", { class: "grow" }, deed(entry.action, entry.target)), h("small", null, `${entry.who}, ${span(now - entry.at)} ago`)))));
 }

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { list, path, post, remove } from "../api.js";
 import { mayChange, state } from "../state.js";
-import { badge, button, empty, icon, section, snippet, table } from "../ui.js";
+import { badge, button, empty, icon, section, snippet, table, titleBar } from "../ui.js";
 import { choice, confirm, dialog, formDialog, select, text } from "../forms.js";
 import { moment, span } from "../words.js";
 
@@ -14,7 +14,7 @@ export default {
   load: () => list("/tokens"),
   draw({ data, page }) {
     const add = mayChange() && button("New token", () => create(page), { kind: "primary", symbol: "plus" });
-    const title = h("div", { class: "title" }, h("h1", { tabindex: "-1" }, "Tokens"), add);
+    const title = titleBar("Tokens", { actions: add });
     const lead = "A token logs in here, and is shown by scripts as “Authorization: Bearer”. The coordinator keeps a hash only.";
     if (data.length === 0) return [title, empty("Only the token in the coordinator's directory, admin.token. Make one for each person and script, so that the log says who did what.")];
     return [title, section("Who may log in", { lead }, table("Tokens", ["Name", "Rights", "Network", "Expires", ""], data.map((token) => row(token, page))))];
