@@ -83,6 +83,7 @@ function refused(answer, data, where) {
     const detail = "What you see now is how it is. Look again, then repeat your change if it is still right.";
     return new Problem({ status: 412, type: "changed-meanwhile", title: "Someone else changed this meanwhile", detail });
   }
+  if (data?.type === "bad-request") data.title = data.title.replace(/^the body can't be read: /, "").replace(/ at line \d+ column \d+$/, "");
   return new Problem({ title: `The coordinator answered ${answer.status}`, ...data, status: answer.status });
 }
 

@@ -3,8 +3,11 @@
 import { h } from "./dom.js";
 import { act, button, fresh, iconButton, slot } from "./ui.js";
 
-/** A modal dialog; focus goes back to where it was when it closes. `draw(close)` gives its content. */
-export function dialog(title, draw, { wide = false, onclose = () => {} } = {}) {
+/**
+ * A modal dialog; focus goes back to where it was when it closes. `draw(close)` gives its content. A firm one shows what
+ * can't be shown again: the Escape key does not close it.
+ */
+export function dialog(title, draw, { wide = false, firm = false, onclose = () => {} } = {}) {
   const id = fresh("dialog");
   const before = document.activeElement;
   const box = h("dialog", { class: wide ? "wide" : null, "aria-labelledby": id, "data-slot": "" });
@@ -14,6 +17,8 @@ export function dialog(title, draw, { wide = false, onclose = () => {} } = {}) {
     slot(),
     ...[draw(close, box)].flat(),
   );
+  box.addEventListener("cancel", (event) => firm && event.preventDefault());
+  box.addEventListener("keydown", (event) => firm && event.key === "Escape" && event.preventDefault());
   box.addEventListener("close", () => {
     box.remove();
     onclose();
@@ -32,6 +37,12 @@ export function formDialog(title, { submit, intro, fields, send, wide, danger })
       intro && h("p", { class: "lead" }, intro), fields,
       h("div", { class: "buttons" }, button("Cancel", close, { kind: "quiet" }),
         h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, h("span", null, submit))));
+    form.oninput = ({ target }) => {
+      const hint = target.closest(".field")?.querySelector(".wrong");
+      if (!hint?.textContent || !target.validity.valid) return;
+      hint.textContent = "";
+      target.removeAttribute("aria-invalid");
+    };
     form.onsubmit = async (event) => {
       event.preventDefault();
       if (!isComplete(form)) return;
@@ -52,7 +63,8 @@ function isComplete(form) {
     const hint = field.closest?.(".field")?.querySelector(".wrong");
     if (!hint) continue;
     hint.textContent = field.validity.valid ? "" : field.dataset.wrong ?? field.validationMessage;
-    field.setAttribute("aria-invalid", String(!field.validity.valid));
+    if (field.validity.valid) field.removeAttribute("aria-invalid");
+    else field.setAttribute("aria-invalid", "true");
   }
   const wrong = [...form.elements].find((field) => field.validity && !field.validity.valid);
   if (wrong) {

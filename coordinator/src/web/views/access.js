@@ -63,7 +63,7 @@ function check(net, question) {
   return section("Can X reach Y?", { lead: "The answer comes from the rules as they are now." },
     h("form", { class: "form", onsubmit, "data-keep": "", "data-key": "check", "data-slot": "", "aria-label": "Check access" },
       h("div", { class: "inline" }, field("From", "from", "a phone, a node, an address"), field("To", "to", "192.168.10.5")),
-      h("div", { class: "inline" }, text("Service", "service", { placeholder: "tcp/443", hint: "empty: any", "data-testid": "check-service" }), submit),
+      h("div", { class: "inline" }, text("Service", "service", { placeholder: "any, or tcp/443", "data-testid": "check-service" }), submit),
       slot(), answer));
 }
 

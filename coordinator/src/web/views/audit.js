@@ -37,4 +37,20 @@ function row(entry, net) {
   ] };
 }
 
-const inWords = (detail) => (typeof detail === "string" ? detail : JSON.stringify(detail));
+/** {"prefix":"192.168.1.0/24","nat":true} → "prefix 192.168.1.0/24, nat on" */
+function inWords(detail) {
+  let said;
+  try {
+    said = JSON.parse(detail);
+  } catch {
+    return detail;
+  }
+  return Object.entries(Object(said)).length && typeof said === "object" ? Object.entries(said).map(([name, value]) => `${name} ${valueOf(value)}`).join(", ") : String(said);
+}
+
+function valueOf(value) {
+  if (typeof value === "boolean") return value ? "on" : "off";
+  if (value === null) return "none";
+  if (Array.isArray(value)) return value.length ? value.map(valueOf).join(" ") : "none";
+  return typeof value === "object" ? JSON.stringify(value) : value === "" ? "none" : String(value);
+}

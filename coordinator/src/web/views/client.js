@@ -61,7 +61,7 @@ function file(net, client, page) {
 
 function about(net, client) {
   const live = client.live;
-  return section("State", {}, facts(
+  return section("Details", {}, facts(
     ["Comes in at", h("a", { href: `#/n/${net}/nodes/${client.gateway}` }, client.gateway)],
     ["Addresses", client.addresses.map((address) => h("p", { class: "mono" }, address))],
     ["Other gateways", client.gateways.filter((seat) => seat.node !== client.gateway).map((seat) => h("p", null, seat.node, " ", h("span", { class: "mono" }, seat.addresses.join(" "))))],

@@ -78,12 +78,12 @@ function show(net, made) {
     }
     timer = setTimeout(look, 300);
   };
-  dialog("Paste this on the router", () => h("div", { class: "stack" },
+  dialog("Paste this on the router", (close) => h("div", { class: "stack" },
     h("p", { class: "lead" }, "Type it as root, over SSH. The keys are made on the router and never leave it."),
     snippet(`gatewrt join ${made.code}`, { name: "Command for the router", label: "Copy command", testid: "join-command" }),
     h("details", { class: "more" }, h("summary", null, "The code alone"), snippet(made.code, { name: "Join code", label: "Copy code", testid: "join-code" })),
     h("div", { class: "note" }, h("div", null, h("strong", null, "Shown only here."), h("p", null, `Whoever has it can join. It is good for ${span(made.expires_in)} and ${made.uses === 1 ? "one router" : `${made.uses} routers`}.`))),
-    news), { onclose: () => clearTimeout(timer) });
+    news, h("div", { class: "buttons" }, button("Done", close, { kind: "primary" }))), { firm: true, onclose: () => clearTimeout(timer) });
   look();
   announce("The join code is made");
 }

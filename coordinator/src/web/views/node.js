@@ -6,6 +6,7 @@ import { mayChange, nodePath, statusOf } from "../state.js";
 import { act, announce, button, facts, icon, section, table, tag, titleBar, toggle } from "../ui.js";
 import { checkbox, checked, formDialog, nameField, text } from "../forms.js";
 import { conditionBadge, failuresOf, handshake, mayDo, pathBadge, peersOf } from "../nodes.js";
+import { whatIsWrong } from "../prefix.js";
 import { ago, bytes, count, day, several, span } from "../words.js";
 
 export default {
@@ -27,9 +28,9 @@ export default {
       titleBar(node.name, { beside: conditionBadge(node), actions }),
       node.label && h("p", { class: "lead" }, node.label),
       notes(node),
-      about(node),
       h("div", { class: "columns" }, egress(net, node, page), ingress(net, node, data.ingress, page)),
       paths(net, node, all),
+      about(node),
     ];
   },
 };
@@ -45,7 +46,7 @@ function notes(node) {
 
 function about(node) {
   const report = node.report;
-  return section("State", {}, facts(
+  return section("Details", {}, facts(
     ["Overlay addresses", node.addresses.map((address) => h("p", { class: "mono" }, address))],
     [node.online ? "Online for" : "Offline for", node.for_s === undefined ? "" : span(node.for_s)],
     ["Settings", node.up_to_date ? "applied" : report ? "not applied yet" : "no report yet"],
@@ -85,6 +86,8 @@ function egressForm(net, node, page) {
   const verdict = h("div", { class: "verdict", "aria-live": "polite", "data-testid": "egress-verdict" });
   const wish = (prefix) => ({ prefix, nat: nat.querySelector("input").checked });
   checked(input, verdict, async (prefix, signal) => {
+    const wrong = whatIsWrong(prefix);
+    if (wrong) return { tone: "soft", words: [wrong] };
     const { data } = await ask("PUT", `${where}?dry_run=true`, { body: wish(prefix), signal });
     const warnings = data?.warnings ?? [];
     return warnings.length ? { tone: "warn", words: warnings } : { words: [`${prefix} can be served.`] };
@@ -100,7 +103,7 @@ function egressForm(net, node, page) {
   };
   const onsubmit = (event) => {
     event.preventDefault();
-    if (!input.value.trim()) return input.focus();
+    if (!input.value.trim() || whatIsWrong(input.value.trim())) return input.focus();
     act(submit, send).then((isDone) => isDone && input.focus());
   };
   return h("form", { class: "form", onsubmit, "data-keep": "", "data-key": `egress ${node.id}`, "aria-label": "Serve a prefix" },

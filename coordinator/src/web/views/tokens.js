@@ -55,5 +55,5 @@ function show(made, expires) {
   dialog(`Token for ${made.name}`, (close) => h("div", { class: "stack" },
     h("div", { class: "note" }, icon("warn"), h("div", null, h("strong", null, "Shown only now."), h("p", null, `Whoever has it may log in${expires ? ` for ${span(Number(expires))}` : ""}.`))),
     snippet(made.token, { name: "Token", testid: "token" }),
-    h("div", { class: "buttons" }, button("Done", close, { kind: "primary" }))));
+    h("div", { class: "buttons" }, button("Done", close, { kind: "primary" }))), { firm: true });
 }
