@@ -133,6 +133,7 @@ async function open() {
   if (!route) return page.go("#/");
   const isSame = shown && shown.key === location.hash && shown.view === route.view;
   if (isSame) return;
+  for (const box of document.querySelectorAll("dialog:not(.firm)")) box.close();
   shown = { ...route, args: { ...route.args, question: questionOf(location.hash) }, key: location.hash, isLoaded: !route.view.load, error: null };
   if (state.me) follow(route.args.net);
   const loading = route.view.load ? page.reload() : Promise.resolve();

@@ -31,7 +31,7 @@ export function showIssued({ client, config, qr, warnings = [] }, onclose) {
       h("div", { class: "stack" }, qr && holdsKey ? h("img", { class: "qr", alt: `QR code of the file for ${client.name}`, src: pictureOf(qr), "data-testid": "qr" }) : h("p", { class: "lead" }, "No QR code: it would be no use without the private key, or the file is too long."),
         qr && holdsKey && h("p", { class: "hint" }, "In the WireGuard app: +, then “Scan from QR code”.")),
       h("div", { class: "stack" }, h("div", { class: "chips" }, download(saveAs, config), copyButton(config, "Copy")),
-        h("details", { class: "more", open: matchMedia("(min-width: 701px)").matches }, h("summary", null, "The file as text"), snippet(config, { name: `File for ${client.name}`, testid: "config" })))),
+        h("details", { class: "more", open: matchMedia("(min-width: 701px)").matches }, h("summary", null, "The file as text"), snippet(config, { name: `File for ${client.name}`, testid: "config", label: null })))),
     h("div", { class: "buttons" }, button("Done", close, { kind: "primary" }))), { wide: true, firm: true, onclose });
 }
 

@@ -10,7 +10,7 @@ import { act, button, fresh, iconButton, slot } from "./ui.js";
 export function dialog(title, draw, { wide = false, firm = false, onclose = () => {} } = {}) {
   const id = fresh("dialog");
   const before = document.activeElement;
-  const box = h("dialog", { class: wide ? "wide" : null, "aria-labelledby": id, "data-slot": "" });
+  const box = h("dialog", { class: `${wide ? "wide" : ""} ${firm ? "firm" : ""}`, "aria-labelledby": id, "data-slot": "" });
   const close = () => box.close();
   box.append(
     h("div", { class: "head" }, h("h2", { id, tabindex: "-1" }, title), iconButton("Close", "close", close)),

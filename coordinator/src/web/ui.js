@@ -153,7 +153,7 @@ async function copy(text) {
 
 /** Text to be copied as a whole. */
 export function snippet(text, { label = "Copy", name, testid } = {}) {
-  return h("div", { class: "snippet" }, h("pre", { tabindex: "0", "aria-label": name, "data-testid": testid }, h("code", null, text)), copyButton(text, label));
+  return h("div", { class: "snippet" }, h("pre", { tabindex: "0", "aria-label": name, "data-testid": testid }, h("code", null, text)), label && copyButton(text, label));
 }
 
 const announcer = h("div", { class: "unseen", "aria-live": "polite", role: "status" });

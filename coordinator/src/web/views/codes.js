@@ -83,7 +83,7 @@ function show(net, made) {
     snippet(`gatewrt join ${made.code}`, { name: "Command for the router", label: "Copy command", testid: "join-command" }),
     h("details", { class: "more" }, h("summary", null, "The code alone"), snippet(made.code, { name: "Join code", label: "Copy code", testid: "join-code" })),
     h("div", { class: "note" }, h("div", null, h("strong", null, "Shown only here."), h("p", null, `Whoever has it can join. It is good for ${span(made.expires_in)} and ${made.uses === 1 ? "one router" : `${made.uses} routers`}.`))),
-    news, h("div", { class: "buttons" }, button("Done", close, { kind: "primary" }))), { firm: true, onclose: () => clearTimeout(timer) });
+    news, h("div", { class: "buttons" }, button("Done", close, { kind: "primary" }))), { onclose: () => clearTimeout(timer) });
   look();
   announce("The join code is made");
 }
