@@ -72,8 +72,10 @@ pub struct BrokerConfig {
 /// Bounds of what the broker takes and keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a message's payload.
+    /// Bytes of a payload that a node sends.
     pub payload: usize,
+    /// Bytes of a payload that [`Broker::publish`] takes: what nodes accept.
+    pub own_payload: usize,
     /// Connections open at the same time, those in handshake included. Each takes three file descriptors.
     pub connections: usize,
     /// Connections one certificate may have open at the same time (one session; the rest are on their way
@@ -95,7 +97,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            payload: 16 * 1024,
+            payload: gatewrt_protocol::MAX_RECORD,
+            own_payload: gatewrt_protocol::MAX_ASSIGNMENT,
             connections: 10_000,
             links_per_node: 4,
             queue: 10_000,
@@ -206,7 +209,7 @@ impl Broker {
         let listen_fault = |source| BrokerError::Listen { addr: config.listen, source };
         let listener = listen::bind(config.listen).await.map_err(listen_fault)?;
         let addr = listener.local_addr().map_err(listen_fault)?;
-        let retained = checked(retained, config.limits.payload)?;
+        let retained = checked(retained, config.limits.own_payload)?;
 
         let (state, events) = State::new(config.limits, directory);
         let engine = ServerContext::new().busy_check_enable(false).build().await;
@@ -240,7 +243,7 @@ impl Broker {
     /// Publishes as the coordinator, with QoS 1, to every node that has subscribed and may read it. An empty
     /// retained payload clears. What was published first arrives first, retained messages included.
     pub async fn publish(&self, topic: &str, payload: Bytes, retain: bool) -> Result<(), BrokerError> {
-        check(topic, &payload, self.state.limits.payload)?;
+        check(topic, &payload, self.state.limits.own_payload)?;
         self.state.count(|all| counters::count(&mut all.published, topic, &payload));
         let publish = message(topic, payload, retain);
         let from = Author::from_admin(self.author.clone());

@@ -226,6 +226,6 @@ async fn what_cannot_start_or_be_published_says_why() {
         let refused = bed.broker.publish(topic, Bytes::new(), false).await;
         assert!(matches!(refused, Err(BrokerError::Topic(_))), "{topic}");
     }
-    let large = bed.broker.publish(&net(HOME, "roster"), vec![0; 16 * 1024 + 1].into(), true).await;
-    assert!(matches!(large, Err(BrokerError::TooLarge { size: 16385, limit: 16384, .. })));
+    let large = bed.broker.publish(&net(HOME, "roster"), vec![0; 128 * 1024 + 1].into(), true).await;
+    assert!(matches!(large, Err(BrokerError::TooLarge { size: 131_073, limit: 131_072, .. })));
 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod api;
+mod clients;
 mod coordinator;
 mod crash;
 mod first_start;

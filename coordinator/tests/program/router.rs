@@ -175,7 +175,7 @@ impl Link {
         let (host, port) = answer.brokers[0].rsplit_once(':').unwrap();
         let mut options = MqttOptions::new(answer.node.to_string(), host, port.parse().unwrap());
         options.set_transport(router.transport(answer)).set_keep_alive(Duration::from_secs(30));
-        options.set_max_packet_size(1 << 16, 1 << 16);
+        options.set_max_packet_size(1 << 18, 1 << 16);
         let presence =
             Presence { net: answer.net, node: answer.node, boot: "boot-1".into(), session: 1, online: true };
         let gone = router.signer().sign(&Presence { online: false, ..presence.clone() }).unwrap();
