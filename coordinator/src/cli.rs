@@ -1,7 +1,8 @@
 //! The command line. `serve` runs the coordinator; everything else is a client of its HTTPS API, on the same
 //! machine or another, and has no rules of its own.
 //!
-//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached.
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached, 4 the answer of
+//! `check` is no.
 
 mod args;
 mod client;
@@ -27,6 +28,8 @@ pub fn run(cli: Cli) -> ExitCode {
                 Err(ClientError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                     ExitCode::SUCCESS
                 }
+                // It was said on stdout.
+                Err(error @ ClientError::NotAllowed) => ExitCode::from(error.exit_code()),
                 Err(error) => complain(&error),
             }
         }

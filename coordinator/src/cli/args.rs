@@ -1,8 +1,10 @@
 //! What can be typed.
 
 mod clients;
+mod rules;
 
 pub(super) use clients::{Add, Client, Ingress, KeyFile, Output, Set, TunnelArg, Which};
+pub(super) use rules::{Check, Group, OneRule, Rule, Tag, Tagged, VerdictArg};
 
 use crate::serve::ServeConfig;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,13 +22,16 @@ Examples:
   gatewrt-coordinator egress set home office 192.168.10.0/24 --nat off
   gatewrt-coordinator ingress set home office
   gatewrt-coordinator client add home phone --gateway office --qr
+  gatewrt-coordinator rule add home deny --from tag:guests --to site:office
+  gatewrt-coordinator check home phone 192.168.10.5 --service tcp/443
   gatewrt-coordinator status home
   gatewrt-coordinator watch
 
 From another machine, with the files ca.crt and admin.token of the coordinator's directory:
   gatewrt-coordinator --url https://gw.example.org:8443 --ca-file ca.crt --token-file admin.token status
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached.";
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached,
+4 the answer of \"check\" is no.";
 
 /// Joins sites of OpenWrt routers into WireGuard networks: the coordinator and its commands.
 #[derive(Debug, Parser)]
@@ -62,7 +67,7 @@ pub(super) struct Connection {
 pub(super) enum Command {
     /// Run the coordinator
     Serve(Serve),
-    /// Networks: create, list, show, delete
+    /// Networks: create, list, show, set, delete
     #[command(subcommand)]
     Network(Network),
     /// Join codes: create, list, revoke
@@ -80,6 +85,17 @@ pub(super) enum Command {
     /// Phones and laptops: add, list, show, switch on and off, reissue, delete
     #[command(subcommand)]
     Client(Client),
+    /// Access rules: add, list, show, enable, disable, delete
+    #[command(subcommand)]
+    Rule(Rule),
+    /// Groups that rules name: set, list, delete
+    #[command(subcommand)]
+    Group(Group),
+    /// Tags of nodes and clients, which rules name: add, remove, list
+    #[command(subcommand)]
+    Tag(Tag),
+    /// Whether X may reach Y, and why
+    Check(Check),
     /// How everything is now: who is online, what each node reported last
     Status {
         /// Only this network
@@ -119,6 +135,12 @@ impl Serve {
     }
 }
 
+const NETWORK_SET_EXAMPLES: &str = "\
+Examples:
+  gatewrt-coordinator network set home --access deny   # only what a rule allows
+  gatewrt-coordinator network set home --dns 192.168.10.1,fd00:10::1
+  gatewrt-coordinator network set home --dns none";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Network {
     /// Make a network
@@ -144,6 +166,18 @@ pub(super) enum Network {
     Show {
         /// Name or id
         network: String,
+    },
+    /// Change a network
+    #[command(after_help = NETWORK_SET_EXAMPLES)]
+    Set {
+        /// Name or id
+        network: String,
+        /// What becomes of new connections that no rule fits
+        #[arg(long, value_enum, required_unless_present = "dns")]
+        access: Option<VerdictArg>,
+        /// Resolvers that external clients are told of, or "none"; can be given more than once
+        #[arg(long, value_name = "IP", value_delimiter = ',')]
+        dns: Vec<String>,
     },
     /// Delete a network
     Delete {

@@ -46,6 +46,12 @@ pub(super) enum ClientError {
     /// An answer that is none of the API.
     #[error("{url} does not answer like a coordinator: {why}")]
     Strange { url: String, why: String },
+    /// The answer to a question is no, and was printed.
+    #[error("not allowed")]
+    NotAllowed,
+    /// What was typed makes no sense.
+    #[error("{0}")]
+    Usage(String),
     /// stdout is gone.
     #[error("can't print: {0}")]
     Print(#[from] io::Error),
@@ -74,12 +80,17 @@ impl ClientError {
             }
             Self::TooLong => "hand it over as a file: --out FILE".into(),
             Self::Strange { .. } => "check --url, and that both are of the same version".into(),
-            Self::Print(_) => String::new(),
+            Self::NotAllowed | Self::Usage(_) | Self::Print(_) => String::new(),
         }
     }
 
     pub(super) fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Unreachable { .. }) { 3 } else { 1 }
+        match self {
+            Self::Usage(_) => 2,
+            Self::Unreachable { .. } => 3,
+            Self::NotAllowed => 4,
+            _ => 1,
+        }
     }
 }
 
@@ -136,6 +147,26 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
         self.answer(self.agent.patch(self.at(path)).header("Authorization", self.bearer()).send_json(body))
+    }
+
+    /// With the entity tag that says what was seen.
+    pub(super) fn get_seen<T: DeserializeOwned>(&self, path: &str) -> Result<(T, String), ClientError> {
+        let request = self.agent.get(self.at(path)).header("Authorization", self.bearer());
+        let response = self.sound(request.call())?;
+        let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok());
+        let tag = tag.unwrap_or("*").to_owned();
+        Ok((self.answer(Ok(response))?, tag))
+    }
+
+    /// Only if it is still what was seen.
+    pub(super) fn patch_seen<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        seen: &str,
+    ) -> Result<T, ClientError> {
+        let request = self.agent.patch(self.at(path)).header("Authorization", self.bearer());
+        self.answer(request.header("If-Match", seen).send_json(body))
     }
 
     /// Server-sent events, each with its name and data, for as long as `each` takes them.

@@ -1,6 +1,7 @@
 //! Each command: one request, printed as JSON or for people.
 
 mod clients;
+mod rules;
 mod status;
 mod watch;
 
@@ -11,9 +12,10 @@ use super::{
 };
 use crate::{
     api::{CodeView, EgressView, EgressWish, NetworkView, NodeStatus, NodeView},
-    registry::{CodeWish, NetworkWish, NodePatch},
+    registry::{CodeWish, NetworkPatch, NetworkWish, NodePatch},
 };
 use serde::Serialize;
+use std::net::IpAddr;
 
 type Done = Result<(), ClientError>;
 
@@ -26,6 +28,10 @@ pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
         Command::Egress(egress) => run_egress(client, egress, as_json),
         Command::Ingress(ingress) => clients::run_ingress(client, ingress, as_json),
         Command::Client(command) => clients::run(client, command, as_json),
+        Command::Rule(rule) => rules::run_rule(client, rule, as_json),
+        Command::Group(group) => rules::run_group(client, group, as_json),
+        Command::Tag(tag) => rules::run_tag(client, tag, as_json),
+        Command::Check(check) => rules::check(client, &check, as_json),
         Command::Status { network } => status::run(client, network.as_deref(), as_json),
         Command::Watch { network } => watch::run(client, network.as_deref(), as_json),
     }
@@ -67,11 +73,26 @@ fn run_network(client: &Client, command: Network, as_json: bool) -> Done {
             let shown: NetworkView = client.get(&format!("networks/{}", enc(&network)))?;
             print(&shown, as_json, |shown| network_table(std::slice::from_ref(shown)))
         }
+        Network::Set { network, access, dns } => {
+            let dns = (!dns.is_empty()).then(|| resolvers(&dns)).transpose()?;
+            let patch = NetworkPatch { access: access.map(Into::into), dns };
+            rules::set_network(client, &network, &patch, as_json)
+        }
         Network::Delete { network, force } => {
             let gone: NetworkView = client.delete(&format!("networks/{}?force={force}", enc(&network)))?;
             print(&gone, as_json, |gone| line(&format!("deleted network {}", gone.name)))
         }
     }
+}
+
+/// Addresses, or `none` alone.
+fn resolvers(texts: &[String]) -> Result<Vec<IpAddr>, ClientError> {
+    let read = |text: &String| {
+        text.parse().map_err(|_| {
+            ClientError::Usage(format!("“{text}” is no address: --dns takes addresses, or none"))
+        })
+    };
+    if texts == ["none"] { Ok(Vec::new()) } else { texts.iter().map(read).collect() }
 }
 
 fn network_table(networks: &[NetworkView]) -> std::io::Result<()> {
@@ -83,10 +104,12 @@ fn network_table(networks: &[NetworkView]) -> std::io::Result<()> {
             network.prefix6.to_string(),
             network.mtu.to_string(),
             format!("{}s", network.keepalive),
+            word(&network.access),
+            list(&network.dns),
             network.nodes.to_string(),
         ]
     };
-    let heading = ["NETWORK", "ID", "IPV4", "IPV6", "MTU", "KEEPALIVE", "NODES"];
+    let heading = ["NETWORK", "ID", "IPV4", "IPV6", "MTU", "KEEPALIVE", "ACCESS", "DNS", "NODES"];
     table(&heading, &networks.iter().map(row).collect::<Vec<_>>())
 }
 

@@ -10,6 +10,7 @@ mod first_start;
 mod joining;
 mod live;
 mod router;
+mod rules;
 
 use std::time::{Duration, Instant};
 
