@@ -3,7 +3,10 @@
 use super::{CliError, Command, print, print_answer, print_json};
 use crate::{
     control::Answer,
-    core::report::{NetworkStatus, Status},
+    core::{
+        clients::ClientStatus,
+        report::{NetworkStatus, Status},
+    },
     plan::Short,
 };
 use gatewrt_protocol::{Path, Prefix};
@@ -164,11 +167,15 @@ fn clients(network: &NetworkStatus) -> String {
     if network.clients.is_empty() {
         return format!("  no external client is let into {} here\n", network.name);
     }
+    client_table(&network.clients)
+}
+
+fn client_table(clients: &[ClientStatus]) -> String {
     let mut rows = vec![
         ["CLIENT", "ADDRESS", "BEHIND IT", "MAY", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]
             .map(str::to_owned),
     ];
-    for client in &network.clients {
+    for client in clients {
         let may = match (client.internet, client.reachable) {
             (true, true) => "Internet, be reached",
             (true, false) => "Internet",
@@ -268,6 +275,27 @@ mod tests {
             (duration(5), duration(300), duration(400_000)),
             ("5 s".into(), "5 min".into(), "4 days".into())
         );
+    }
+
+    #[test]
+    fn clients_are_a_table() {
+        let client = ClientStatus {
+            key: gatewrt_protocol::WgPublicKey([7; 32]),
+            addresses: vec![[10, 90, 1, 2].into()],
+            prefixes: ["192.168.50.0/24", "fd50::/64"].map(|text| text.parse().expect("a prefix")).into(),
+            internet: true,
+            reachable: false,
+            endpoint: None,
+            handshake_s: Some(5),
+            rx: 1500,
+            tx: 7,
+        };
+        let expected = "  \
+  CLIENT     ADDRESS    BEHIND IT        MAY       ENDPOINT  HANDSHAKE  RECEIVED  SENT
+  BwcHBwcH…  10.90.1.2  192.168.50.0/24  Internet  -         5 s ago    1.5 kB    7 B
+                        fd50::/64
+";
+        assert_eq!(client_table(&[client]), expected);
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl Core {
         let held = self.held();
         let is_known = |name: &NetworkName| !held.contains(&IfName::from(name));
         let known = self.wanted().into_iter().filter(|(name, _)| is_known(name)).collect();
-        let mut wanted = desired::desired(&self.config, &known, &self.gone_links(), &self.observed);
+        let mut wanted =
+            desired::desired(&self.config, &known, &self.gone_links(), &self.observed, &self.desired);
         if !held.is_empty() {
             desired::keep(&mut wanted.desired, &self.observed);
         }

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     config::Config,
     model::{
-        Desired, Family, IfName, Observed, Route, RouteKind, Rule, SysctlPath, Tunnel, WgPeer, WgSettings,
+        Desired, Family, IfName, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath, Tunnel, WgPeer,
+        WgSettings,
     },
     plan::{Firewall, Flows, Guard, Realm},
     sorted::{SortedMap, SortedSet},
@@ -39,12 +40,14 @@ struct Share {
     failures: Vec<Failure>,
 }
 
-/// What shall be, given what is known now. `gone` names interfaces that are to be removed.
+/// What shall be, given what is known now. `gone` names interfaces that are to be removed; `before` is what was
+/// desired last, with the same configuration.
 pub fn desired(
     config: &Config,
     networks: &SortedMap<&NetworkName, &Network>,
     gone: &SortedSet<IfName>,
     observed: &Observed,
+    before: &Desired,
 ) -> Wanted {
     let mut wanted =
         Wanted { desired: Desired::default(), failures: SortedMap::new(), reads: SortedSet::new() };
@@ -68,12 +71,22 @@ pub fn desired(
         wanted.desired.rules = rules(config);
         wanted.desired.sysctls = sysctls(&realms, observed);
         wanted.reads = router_links(Family::V6, observed).iter().map(accept_ra).collect();
-        let guards = realms.iter().map(|(link, realm)| (link.clone(), realm.guard.clone())).collect();
-        let firewall = Firewall { tunnels: guards, numbers: config.numbers.clone() };
-        wanted.desired.ruleset = Some(firewall.ruleset());
-        wanted.desired.flows = Some(Arc::new(Flows::new(realms, &wanted.desired.routes)));
+        let flows = Flows::new(realms, &wanted.desired.routes);
+        wanted.desired.ruleset = Some(ruleset(config, &flows, before));
+        let same = before.flows.clone().filter(|before| **before == flows);
+        wanted.desired.flows = Some(same.unwrap_or_else(|| Arc::new(flows)));
     }
     wanted
+}
+
+/// Rules can be many: the text is made anew only when what it is made from changed.
+fn ruleset(config: &Config, flows: &Flows, before: &Desired) -> Ruleset {
+    let same = before.flows.as_ref().is_some_and(|before| before.realms() == flows.realms());
+    before.ruleset.clone().filter(|_| same).unwrap_or_else(|| {
+        let guard = |(link, realm): (&IfName, &Realm)| (link.clone(), realm.guard.clone());
+        let tunnels = flows.realms().iter().map(guard).collect();
+        Firewall { tunnels, numbers: config.numbers.clone() }.ruleset()
+    })
 }
 
 /// Beside an interface of which too little is known, all of ours that is there stays: what belongs to it could not be

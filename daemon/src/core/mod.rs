@@ -154,6 +154,8 @@ impl Core {
 
     fn handle_config(&mut self, config: Config, now: Now) {
         self.config = config;
+        // What was made from the old numbers is not taken over.
+        self.desired.flows = None;
         for (name, network) in &mut self.networks {
             if !is_enabled(&self.config, name) && network.session.is_open() {
                 network.session.handle_lost("the network is disabled in /etc/config/gatewrt".to_owned(), now);

@@ -43,8 +43,8 @@ pub fn cut(is_forbidden: &mut dyn FnMut(&Flow) -> bool) -> Result<usize, KernelE
     }
     forget(is_forbidden).map_err(|error| match error.errno {
         EINVAL | EOPNOTSUPP | EPROTONOSUPPORT => KernelError::Missing(
-            "this kernel does not show its connections: install kmod-nf-conntrack-netlink; until then those \
-             that stand go on when they are forbidden"
+            "this kernel does not show its connections: those that stand go on when they are forbidden; install \
+             kmod-nf-conntrack-netlink"
                 .to_owned(),
         ),
         _ => error.at("look through the connections"),

@@ -1,6 +1,6 @@
 //! What the daemon needs of a system, looked at without changing anything.
 
-use super::{linux::Options, process::find, wireguard::userspace::PROGRAMS};
+use super::{conntrack, linux::Options, process::find, wireguard::userspace::PROGRAMS};
 use crate::config::{Config, WireGuard};
 use std::{fs, path::Path, process::Command};
 
@@ -17,7 +17,7 @@ pub struct Finding {
 
 /// Looks at everything the daemon needs.
 pub fn diagnose(config: &Config) -> Vec<Finding> {
-    vec![privileges(), wireguard(config), nft(), ipv6()]
+    vec![privileges(), wireguard(config), nft(), connections(), ipv6()]
 }
 
 fn good(what: &'static str, found: impl Into<String>) -> Finding {
@@ -87,6 +87,14 @@ fn nft() -> Finding {
             bad("firewall", said, "run it as root; install kmod-nft-core")
         }
         Err(error) => bad("firewall", error.to_string(), "install nftables anew"),
+    }
+}
+
+/// Looked through, but none is cut.
+fn connections() -> Finding {
+    match conntrack::cut(&mut |_| false) {
+        Ok(_) => good("connections", "are cut when they are forbidden"),
+        Err(error) => bad("connections", error.to_string(), "install kmod-nf-conntrack-netlink"),
     }
 }
 

@@ -63,6 +63,11 @@ impl Flows {
         Self { realms, ways, lengths: routes.iter().map(|route| route.prefix.len()).collect() }
     }
 
+    /// By interface.
+    pub fn realms(&self) -> &SortedMap<IfName, Realm> {
+        &self.realms
+    }
+
     /// Whether no connection can be forbidden, with `before` judged by last.
     fn is_open(&self, before: Option<&Self>) -> bool {
         let open =

@@ -239,6 +239,15 @@ fn a_restart_lets_everyone_stay() {
     assert!(world.core.is_settled());
 }
 
+#[test]
+fn the_owners_numbers_are_in_the_table_at_once() {
+    let mut world = gateway(&[client(1)]);
+    let text = b"config gatewrt 'main'\n\toption mask '0x00000f00'\n";
+    world.feed(Input::Configured(Box::new(Config::parse("test", text).expect("sound"))));
+    let ruleset = world.kernel.state.ruleset.clone().expect("a table").0;
+    assert!(ruleset.contains("0x00000f00") && !ruleset.contains("0x0f000000"), "{ruleset}");
+}
+
 /// Lets a client make a handshake now.
 fn come(world: &mut World, number: u8) {
     let counters = WgCounters { handshake: Some(world.now.as_nanos() + 1), rx: 5, tx: 6 };
