@@ -1,6 +1,7 @@
 //! A network of sites in the [`lab`](crate::lab): the coordinator serves on the host `coordinator`, the daemon
 //! runs on routers, and both are asked through their own command lines.
 
+pub mod clients;
 mod foreign;
 
 use crate::lab::{Host, Lab, Output, Process, eventually, ping};

@@ -36,7 +36,7 @@ struct Cli {
 enum Action {
     /// Build a topology and leave it up.
     #[command(
-        after_help = "FILE is a topology file, or the name of a built-in one: three-sites, two-sites.\n\nExamples:\n  \
+        after_help = "FILE is a topology file, or the name of a built-in one: three-sites, two-sites, phones.\n\nExamples:\n  \
         lab up three-sites\n  lab up tests/topologies/two-sites.toml --name little"
     )]
     Up {
@@ -163,10 +163,11 @@ fn up(file: &Path, name: Option<&str>) -> Result<()> {
     let topology = match file.to_str() {
         Some("three-sites") => Topology::three_sites()?,
         Some("two-sites") => Topology::two_sites()?,
+        Some("phones") => Topology::phones()?,
         _ => Topology::load(file).map_err(|error| match error.downcast_ref::<std::io::Error>() {
-            Some(why) if why.kind() == ErrorKind::NotFound => {
-                error.context("neither a file nor a built-in topology, which are three-sites and two-sites")
-            }
+            Some(why) if why.kind() == ErrorKind::NotFound => error.context(
+                "neither a file nor a built-in topology, which are three-sites, two-sites and phones",
+            ),
             _ => error,
         })?,
     };

@@ -1,6 +1,9 @@
-//! `demo`: three sites become one network, step by step, on real packets. It tells a newcomer what GateWRT does, and
+//! `demo`: three sites become one network and let a phone in, step by step, on real packets. It tells a newcomer what GateWRT does, and
 //! shows that each word is so by running the real programs in a lab, which goes when the demo ends, however that happens.
 
+mod hints;
+mod page;
+mod phone;
 mod scene;
 mod screen;
 mod stage;
@@ -43,7 +46,7 @@ fn perform(screen: &Screen) -> Result<ExitCode> {
     screen.summary(done, STEPS.len(), start.elapsed());
     if std::env::var_os(ONCE).is_none_or(|value| value.is_empty()) && stage.is_up() {
         stage.note_played();
-        story::suggest(screen, is_good)?;
+        hints::suggest(screen, is_good, stage.page.get().copied())?;
         while stage.is_up() {
             std::thread::sleep(LOOK);
         }

@@ -1,5 +1,6 @@
 //! What happens on the stage: commands typed on hosts, what they said, and waiting for what shall come of them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::lab::{Host, KeptLab, Output, STATE_DIR, until};
 
+use crate::page;
 use crate::screen::Screen;
 use crate::stage::{LAB, Stage};
 
@@ -90,6 +92,12 @@ impl<'a> Scene<'a> {
             ensure!(shall(&text), text.trim().to_owned());
             Ok(())
         })
+    }
+
+    /// Opens a way to the coordinator's page for browsers on this machine, and returns where it begins.
+    pub fn open_page(&mut self) -> Result<SocketAddr> {
+        let address = page::open(self.host("coordinator")?)?;
+        Ok(*self.stage.page.get_or_init(|| address))
     }
 
     /// Cuts a host's power and boots it again; only its disk is kept.

@@ -64,6 +64,11 @@ impl Screen {
         }
     }
 
+    /// A picture made of letters, as it is: a camera has to read it.
+    pub fn picture(&self, text: &str) {
+        text.lines().for_each(|line| self.say(&format!("{OUTPUT}{line}")));
+    }
+
     /// The good end of a step.
     pub fn passed(&self, time: Duration) {
         self.say(&format!("{TEXT}{} {:.2} s", self.paint("32;1", "✓"), time.as_secs_f64()));

@@ -1,7 +1,8 @@
 //! The life of the demo's lab: what it needs, what an earlier demo left, and its end.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -13,7 +14,7 @@ pub const LAB: &str = "demo";
 const LAST_ONE_GOES: Duration = Duration::from_secs(3);
 /// The programs that are shown, and those of the machine that are used.
 const SHOWN: [&str; 3] = ["gatewrt", "gatewrt-coordinator", "lab"];
-const USED: [&str; 4] = ["ip", "nft", "ping", "curl"];
+const USED: [&str; 6] = ["ip", "nft", "ping", "curl", "wg-quick", "wireguard-go"];
 
 /// Says why the demo can't run here, if it can't.
 pub fn check_machine() -> Result<()> {
@@ -40,7 +41,11 @@ fn is_program(dir: &Path, name: &str) -> bool {
 
 /// The stage with the lab on it: who changes the lab holds it, so that the lab's end, at any moment, finds it whole.
 #[derive(Default)]
-pub struct Stage(Mutex<State>);
+pub struct Stage {
+    state: Mutex<State>,
+    /// Where browsers on this machine find the page, once there is one.
+    pub page: OnceLock<SocketAddr>,
+}
 
 #[derive(Default)]
 struct State {
@@ -63,7 +68,7 @@ impl Stage {
     pub fn build(&self) -> Result<Arc<KeptLab>> {
         let mut state = self.hold();
         take_down_leftovers()?;
-        let lab = Arc::new(KeptLab::up_with_owner(LAB, &Topology::three_sites()?)?);
+        let lab = Arc::new(KeptLab::up_with_owner(LAB, &Topology::demo()?)?);
         Ok(state.lab.insert(lab).clone())
     }
 
@@ -98,7 +103,7 @@ impl Stage {
     }
 
     fn hold(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

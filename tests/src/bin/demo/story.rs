@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use gatewrt_tests::lab::{program_directory, until};
+use gatewrt_tests::lab::until;
 use gatewrt_tests::mesh::{CONFIG, SERVES, check_handshakes, owner_config, serve_command};
 
+use crate::phone;
 use crate::scene::{SOON, Scene};
 use crate::screen::{Screen, centred, table};
-use crate::stage::LAB;
 
 /// One step of the play.
 pub struct Step {
@@ -21,12 +21,14 @@ pub struct Step {
     pub play: fn(&mut Scene) -> Result<()>,
 }
 
-const NETWORK: &str = "farm";
-const ROUTERS: [&str; 3] = ["office", "home", "barn"];
+/// The farm's network.
+pub const NETWORK: &str = "farm";
+/// The routers that join.
+pub const ROUTERS: [&str; 3] = ["office", "home", "barn"];
 const HOSTS: [&str; 3] = ["office-pc", "home-pc", "barn-pc"];
 
 /// The play, in order.
-pub const STEPS: [Step; 16] = [
+pub const STEPS: [Step; 21] = [
     Step {
         title: "Three sites, each for itself",
         why: "A farm has an office, a home and a barn: three routers on the Internet, each with a LAN of private \
@@ -99,6 +101,32 @@ pub const STEPS: [Step; 16] = [
         play: network_status,
     },
     Step {
+        title: "Ingress: the office's router lets phones in",
+        why: "It gets a block of the network's addresses for them, which the others learn as one route.",
+        play: phone::ingress,
+    },
+    Step {
+        title: "A phone is added: a file, or a code to scan",
+        why: "The phone needs WireGuard's own app and nothing of ours. Its private key is in here, and nowhere else.",
+        play: phone::add,
+    },
+    Step {
+        title: "The phone is in, from behind its provider's NAT",
+        why: "It reaches every site, over IPv4 and IPv6, although its provider knows IPv4 alone. Nobody can call it \
+              unless the admin says so.",
+        play: phone::up,
+    },
+    Step {
+        title: "The phone is lost, and found again",
+        why: "A switch cuts it off at once, connections that run included, and lets it in again with the file it has.",
+        play: phone::cut,
+    },
+    Step {
+        title: "The admin's page",
+        why: "Everything that was typed here can be done on a page which the coordinator serves itself.",
+        play: phone::page,
+    },
+    Step {
         title: "The coordinator stops: traffic flows on",
         why: "It is never in the data path. Routers keep the last records and go on with them.",
         play: coordinator_stops,
@@ -117,58 +145,13 @@ pub const STEPS: [Step; 16] = [
 
 /// What this is, before the first step.
 pub fn introduce(screen: &Screen) {
-    screen.title("GateWRT demo: three sites become one network");
+    screen.title("GateWRT demo: three sites become one network, and let a phone in");
     screen.note(
         "GateWRT joins the sites of people who run routers: each router becomes a WireGuard gateway for the LAN behind \
          it, and a light coordinator tells the routers of each other. Here this machine plays the Internet: each host \
          is a network namespace of its own with the real programs in it, and the packets are real. What follows after \
          a prompt such as “office# ” is typed on that host, and what it printed.",
     );
-}
-
-/// What a person can try while the lab stays up.
-pub fn suggest(screen: &Screen, is_good: bool) -> Result<()> {
-    let lab = program_directory()?.join("lab");
-    if !is_good {
-        screen.note("A step failed; the lab stays up to look around in, until Ctrl-C.");
-    } else {
-        screen.note("The network stays up until Ctrl-C. Try it yourself, as root in a second terminal:");
-    }
-    screen.say("");
-    let commands = [
-        (format!("alias lab='{} --lab {LAB}'", lab.display()), ""),
-        ("lab diagram".to_owned(), "all hosts with their addresses"),
-        ("lab exec office-pc ping barn-pc".to_owned(), "from LAN to LAN"),
-        ("lab exec home-pc curl -s -4 http://barn-pc/".to_owned(), "which address does the server see?"),
-        ("lab exec office gatewrt status".to_owned(), "also: peers, plan, diag"),
-        ("lab exec office nft list table inet gatewrt".to_owned(), "the only rules that are ours"),
-        ("lab shell barn".to_owned(), "a shell on a router: ip route, wg show, …"),
-        ("lab reboot barn; lab spawn barn gatewrtd".to_owned(), "cut its power, boot it again"),
-    ];
-    show_commands(screen, &commands);
-    screen.say("");
-    screen.note("As the admin, at the coordinator:");
-    screen.say("");
-    let admin = [
-        ("alias admin='lab exec coordinator gatewrt-coordinator'".to_owned(), ""),
-        (format!("admin status {NETWORK}"), "who is online"),
-        ("admin watch".to_owned(), "records and reports as they change"),
-        (format!("admin egress set {NETWORK} barn 192.168.30.0/24 --nat off"), "back to NAT off"),
-        (format!("admin node remove {NETWORK} home"), "cut a router off"),
-        ("lab spawn web gatewrtd".to_owned(), "a fourth node: the server web joins, too"),
-        (format!("lab exec web gatewrt join $(admin code create {NETWORK})"), ""),
-        ("lab exec web ping barn-pc".to_owned(), ""),
-    ];
-    show_commands(screen, &admin);
-    screen.say("");
-    Ok(())
-}
-
-fn show_commands(screen: &Screen, commands: &[(String, &str)]) {
-    for (command, what) in commands {
-        let line = if what.is_empty() { command.clone() } else { format!("{command:<52} # {what}") };
-        screen.say(&format!("     {line}"));
-    }
 }
 
 fn three_sites(scene: &mut Scene) -> Result<()> {
@@ -181,25 +164,26 @@ fn three_sites(scene: &mut Scene) -> Result<()> {
 }
 
 fn picture(scene: &Scene) -> Result<String> {
-    const WIDTH: usize = 19;
+    const WIDTH: usize = 16;
     let wan = |name: &str| Ok::<_, anyhow::Error>(scene.host(name)?.ip4()?.to_string());
     let lans = ROUTERS.map(|router| scene.host(router).and_then(|router| router.lan_prefixes()));
     let lans = lans.into_iter().collect::<Result<Vec<_>>>()?;
-    let row = |cells: [&str; 5]| centred(&cells, WIDTH);
-    let lan_row = |at: usize| row(["", "", &lans[0][at], &lans[1][at], &lans[2][at]]);
+    let row = |cells: [&str; 6]| centred(&cells, WIDTH);
+    let lan_row = |at: usize| row(["", "", &lans[0][at], &lans[1][at], &lans[2][at], ""]);
+    let [cell, isp] = [wan("cell")?, wan("isp")?];
     let rows = [
-        format!("{:═^1$}", " the Internet ", WIDTH * 5),
-        row(["│"; 5]),
-        row(["coordinator", "web", "office", "home", "isp (NAT)"]),
-        row([&wan("coordinator")?, &wan("web")?, &wan("office")?, &wan("home")?, &wan("isp")?]),
-        row(["", "", "│", "│", "│"]),
-        row(["", "", "│", "│", "barn"]),
-        row(["", "", "│", "│", &wan("barn")?]),
-        row(["", "", "│", "│", "│"]),
+        format!("{:═^1$}", " the Internet ", WIDTH * 6),
+        row(["│"; 6]),
+        row(["coordinator", "web", "office", "home", "isp (NAT)", "cell (NAT)"]),
+        row([&wan("coordinator")?, &wan("web")?, &wan("office")?, &wan("home")?, &isp, &cell]),
+        row(["", "", "│", "│", "│", "│"]),
+        row(["", "", "│", "│", "barn", "phone"]),
+        row(["", "", "│", "│", &wan("barn")?, &wan("phone")?]),
+        row(["", "", "│", "│", "│", ""]),
         lan_row(0),
         lan_row(1),
-        row(["", "", "│", "│", "│"]),
-        row(["", "", HOSTS[0], HOSTS[1], HOSTS[2]]),
+        row(["", "", "│", "│", "│", ""]),
+        row(["", "", HOSTS[0], HOSTS[1], HOSTS[2], ""]),
         String::new(),
     ];
     Ok(rows.join("\n"))
@@ -375,6 +359,7 @@ fn coordinator_returns(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-fn is_answer(line: &str) -> bool {
+/// Whether a line of `ping` tells of an answer.
+pub fn is_answer(line: &str) -> bool {
     line.contains("bytes from")
 }

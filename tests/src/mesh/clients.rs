@@ -1,0 +1,102 @@
+//! External clients of a [`Mesh`]: what an admin types, and what the gateway and the phone make of it.
+
+use super::{INTERFACE, Mesh, NETWORK};
+use crate::{
+    lab::{Host, Lab, connects, eventually, ping},
+    phone::Phone,
+    wg,
+};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// A phone that has lost its session shakes hands anew 15 s after the first packet with no answer
+/// (`KEEPALIVE_TIMEOUT` + `REKEY_TIMEOUT`), then every 5 s.
+pub const ONE_HANDSHAKE: Duration = Duration::from_secs(25);
+
+impl Mesh {
+    /// [`Lab::phones`]: two sites that serve their LANs with NAT off, and `office` lets clients in.
+    pub fn with_phones() -> Result<Self> {
+        let mesh = Self::start(Lab::phones()?, &["office", "home"])?;
+        mesh.serve_lans(&["office", "home"], false)?;
+        mesh.wait_for_lans(&["office-pc", "home-pc"])?;
+        mesh.admin(&["ingress", "set", NETWORK, "office"])?;
+        Ok(mesh)
+    }
+
+    /// Adds a client and returns its file. Nobody sees its private key again.
+    pub fn add_client(&self, name: &str, gateway: &str, options: &[&str]) -> Result<String> {
+        let issued =
+            self.admin_json(&[&["client", "add", NETWORK, name, "--gateway", gateway], options].concat())?;
+        issued["config"].as_str().map(str::to_owned).with_context(|| format!("a config in {issued}"))
+    }
+
+    /// A client with the options, on the host of its name, which reaches its gateway when this returns.
+    pub fn phone(&self, name: &str, gateway: &str, options: &[&str]) -> Result<Phone> {
+        let file = self.add_client(name, gateway, options)?;
+        self.phone_with(name, gateway, &file)
+    }
+
+    /// Brings a file up, and waits until the phone reaches the gateway over IPv4 and IPv6.
+    pub fn phone_with(&self, host: &str, gateway: &str, file: &str) -> Result<Phone> {
+        let phone = Phone::up(&self.host(host)?, file)?;
+        for address in self.overlay(gateway)? {
+            let what = format!("{host} reaches its gateway {gateway} at {address}");
+            eventually(ONE_HANDSHAKE, &what, || ping(phone.host(), address))?;
+        }
+        Ok(phone)
+    }
+
+    /// What the coordinator says of a client.
+    pub fn client(&self, name: &str) -> Result<Value> {
+        self.admin_json(&["client", "show", NETWORK, name])
+    }
+
+    /// Whether WireGuard on a router has a peer with this key.
+    pub fn has_peer(&self, router: &str, key: &str) -> Result<bool> {
+        Ok(wg::peers(&self.host(router)?)?.contains_key(key))
+    }
+
+    /// Waits until a router has a peer with this key, or has none.
+    pub fn wait_for_peer(&self, router: &str, key: &str, is_there: bool, deadline: Duration) -> Result<()> {
+        let what = format!("{router} has {} peer {key} on {INTERFACE}", if is_there { "a" } else { "no" });
+        eventually(deadline, &what, || -> Result<()> {
+            ensure!(self.has_peer(router, key)? == is_there);
+            Ok(())
+        })
+    }
+
+    /// What was delivered to a router by the broker, of a kind.
+    pub fn delivered(&self, router: &str, kind: &str) -> Result<u64> {
+        let node = self.admin_json(&["node", "show", NETWORK, router])?;
+        Ok(node["delivered"][kind]["messages"].as_u64().unwrap_or_default())
+    }
+}
+
+/// Whether a host answers another's ping at all of these addresses, or at none.
+pub fn all_answer(from: &Host, to: &[IpAddr], wanted: bool) -> Result<()> {
+    all_are(to, wanted, |address| Ok(ping(from, *address).is_ok()))
+}
+
+/// Whether connections to all of these addresses open, or to none.
+pub fn all_connect(from: &Host, to: &[IpAddr], port: u16, wanted: bool) -> Result<()> {
+    all_are(to, wanted, |address| connects(from, SocketAddr::new(*address, port)))
+}
+
+fn all_are(to: &[IpAddr], wanted: bool, probe: impl Fn(&IpAddr) -> Result<bool> + Sync) -> Result<()> {
+    let answers: Vec<Result<bool>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = to.iter().map(|address| scope.spawn(|| probe(address))).collect();
+        threads.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+    });
+    for (address, answer) in to.iter().zip(answers) {
+        ensure!(
+            answer? == wanted,
+            "{address} {}",
+            if wanted { "can't be reached" } else { "can be reached" }
+        );
+    }
+    Ok(())
+}
