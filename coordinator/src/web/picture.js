@@ -75,8 +75,7 @@ function card(net, { node, lines }, { x, y }, size) {
   const left = x - size.card / 2;
   const top = y - height / 2;
   const { tone, text } = condition(node);
-  return s("a", { href: `#/n/${net}/nodes/${node.name}`, class: `node ${tone}`, "data-key": node.id, "aria-label": `${node.name}: ${text}` },
-    s("title", null, `${node.name}: ${text}`),
+  return s("a", { href: `#/n/${net}/nodes/${node.name}`, class: `node ${tone}`, "data-key": node.id },
     s("rect", { class: "face", x: left, y: top, width: size.card, height, rx: 11 }),
     s("circle", { class: "state", cx: left + 17, cy: top + 21, r: 5 }),
     s("text", { class: "name", x: left + 30, y: top + 26 }, cut(node.name, size.letters - 5)),
