@@ -44,14 +44,14 @@ export function and(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
-const DONE = { create: "made", set: "set", unset: "unset", change: "changed", delete: "deleted", remove: "removed", revoke: "took back", reissue: "issued anew", issue: "issued" };
+const DONE = { create: "made", set: "set", unset: "unset", change: "changed", delete: "deleted", remove: "removed", revoke: "took back", reissue: "issued anew", issue: "issued", join: "let in" };
 
 /** What the audit log calls `egress.set` and `node barn`: "set egress of node barn". */
 export function deed(action, target) {
   const [subject, verb] = action.split(".");
   const did = DONE[verb] ?? verb;
   if (!did) return `${action} ${target}`;
-  return target.startsWith(`${subject} `) ? `${did} ${target}` : `${did} ${subject}${target ? ` of ${target}` : ""}`;
+  return target.split(" ").includes(subject) ? `${did} ${target}` : `${did} ${subject}${target ? ` of ${target}` : ""}`;
 }
 
 /** What someone typed into a field for several things. */

@@ -45,7 +45,8 @@ function inWords(detail) {
   } catch {
     return detail;
   }
-  return Object.entries(Object(said)).length && typeof said === "object" ? Object.entries(said).map(([name, value]) => `${name} ${valueOf(value)}`).join(", ") : String(said);
+  if (said === null || typeof said !== "object") return String(said ?? "");
+  return Object.entries(said).map(([name, value]) => `${name.replaceAll("_", " ")} ${valueOf(value)}`).join(", ");
 }
 
 function valueOf(value) {

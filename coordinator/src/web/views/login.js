@@ -1,7 +1,7 @@
 // Logging in with a token.
 
 import { h } from "../dom.js";
-import { post } from "../api.js";
+import { Problem, post } from "../api.js";
 import { act, slot } from "../ui.js";
 import { text } from "../forms.js";
 
@@ -30,10 +30,16 @@ function form() {
     const token = input.value.trim();
     if (!token) return input.focus();
     act(submit, async () => {
-      const me = await post("/login", { token });
+      const me = await post("/login", { token }).catch(inWords);
       input.value = "";
       await view.entered(me);
     });
   };
   return h("form", { class: "form", onsubmit }, field, slot(), submit);
+}
+
+/** The API speaks to programs of headers; here someone typed. */
+function inWords(error) {
+  if (error.status !== 401) throw error;
+  throw new Problem({ status: 401, title: "This token is not known", detail: "It may be mistyped, taken back, or past its time." });
 }
