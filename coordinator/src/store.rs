@@ -285,3 +285,6 @@ async fn write_record(connection: &mut AnyConnection, signed: &Signed) -> Result
     query.execute(connection).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use crate::{
 use axum::extract::Path;
 use gatewrt_protocol::{PresharedKey, Role, WgPublicKey};
 use serde_json::Value;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use zeroize::Zeroizing;
 
@@ -233,11 +233,15 @@ fn warnings(file: &ClientFile, tunnel: Tunnel, has_picture: bool) -> Vec<String>
     let lost = lost.map(|addr| {
         format!("DNS server {addr} is private, and the file does not send it through the tunnel")
     });
+    let at = file.endpoint.parse::<SocketAddr>().ok().filter(|at| tunnel == Tunnel::Split && inside(at.ip()));
+    let swallowed = at.map(|at| {
+        format!("{at}, where the gateway is reached, is in what goes through the tunnel: some devices will not reach it")
+    });
     let none = (tunnel == Tunnel::Full && file.dns.is_empty()).then(|| {
         "no DNS server is set: with a full tunnel, one of the network that the client happens to be in may not answer"
             .to_owned()
     });
     let long =
         (!has_picture).then(|| "the file is too long for a QR code: hand it over as a file".to_owned());
-    lost.chain(none).chain(long).collect()
+    lost.chain(swallowed).chain(none).chain(long).collect()
 }

@@ -3,6 +3,8 @@
 
 mod change;
 mod check;
+#[cfg(test)]
+mod tests;
 mod wish;
 
 pub use wish::{ClientPatch, ClientWish, ReissueWish};

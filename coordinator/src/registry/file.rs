@@ -2,7 +2,7 @@
 //! what the network is now.
 
 use super::{Client, Network, Registry, Tunnel};
-use gatewrt_protocol::{Prefix, WgPublicKey};
+use gatewrt_protocol::{NetworkId, Prefix, WgPublicKey};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -78,9 +78,13 @@ impl Registry {
 
     /// All that the network serves, but what is behind the client itself.
     fn served(&self, client: &Client) -> impl Iterator<Item = Prefix> {
-        let sites = self.live_nodes(client.net).flat_map(|node| node.egress.keys().copied());
-        let others = self.live_clients(client.net).filter(|other| other.id != client.id);
-        sites.chain(others.flat_map(|other| other.prefixes.iter().copied()))
+        self.all_served(client.net).filter(|prefix| !client.prefixes.contains(prefix))
+    }
+
+    /// All that a network serves: prefixes behind its nodes and clients.
+    pub(super) fn all_served(&self, net: NetworkId) -> impl Iterator<Item = Prefix> {
+        let sites = self.live_nodes(net).flat_map(|node| node.egress.keys().copied());
+        sites.chain(self.live_clients(net).flat_map(|client| client.prefixes.iter().copied()))
     }
 }
 
@@ -93,9 +97,15 @@ fn every_address() -> BTreeSet<Prefix> {
 
 /// Without those that lie in another.
 fn merged(prefixes: impl Iterator<Item = Prefix>) -> BTreeSet<Prefix> {
+    let mut last: Option<Prefix> = None;
     let all: BTreeSet<Prefix> = prefixes.collect();
-    let covered = |prefix: &Prefix| all.iter().any(|other| other != prefix && other.covers(prefix));
-    all.iter().filter(|prefix| !covered(prefix)).copied().collect()
+    // In order, what covers a prefix is the last one kept before it.
+    let mut is_new = |prefix: &Prefix| {
+        let new = last.is_none_or(|last| !last.covers(prefix));
+        last = last.filter(|_| !new).or(Some(*prefix));
+        new
+    };
+    all.into_iter().filter(|prefix| is_new(prefix)).collect()
 }
 
 /// What `now` says that `then` does not. An endpoint that is not known now is no news.

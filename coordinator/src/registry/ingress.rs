@@ -41,7 +41,8 @@ impl Registry {
             let (code, role) = (node.code.clone(), Role::Ingress);
             return Err(RegistryError::RoleMissing { node: node.name.clone(), role, code });
         }
-        let endpoint = wish.endpoint.as_deref().map(|text| checked_endpoint(network, text)).transpose()?;
+        let endpoint =
+            wish.endpoint.as_deref().map(|text| self.checked_endpoint(network, text)).transpose()?;
         if endpoint.is_none() {
             self.own_endpoint(node).ok_or_else(|| self.unreachable(node))?;
         }
@@ -151,26 +152,33 @@ impl Registry {
     }
 }
 
-/// `host:port` in one form, or why it can't be where clients reach a node.
-fn checked_endpoint(network: &Network, text: &str) -> Result<String, RegistryError> {
-    let bad = |why| RegistryError::BadEndpoint { text: text.chars().take(80).collect(), why };
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        let inside = network.prefixes().iter().any(|prefix| prefix.contains(addr.ip()));
-        return match addr {
-            _ if addr.port() == 0 => Err(bad("port 0 is none")),
-            _ if is_special(addr.ip()) => Err(bad("no client can reach this address")),
-            _ if inside => Err(bad("this address is inside the network itself")),
-            addr => Ok(addr.to_string()),
-        };
+impl Registry {
+    /// `host:port` in one form, or why it can't be where clients reach a node.
+    fn checked_endpoint(&self, network: &Network, text: &str) -> Result<String, RegistryError> {
+        let bad = |why| RegistryError::BadEndpoint { text: text.chars().take(80).collect(), why };
+        if let Ok(addr) = text.parse::<SocketAddr>() {
+            let inside = self
+                .all_served(network.id)
+                .chain(network.prefixes())
+                .any(|prefix| prefix.contains(addr.ip()));
+            return match addr {
+                _ if addr.port() == 0 => Err(bad("port 0 is none")),
+                _ if is_special(addr.ip()) => Err(bad("no client can reach this address")),
+                _ if inside => Err(bad(
+                    "this address is inside the network or what it serves: packets to it would go into the tunnel they carry",
+                )),
+                addr => Ok(addr.to_string()),
+            };
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("the port is missing"))?;
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse::<u16>().ok().filter(|port| digits && *port != 0);
+        let port = port.ok_or_else(|| bad("the port is no number from 1 to 65535"))?;
+        if !is_host_name(host) {
+            return Err(bad("the host is neither a name nor an address; IPv6 stands in brackets"));
+        }
+        Ok(format!("{}:{port}", host.to_ascii_lowercase()))
     }
-    let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("the port is missing"))?;
-    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    let port = port.parse::<u16>().ok().filter(|port| digits && *port != 0);
-    let port = port.ok_or_else(|| bad("the port is no number from 1 to 65535"))?;
-    if !is_host_name(host) {
-        return Err(bad("the host is neither a name nor an address; IPv6 stands in brackets"));
-    }
-    Ok(format!("{}:{port}", host.to_ascii_lowercase()))
 }
 
 /// RFC 1123; a name of digits alone would be read as an address.

@@ -138,6 +138,8 @@ fn endpoint_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
 fn reached_at(node: &Node) -> impl Iterator<Item = (Prefix, Owner)> {
     let endpoints =
         node.facts.candidates(&[]).into_iter().filter(|endpoint| endpoint.kind != EndpointKind::Lan);
+    let stated = node.ingress.as_ref().and_then(|ingress| ingress.endpoint.as_ref()?.parse().ok());
     let name = node.name.clone();
-    endpoints.map(move |Endpoint { addr, .. }| (Prefix::host(addr.ip()), Owner::Endpoint(name.clone(), addr)))
+    let addrs = endpoints.into_iter().map(|Endpoint { addr, .. }| addr).chain(stated);
+    addrs.map(move |addr| (Prefix::host(addr.ip()), Owner::Endpoint(name.clone(), addr)))
 }
