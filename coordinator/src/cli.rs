@@ -12,6 +12,7 @@ mod output;
 pub use args::{Cli, DEFAULT_DATA};
 
 use args::Command;
+use clap::CommandFactory;
 use client::{Client, ClientError};
 use std::process::ExitCode;
 
@@ -19,6 +20,13 @@ use std::process::ExitCode;
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(serve) => serve_here(serve.config(cli.connection.data)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "gatewrt-coordinator", &mut script);
+            // Fails when who reads it has seen enough.
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
+            ExitCode::SUCCESS
+        }
         command => {
             let outcome =
                 Client::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json));

@@ -2,9 +2,11 @@
 
 mod clients;
 mod rules;
+mod tokens;
 
 pub(super) use clients::{Add, Client, Ingress, KeyFile, Output, Set, TunnelArg, Which};
 pub(super) use rules::{Check, Group, OneRule, Rule, Tag, Tagged, VerdictArg};
+pub(super) use tokens::{RightsArg, Token};
 
 use crate::serve::ServeConfig;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -96,6 +98,23 @@ pub(super) enum Command {
     Tag(Tag),
     /// Whether X may reach Y, and why
     Check(Check),
+    /// Tokens of the API: create, list, revoke
+    #[command(subcommand)]
+    Token(Token),
+    /// Who changed what, newest first
+    Audit {
+        /// Only this network
+        network: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        last: u32,
+    },
+    /// Print what a shell needs to complete commands
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// Of which shell
+        shell: clap_complete::Shell,
+    },
     /// How everything is now: who is online, what each node reported last
     Status {
         /// Only this network
@@ -107,6 +126,11 @@ pub(super) enum Command {
         network: Option<String>,
     },
 }
+
+const COMPLETIONS: &str = "\
+Examples:
+  gatewrt-coordinator completions bash > /etc/bash_completion.d/gatewrt-coordinator
+  gatewrt-coordinator completions fish > ~/.config/fish/completions/gatewrt-coordinator.fish";
 
 const SERVE_EXAMPLES: &str = "\
 The first start makes keys, a CA and a database in --data. Nothing else has to be installed.

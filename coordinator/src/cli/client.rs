@@ -121,6 +121,28 @@ impl Client {
         self.answer(self.agent.get(self.at(path)).header("Authorization", self.bearer()).call())
     }
 
+    /// A list, through all its parts.
+    pub(super) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+        self.list_up_to(path, usize::MAX)
+    }
+
+    /// The parts of a list until there are `enough`.
+    pub(super) fn list_up_to<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        enough: usize,
+    ) -> Result<Vec<T>, ClientError> {
+        let (mut all, mut next) = (Vec::new(), Some(self.at(path)));
+        while let Some(url) = next.filter(|_| all.len() < enough) {
+            let outcome = self.agent.get(url).header("Authorization", self.bearer()).call();
+            let response = self.sound(outcome)?;
+            let link = response.headers().get("link").and_then(|link| link.to_str().ok());
+            next = link.and_then(|link| next_of(link)).map(|path| format!("{}{path}", self.url));
+            all.extend(self.content::<Vec<T>>(response)?);
+        }
+        Ok(all)
+    }
+
     pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.answer(self.agent.delete(self.at(path)).header("Authorization", self.bearer()).call())
     }
@@ -194,8 +216,11 @@ impl Client {
         &self,
         outcome: Result<Response<Body>, ureq::Error>,
     ) -> Result<T, ClientError> {
-        let text =
-            self.sound(outcome)?.into_body().read_to_string().map_err(|error| self.unreachable(error))?;
+        self.content(self.sound(outcome)?)
+    }
+
+    fn content<T: DeserializeOwned>(&self, response: Response<Body>) -> Result<T, ClientError> {
+        let text = response.into_body().read_to_string().map_err(|error| self.unreachable(error))?;
         serde_json::from_str(&text).map_err(|error| self.strange(error))
     }
 
@@ -227,6 +252,12 @@ impl Client {
     fn strange(&self, why: impl ToString) -> ClientError {
         ClientError::Strange { url: self.url.clone(), why: why.to_string() }
     }
+}
+
+/// The path of what follows, on the same coordinator, as in `</v1/nodes?after=x>; rel="next"`.
+fn next_of(link: &str) -> Option<&str> {
+    let (path, rest) = link.strip_prefix('<')?.split_once('>')?;
+    (path.starts_with('/') && rest.contains("rel=\"next\"")).then_some(path)
 }
 
 fn agent(ca: Certificate<'static>) -> Agent {

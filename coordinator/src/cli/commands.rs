@@ -3,6 +3,7 @@
 mod clients;
 mod rules;
 mod status;
+mod tokens;
 mod watch;
 
 use super::{
@@ -21,7 +22,8 @@ type Done = Result<(), ClientError>;
 
 pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
     match command {
-        Command::Serve(_) => Ok(()),
+        // Neither asks the coordinator.
+        Command::Serve(_) | Command::Completions { .. } => Ok(()),
         Command::Network(network) => run_network(client, network, as_json),
         Command::Code(code) => run_code(client, code, as_json),
         Command::Node(node) => run_node(client, node, as_json),
@@ -32,6 +34,8 @@ pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
         Command::Group(group) => rules::run_group(client, group, as_json),
         Command::Tag(tag) => rules::run_tag(client, tag, as_json),
         Command::Check(check) => rules::check(client, &check, as_json),
+        Command::Token(token) => tokens::run(client, token, as_json),
+        Command::Audit { network, last } => tokens::audit(client, network.as_deref(), last, as_json),
         Command::Status { network } => status::run(client, network.as_deref(), as_json),
         Command::Watch { network } => watch::run(client, network.as_deref(), as_json),
     }
@@ -66,9 +70,7 @@ fn run_network(client: &Client, command: Network, as_json: bool) -> Done {
                 Ok(())
             })
         }
-        Network::List => {
-            print(&client.get::<Vec<NetworkView>>("networks")?, as_json, |all| network_table(all))
-        }
+        Network::List => print(&client.list::<NetworkView>("networks")?, as_json, |all| network_table(all)),
         Network::Show { network } => {
             let shown: NetworkView = client.get(&format!("networks/{}", enc(&network)))?;
             print(&shown, as_json, |shown| network_table(std::slice::from_ref(shown)))
@@ -128,7 +130,7 @@ fn run_code(client: &Client, command: Code, as_json: bool) -> Done {
             })
         }
         Code::List { network } => {
-            let all: Vec<CodeView> = client.get(&format!("networks/{}/codes", enc(&network)))?;
+            let all: Vec<CodeView> = client.list(&format!("networks/{}/codes", enc(&network)))?;
             print(&all, as_json, |all| code_table(all))
         }
         Code::Revoke { network, code } => {
@@ -151,7 +153,7 @@ fn code_table(codes: &[CodeView]) -> std::io::Result<()> {
 fn run_node(client: &Client, command: Node, as_json: bool) -> Done {
     match command {
         Node::List { network } => {
-            let all: Vec<NodeStatus> = client.get(&format!("networks/{}/nodes", enc(&network)))?;
+            let all: Vec<NodeStatus> = client.list(&format!("networks/{}/nodes", enc(&network)))?;
             print(&all, as_json, |all| status::node_table(all))
         }
         Node::Show { network, node } => {
@@ -192,7 +194,7 @@ fn run_egress(client: &Client, command: Egress, as_json: bool) -> Done {
             print(&node, as_json, |node| line(&format!("{} serves {prefix} no more", node.name)))
         }
         Egress::List { network } => {
-            let all: Vec<EgressView> = client.get(&format!("networks/{}/egress", enc(&network)))?;
+            let all: Vec<EgressView> = client.list(&format!("networks/{}/egress", enc(&network)))?;
             print(&all, as_json, |all| egress_table(all))
         }
     }

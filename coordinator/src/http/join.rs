@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 /// A router joins with a join code: a signed request in, what the router needs to know out.
 #[utoipa::path(post, path = "/v1/join", tag = "coordinator", security(()),
-    request_body(content = String, content_type = "application/jose", description = "a join request as a JWS in compact serialisation, signed with the identity key it names"),
+    request_body(content = String, content_type = "text/plain", description = "a join request as a JWS in compact serialisation, signed with the identity key it names"),
     responses((status = 200, body = Object, description = "who the router is from now on: `net`, `node`, `name`, `brokers`, `certificate` and its first signed records")))]
 pub(super) async fn join(
     Shared(app): Shared<App>,

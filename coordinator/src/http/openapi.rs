@@ -84,6 +84,13 @@ fn complete_path(path: &str, item: &mut PathItem) {
     for (operation, kind) in looks.into_iter().chain(makes).chain(others.map(|other| (other, Kind::Change))) {
         let is_open = operation.security.is_some();
         add_parameters(operation, kind, is_open);
+        if let Some(RefOr::T(made)) = operation.responses.responses.get("201").cloned() {
+            let tried = utoipa::openapi::Response {
+                description: "what would be made, with `dry_run`".into(),
+                ..made
+            };
+            operation.responses.responses.insert("200".into(), RefOr::T(tried));
+        }
         for (status, what) in problems(kind, is_open, has_names) {
             let answer = ResponseBuilder::new().description(what);
             let answer = answer

@@ -1,6 +1,7 @@
 //! The HTTPS API as other programs and the page meet it.
 
 mod client;
+mod fuzz;
 mod sessions;
 mod together;
 
@@ -219,4 +220,40 @@ fn a_token_ends_when_its_time_is_over() {
     let short = root.with_token(made.body["token"].as_str().unwrap());
     crate::eventually("the token to end", || (short.get("/v1/me").status == 401).then_some(()));
     assert_eq!(root.get("/v1/tokens").body[0]["valid"], false);
+}
+
+#[test]
+fn tokens_and_the_log_on_the_command_line() {
+    let coordinator = Coordinator::with_home();
+    let text = coordinator.ok(&[
+        "token",
+        "create",
+        "ci",
+        "--rights",
+        "read",
+        "--network",
+        "home",
+        "--expires",
+        "1h",
+    ]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, &text).unwrap();
+    let reader = ["--token-file", file.path().to_str().unwrap()];
+    assert!(coordinator.ok(&[&["network", "list"], &reader[..]].concat()).contains("home"));
+    let said = coordinator.refused(&[&["network", "create", "x"], &reader[..]].concat());
+    assert!(said.contains("one network only"), "{said}");
+    let said = coordinator.refused(&[&["code", "create", "home"], &reader[..]].concat());
+    assert!(said.contains("to look only") && said.contains("“admin”"), "{said}");
+    let list = coordinator.ok(&["token", "list"]);
+    assert!(list.contains("EXPIRES IN") && list.contains("read    home"), "{list}");
+    coordinator.ok(&["token", "revoke", "ci"]);
+    let said = coordinator.refused(&[&["network", "list"], &reader[..]].concat());
+    assert!(said.contains("token is missing or wrong"), "{said}");
+    let log = coordinator.ok(&["audit"]);
+    for part in ["token.revoke", "token ci", "command line", "network.create"] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+    assert_eq!(coordinator.json(&["audit", "--last", "2"]).as_array().unwrap().len(), 2);
+    assert!(coordinator.refused(&["token", "revoke", "ci"]).contains("token list"));
+    assert!(coordinator.ok(&["completions", "bash"]).contains("gatewrt-coordinator"));
 }

@@ -44,7 +44,7 @@ pub(super) fn run_ingress(client: &Client, command: Ingress, as_json: bool) -> D
             print(&node, as_json, |node| line(&format!("{} lets no external clients in any more", node.name)))
         }
         Ingress::List { network } => {
-            let all: Vec<IngressView> = client.get(&format!("networks/{}/ingress", enc(&network)))?;
+            let all: Vec<IngressView> = client.list(&format!("networks/{}/ingress", enc(&network)))?;
             print(&all, as_json, |all| ingress_table(all))
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
     match command {
         Command::Add(add) => run_add(client, *add, as_json),
         Command::List { network } => {
-            let all: Vec<ClientView> = client.get(&format!("networks/{}/clients", enc(&network)))?;
+            let all: Vec<ClientView> = client.list(&format!("networks/{}/clients", enc(&network)))?;
             print(&all, as_json, |all| client_table(all))
         }
         Command::Show(which) => print(&client.get::<ClientView>(&path(&which))?, as_json, details),

@@ -34,7 +34,7 @@ pub(super) fn run_rule(client: &Client, command: Rule, as_json: bool) -> Done {
             print(&made, as_json, |made| told("made", made))
         }
         Rule::List { network } => {
-            let all: Vec<RuleView> = client.get(&format!("networks/{}/rules", enc(&network)))?;
+            let all: Vec<RuleView> = client.list(&format!("networks/{}/rules", enc(&network)))?;
             print(&all, as_json, |all| rule_table(all))
         }
         Rule::Show(one) => {
@@ -101,7 +101,7 @@ pub(super) fn run_group(client: &Client, command: Group, as_json: bool) -> Done 
             })
         }
         Group::List { network } => {
-            let all: Vec<GroupView> = client.get(&format!("networks/{}/groups", enc(&network)))?;
+            let all: Vec<GroupView> = client.list(&format!("networks/{}/groups", enc(&network)))?;
             print(&all, as_json, |all| group_table(all))
         }
         Group::Delete { network, group } => {
@@ -138,7 +138,7 @@ pub(super) fn run_tag(client: &Client, command: Tag, as_json: bool) -> Done {
         Tag::List { network } => {
             let mut tags: BTreeMap<TagName, Vec<String>> = BTreeMap::new();
             for (kind, all) in [("node", "nodes"), ("client", "clients")] {
-                let marked: Vec<Marked> = client.get(&format!("networks/{}/{all}", enc(&network)))?;
+                let marked: Vec<Marked> = client.list(&format!("networks/{}/{all}", enc(&network)))?;
                 for marked in marked {
                     let what = format!("{kind}:{}", marked.name);
                     marked.tags.into_iter().for_each(|tag| tags.entry(tag).or_default().push(what.clone()));

@@ -1,0 +1,78 @@
+//! `token …` and `audit`.
+
+use super::{
+    super::args::{RightsArg, Token},
+    Client, Done, enc, line, list, print, span, table, word,
+};
+use crate::{
+    api::{AuditView, TokenView},
+    desk::now,
+    registry::{Rights, TokenWish},
+};
+
+pub(super) fn run(client: &Client, command: Token, as_json: bool) -> Done {
+    match command {
+        Token::Create { name, rights, network, expires } => {
+            let expires_in = expires.map(|span| span.as_secs());
+            let wish = TokenWish { name, rights: rights.into(), network, expires_in };
+            let made: TokenView = client.post("tokens", &wish)?;
+            print(&made, as_json, |made| {
+                line(made.token.as_deref().unwrap_or_default())?;
+                eprintln!("token {} ({}): it is shown this once", made.name, made.id);
+                Ok(())
+            })
+        }
+        Token::List => print(&client.list::<TokenView>("tokens")?, as_json, |all| token_table(all)),
+        Token::Revoke { token } => {
+            let gone: TokenView = client.delete(&format!("tokens/{}", enc(&token)))?;
+            print(&gone, as_json, |gone| line(&format!("revoked token {} ({})", gone.name, gone.id)))
+        }
+    }
+}
+
+impl From<RightsArg> for Rights {
+    fn from(rights: RightsArg) -> Self {
+        match rights {
+            RightsArg::Read => Self::Read,
+            RightsArg::Admin => Self::Admin,
+        }
+    }
+}
+
+fn token_table(all: &[TokenView]) -> std::io::Result<()> {
+    let now = now();
+    let left = |token: &TokenView| match token.expires {
+        None => "-".to_owned(),
+        Some(_) if !token.valid => "expired".to_owned(),
+        Some(expires) => span(expires.saturating_sub(now)),
+    };
+    let network = |token: &TokenView| token.network.as_ref().map_or("all".to_owned(), ToString::to_string);
+    let row = |token: &TokenView| {
+        vec![token.name.clone(), token.id.clone(), word(&token.rights), network(token), left(token)]
+    };
+    table(&["TOKEN", "ID", "RIGHTS", "NETWORK", "EXPIRES IN"], &all.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The newest `last` entries, newest first.
+pub(super) fn audit(client: &Client, network: Option<&str>, last: u32, as_json: bool) -> Done {
+    let of = network.map(|network| format!("&network={}", enc(network))).unwrap_or_default();
+    let mut entries: Vec<AuditView> =
+        client.list_up_to(&format!("audit?limit={}{of}", last.min(1000)), last as usize)?;
+    entries.truncate(last as usize);
+    print(&entries, as_json, |entries| {
+        let row = |entry: &AuditView| {
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(entry.at);
+            vec![
+                humantime::format_rfc3339_seconds(at).to_string(),
+                entry.who.clone(),
+                entry.from.to_string(),
+                list(&entry.network),
+                entry.action.clone(),
+                entry.target.clone(),
+                entry.detail.clone(),
+            ]
+        };
+        let heading = ["TIME", "WHO", "FROM", "NETWORK", "ACTION", "TARGET", "ASKED FOR"];
+        table(&heading, &entries.iter().map(row).collect::<Vec<_>>())
+    })
+}

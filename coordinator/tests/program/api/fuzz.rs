@@ -1,0 +1,58 @@
+//! Everything that the served document describes, asked with what no one thought of.
+
+use super::client::Api;
+use crate::{
+    coordinator::{Coordinator, text},
+    router::Router,
+};
+use serde_json::{Value, json};
+use std::process::Command;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/api/schemathesis");
+
+#[test]
+fn nothing_that_is_asked_is_a_server_error() {
+    let coordinator = Coordinator::with_home();
+    let api = Api::of(&coordinator);
+    Router::new(1, "office").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
+    let names = world(&api);
+    let output = Command::new(SCRIPT)
+        .arg(coordinator.url())
+        .args(["ca.crt", "admin.token"].map(|file| coordinator.data().join(file)))
+        .args(names.iter().map(|(name, value)| format!("{name}={value}")))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{}", errors(&coordinator));
+    assert_eq!(errors(&coordinator), "", "the log has errors");
+    assert_eq!(api.get("/v1/health").status, 200);
+}
+
+/// Makes one of each thing, and answers their ids: a name may be changed meanwhile.
+fn world(api: &Api) -> Vec<(&'static str, String)> {
+    let id = |answer: super::Answer, at: &str| {
+        assert!(answer.status < 300, "{answer:?}");
+        answer.body.pointer(at).map(|id| id.as_str().map_or(id.to_string(), str::to_owned)).unwrap()
+    };
+    let home = |path: &str| format!("/v1/networks/home/{path}");
+    let put = |path: &str, body: &Value| api.call("PUT", &home(path), &[], Some(body));
+    put("nodes/office/ingress", &json!({"endpoint": "203.0.113.1:51820"}));
+    put("groups/all-of-it", &json!({"members": ["all"]}));
+    let client = api.post(&home("clients"), &json!({"name": "phone", "gateways": ["office"]}));
+    let rule = json!({"verdict": "allow", "from": ["client:phone"], "to": ["all"]});
+    vec![
+        ("net", id(api.get("/v1/networks/home"), "/id")),
+        ("node", id(api.get(&home("nodes/office")), "/id")),
+        ("code", id(api.post(&home("codes"), &json!({})), "/id")),
+        ("client", id(client, "/client/id")),
+        ("rule", id(api.post(&home("rules"), &rule), "/id")),
+        ("group", "all-of-it".into()),
+        ("id", id(api.post("/v1/tokens", &json!({"name": "t", "rights": "read"})), "/id")),
+    ]
+}
+
+fn errors(coordinator: &Coordinator) -> String {
+    let log = coordinator.log();
+    let bad = log.lines().filter(|line| line.contains("ERROR") || line.contains("panicked"));
+    bad.take(20).collect::<Vec<_>>().join("\n")
+}
