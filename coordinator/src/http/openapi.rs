@@ -84,11 +84,8 @@ fn complete_path(path: &str, item: &mut PathItem) {
     for (operation, kind) in looks.into_iter().chain(makes).chain(others.map(|other| (other, Kind::Change))) {
         let is_open = operation.security.is_some();
         add_parameters(operation, kind, is_open);
-        if let Some(RefOr::T(made)) = operation.responses.responses.get("201").cloned() {
-            let tried = utoipa::openapi::Response {
-                description: "what would be made, with `dry_run`".into(),
-                ..made
-            };
+        if let Some(RefOr::T(mut tried)) = operation.responses.responses.get("201").cloned() {
+            tried.description = "what would be made, with `dry_run`".into();
             operation.responses.responses.insert("200".into(), RefOr::T(tried));
         }
         for (status, what) in problems(kind, is_open, has_names) {
@@ -126,7 +123,7 @@ fn problems(
         (changes, "409", "it can't stand beside what is there"),
         (kind == Kind::Change, "412", "it was changed meanwhile: look again"),
         (changes, "413", "the body is too long"),
-        (changes, "422", "it makes no sense"),
+        (!is_open || changes, "422", "it makes no sense"),
         (is_open && changes, "429", "too many tries from this address: see Retry-After"),
         (true, "500", "a fault of the coordinator"),
         (true, "503", "the coordinator is stopping, or too slow"),
