@@ -128,6 +128,7 @@ pub struct Access {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AccessRule {
     /// What becomes of the connections that it fits.
+    #[serde(default, skip_serializing_if = "is_allow")]
     pub verdict: Verdict,
     /// Sources: a place in [`Access::sets`].
     pub from: u32,

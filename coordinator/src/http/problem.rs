@@ -84,7 +84,7 @@ impl From<DeskError> for ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "too-long",
                 DeskError::Record(error),
-                "nothing was changed: let the node serve fewer prefixes",
+                "nothing was changed: let the node serve fewer prefixes and let fewer clients in, or have one rule speak of several things, by a tag or a group",
             ),
             DeskError::Changed(_) => {
                 let detail = "look at it again: someone else was faster, and what you saw is no more; then change what you still want to, with its new ETag";

@@ -62,7 +62,8 @@ impl Rules {
     /// What `node` enforces.
     pub(super) fn at(&self, node: &Node) -> Access {
         let own = self.own(node);
-        let rules = joined(self.rules.iter().filter_map(|rule| concerning(rule, &own)).collect());
+        let rules = self.rules.iter().filter_map(|rule| concerning(rule, &own)).flat_map(by_family);
+        let rules = joined(rules.collect());
         let mut sets: Vec<_> = rules.iter().flat_map(|rule| [&rule.from, &rule.to]).collect();
         sets.sort_unstable();
         sets.dedup();
@@ -102,6 +103,19 @@ fn concerning(rule: &Sides, own: &Addresses) -> Option<Sides> {
         (false, true) => Some(Sides { from, ..rule.clone() }),
         (true, false) => Some(Sides { to, ..rule.clone() }),
         (false, false) => Some(rule.clone()),
+    }
+}
+
+/// Without what has no one of its address family on the other side.
+fn by_family(rule: Sides) -> Option<Sides> {
+    let [from4, from6] = rule.from.families();
+    let [to4, to6] = rule.to.families();
+    let (v4, v6) = (!from4.is_empty() && !to4.is_empty(), !from6.is_empty() && !to6.is_empty());
+    match (v4, v6) {
+        (true, true) => Some(rule),
+        (true, false) => Some(Sides { from: from4, to: to4, ..rule }),
+        (false, true) => Some(Sides { from: from6, to: to6, ..rule }),
+        (false, false) => None,
     }
 }
 

@@ -1,9 +1,12 @@
 //! What can happen to rules, groups and tags.
 
 use super::{Op, World, any_op, choose, prefix_of, quiet};
-use crate::registry::{GroupWish, Moment, NetworkPatch, NodePatch, Outcome, RulePatch, RuleWish};
-use gatewrt_protocol::{NetworkId, Verdict};
+use crate::registry::{
+    ClientPatch, GroupWish, Moment, NetworkPatch, NodePatch, Outcome, RulePatch, RuleWish,
+};
+use gatewrt_protocol::{NetworkId, Tag, Verdict};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// Numbers choose among what is there.
 #[derive(Debug, Clone)]
@@ -15,6 +18,7 @@ pub(crate) enum AccessOp {
     Group { net: u8, name: u8, members: Vec<u16> },
     DeleteGroup { net: u8, name: u8 },
     Tags { node: u8, tags: u8 },
+    Client { client: u8, tags: u8, reachable: bool },
 }
 
 pub(crate) fn any_access() -> impl Strategy<Value = AccessOp> {
@@ -31,6 +35,8 @@ pub(crate) fn any_access() -> impl Strategy<Value = AccessOp> {
             .prop_map(|(net, name, members)| AccessOp::Group { net, name, members }),
         1 => (any::<u8>(), 0u8..3).prop_map(|(net, name)| AccessOp::DeleteGroup { net, name }),
         4 => (any::<u8>(), 0u8..8).prop_map(|(node, tags)| AccessOp::Tags { node, tags }),
+        4 => (any::<u8>(), 0u8..8, any::<bool>())
+            .prop_map(|(client, tags, reachable)| AccessOp::Client { client, tags, reachable }),
     ]
 }
 
@@ -39,7 +45,8 @@ pub(crate) fn any_ruled() -> impl Strategy<Value = Vec<Op>> {
     let next = prop_oneof![3 => any_access().prop_map(Op::Access), 2 => any_op()];
     let start = [Op::CreateNetwork(0, None), Op::CreateCode(0, 200)];
     let join = |key| Op::Join { code: 0, key, name: 0, endpoint: key };
-    let start: Vec<_> = start.into_iter().chain((0..4).map(join)).collect();
+    let ingress = (0..2).map(|node| Op::SetIngress { node, endpoint: true });
+    let start: Vec<_> = start.into_iter().chain((0..4).map(join)).chain(ingress).collect();
     proptest::collection::vec(next, 1..50).prop_map(move |ops| [start.clone(), ops].concat())
 }
 
@@ -83,10 +90,14 @@ impl World {
             }
             AccessOp::Tags { node, tags } => {
                 let (net, node) = self.node(*node);
-                let tags =
-                    (0..3).filter(|bit| tags >> bit & 1 == 1).map(|bit| format!("t{bit}").parse().unwrap());
-                let patch = NodePatch { tags: Some(tags.collect()), ..NodePatch::default() };
+                let patch = NodePatch { tags: Some(some_tags(*tags)), ..NodePatch::default() };
                 registry.change_node(&net, &node, &patch).map(quiet)
+            }
+            AccessOp::Client { client, tags, reachable } => {
+                let (net, client) = self.client(*client);
+                let tags = Some(some_tags(*tags));
+                let patch = ClientPatch { tags, reachable: Some(*reachable), ..ClientPatch::default() };
+                registry.change_client(&net, &client, &patch, moment).map(quiet)
             }
         }
     }
@@ -118,6 +129,10 @@ impl World {
             _ => prefix_of(which).to_string(),
         }
     }
+}
+
+fn some_tags(bits: u8) -> BTreeSet<Tag> {
+    (0..3).filter(|bit| bits >> bit & 1 == 1).map(|bit| format!("t{bit}").parse().unwrap()).collect()
 }
 
 fn verdict(deny: bool) -> Verdict {

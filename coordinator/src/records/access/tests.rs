@@ -1,8 +1,10 @@
+mod sizes;
+
 use super::*;
 use crate::registry::ClientState;
 use crate::{
     records::Content,
-    testing::{World, any_ruled},
+    testing::{AccessOp, World, any_ruled},
 };
 use gatewrt_protocol::{Proto, Service};
 use proptest::prelude::*;
