@@ -21,8 +21,8 @@ use std::{
     time::Duration,
 };
 
-/// A thousand times what `nft` needs on a slow router.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Many times what `nft` needs on a slow router for a thousand rules.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked again when the tables change meanwhile.
 const LOOKS: usize = 3;
 

@@ -3,10 +3,15 @@
 use crate::bed::{Bed, in_namespace, kernel, sh};
 use gatewrt::{
     kernel::{KernelError, linux::Options},
-    model::Ruleset,
-    plan::Step,
+    model::{IfName, Ruleset},
+    plan::{Firewall, Guard, Step, rewrite},
 };
-use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
+use gatewrt_protocol::{Access, AccessRule, Prefix, Verdict};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 /// With all that reads back otherwise than it was written.
 const TABLE: &str = "table inet gatewrt {
@@ -150,5 +155,169 @@ fn looking_again_costs_no_program() {
         sh("nft add table inet other");
         assert_eq!(bed.observe().ruleset, Some(ruleset(TABLE)));
         assert_eq!(calls(), 2);
+    });
+}
+
+fn table(guard: Guard) -> Ruleset {
+    Firewall { tunnels: [(IfName::new("gw-t").expect("valid"), guard)].into(), ..Firewall::default() }
+        .ruleset()
+}
+
+/// With as many closed clients.
+fn clients(count: u8) -> Ruleset {
+    // Apart, so that each is an element.
+    let client = |n: u8| format!("10.9.1.{}/32", n * 2).parse::<Prefix>().expect("a prefix");
+    table(Guard { closed: (0..count).map(client).collect(), ..Guard::default() })
+}
+
+/// Changes when the table is made anew.
+fn handle() -> String {
+    let listing = sh("nft -a list table inet gatewrt");
+    listing.lines().next().and_then(|line| line.split_once("# handle ")).expect("a handle").1.to_owned()
+}
+
+fn wrap_nft(script: &str) -> Options {
+    fs::write("/run/nft", format!("#!/bin/sh\n{script}\nexec nft \"$@\"\n")).expect("written");
+    sh("chmod +x /run/nft");
+    Options { nft: "/run/nft".into(), ..Options::default() }
+}
+
+#[test]
+fn a_table_that_is_ours_changes_in_place() {
+    in_namespace(|bed| {
+        bed.run(Step::WriteRuleset(clients(0)));
+        let first = handle();
+        for count in [3, 100, 99, 0, 5] {
+            bed.run(Step::WriteRuleset(clients(count)));
+            assert_eq!(bed.observe().ruleset, Some(clients(count)));
+            // Neither others' changes nor a restart make it another table.
+            sh("nft 'add table inet other; delete table inet other'");
+            bed.restart();
+            assert_eq!(bed.observe().ruleset, Some(clients(count)));
+        }
+        assert_eq!(handle(), first);
+        assert_eq!(sh("nft list table inet gatewrt").matches("10.9.1.").count(), 5);
+    });
+}
+
+#[test]
+fn a_table_that_someone_changed_is_made_anew() {
+    in_namespace(|bed| {
+        bed.run(Step::WriteRuleset(clients(2)));
+        for change in [
+            "add element inet gatewrt deny-to-4-gw-t { 10.7.0.1 . 10.7.0.2 }",
+            "delete element inet gatewrt deny-to-4-gw-t { 0.0.0.0/0 . 10.9.1.2 }",
+            "flush chain inet gatewrt input",
+        ] {
+            let before = handle();
+            sh(&format!("nft '{change}'"));
+            assert_ne!(bed.observe().ruleset, Some(clients(2)), "{change}");
+            bed.run(Step::WriteRuleset(clients(3)));
+            assert_eq!(bed.observe().ruleset, Some(clients(3)), "{change}");
+            assert_ne!(handle(), before, "{change}");
+            bed.run(Step::WriteRuleset(clients(2)));
+        }
+    });
+}
+
+#[test]
+fn a_change_that_nft_refuses_is_made_by_writing_all() {
+    in_namespace(|bed| {
+        bed.run(Step::WriteRuleset(clients(2)));
+        let before = handle();
+        // A kernel that takes no element into a set that it has.
+        let options = wrap_nft(
+            "[ $1 = -s ] && exec nft \"$@\"; cat >/run/in; grep -q '^add element' /run/in && exit 1
+            exec nft \"$@\" </run/in",
+        );
+        bed.kernel = kernel(options);
+        bed.run(Step::WriteRuleset(clients(4)));
+        assert_eq!(bed.observe().ruleset, Some(clients(4)));
+        assert_ne!(handle(), before);
+    });
+}
+
+#[test]
+fn what_someone_changes_while_we_do_is_not_taken_for_ours() {
+    in_namespace(|bed| {
+        bed.run(Step::WriteRuleset(clients(2)));
+        // Just before the table is read back.
+        let meddle =
+            "[ $1 = -s ] && [ ! -e /run/done ] && touch /run/done && nft add chain inet gatewrt theirs";
+        let options = wrap_nft(&format!("[ -e /run/meddle ] && {{ {meddle}; }}"));
+        bed.kernel = kernel(options);
+        assert_eq!(bed.observe().ruleset, Some(clients(2)));
+        fs::write("/run/meddle", "").expect("written");
+        bed.run(Step::WriteRuleset(clients(3)));
+        assert!(fs::exists("/run/done").expect("seen"), "nobody meddled");
+        assert_eq!(bed.observe().ruleset, Some(clients(3)));
+        assert!(!sh("nft list table inet gatewrt").contains("theirs"));
+    });
+}
+
+/// A thousand rules such as an admin of fifty sites and two hundred clients would come to.
+fn thousand_rules() -> Access {
+    let parse = |text: String| text.parse::<Prefix>().expect("a prefix");
+    let both = |n: u32, host: u32| {
+        vec![parse(format!("10.{n}.0.{host}/32")), parse(format!("fd0a:{n:x}::{host:x}/128"))]
+    };
+    let site = |n: u32| vec![parse(format!("10.{n}.0.0/24")), parse(format!("fd0a:{n:x}::/64"))];
+    let client = |n: u32| vec![parse(format!("10.200.1.{n}/32")), parse(format!("fdc8::1:{n:x}/128"))];
+    let group = |n: u32| (0..20).flat_map(|i| client((n + i * 11) % 200)).collect::<Vec<_>>();
+    let everyone = vec![parse("10.0.0.0/8".into()), parse("fc00::/7".into())];
+    let mut sets = vec![everyone];
+    let mut rules = Vec::new();
+    let services = ["tcp/443", "tcp/22", "udp/5000-5010", "tcp/8000-8100", "icmp"];
+    for n in 0..1000 {
+        let (from, to) = match n % 5 {
+            0 => (client(n % 200), site(n % 50)),
+            1 => (group(n % 200), both(n % 50, 5 + n % 7)),
+            2 => (sets[0].clone(), both(n % 50, 20 + n / 50)),
+            3 => (site(n % 50), site((n / 5) % 50)),
+            _ => (client((n / 5) % 200), client(n % 200)),
+        };
+        let at = sets.len() as u32;
+        sets.extend([from, to]);
+        let services =
+            services.iter().skip((n % 6) as usize).take(1).map(|text| text.parse().expect("valid"));
+        let verdict = if n % 4 == 0 { Verdict::Deny } else { Verdict::Allow };
+        rules.push(AccessRule { verdict, from: at, to: at + 1, services: services.collect() });
+    }
+    Access { default: Verdict::Deny, sets, rules }
+}
+
+#[test]
+fn a_thousand_rules_are_few_elements_and_one_rule_more_is_few_changes() {
+    in_namespace(|bed| {
+        let mut access = thousand_rules();
+        let timed = |what: &str, work: &mut dyn FnMut()| {
+            let start = Instant::now();
+            work();
+            println!("{what}: {:?}", start.elapsed());
+            start.elapsed()
+        };
+        let ruleset = |access: &Access| table(Guard { access: access.clone(), ..Guard::default() });
+        let mut whole = Ruleset(String::new());
+        timed("1,000 rules compiled", &mut || whole = ruleset(&access));
+        let elements = whole.0.lines().filter(|line| line.starts_with("\t\t\t")).count();
+        println!("{} rules are {elements} elements, {} bytes", access.rules.len(), whole.0.len());
+        assert!((500..10_000).contains(&elements), "{elements}");
+        let took = timed("table written whole", &mut || bed.run(Step::WriteRuleset(whole.clone())));
+        assert!(took < Duration::from_secs(20));
+        timed("observed", &mut || drop(bed.observe()));
+        bed.restart();
+        timed("observed anew", &mut || assert_eq!(bed.observe().ruleset, Some(whole.clone())));
+        let before = handle();
+        access.rules.pop();
+        let less = ruleset(&access);
+        let change = rewrite::change(&whole.0, &less.0).expect("in place");
+        let changed = change.lines().map(|line| line.split(',').count()).sum::<usize>();
+        println!("one rule less: {changed} elements in {} lines", change.lines().count());
+        assert!((1..=20).contains(&changed), "{change}");
+        assert!(!change.contains("chain"), "{change}");
+        timed("one rule less, written", &mut || bed.run(Step::WriteRuleset(less.clone())));
+        timed("one rule more, written", &mut || bed.run(Step::WriteRuleset(whole.clone())));
+        assert_eq!(bed.observe().ruleset, Some(whole.clone()));
+        assert_eq!(handle(), before);
     });
 }
