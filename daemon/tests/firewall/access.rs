@@ -11,7 +11,7 @@ use gatewrt::{
     plan::{Firewall, Flows, Guard, Realm, Step},
     sorted::SortedMap,
 };
-use gatewrt_protocol::{Access, AccessRule, Prefix, Proto, Service, Verdict};
+use gatewrt_protocol::{Access, AccessRule, Prefix, Service, Verdict};
 use proptest::{collection::vec, prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -95,7 +95,7 @@ fn with(home: Guard) -> Bed {
 
 /// Whether a connection opens. The router's answer ends the wait for one that does not.
 fn opens(from: &Host, to: &Host, at: IpAddr, port: u16) -> bool {
-    let listener = bound(to, (at, port).into(), |at| TcpListener::bind(at));
+    let listener = bound(to, (at, port).into(), TcpListener::bind);
     match from.connect(listener.local_addr().unwrap()) {
         Ok(_) => true,
         Err(error) if error.kind() == ErrorKind::TimedOut => panic!("{at}: nobody says no"),
@@ -239,7 +239,7 @@ fn some_access() -> impl Strategy<Value = Access> {
 
 /// Whether a packet arrives, rather than that the router says no.
 fn arrives(from: &Host, to: &Host, (src, dst): (IpAddr, IpAddr), port: u16) -> bool {
-    let server = bound(to, (dst, port).into(), |at| UdpSocket::bind(at));
+    let server = bound(to, (dst, port).into(), UdpSocket::bind);
     let client = from.udp(src);
     client.connect((dst, port)).unwrap();
     server.set_nonblocking(true).unwrap();
@@ -285,17 +285,20 @@ fn the_kernel_decides_as_the_rules_say() {
 }
 
 /// The firewall as the daemon drives it, in the router's namespace.
-struct Driver(LinuxKernel, tempfile::TempDir);
+struct Driver {
+    kernel: LinuxKernel,
+    _folder: tempfile::TempDir,
+}
 
 impl Driver {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { run_dir: folder.path().into(), ..Options::default() };
-        Self(LinuxKernel::new(options).unwrap(), folder)
+        Self { kernel: LinuxKernel::new(options).unwrap(), _folder: folder }
     }
 
     fn execute(&mut self, step: &Step) {
-        self.0.execute(step).unwrap_or_else(|error| panic!("{step}: {error}"));
+        self.kernel.execute(step).unwrap_or_else(|error| panic!("{step}: {error}"));
     }
 
     fn write(&mut self, guard: &Guard) {
@@ -389,7 +392,7 @@ fn table(turn: u32) -> Guard {
         ["192.168.20.8/32", "fd20::8/128"],
         ["192.168.0.0/18", "fd20::/60"],
     ];
-    for (n, range) in (0..).zip(ranges).filter(|(n, _)| bit(*n)) {
+    for (_, range) in (0..).zip(ranges).filter(|(n, _)| bit(*n)) {
         // From more than home: cut where home's element is.
         let at = sets.len() as u32;
         sets.extend([prefixes(range), prefixes(["10.0.0.0/8", "fd00::/12"])]);
