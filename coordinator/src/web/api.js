@@ -46,6 +46,27 @@ export const put = async (where, body, options) => (await ask("PUT", where, { bo
 export const patch = async (where, body, options) => (await ask("PATCH", where, { body, ...options })).data;
 export const remove = async (where, options) => (await ask("DELETE", where, options)).data;
 
+/** A thing to be edited: { where, data, etag }. */
+export async function opened(where) {
+  return { where, ...(await ask("GET", where)) };
+}
+
+/**
+ * Changes what was opened, unless someone else did meanwhile: that is shown first (`reload`), and the next try is about
+ * the thing as it is then.
+ */
+export async function save(thing, method, body, reload) {
+  try {
+    return await ask(method, thing.where, { body, etag: thing.etag });
+  } catch (error) {
+    if (error.status === 412) {
+      thing.etag = (await ask("GET", thing.where)).etag;
+      reload();
+    }
+    throw error;
+  }
+}
+
 /** A whole list, page by page. */
 export async function list(where) {
   const all = [];
@@ -80,7 +101,7 @@ async function read(answer) {
 function refused(answer, data, where) {
   if (answer.status === 401 && where !== "/login" && where !== "/me") onSignedOut();
   if (answer.status === 412) {
-    const detail = "What you see now is how it is. Look again, then repeat your change if it is still right.";
+    const detail = "The page behind shows how it is now. Save again if your change is still right.";
     return new Problem({ status: 412, type: "changed-meanwhile", title: "Someone else changed this meanwhile", detail });
   }
   if (data?.type === "bad-request") data.title = data.title.replace(/^the body can't be read: /, "").replace(/ at line \d+ column \d+$/, "");

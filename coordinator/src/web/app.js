@@ -146,7 +146,7 @@ async function open() {
 }
 
 function focusHeading() {
-  const wanted = main.querySelector("[autofocus]") ?? main.querySelector("h1");
+  const wanted = main.querySelector("[data-first]") ?? main.querySelector("h1");
   wanted?.focus({ preventScroll: true });
 }
 

@@ -26,7 +26,7 @@ export function dialog(title, draw, { wide = false, firm = false, onclose = () =
   });
   document.body.append(box);
   box.showModal();
-  (box.querySelector("[autofocus], form input:not([type=hidden]), form select") ?? box.querySelector("h2")).focus();
+  (box.querySelector("[data-first], form input:not([type=hidden]), form select") ?? box.querySelector("h2")).focus();
   return box;
 }
 

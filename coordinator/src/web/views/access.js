@@ -1,7 +1,7 @@
 // Who may reach what: the default, the rules, the groups, and the answer to "can X reach Y, and why".
 
 import { h } from "../dom.js";
-import { Problem, ask, get, list, patch, path, post, put, query, remove } from "../api.js";
+import { Problem, get, list, opened, patch, path, post, query, remove, save } from "../api.js";
 import { mayChange, statusOf } from "../state.js";
 import { act, badge, button, empty, section, slot, table, tag, titleBar, toggle } from "../ui.js";
 import { checkbox, choice, confirm, formDialog, nameField, text } from "../forms.js";
@@ -111,44 +111,34 @@ function inWords({ verdict, from, to, services = [] }) {
 const SELECTORS = "all, node:N, site:N, client:C, tag:T, group:G, or an address or prefix; several with spaces between";
 
 async function ruleDialog(net, rule, page) {
-  const where = rule ? path`/networks/${net}/rules/${rule.id}` : path`/networks/${net}/rules`;
-  const { data, etag } = rule ? await ask("GET", where) : { data: { verdict: "allow", from: [], to: [], services: [], enabled: true, note: "" } };
+  const thing = rule && (await opened(path`/networks/${net}/rules/${rule.id}`));
+  const data = thing?.data ?? { verdict: "allow", from: [], to: [], services: [], enabled: true, note: "" };
   const selectors = (label, name, more) => text(label, name, { value: data[name].join(" "), required: true, list: "selectors", wrong: `say ${label.toLowerCase()} what`, hint: SELECTORS, ...more });
   formDialog(rule ? "Edit rule" : "Add a rule", {
     submit: rule ? "Save" : "Add it",
     fields: [
       choice("What becomes of new connections", "verdict", [["allow", "Allow"], ["deny", "Refuse", "wins over every rule that allows"]], data.verdict),
-      selectors("From", "from", { autofocus: true }), selectors("To", "to"),
+      selectors("From", "from", { "data-first": true }), selectors("To", "to"),
       text("Services", "services", { value: (data.services ?? []).join(" "), placeholder: "tcp/443 udp/5000-5010 icmp", hint: "empty: every service" }),
       text("Note", "note", { value: data.note ?? "", maxlength: 256, hint: "for people: why this rule is there", spellcheck: "true" }),
       checkbox("On", "enabled", { checked: data.enabled }),
     ],
     async send({ verdict, from, to, services, note, enabled }) {
       const wish = { verdict, from: several(from), to: several(to), services: several(services), note, enabled };
-      await (rule ? saved(patch(where, wish, { etag }), page) : post(where, wish));
+      await (thing ? save(thing, "PATCH", wish, page.reload) : post(path`/networks/${net}/rules`, wish));
       await page.reload();
     },
   });
 }
 
-/** What someone else changed is shown before it is tried again. */
-async function saved(request, page) {
-  try {
-    return await request;
-  } catch (error) {
-    if (error.status === 412) page.reload();
-    throw error;
-  }
-}
-
 function groups(net, all, page) {
-  const add = mayChange() && button("Add a group", () => groupDialog(net, null, page), { symbol: "plus" });
+  const add = mayChange() && button("Add a group", () => groupDialog(net, all, null, page), { symbol: "plus" });
   const lead = "A group is a name for several selectors.";
   if (all.length === 0) return section("Groups", { actions: add, lead });
   const rows = all.map((group) => ({
     key: group.name, testid: `group-${group.name}`,
     cells: [`group:${group.name}`, chips(group.members), group.used_by.length ? count(group.used_by.length, "rule") : "no rule",
-      mayChange() ? h("div", { class: "right" }, button("Edit", () => groupDialog(net, group, page), { class: "button quiet small", "aria-label": `Edit group ${group.name}` }),
+      mayChange() ? h("div", { class: "right" }, button("Edit", () => groupDialog(net, all, group, page), { class: "button quiet small", "aria-label": `Edit group ${group.name}` }),
         button("Delete", (event) => act(event.currentTarget, async () => {
           await remove(path`/networks/${net}/groups/${group.name}`);
           await page.reload();
@@ -157,19 +147,19 @@ function groups(net, all, page) {
   return section("Groups", { actions: add, lead }, table("Groups", ["Name", "Members", "Used by", ""], rows));
 }
 
-async function groupDialog(net, group, page) {
-  const { data, etag } = group ? await ask("GET", path`/networks/${net}/groups/${group.name}`) : { data: { members: [] } };
+async function groupDialog(net, all, group, page) {
+  const whereOf = (name) => path`/networks/${net}/groups/${name}`;
+  const thing = group && (await opened(whereOf(group.name)));
   formDialog(group ? `Edit group ${group.name}` : "Add a group", {
     submit: "Save",
     fields: [
-      !group && nameField("Name", { autofocus: true }),
-      text("Members", "members", { value: data.members.join(" "), required: true, list: "selectors", wrong: "name at least one member", hint: SELECTORS }),
+      !group && nameField("Name", { "data-first": true }),
+      text("Members", "members", { value: (thing?.data.members ?? []).join(" "), required: true, list: "selectors", wrong: "name at least one member", hint: SELECTORS }),
     ],
     async send({ name, members }) {
-      const called = group?.name ?? name;
-      const isTaken = !group && (await get(path`/networks/${net}/groups/${called}`).then(() => true, () => false));
-      if (isTaken) throw new Problem({ title: `There is a group ${called} already`, detail: "Choose another name, or edit that group." });
-      await saved(put(path`/networks/${net}/groups/${called}`, { members: several(members) }, { etag }), page);
+      const isTaken = !group && all.some((other) => other.name === name);
+      if (isTaken) throw new Problem({ title: `There is a group ${name} already`, detail: "Choose another name, or edit that group." });
+      await save(thing ?? { where: whereOf(name) }, "PUT", { members: several(members) }, page.reload);
       await page.reload();
     },
   });

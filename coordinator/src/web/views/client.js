@@ -1,7 +1,7 @@
 // One client: its switch, its settings, its file.
 
 import { h } from "../dom.js";
-import { ask, get, patch, post, remove } from "../api.js";
+import { get, opened, patch, post, remove, save } from "../api.js";
 import { clientPath, mayChange } from "../state.js";
 import { act, button, facts, icon, section, snippet, tag, titleBar, toggle } from "../ui.js";
 import { choice, confirm, dialog, formDialog, nameField, select, text } from "../forms.js";
@@ -103,13 +103,13 @@ function reissue(net, client, page) {
 }
 
 async function edit(net, client, page) {
-  const where = clientPath(net, client.name);
-  const { data, etag } = await ask("GET", where);
+  const thing = await opened(clientPath(net, client.name));
+  const { data } = thing;
   const many = (label, name, hint) => text(label, name, { value: data[name].join(" "), hint });
   formDialog(`Edit ${data.name}`, {
     submit: "Save",
     fields: [
-      nameField("Name", { value: data.name, autofocus: true }),
+      nameField("Name", { value: data.name, "data-first": true }),
       text("Label", "label", { value: data.label ?? "", maxlength: 64, hint: "any text, for people", spellcheck: "true" }),
       many("Tags", "tags", "words that access rules can speak of, with spaces between"),
       text("Valid until", "expires", { type: "date", value: asDate(data.expires), hint: "empty: for good" }),
@@ -122,12 +122,7 @@ async function edit(net, client, page) {
     async send(form) {
       const changed = difference(data, form);
       if (Object.keys(changed).length === 0) return undefined;
-      try {
-        await patch(where, changed, { etag });
-      } catch (error) {
-        if (error.status === 412) page.reload();
-        throw error;
-      }
+      await save(thing, "PATCH", changed, page.reload);
       if (changed.name) return () => page.go(`#/n/${net}/clients/${changed.name}`);
       await page.reload();
     },

@@ -75,7 +75,7 @@ function create(net, gateways, page) {
   formDialog("Add a client", {
     submit: "Add it",
     fields: [
-      nameField("Name", { autofocus: true, placeholder: "phone" }),
+      nameField("Name", { "data-first": true, placeholder: "phone" }),
       gateways.length > 1 ? select("Comes in at", "gateway", options, { value: best.node }) : null,
       choice("Through the tunnel", "tunnel", [["split", "This network only", "the Internet goes its own way"], ["full", "Everything", "the Internet too, with the gateway's address"]], "split"),
       h("details", { class: "more" }, h("summary", null, "More"),

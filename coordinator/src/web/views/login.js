@@ -20,7 +20,7 @@ export default view;
 
 function form() {
   const field = text("Token", "token", {
-    type: "password", required: true, autofocus: true, autocomplete: "current-password",
+    type: "password", required: true, "data-first": true, autocomplete: "current-password",
     hint: "On the coordinator's machine it is the file admin.token of its directory.",
   });
   const submit = h("button", { type: "submit", class: "button primary" }, h("span", null, "Log in"));
@@ -35,7 +35,9 @@ function form() {
       await view.entered(me);
     });
   };
-  return h("form", { class: "form", onsubmit }, field, slot(), submit);
+  // For password managers, which want to know whose password it is.
+  const who = h("input", { type: "text", name: "username", autocomplete: "username", value: "GateWRT", hidden: true });
+  return h("form", { class: "form", onsubmit }, who, field, slot(), submit);
 }
 
 /** The API speaks to programs of headers; here someone typed. */

@@ -39,7 +39,7 @@ function create(page) {
   formDialog("New network", {
     submit: "Make the network",
     fields: [
-      nameField("Name", { longest: 12, autofocus: true }),
+      nameField("Name", { longest: 12, "data-first": true }),
       h("details", { class: "more" }, h("summary", null, "Addresses"),
         prefix("IPv4 prefix", "prefix4", "Left empty: a free 10.x.0.0/16"),
         prefix("IPv6 prefix", "prefix6", "Left empty: a random one")),

@@ -1,7 +1,7 @@
 // One node: how it is, what it does for others, its name.
 
 import { h } from "../dom.js";
-import { ask, get, patch, path, put, query, remove } from "../api.js";
+import { ask, get, opened, path, put, query, remove, save } from "../api.js";
 import { mayChange, nodePath, statusOf } from "../state.js";
 import { act, announce, button, facts, icon, section, table, tag, titleBar, toggle } from "../ui.js";
 import { checkbox, checked, formDialog, nameField, text } from "../forms.js";
@@ -168,24 +168,19 @@ function paths(net, node, all) {
 }
 
 async function edit(net, node, page) {
-  const where = nodePath(net, node.name);
-  const { data, etag } = await ask("GET", where);
+  const thing = await opened(nodePath(net, node.name));
+  const { data } = thing;
   formDialog(`Edit ${data.name}`, {
     submit: "Save",
     fields: [
-      nameField("Name", { value: data.name, autofocus: true }),
+      nameField("Name", { value: data.name, "data-first": true }),
       text("Label", "label", { value: data.label ?? "", maxlength: 64, hint: "any text, for people", spellcheck: "true" }),
       text("Tags", "tags", { value: (data.tags ?? []).join(" "), hint: "words that access rules can speak of, with spaces between" }),
     ],
     async send({ name, label, tags }) {
       const changed = { ...(name !== data.name && { name }), ...(label !== (data.label ?? "") && { label }), ...(several(tags).join() !== (data.tags ?? []).join() && { tags: several(tags) }) };
       if (Object.keys(changed).length === 0) return undefined;
-      try {
-        await patch(where, changed, { etag });
-      } catch (error) {
-        if (error.status === 412) page.reload();
-        throw error;
-      }
+      await save(thing, "PATCH", changed, page.reload);
       if (changed.name) return () => page.go(`#/n/${net}/nodes/${name}`);
       await page.reload();
     },

@@ -1,7 +1,7 @@
 // A network at a glance: the picture, what needs a look, its settings.
 
 import { h } from "../dom.js";
-import { ask, get, list, patch, path, query, remove } from "../api.js";
+import { get, list, opened, path, query, remove, save } from "../api.js";
 import { isWhole, loadNetworks, mayChange, statusOf } from "../state.js";
 import { badge, button, empty, facts, icon, section, titleBar } from "../ui.js";
 import { confirm, formDialog, text } from "../forms.js";
@@ -83,14 +83,13 @@ function settings(network, page) {
 }
 
 async function editDns(network, page) {
-  const where = path`/networks/${network.name}`;
-  const { data, etag } = await ask("GET", where);
+  const thing = await opened(path`/networks/${network.name}`);
   formDialog("DNS for clients", {
     submit: "Save",
     intro: "Resolvers that go into the files of phones and laptops, unless a client has its own.",
-    fields: text("Addresses", "dns", { value: (data.dns ?? []).join(" "), hint: "IPv4 or IPv6, with spaces between; empty for none" }),
+    fields: text("Addresses", "dns", { value: (thing.data.dns ?? []).join(" "), hint: "IPv4 or IPv6, with spaces between; empty for none" }),
     async send({ dns }) {
-      await patch(where, { dns: several(dns) }, { etag });
+      await save(thing, "PATCH", { dns: several(dns) }, page.reload);
       await page.reload();
     },
   });

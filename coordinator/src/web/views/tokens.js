@@ -39,7 +39,7 @@ function create(page) {
   formDialog("New token", {
     submit: "Make the token",
     fields: [
-      text("Name", "name", { required: true, maxlength: 64, autofocus: true, wrong: "say whose it is", hint: "whose it is: it stands in the log" }),
+      text("Name", "name", { required: true, maxlength: 64, "data-first": true, wrong: "say whose it is", hint: "whose it is: it stands in the log" }),
       choice("Rights", "rights", [["read", "Read only", "sees all, changes nothing"], ["admin", "May change", "everything, also who may log in"]], "read"),
       select("For", "network", networks), select("Good for", "expires_in", LIFETIMES),
     ],
