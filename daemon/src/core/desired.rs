@@ -4,7 +4,7 @@ use super::{
     Network,
     ingress::{Surroundings, admitted},
     owner,
-    report::wan_links,
+    place::wan_links,
 };
 use crate::{
     config::Config,

@@ -6,6 +6,7 @@ pub mod clients;
 pub mod desired;
 pub mod directory;
 pub mod paths;
+pub mod place;
 pub mod report;
 pub mod session;
 
@@ -270,10 +271,10 @@ impl Core {
 
     /// The way to the Internet changed when an address of it is gone or it leads over another interface.
     fn handle_wan(&mut self, before: &Observed, now: Now) {
-        let links = report::wan_links(before);
+        let links = place::wan_links(before);
         let gone = before.addresses.difference(&self.observed.addresses);
         let address_gone = gone.into_iter().any(|address| links.contains(&address.link));
-        if links == report::wan_links(&self.observed) && !address_gone {
+        if links == place::wan_links(&self.observed) && !address_gone {
             return;
         }
         log::info!("the way to the Internet changed");

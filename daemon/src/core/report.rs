@@ -3,17 +3,14 @@
 use super::{
     Core, Network, Now, Output, Uplink,
     clients::{ClientStatus, present},
-    desired::is_public,
     owner,
     paths::Seen,
+    place::place,
 };
-use crate::{
-    model::{IfName, Observed},
-    sorted::{SortedMap, SortedSet},
-};
+use crate::{model::IfName, sorted::SortedMap};
 use gatewrt_protocol::{
-    Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Member,
-    NetworkId, NetworkName, NodeId, NodeName, Path, PeerReport, Prefix, Report,
+    Applied, Assignment, Egress, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId, NodeName, Path,
+    PeerReport, Prefix, Report,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -110,61 +107,6 @@ pub struct PeerStatus {
     pub path: Path,
 }
 
-/// What a joining or reporting node knows of the place it is in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Where it may be reached.
-    pub endpoints: Vec<Endpoint>,
-    /// Its interfaces.
-    pub interfaces: Vec<InterfaceReport>,
-}
-
-/// Reads off the place a router is in: its WAN and LAN interfaces, and where its port `port` may be reached.
-/// `configured` are endpoints that the owner states.
-pub fn place(observed: &Observed, configured: &[SocketAddr], port: u16) -> Place {
-    let wan = wan_links(observed);
-    let stated = configured.iter().map(|addr| Endpoint { addr: *addr, kind: EndpointKind::Configured });
-    let mut endpoints: SortedSet<Endpoint> = stated.collect();
-    let own =
-        observed.addresses.iter().filter(|address| wan.contains(&address.link) && is_public(address.addr));
-    for address in own {
-        let addr = SocketAddr::new(address.addr, port);
-        if !endpoints.iter().any(|endpoint| endpoint.addr == addr) {
-            endpoints.insert(Endpoint { addr, kind: EndpointKind::Wan });
-        }
-    }
-    let mut endpoints: Vec<Endpoint> = endpoints.into_iter().collect();
-    endpoints.sort_by_key(|endpoint| (endpoint.kind, endpoint.addr));
-    Place { endpoints, interfaces: interfaces(observed, &wan) }
-}
-
-/// The links with a default route in the main table.
-pub fn wan_links(observed: &Observed) -> SortedSet<IfName> {
-    let defaults = observed.main_routes.iter().filter(|route| route.prefix.is_default());
-    defaults.filter_map(|route| route.link.clone()).collect()
-}
-
-fn interfaces(observed: &Observed, wan: &SortedSet<IfName>) -> Vec<InterfaceReport> {
-    let mut by_link: SortedMap<&IfName, SortedSet<Prefix>> = SortedMap::new();
-    for address in &observed.addresses {
-        let ours = observed.devices.contains_key(&address.link);
-        let link_local = matches!(address.addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if ours || link_local || address.addr.is_loopback() {
-            continue;
-        }
-        if let Ok(prefix) = Prefix::containing(address.addr, address.len) {
-            by_link.entry(&address.link).or_default().insert(prefix);
-        }
-    }
-    let kind = |link: &IfName| if wan.contains(link) { InterfaceKind::Wan } else { InterfaceKind::Lan };
-    let report = |(link, prefixes): (&IfName, SortedSet<Prefix>)| InterfaceReport {
-        name: link.to_string(),
-        kind: kind(link),
-        prefixes: prefixes.into_iter().take(8).collect(),
-    };
-    by_link.into_iter().take(32).map(report).collect()
-}
-
 impl Core {
     /// The report of one network as of now, without its sequence number and with all clients.
     pub(super) fn report(&self, name: &NetworkName, network: &Network, now: Now) -> Report {
@@ -215,8 +157,8 @@ impl Core {
         network.said = Some(facts);
         network.said_at = Some(now);
         network.session.handle_sent(now);
-        let report = Report { seq: network.seq, ..report };
-        network.said_bytes = bytes_of(&report);
+        let mut report = Report { seq: network.seq, ..report };
+        network.said_bytes = fit(&mut report);
         self.outputs.push(Output::Publish(name.clone(), Uplink::Report(Box::new(report))));
     }
 
@@ -371,6 +313,19 @@ fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
         tx: seen.tx,
         path: seen.path,
     })
+}
+
+/// A report that is too long for a record leaves out those that were heard of longest ago. Gives what it takes.
+fn fit(report: &mut Report) -> u32 {
+    loop {
+        let bytes = bytes_of(report);
+        let (peers, clients) = (report.peers.len(), report.clients.len());
+        if bytes as usize <= MAX_RECORD || peers + clients == 0 {
+            return bytes;
+        }
+        report.peers.truncate(peers * 7 / 8);
+        report.clients.truncate(clients * 7 / 8);
+    }
 }
 
 /// What a report takes on the wire, about: base64 of its JSON; signature, topic and headers come on top.

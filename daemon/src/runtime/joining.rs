@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::{
     control::{Answer, Joined},
-    core::{Input, report::place},
+    core::{Input, place::place},
     enroll::{self, EnrollError, Facts},
     identity::Identity,
     sorted::SortedSet,

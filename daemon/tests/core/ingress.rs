@@ -313,6 +313,25 @@ fn an_hour_of_clients_that_come_and_go_is_cheap() {
     assert!((20_000..70_000).contains(&bytes), "{bytes} bytes an hour");
 }
 
+#[test]
+fn a_report_of_many_fits_a_record() {
+    let mut world = World::on(kernel());
+    world.start(&(2..90).collect::<Vec<_>>());
+    world.message(clients(2, &(1..100).map(client).collect::<Vec<_>>()));
+    world.run(S);
+    let device = world.kernel.state.devices.get_mut(&gw()).expect("there");
+    for (number, (key, peer)) in device.peers.iter_mut().enumerate() {
+        peer.endpoint = format!("[2001:db8:1111:2222:3333:4444:5555:{number:x}]:51820").parse().ok();
+        let counters = WgCounters { handshake: Some(1), rx: 1 << 60, tx: 1 << 60 };
+        device.counters.insert(*key, counters);
+    }
+    world.connect();
+    world.run(10 * S);
+    // Where it did not fit, it could not be signed.
+    assert!(world.said.iter().filter_map(wire_bytes).any(|bytes| bytes > 12_000));
+    assert!(last_clients(&world).len() > 10);
+}
+
 fn any_client() -> impl Strategy<Value = IngressClient> {
     let addr = prop_oneof!["10\\.90\\.[01]\\.[1-4]", "fd90::1:[1-4]", "192\\.0\\.2\\.[12]"];
     let behind = prop::sample::select(vec!["10.1.0.0/16", "10.1.2.0/24", "192.168.2.0/24", "192.168.7.0/24"]);
