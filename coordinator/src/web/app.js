@@ -103,11 +103,13 @@ const page = {
   async reload({ status = true } = {}) {
     const wanted = shown;
     const net = wanted.args.net;
+    const turn = (wanted.asked += 1);
     try {
       const needsStatus = net && (status || !statusOf(net));
       const [data] = await Promise.all([wanted.view.load?.(wanted.args), needsStatus && loadStatus(net)]);
-      if (shown !== wanted) return;
-      Object.assign(shown, { data, isLoaded: true, error: null });
+      // An answer that was overtaken by one asked for later says how it was before.
+      if (shown !== wanted || turn < wanted.answered) return;
+      Object.assign(shown, { data, isLoaded: true, error: null, answered: turn });
     } catch (error) {
       if (shown !== wanted) return;
       // What is already there stays to be read while the coordinator is away.
@@ -134,7 +136,7 @@ async function open() {
   const isSame = shown && shown.key === location.hash && shown.view === route.view;
   if (isSame) return;
   for (const box of document.querySelectorAll("dialog:not(.firm)")) box.close();
-  shown = { ...route, args: { ...route.args, question: questionOf(location.hash) }, key: location.hash, isLoaded: !route.view.load, error: null };
+  shown = { ...route, args: { ...route.args, question: questionOf(location.hash) }, key: location.hash, isLoaded: !route.view.load, error: null, asked: 0, answered: 0 };
   if (state.me) follow(route.args.net);
   const loading = route.view.load ? page.reload() : Promise.resolve();
   // A view that is there at once does not flash "Loading…".

@@ -19,13 +19,15 @@ function build(element, attrs, children) {
   element.handlers = {};
   element.properties = {};
   for (const [name, value] of Object.entries(attrs ?? {})) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) {
+    if (value === null || value === undefined) continue;
+    if (PROPERTIES.has(name)) {
+      element.properties[name] = value;
+    } else if (value === false) {
+      continue;
+    } else if (name.startsWith("on")) {
       if (typeof value !== "function") throw new TypeError(`${name} takes a function`);
       element.handlers[name] = value;
       element[name] = value;
-    } else if (PROPERTIES.has(name)) {
-      element.properties[name] = value;
     } else {
       element.setAttribute(name, value === true ? "" : String(value));
     }

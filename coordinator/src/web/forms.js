@@ -10,7 +10,7 @@ import { act, button, fresh, iconButton, slot } from "./ui.js";
 export function dialog(title, draw, { wide = false, firm = false, onclose = () => {} } = {}) {
   const id = fresh("dialog");
   const before = document.activeElement;
-  const box = h("dialog", { class: `${wide ? "wide" : ""} ${firm ? "firm" : ""}`, "aria-labelledby": id, "data-slot": "" });
+  const box = h("dialog", { class: [wide && "wide", firm && "firm"].filter(Boolean).join(" ") || null, "aria-labelledby": id, "data-slot": "" });
   const close = () => box.close();
   box.append(
     h("div", { class: "head" }, h("h2", { id, tabindex: "-1" }, title), iconButton("Close", "close", close)),
@@ -116,14 +116,14 @@ export function select(label, name, options, { hint, value, ...attrs } = {}) {
 }
 
 export function checkbox(label, name, { hint, ...attrs } = {}) {
-  return h("label", { class: "check" }, h("input", { type: "checkbox", name, ...attrs }), h("span", null, label, hint && h("small", null, hint)));
+  return h("label", { class: "check" }, h("input", { type: "checkbox", name, "aria-label": label, "aria-description": hint, ...attrs }), h("span", null, label, hint && h("small", null, hint)));
 }
 
 /** One of a few, each with what it means. */
 export function choice(legend, name, options, value) {
   return h("fieldset", { class: "choice" }, h("legend", null, legend),
     options.map(([key, words, hint]) => h("label", { class: "check" },
-      h("input", { type: "radio", name, value: key, checked: key === value }), h("span", null, words, hint && h("small", null, hint)))));
+      h("input", { type: "radio", name, value: key, checked: key === value, "aria-label": words, "aria-description": hint }), h("span", null, words, hint && h("small", null, hint)))));
 }
 
 /** Asks before what can't be undone. */

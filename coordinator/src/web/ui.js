@@ -125,7 +125,7 @@ export function toggle(label, on, change, { hideLabel = false, disabled = false,
     const wanted = input.checked;
     if (!(await act(input, () => change(wanted)))) input.checked = !wanted;
   };
-  const input = h("input", { type: "checkbox", role: "switch", checked: on, onchange, disabled, "aria-label": hideLabel ? label : null, ...attrs });
+  const input = h("input", { type: "checkbox", role: "switch", checked: on, onchange, disabled, "aria-label": label, "aria-description": hint, ...attrs });
   return h("label", { class: "toggle" }, input, h("span", { class: "track", "aria-hidden": "true" }),
     !hideLabel && h("span", null, label, hint && h("small", null, hint)));
 }
