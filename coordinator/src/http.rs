@@ -28,6 +28,7 @@
 mod caller;
 mod clients;
 mod events;
+mod given;
 mod grant;
 mod join;
 mod limit;
@@ -43,6 +44,7 @@ mod tokens;
 mod watch;
 
 pub use caller::{Act, Caller, Scope};
+pub use given::GivenCert;
 pub use grant::USER_AGENT;
 pub use limit::Limits;
 pub use problem::{ApiError, Body, Params};

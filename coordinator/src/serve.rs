@@ -8,7 +8,7 @@ use crate::{
     broker::{Broker, BrokerConfig, BrokerError, Limits},
     data_dir::{DataDir, DirError},
     desk::{Desk, DeskError, DeskHandle, Nodes, Post},
-    http::{self, App, HttpsError, HttpsServer},
+    http::{self, App, GivenCert, HttpsError, HttpsServer},
     pki::Pki,
     store::{Store, StoreError},
 };
@@ -43,6 +43,8 @@ pub struct ServeConfig {
     pub mqtt: SocketAddr,
     /// Names and addresses by which routers reach the coordinator, best first; empty takes this machine's.
     pub advertise: Vec<String>,
+    /// A certificate of the admin's own and where to listen with it, for browsers.
+    pub given: Option<(GivenCert, SocketAddr)>,
 }
 
 /// Why the coordinator can't start, or stopped.
@@ -107,6 +109,7 @@ fn listen_advice(error: &io::Error, what: &str) -> String {
 
 /// Runs until it is told to stop (SIGTERM, Ctrl-C).
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
+    raise_open_files();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut running = Running::start(config).await?;
@@ -115,6 +118,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         _ = interrupt.recv() => None,
         _ = &mut running.desk => Some("the desk"),
         _ = &mut running.https => Some("HTTPS"),
+        _ = ended(&mut running.given) => Some("HTTPS with the given certificate"),
     };
     if let Some(part) = ended {
         return Err(ServeError::Ended(part));
@@ -124,9 +128,30 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Each router is a connection: as many as the system lets a program have.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
+    let raised = getrlimit(RLIMIT_NOFILE).and_then(|(soft, hard)| match soft < hard {
+        true => setrlimit(RLIMIT_NOFILE, hard, hard),
+        false => Ok(()),
+    });
+    if let Err(error) = raised {
+        tracing::warn!("can't have more open files, which limits how many routers can connect: {error}");
+    }
+}
+
+/// Never where there is none.
+async fn ended(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
+    }
+}
+
 struct Running {
     desk: JoinHandle<()>,
     https: JoinHandle<()>,
+    given: Option<JoinHandle<()>>,
     post: JoinHandle<Arc<Broker>>,
     _dir: DataDir,
 }
@@ -139,6 +164,10 @@ impl Running {
         let (cert, key) = pki.server_files();
         let https = HttpsServer::bind(config.https, &cert, &key).await.map_err(https_error)?;
         let https_addr = https.local_addr()?;
+        let given = match config.given.clone() {
+            Some((cert, addr)) => Some(HttpsServer::bind_given(addr, cert).await.map_err(given_error)?),
+            None => None,
+        };
 
         let (post, posted) = mpsc::channel(POST);
         let (mut desk, handle, nodes) = open_desk(&dir, &pki, post).await?;
@@ -174,14 +203,18 @@ impl Running {
         };
         dir.write(LOCAL_URL, &format!("{}\n", addresses::local_url(https_addr)))?;
         banner(&config, &app, https_addr, mqtt_addr);
-        let https = https.spawn(http::router(app));
-        Ok(Self { desk, https, post, _dir: dir })
+        let router = http::router(app);
+        let given = given.map(|given| given.spawn(router.clone()));
+        let https = https.spawn(router);
+        Ok(Self { desk, https, given, post, _dir: dir })
     }
 
     /// From the outside in: no more orders, what was ordered is stored and published, then sessions end.
     async fn stop(self) {
-        self.https.abort();
-        let _ = self.https.await;
+        for task in [Some(self.https), self.given].into_iter().flatten() {
+            task.abort();
+            let _ = task.await;
+        }
         let _ = self.desk.await;
         if let Some(broker) = self.post.await.ok().and_then(Arc::into_inner) {
             broker.stop().await;
@@ -236,6 +269,13 @@ fn https_error(error: HttpsError) -> ServeError {
     }
 }
 
+fn given_error(error: HttpsError) -> ServeError {
+    match error {
+        HttpsError::Listen { addr, source } => ServeError::Listen { what: "cert-https", addr, source },
+        error => ServeError::Https(error),
+    }
+}
+
 fn broker_error(error: BrokerError) -> ServeError {
     match error {
         BrokerError::Listen { addr, source } => ServeError::Listen { what: "MQTT", addr, source },
@@ -248,11 +288,15 @@ fn banner(config: &ServeConfig, app: &App, https: SocketAddr, mqtt: SocketAddr) 
     use std::io::Write;
     let standard = config.data == std::path::Path::new(crate::cli::DEFAULT_DATA);
     let data = if standard { String::new() } else { format!(" --data {}", config.data.display()) };
+    let given = config
+        .given
+        .as_ref()
+        .map(|(given, addr)| format!("  page   with {}  (listens on {addr})\n", given.cert.display()));
     let text = format!(
         "GateWRT coordinator {version} is ready
   HTTPS  {url}  (listens on {https})
   MQTT   {brokers}  (listens on {mqtt})
-  CA     sha256 {ca}
+{given}  CA     sha256 {ca}
   data   {dir}
 Next, in another terminal:
   gatewrt-coordinator network create home{data}
@@ -262,6 +306,7 @@ Next, in another terminal:
         url = app.url,
         brokers = app.brokers.join(", "),
         ca = app.pki.ca_hash_text(),
+        given = given.unwrap_or_default(),
         dir = config.data.display(),
     );
     let _ = io::stdout().lock().write_all(text.as_bytes());

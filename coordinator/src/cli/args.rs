@@ -8,7 +8,7 @@ pub(super) use clients::{Add, Client, Ingress, KeyFile, Output, Set, TunnelArg, 
 pub(super) use rules::{Check, Group, OneRule, Rule, Tag, Tagged, VerdictArg};
 pub(super) use tokens::{RightsArg, Token};
 
-use crate::serve::ServeConfig;
+use crate::{http::GivenCert, serve::ServeConfig};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gatewrt_protocol::{NetworkName, NodeName, Prefix, Role};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -137,7 +137,8 @@ The first start makes keys, a CA and a database in --data. Nothing else has to b
 
 Examples:
   gatewrt-coordinator serve --advertise gw.example.org
-  gatewrt-coordinator serve --data ./gw --https 127.0.0.1:8443 --mqtt 127.0.0.1:8883";
+  gatewrt-coordinator serve --data ./gw --https 127.0.0.1:8443 --mqtt 127.0.0.1:8883
+  gatewrt-coordinator serve --advertise gw.example.org --cert fullchain.pem --key privkey.pem";
 
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLES)]
@@ -148,6 +149,15 @@ pub(super) struct Serve {
     /// Where to listen for MQTT
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8883")]
     mqtt: SocketAddr,
+    /// A certificate for browsers (PEM, with its chain), such as Let's Encrypt's; routers go on with the coordinator's own
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM); both files are read again when they change
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Where to listen with that certificate
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:443", requires = "cert")]
+    cert_https: SocketAddr,
     /// How routers reach this machine, best first; can be given more than once. Default: the addresses listened on
     #[arg(long, value_name = "HOST_OR_IP")]
     advertise: Vec<String>,
@@ -155,7 +165,9 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn config(self, data: PathBuf) -> ServeConfig {
-        ServeConfig { data, https: self.https, mqtt: self.mqtt, advertise: self.advertise }
+        let files = self.cert.zip(self.key);
+        let given = files.map(|(cert, key)| (GivenCert { cert, key }, self.cert_https));
+        ServeConfig { data, https: self.https, mqtt: self.mqtt, advertise: self.advertise, given }
     }
 }
 

@@ -1,6 +1,6 @@
 //! TLS 1.3 in front of the API.
 
-use super::Remote;
+use super::{Remote, given::GivenCert};
 use crate::listen;
 use axum::Router;
 use hyper_util::{
@@ -26,6 +26,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+/// Nothing older: routers and browsers have had it for years.
+pub(super) const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 /// For the TLS handshake, and for each request's head.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections open at the same time.
@@ -63,7 +65,16 @@ pub struct HttpsServer {
 impl HttpsServer {
     /// Takes the address; nothing is answered before [`HttpsServer::spawn`].
     pub async fn bind(addr: SocketAddr, cert: &Path, key: &Path) -> Result<Self, HttpsError> {
-        let tls = TlsAcceptor::from(Arc::new(tls_config(cert, key)?));
+        Self::listen(addr, tls_config(cert, key)?).await
+    }
+
+    /// The same with a certificate that the admin brings.
+    pub async fn bind_given(addr: SocketAddr, given: GivenCert) -> Result<Self, HttpsError> {
+        Self::listen(addr, super::given::tls_config(given)?).await
+    }
+
+    async fn listen(addr: SocketAddr, tls: ServerConfig) -> Result<Self, HttpsError> {
+        let tls = TlsAcceptor::from(Arc::new(tls));
         let listener = listen::bind(addr).await.map_err(|source| HttpsError::Listen { addr, source })?;
         Ok(Self { listener, tls })
     }
@@ -124,8 +135,7 @@ fn tls_config(cert: &Path, key: &Path) -> Result<ServerConfig, HttpsError> {
     let chain: Vec<_> = chain.map_err(|error| fault(cert, &error))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, &error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(TLS13);
     let config = config.expect("ring has TLS 1.3").with_no_client_auth();
     config.with_single_cert(chain, private).map_err(|error| fault(cert, &error))
 }

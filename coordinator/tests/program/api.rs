@@ -2,6 +2,7 @@
 
 mod client;
 mod fuzz;
+mod given;
 mod sessions;
 mod together;
 

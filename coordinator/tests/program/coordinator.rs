@@ -25,6 +25,8 @@ pub struct Coordinator {
     /// Among those of this process.
     number: u16,
     child: Option<Child>,
+    /// More options of `serve`.
+    pub options: Vec<String>,
     /// What it printed when it was ready.
     pub banner: String,
 }
@@ -40,6 +42,7 @@ impl Coordinator {
             logs: TempDir::new().unwrap(),
             number: STARTED.fetch_add(1, Ordering::Relaxed),
             child: None,
+            options: Vec::new(),
             banner: String::new(),
         };
         coordinator.start_again();
@@ -65,6 +68,7 @@ impl Coordinator {
     pub fn serve(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--https", &self.https(), "--mqtt", &self.mqtt(), "--data"]).arg(self.data());
+        command.args(&self.options);
         command
     }
 
