@@ -29,6 +29,8 @@ pub(super) struct Rhythm {
     pub(super) applying: Option<Plan>,
     pub(super) tries: Tries,
     pub(super) settled: bool,
+    /// Until when changes of what shall be are gathered.
+    gathering: Option<Now>,
     /// Whether something changed since the last look.
     changed: bool,
     /// Looks in a row that a change led to and that found nothing to do.
@@ -52,10 +54,11 @@ impl Core {
         self.look_by(now + DEBOUNCE * (1 << doublings));
     }
 
-    /// What shall be may have changed: look at once, and try everything as if for the first time.
+    /// What shall be may have changed: look at once, and try everything as if for the first time. What comes right after
+    /// an apply is gathered, so that two hundred changes in a row are not two hundred rounds.
     pub(super) fn want_anew(&mut self, now: Now) {
         self.rhythm.tries.forget();
-        self.look_by(now);
+        self.look_by(self.rhythm.gathering.map_or(now, |until| now.max(until)));
     }
 
     pub(super) fn look_by(&mut self, at: Now) {
@@ -162,6 +165,7 @@ impl Core {
     pub(super) fn handle_applied(&mut self, failures: Vec<Failure>, now: Now) {
         if let Some(plan) = self.rhythm.applying.take() {
             self.rhythm.tries.handle_applied(&plan, failures, now);
+            self.rhythm.gathering = Some(now + DEBOUNCE);
         }
         self.look_by(now);
     }

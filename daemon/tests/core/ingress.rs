@@ -207,6 +207,22 @@ fn each_of_many_clients_is_one_message_about_it() {
     assert_eq!(device(&world).peers[&key(5)].psk, psk);
 }
 
+/// A burst of changes is a few rounds of observe, plan, apply, the first of which is not put off.
+#[test]
+fn many_changes_in_a_row_are_gathered() {
+    const TEN_MS: Duration = Duration::from_millis(10);
+    let mut world = gateway(&[]);
+    let many: Vec<_> = (1..=100).map(client).collect();
+    for count in 1..=many.len() {
+        world.message(clients(2 + count as u64, &many[..count]));
+        world.run(TEN_MS);
+        assert!(!world.applied.is_empty(), "the first is applied at once");
+    }
+    world.run(10 * TEN_MS);
+    assert_eq!(device(&world).peers.len(), 1 + many.len());
+    assert!(world.applied.len() <= 12, "{} rounds in {:?}", world.applied.len(), TEN_MS * 110);
+}
+
 #[test]
 fn who_is_disabled_is_cut_off_at_once() {
     let mut world = gateway(&[client(1), client(2)]);
