@@ -63,7 +63,7 @@ pub use tcp::{TcpReport, TcpStream};
 pub use topology::{Forward, Lan, Nat, NatIpv6, NatKind, Router, Server, Topology};
 pub use udp::{UdpReport, UdpStream};
 pub use wait::{Outcome, eventually, until};
-pub use web::{Whoami, connects, fetch, ping, serve_whoami};
+pub use web::{Whoami, connects, connects_within, fetch, ping, serve_whoami};
 
 /// An emulated Internet that goes when this value is dropped or its process ends.
 pub struct Lab {

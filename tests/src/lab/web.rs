@@ -62,7 +62,12 @@ pub fn fetch(from: &Host, url: &str) -> Result<String> {
 
 /// Whether a TCP connection to a server that is there opens: dropped and refused are no.
 pub fn connects(from: &Host, to: SocketAddr) -> Result<bool> {
-    Ok(from.in_netns(|| TcpStream::connect_timeout(&to, UNANSWERED))?.is_ok())
+    connects_within(from, to, UNANSWERED)
+}
+
+/// As [`connects`], tried for less long: to see from when on one opens, since the kernel repeats itself after a second.
+pub fn connects_within(from: &Host, to: SocketAddr, patience: Duration) -> Result<bool> {
+    Ok(from.in_netns(|| TcpStream::connect_timeout(&to, patience))?.is_ok())
 }
 
 /// One echo request with the real `ping`, answered within a second.
