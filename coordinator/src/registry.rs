@@ -25,7 +25,7 @@ mod token;
 
 pub use access_error::AccessError;
 pub use check::CheckAnswer;
-pub use client::{Client, ClientPatch, ClientState, ClientWish, NewKeys, ReissueWish, Tunnel};
+pub use client::{Client, ClientError, ClientPatch, ClientState, ClientWish, NewKeys, ReissueWish, Tunnel};
 pub use code::{Code, CodeId, CodeWish};
 pub use error::{Overlap, RegistryError};
 pub use facts::{Facts, is_private};

@@ -2,7 +2,7 @@
 //! are never given twice: an address that was given once is not given again, also not after its holder is gone, so
 //! that no peer with old records sends one's packets to another.
 
-use super::{Network, RegistryError};
+use super::{ClientError, Network, RegistryError};
 use gatewrt_protocol::Prefix;
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -46,12 +46,14 @@ impl Network {
     }
 
     /// A block that was never given: of IPv4 from the end of the prefix downwards, as far as can be from the nodes;
-    /// of IPv6 from its start, which keeps addresses short. In a small network at most a quarter of it.
+    /// of IPv6 from its start, which keeps addresses short. In a small network a quarter of it, as far as that leaves addresses.
     pub(super) fn free_block(&self, ipv4: bool) -> Result<Prefix, RegistryError> {
         let prefix = if ipv4 { &self.prefix4 } else { &self.prefix6 };
         let (usual, longest) = if ipv4 { (USUAL.0, LONGEST.0) } else { (USUAL.1, LONGEST.1) };
-        let free = (usual.max(prefix.len() + 2)..=longest).find_map(|len| self.free_block_of(prefix, len));
-        free.ok_or_else(|| RegistryError::NoBlock { network: self.name.clone(), prefix: *prefix })
+        let free = (usual.max((prefix.len() + 2).min(longest))..=longest)
+            .find_map(|len| self.free_block_of(prefix, len));
+        let none = || ClientError::NoBlock { network: self.name.clone(), prefix: *prefix };
+        Ok(free.ok_or_else(none)?)
     }
 
     fn free_block_of(&self, prefix: &Prefix, len: u8) -> Option<Prefix> {
@@ -70,7 +72,7 @@ impl Network {
 
     /// Refuses a block that can't be one.
     pub(super) fn check_block(&self, block: Prefix, ipv4: bool) -> Result<(), RegistryError> {
-        let bad = |why| Err(RegistryError::BadBlock { network: self.name.clone(), block, why });
+        let bad = |why| Err(ClientError::BadBlock { network: self.name.clone(), block, why }.into());
         if block.is_ipv4() != ipv4 {
             return bad("it is of the other family");
         }

@@ -3,10 +3,12 @@
 
 mod change;
 mod check;
+mod error;
 #[cfg(test)]
 mod tests;
 mod wish;
 
+pub use error::ClientError;
 pub use wish::{ClientPatch, ClientWish, ReissueWish};
 
 use super::{ClientFile, Node, Registry, RegistryError};
@@ -158,11 +160,12 @@ impl Registry {
         let id = text.parse::<ClientId>().ok();
         let by_id = self.live_clients(network.id).find(|client| Some(client.id) == id);
         let by_name = || self.live_clients(network.id).find(|client| client.name.as_str() == text);
-        by_id.or_else(by_name).ok_or_else(|| RegistryError::NoSuchClient {
+        let missing = || ClientError::NoSuchClient {
             text: text.to_owned(),
             network: network.name.clone(),
             known: self.live_clients(network.id).map(|client| client.name.clone()).collect(),
-        })
+        };
+        Ok(by_id.or_else(by_name).ok_or_else(missing)?)
     }
 
     /// Whether a client is let in at `now`.

@@ -1,6 +1,8 @@
 //! Nodes that let external clients in, and the blocks that these have their addresses from.
 
-use super::{Network, Node, Outcome, Registry, RegistryError, Row, facts::is_private, network::is_special};
+use super::{
+    ClientError, Network, Node, Outcome, Registry, RegistryError, Row, facts::is_private, network::is_special,
+};
 use gatewrt_protocol::{Endpoint, EndpointKind, Prefix, Role};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -66,7 +68,7 @@ impl Registry {
     pub fn unset_ingress(&self, net: &str, node: &str, force: bool) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         if node.ingress.is_none() {
-            return Err(RegistryError::NoIngress { node: node.name.clone() });
+            return Err(ClientError::NoIngress { node: node.name.clone() }.into());
         }
         self.check_clients_of(node, force)?;
         let changed = Node { ingress: None, ..node.clone() };
@@ -79,7 +81,7 @@ impl Registry {
         if clients.is_empty() || force {
             return Ok(());
         }
-        Err(RegistryError::IngressInUse { node: node.name.clone(), clients })
+        Err(ClientError::IngressInUse { node: node.name.clone(), clients }.into())
     }
 
     /// Where clients reach a node: as stated, else at a public address that it has.
@@ -104,7 +106,7 @@ impl Registry {
     /// Why clients can't reach a node.
     pub fn unreachable(&self, node: &Node) -> RegistryError {
         let port = if node.facts.port == 0 { 51820 } else { node.facts.port };
-        RegistryError::NotReachable { node: node.name.clone(), port }
+        ClientError::NotReachable { node: node.name.clone(), port }.into()
     }
 
     /// What will surprise about an ingress.
@@ -148,14 +150,16 @@ impl Registry {
         if clients.is_empty() {
             return Ok(());
         }
-        Err(RegistryError::BlockInUse { node: node.name.clone(), block, clients })
+        Err(ClientError::BlockInUse { node: node.name.clone(), block, clients }.into())
     }
 }
 
 impl Registry {
     /// `host:port` in one form, or why it can't be where clients reach a node.
     fn checked_endpoint(&self, network: &Network, text: &str) -> Result<String, RegistryError> {
-        let bad = |why| RegistryError::BadEndpoint { text: text.chars().take(80).collect(), why };
+        let bad = |why| {
+            RegistryError::from(ClientError::BadEndpoint { text: text.chars().take(80).collect(), why })
+        };
         if let Ok(addr) = text.parse::<SocketAddr>() {
             let inside = self
                 .all_served(network.id)

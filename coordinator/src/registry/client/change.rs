@@ -1,8 +1,8 @@
 //! Clients are made, changed, given new keys, deleted.
 
-use super::{Client, ClientPatch, ClientWish, NewKeys, ReissueWish, check};
+use super::{Client, ClientError, ClientPatch, ClientWish, NewKeys, ReissueWish, check};
 use crate::registry::{ClientFile, Moment, Node, Outcome, Registry, RegistryError, Row};
-use gatewrt_protocol::{ClientId, ClientName, NodeName};
+use gatewrt_protocol::{ClientId, ClientName, NetworkId, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Registry {
@@ -144,26 +144,29 @@ impl Registry {
         names: &[NodeName],
     ) -> Result<Vec<&Node>, RegistryError> {
         if names.is_empty() {
-            let net = self.find_network(net)?.id;
-            let known = self.live_nodes(net).filter(|node| node.ingress.is_some());
-            let known = known.map(|node| node.name.clone()).collect();
-            return Err(RegistryError::NoGateway { client: client.clone(), known });
+            return Err(self.no_gateway(self.find_network(net)?.id, client));
         }
         let gateway = |name: &NodeName| {
             let node = self.find_node(net, name.as_str())?;
             if node.ingress.is_none() {
-                return Err(RegistryError::NoIngress { node: node.name.clone() });
+                return Err(ClientError::NoIngress { node: node.name.clone() }.into());
             }
             self.client_endpoint(node).map(|_| node).ok_or_else(|| self.unreachable(node))
         };
         names.iter().map(gateway).collect()
     }
 
+    fn no_gateway(&self, net: NetworkId, client: &ClientName) -> RegistryError {
+        let known = self.live_nodes(net).filter(|node| node.ingress.is_some());
+        let known = known.map(|node| node.name.clone()).collect();
+        ClientError::NoGateway { client: client.clone(), known }.into()
+    }
+
     /// The client with the file it is issued now.
     fn with_file(&self, client: Client, moment: &Moment) -> Result<Client, RegistryError> {
         let gateway = self.live_node(client.gateway).filter(|node| node.ingress.is_some());
         let file = gateway.and_then(|_| self.client_file(&client));
-        let missing = || RegistryError::NoGateway { client: client.name.clone(), known: Vec::new() };
+        let missing = || self.no_gateway(client.net, &client.name);
         let file = file.ok_or_else(missing)?;
         if let (true, Some(gateway)) = (file.endpoint.is_empty(), gateway) {
             return Err(self.unreachable(gateway));

@@ -1,6 +1,6 @@
 //! What a client may have: names, keys, addresses, prefixes.
 
-use super::{Client, change::Seats};
+use super::{Client, ClientError, change::Seats};
 use crate::registry::{
     Node, Overlap, Registry, RegistryError, address,
     egress::{LIMIT, check_routed},
@@ -36,18 +36,18 @@ impl Registry {
     /// Refuses a key that any node or client has or had.
     pub(super) fn check_client_key(&self, key: WgPublicKey) -> Result<(), RegistryError> {
         if key.0 == [0; 32] {
-            return Err(RegistryError::BadKey { which: "WireGuard key" });
+            return Err(ClientError::BadKey.into());
         }
         self.check_no_clients_key(key)?;
         let node = self.nodes().find(|node| node.key == key);
-        node.map_or(Ok(()), |node| Err(RegistryError::KeyOfNode { node: node.name.clone() }))
+        node.map_or(Ok(()), |node| Err(ClientError::KeyOfNode { node: node.name.clone() }.into()))
     }
 
     /// Refuses a key that any client has or had.
     pub(in crate::registry) fn check_no_clients_key(&self, key: WgPublicKey) -> Result<(), RegistryError> {
         let Some(client) = self.clients().find(|client| client.had_key(key)) else { return Ok(()) };
         let dead = client.key != key || !client.is_live();
-        Err(RegistryError::KeyOfClient { client: client.name.clone(), dead })
+        Err(ClientError::KeyOfClient { client: client.name.clone(), dead }.into())
     }
 
     /// Addresses on each gateway: those that are given, else free ones.
@@ -69,7 +69,7 @@ impl Registry {
             None => Ok(seats),
             Some(&address) => {
                 let why = not_in_blocks(gateways);
-                Err(RegistryError::BadAddress { address, client: client.clone(), why })
+                Err(ClientError::BadAddress { address, client: client.clone(), why }.into())
             }
         }
     }
@@ -83,11 +83,11 @@ impl Registry {
     ) -> Result<IpAddr, RegistryError> {
         let Some(address) = left.iter().copied().find(|addr| block.contains(*addr)) else {
             let given = self.given(gateway.net);
-            let full = || RegistryError::BlockFull { node: gateway.name.clone(), block: *block };
-            return address::first_free(block, &given).ok_or_else(full);
+            let full = || ClientError::BlockFull { node: gateway.name.clone(), block: *block };
+            return Ok(address::first_free(block, &given).ok_or_else(full)?);
         };
         left.remove(&address);
-        let bad = |why| Err(RegistryError::BadAddress { address, client: client.clone(), why });
+        let bad = |why| Err(ClientError::BadAddress { address, client: client.clone(), why }.into());
         if let Some(holder) = self.holder(gateway.net, address) {
             let deleted = if holder.is_live() { "" } else { ", which was deleted" };
             return bad(format!("it was given to client {}{deleted}", holder.name));
@@ -147,7 +147,7 @@ fn not_in_blocks(gateways: &[&Node]) -> String {
 
 pub(super) fn label(label: &str) -> Result<(), RegistryError> {
     let sound = label.chars().count() <= LABEL && !label.chars().any(char::is_control);
-    if sound { Ok(()) } else { Err(RegistryError::BadLabel) }
+    if sound { Ok(()) } else { Err(ClientError::BadLabel.into()) }
 }
 
 pub(super) fn tags(tags: &BTreeSet<Tag>) -> Result<(), RegistryError> {
@@ -168,9 +168,9 @@ pub(super) fn routes(routes: &BTreeSet<Prefix>) -> Result<(), RegistryError> {
 
 pub(super) fn expires(expires: Option<u64>, now: u64) -> Result<(), RegistryError> {
     let over = expires.filter(|at| *at <= now);
-    over.map_or(Ok(()), |at| Err(RegistryError::ExpiryOver { at }))
+    over.map_or(Ok(()), |at| Err(ClientError::ExpiryOver { at }.into()))
 }
 
 fn few(what: &'static str, count: usize, limit: usize) -> Result<(), RegistryError> {
-    if count <= limit { Ok(()) } else { Err(RegistryError::TooMany { what, count, limit }) }
+    if count <= limit { Ok(()) } else { Err(ClientError::TooMany { what, count, limit }.into()) }
 }

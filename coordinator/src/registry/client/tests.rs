@@ -65,6 +65,20 @@ fn blocks_are_far_from_nodes_and_from_each_other() {
 }
 
 #[test]
+fn nodes_pass_over_blocks() {
+    let mut registry = home("10.80.0.0/24");
+    let block = IngressWish { block4: Some(p("10.80.0.4/30")), ..IngressWish::default() };
+    registry.apply(registry.set_ingress("home", "node-3", &block).unwrap().0);
+    let code = CodeWish { uses: 9, expires_in: 60, roles: BTreeSet::new() };
+    let (rows, (_, secret)) = registry.create_code("home", &code, &moment(7)).unwrap();
+    registry.apply(rows);
+    let (rows, id) = registry.join(&request(secret, 4, 4, 4), None, &moment(8)).unwrap();
+    registry.apply(rows);
+    assert_eq!(registry.node(id).unwrap().addresses[0].to_string(), "10.80.0.8");
+    assert_eq!(home("10.80.0.0/28").live_nodes(registry.networks().next().unwrap().id).count(), 3);
+}
+
+#[test]
 fn a_block_that_is_asked_for_is_checked() {
     let mut registry = home("10.80.0.0/16");
     let set = |registry: &Registry, block: &str| {
