@@ -35,13 +35,10 @@ pub struct ClientStatus {
 }
 
 impl Core {
-    /// Those that ever came, the freshest first.
+    /// Those that ever came.
     pub(super) fn client_reports(&self, name: &NetworkName, network: &Network) -> Vec<ClientReport> {
-        let seen = self.clients_seen(name, network).into_iter();
-        let mut reports: Vec<_> =
-            seen.filter(|(_, client)| client.handshake_s.is_some()).map(|(_, report)| report).collect();
-        reports.sort_by_key(|client| client.handshake_s);
-        reports
+        let seen = self.clients_seen(name, network).into_iter().map(|(_, report)| report);
+        seen.filter(|client| client.handshake_s.is_some()).collect()
     }
 
     /// Those that are let in.

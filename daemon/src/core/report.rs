@@ -114,8 +114,7 @@ impl Core {
         let place = place(&self.observed, &owner(&self.config, name).endpoints, membership.port);
         let mut peers = self.peer_reports(name, network);
         let peer_count = peers.len() as u32;
-        peers.sort_by_key(|peer| peer.handshake_s.unwrap_or(u64::MAX));
-        peers.truncate(Report::PEERS);
+        freshest(&mut peers, Report::PEERS, |peer| peer.handshake_s);
         Report {
             net: membership.net,
             node: membership.node,
@@ -144,7 +143,7 @@ impl Core {
         let beat = network.said_at.is_none_or(|at| at + network.rest(self.config.heartbeat) <= due);
         let mut report = self.report(name, network, now);
         let present = present(&report.clients);
-        report.clients.truncate(Report::CLIENTS);
+        freshest(&mut report.clients, Report::CLIENTS, |client| client.handshake_s);
         let facts = facts_of(report.clone());
         let Some(network) = self.networks.get_mut(name) else { return };
         network.stale = false;
@@ -313,6 +312,17 @@ fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
         tx: seen.tx,
         path: seen.path,
     })
+}
+
+/// Leaves so many, those with the freshest handshake, in that order. There are few: to sort them all takes more
+/// program than this is worth.
+fn freshest<T>(list: &mut Vec<T>, most: usize, handshake_s: fn(&T) -> Option<u64>) {
+    for place in 0..most.min(list.len()) {
+        let rest = place..list.len();
+        let best = rest.min_by_key(|at| handshake_s(&list[*at]).unwrap_or(u64::MAX)).unwrap_or(place);
+        list.swap(place, best);
+    }
+    list.truncate(most);
 }
 
 /// A report that is too long for a record leaves out those that were heard of longest ago. Gives what it takes.

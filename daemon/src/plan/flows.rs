@@ -55,12 +55,16 @@ pub(super) fn cut(view: View<'_>) -> Vec<Step> {
 impl Flows {
     /// `routes` are ours.
     pub fn new(realms: SortedMap<IfName, Realm>, routes: &SortedSet<Route>) -> Self {
-        let way = |route: &Route| match &route.kind {
-            RouteKind::Device(link) => (route.prefix, Some(link.clone())),
-            RouteKind::Throw => (route.prefix, None),
-        };
-        let ways = routes.iter().map(way).collect();
-        Self { realms, ways, lengths: routes.iter().map(|route| route.prefix.len()).collect() }
+        let mut flows = Self { realms, ..Self::default() };
+        for route in routes {
+            let way = match &route.kind {
+                RouteKind::Device(link) => Some(link.clone()),
+                RouteKind::Throw => None,
+            };
+            flows.ways.insert(route.prefix, way);
+            flows.lengths.insert(route.prefix.len());
+        }
+        flows
     }
 
     /// By interface.

@@ -348,6 +348,21 @@ fn a_report_of_many_fits_a_record() {
     assert!(last_clients(&world).len() > 10);
 }
 
+#[test]
+fn those_heard_of_last_stand_in_a_report() {
+    let mut world = gateway(&(1..100).map(client).collect::<Vec<_>>());
+    for number in [7, 3, 90, 55].into_iter().chain((1..100).filter(|n| ![7, 3, 90, 55].contains(n))) {
+        come(&mut world, number);
+        acked(&mut world, S);
+    }
+    for _ in 0..30 {
+        acked(&mut world, 10 * S);
+    }
+    let keys: Vec<_> = last_clients(&world).iter().map(|client| client.key).collect();
+    let expected: Vec<_> = (1..100).rev().filter(|number| *number != 90).map(key).take(24).collect();
+    assert_eq!(keys, expected);
+}
+
 fn any_client() -> impl Strategy<Value = IngressClient> {
     let addr = prop_oneof!["10\\.90\\.[01]\\.[1-4]", "fd90::1:[1-4]", "192\\.0\\.2\\.[12]"];
     let behind = prop::sample::select(vec!["10.1.0.0/16", "10.1.2.0/24", "192.168.2.0/24", "192.168.7.0/24"]);
