@@ -50,8 +50,10 @@ const LINKS = {
 const header = h("header", { class: "top" });
 const nav = h("nav", { class: "side", "aria-label": "Network" });
 const main = h("main", { id: "main", tabindex: "-1" });
-/** The view that is shown: { view, part, args, key, isLoaded, data, error }. */
+/** The view that is shown: { view, part, args, key, number, isLoaded, data, error, asked, answered }. */
 let shown = null;
+/** No view takes over what another has drawn. */
+let opened = 0;
 
 function parse(hash) {
   return hash.replace(/^#\/?/, "").replace(/\?.*$/, "").split("/").filter(Boolean).map(decodeURIComponent);
@@ -81,7 +83,7 @@ function draw() {
   if (!shown) return;
   document.title = `${shown.view.title(shown.args)} · GateWRT`;
   main.setAttribute("aria-busy", String(!shown.isLoaded && !shown.error));
-  morphChildren(main, h("main", null, h("div", { "data-key": `${shown.key}`, class: "view" }, content())));
+  morphChildren(main, h("main", null, h("div", { "data-key": shown.number, class: "view" }, content())));
 }
 
 function content() {
@@ -136,7 +138,7 @@ async function open() {
   const isSame = shown && shown.key === location.hash && shown.view === route.view;
   if (isSame) return;
   for (const box of document.querySelectorAll("dialog:not(.firm)")) box.close();
-  shown = { ...route, args: { ...route.args, question: questionOf(location.hash) }, key: location.hash, isLoaded: !route.view.load, error: null, asked: 0, answered: 0 };
+  shown = { ...route, args: { ...route.args, question: questionOf(location.hash) }, key: location.hash, number: (opened += 1), isLoaded: !route.view.load, error: null, asked: 0, answered: 0 };
   if (state.me) follow(route.args.net);
   const loading = route.view.load ? page.reload() : Promise.resolve();
   // A view that is there at once does not flash "Loading…".

@@ -7,14 +7,14 @@ import { act, button, fresh, iconButton, slot } from "./ui.js";
  * A modal dialog; focus goes back to where it was when it closes. `draw(close)` gives its content. A firm one shows what
  * can't be shown again: the Escape key does not close it.
  */
-export function dialog(title, draw, { wide = false, firm = false, onclose = () => {} } = {}) {
+export function dialog(title, draw, { wide = false, firm = false, hasSlot = true, onclose = () => {} } = {}) {
   const id = fresh("dialog");
   const before = document.activeElement;
   const box = h("dialog", { class: [wide && "wide", firm && "firm"].filter(Boolean).join(" ") || null, "aria-labelledby": id, "data-slot": "" });
   const close = () => box.close();
   box.append(
     h("div", { class: "head" }, h("h2", { id, tabindex: "-1" }, title), iconButton("Close", "close", close)),
-    slot(),
+    ...(hasSlot ? [slot()] : []),
     ...[draw(close, box)].flat(),
   );
   box.addEventListener("cancel", (event) => firm && event.preventDefault());
@@ -34,7 +34,7 @@ export function dialog(title, draw, { wide = false, firm = false, onclose = () =
 export function formDialog(title, { submit, intro, fields, send, wide, danger }) {
   return dialog(title, (close) => {
     const form = h("form", { class: "form", novalidate: true },
-      intro && h("p", { class: "lead" }, intro), fields,
+      intro && h("p", { class: "lead" }, intro), fields, slot(),
       h("div", { class: "buttons" }, button("Cancel", close, { kind: "quiet" }),
         h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, h("span", null, submit))));
     form.oninput = ({ target }) => {
@@ -54,7 +54,7 @@ export function formDialog(title, { submit, intro, fields, send, wide, danger })
       }
     };
     return form;
-  }, { wide });
+  }, { wide, hasSlot: false });
 }
 
 /** Says what is missing at the first field that is not right. */

@@ -91,6 +91,7 @@ export function showProblem(element, error) {
   const box = problemBox(problem);
   box.append(close);
   place.replaceChildren(box);
+  place.scrollIntoView({ block: "nearest" });
 }
 
 /** Runs what a control asks for: it waits meanwhile, and what was refused is said beside it. Answers whether it went well. */
