@@ -150,6 +150,7 @@ async function open() {
 }
 
 function focusHeading() {
+  nav.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   const wanted = main.querySelector("[data-first]") ?? main.querySelector("h1");
   wanted?.focus({ preventScroll: true });
 }

@@ -2,7 +2,7 @@
 // that the picture keeps still while states change.
 
 import { h, s } from "./dom.js";
-import { condition, tunnel } from "./nodes.js";
+import { condition, pathsInWords, tunnel } from "./nodes.js";
 import { and, count } from "./words.js";
 
 const LINE = 17;
@@ -20,8 +20,8 @@ export const onResize = (redraw) => narrow.addEventListener("change", redraw);
 export function picture(net, nodes, clients) {
   const size = narrow.matches ? NARROW : WIDE;
   const shown = nodes.length > MOST ? null : nodes.length > size.roomy ? ring(net, nodes, size) : cards(net, nodes, clients, size);
-  return h("div", { class: "picture" }, shown, legend(),
-    h("details", { class: "more", open: shown === null, "data-key": "words" }, h("summary", null, "The same in words"), words(nodes, clients)));
+  return h("div", { class: "picture" }, shown ?? h("p", { class: "lead" }, `With more than ${MOST} nodes a picture says little: `, h("a", { href: `#/n/${net}/nodes` }, "the list of nodes"), " says how each is."), shown && legend(),
+    h("details", { class: "more", "data-key": "words" }, h("summary", null, "The same in words"), words(nodes, clients)));
 }
 
 function cards(net, nodes, clients, size) {
@@ -78,7 +78,7 @@ function card(net, { node, lines }, { x, y }, size) {
   return s("a", { href: `#/n/${net}/nodes/${node.name}`, class: `node ${tone}`, "data-key": node.id },
     s("rect", { class: "face", x: left, y: top, width: size.card, height, rx: 11 }),
     s("circle", { class: "state", cx: left + 17, cy: top + 21, r: 5 }),
-    s("text", { class: "name", x: left + 30, y: top + 26 }, cut(node.name, size.letters - 5)),
+    s("text", { class: "name", x: left + 30, y: top + 26 }, cut(node.name, size.letters - 6)),
     s("text", { class: "soft", x: left + 30, y: top + 43 }, cut(tone === "good" ? node.addresses[0] ?? "" : text, size.letters - 2)),
     lines.length > 0 && s("line", { class: "rule", x1: left + 12, x2: left + size.card - 12, y1: top + 53, y2: top + 53 }),
     lines.map((line, i) => s("text", { class: line.kind, x: left + 14, y: top + 70 + i * LINE, "data-key": `${i}` }, line.text)));
@@ -131,20 +131,27 @@ function legend() {
     h("span", null, "→ serves a prefix"), h("span", null, "● client connected, ○ not"));
 }
 
+function tunnelsInWords(node, nodes) {
+  const names = { direct: [], relay: [], down: [], unknown: [] };
+  for (const other of nodes) if (other !== node) (names[tunnel(node, other)] ?? names.unknown).push(other.name);
+  return [
+    names.direct.length > 0 && `${count(names.direct.length, "direct tunnel")}: ${and(names.direct)}.`,
+    names.relay.length > 0 && `By relay: ${and(names.relay)}.`,
+    names.down.length > 0 && `${count(names.down.length, "tunnel")} down: ${and(names.down)}.`,
+    names.unknown.length > 0 && `Not known yet: ${and(names.unknown)}.`,
+  ];
+}
+
 function words(nodes, clients) {
   return h("ul", { class: "stack", "data-testid": "picture-words" }, nodes.map((node) => h("li", { "data-key": node.id }, h("strong", null, node.name), ` is ${condition(node).text}. `, sentences(node, nodes, clients).join(" "))));
 }
 
 function sentences(node, nodes, clients) {
-  const others = nodes.filter((other) => other !== node);
-  const by = (how) => others.filter((other) => tunnel(node, other) === how).map((other) => other.name);
-  const [direct, down, unknown] = [by("direct"), by("down"), by("unknown")];
+  const tunnels = nodes.length > MOST ? [`Tunnels: ${pathsInWords(node, nodes) || "none reported"}.`] : tunnelsInWords(node, nodes);
   const here = clients.filter((client) => client.gateway === node.name).map((client) => `${client.name}${client.live?.online ? " (connected)" : ""}`);
   return [
     node.egress.length > 0 && `It serves ${and(node.egress.map((egress) => egress.prefix))}.`,
-    direct.length > 0 && `${count(direct.length, "direct tunnel")}: ${and(direct)}.`,
-    down.length > 0 && `${count(down.length, "tunnel")} down: ${and(down)}.`,
-    unknown.length > 0 && `Not known yet: ${and(unknown)}.`,
+    ...tunnels,
     here.length > 0 && `${count(here.length, "client")}: ${and(here)}.`,
   ].filter(Boolean);
 }

@@ -11,6 +11,8 @@ import { count, day, deed, several, span } from "../words.js";
 import { newCode } from "./codes.js";
 
 let isWatching = false;
+/** Lines about what needs a look: beyond that no one reads them. */
+const MOST = 10;
 
 export default {
   /** Shows what clients are doing, which comes with reports. */
@@ -61,6 +63,8 @@ function attention(net, { nodes, warnings }, clients) {
     ...clients.filter((client) => client.stale.length).map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has an old file"]),
     ...clients.filter((client) => client.state === "no-gateway").map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has no gateway to come in at"]),
   ];
+  const rest = lines.splice(MOST);
+  if (rest.length > 0) lines.push([`and ${rest.length} more`]);
   return lines.length > 0 && h("section", { class: "note", "aria-label": "Needs a look", "data-key": "attention" }, icon("warn"),
     h("div", null, h("strong", null, "Needs a look"), h("ul", null, lines.map((line) => h("li", null, line)))));
 }
