@@ -206,9 +206,9 @@ pub struct WgDevice {
     pub backend: String,
 }
 
-/// The text of our firewall table, as the driver takes it.
+/// The text of our firewall table, as the driver takes it. It can be long, and is the same in many places.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ruleset(pub String);
+pub struct Ruleset(pub Arc<str>);
 
 /// A setting below `/proc/sys`, by its path with slashes: `net/ipv4/conf/gw-home/forwarding`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -129,7 +129,7 @@ fn the_text_is_as_it_was() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     for (name, firewall) in configurations() {
         let path = folder.join(name).with_extension("nft");
-        let text = firewall.ruleset().0;
+        let text = firewall.to_string();
         if update {
             fs::write(&path, &text).unwrap();
         }
@@ -154,7 +154,7 @@ fn nft_takes_it() {
     let check = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
         for (name, firewall) in configurations() {
-            let text = firewall.ruleset().0;
+            let text = firewall.to_string();
             nft(&["-c", "-f", "-"], &text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
             nft(&["-f", "-"], &text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
         }
@@ -167,7 +167,7 @@ fn nft_takes_it() {
 fn every_table_becomes_every_other_in_place() {
     let check = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
-        let texts: Vec<String> = configurations().values().map(|firewall| firewall.ruleset().0).collect();
+        let texts: Vec<String> = configurations().values().map(|firewall| firewall.to_string()).collect();
         let list = || nft(&["list", "table", "inet", "gatewrt"], "").unwrap();
         for to in &texts {
             nft(&["-f", "-"], to).unwrap();

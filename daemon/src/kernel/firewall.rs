@@ -13,7 +13,6 @@ use super::{
 use crate::{model::Ruleset, ownership::NFT_TABLE, plan::rewrite};
 use log::{debug, warn};
 use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NLM_F_ACK};
-use serde::{Deserialize, Serialize};
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -44,9 +43,8 @@ pub struct Firewall {
 }
 
 /// What was written, and a digest of how the kernel read back right after: it words things in its own way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Written {
-    text: String,
+    ruleset: Ruleset,
     listing: String,
 }
 
@@ -59,7 +57,9 @@ impl Firewall {
     /// `nft` is the program; what was written is remembered in `folder`.
     pub fn new(nft: String, folder: &Path) -> Self {
         let record = folder.join("ruleset");
-        Self { nft, written: record::load(&record), record, seen: None, socket: None }
+        let written = record::load(&record)
+            .map(|(text, listing): (String, String)| Written { ruleset: Ruleset(text.into()), listing });
+        Self { nft, written, record, seen: None, socket: None }
     }
 
     /// Our table: the text that it was written from, if it still reads the same; its listing, or nothing
@@ -86,48 +86,47 @@ impl Firewall {
             Err(_) if !self.exists()? => return Ok(None),
             // A table that can't be read must be written anew; that will say what is wrong, and nothing else waits
             // for it.
-            Err(_) => return Ok(Some(Ruleset(String::new()))),
+            Err(_) => return Ok(Some(Ruleset("".into()))),
         };
         let ours = self.written.as_ref().filter(|written| written.listing == digest(&listing));
-        Ok(Some(Ruleset(ours.map_or(listing, |written| written.text.clone()))))
+        Ok(Some(ours.map_or_else(|| Ruleset(listing.into()), |written| written.ruleset.clone())))
     }
 
     /// Writes the table, in one transaction: no packet sees it half or missing. Where it is there as we wrote it, only
     /// what differs is changed.
     pub fn write(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
-        let text = &ruleset.0;
-        if let Some((change, generation)) = self.change_to(text) {
-            match self.transact(&change, text) {
+        if let Some((change, generation)) = self.change_to(ruleset) {
+            match self.transact(&change, ruleset) {
                 // Nobody else changed a table meanwhile: ours is as we know it.
                 Ok(after) if after == Some(generation.wrapping_add(1)) => return Ok(()),
                 Ok(_) => debug!("the firewall changed meanwhile: our table is written whole"),
                 Err(error) => warn!("our firewall table can't be changed and is written whole: {error}"),
             }
         }
-        self.transact(&format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n{text}\n"), text)?;
+        let text = &ruleset.0;
+        self.transact(&format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n{text}\n"), ruleset)?;
         Ok(())
     }
 
     /// The change, and the kernel's generation that it is for.
-    fn change_to(&mut self, text: &str) -> Option<(String, u32)> {
+    fn change_to(&mut self, ruleset: &Ruleset) -> Option<(String, u32)> {
         let there = self.observe().ok()??;
-        let written = self.written.as_ref().filter(|written| written.text == there.0)?;
-        let change = rewrite::change(&written.text, text).filter(|change| !change.is_empty())?;
+        let written = self.written.as_ref().filter(|written| written.ruleset == there)?;
+        let change = rewrite::change(&written.ruleset.0, &ruleset.0).filter(|change| !change.is_empty())?;
         Some((change, self.seen.as_ref()?.generation))
     }
 
-    /// Carries out a script, after which the table is `text`; gives the kernel's generation then, if nobody changed
+    /// Carries out a script, after which the table is this; gives the kernel's generation then, if nobody changed
     /// anything while it was read back.
-    fn transact(&mut self, script: &str, text: &str) -> Result<Option<u32>, KernelError> {
+    fn transact(&mut self, script: &str, ruleset: &Ruleset) -> Result<Option<u32>, KernelError> {
         self.seen = None;
         self.nft(&["-f", "-"], script)?;
         let before = self.generation()?;
-        let written = Written { text: text.to_owned(), listing: digest(&self.list()?) };
-        record::save(&self.record, &written)?;
-        self.written = Some(written);
+        let listing = digest(&self.list()?);
+        record::save(&self.record, &(&*ruleset.0, &*listing))?;
+        self.written = Some(Written { ruleset: ruleset.clone(), listing });
         let generation = self.generation()?.filter(|after| before == Some(*after));
-        let ruleset = Some(Ruleset(text.to_owned()));
-        self.seen = generation.map(|generation| Seen { generation, ruleset });
+        self.seen = generation.map(|generation| Seen { generation, ruleset: Some(ruleset.clone()) });
         Ok(generation)
     }
 

@@ -1,5 +1,4 @@
-//! Our firewall table: written whole when its text differs. What the text says is [`ruleset`](super::ruleset)'s
-//! matter.
+//! Our firewall table: written when its text differs. What the text says is [`ruleset`](super::ruleset)'s matter.
 
 use super::{Step, link::View};
 

@@ -11,7 +11,7 @@ use crate::{
     sorted::SortedSet,
 };
 use gatewrt_protocol::{Service, Verdict};
-use std::net::IpAddr;
+use std::fmt;
 
 /// A connection is judged by its first packet. When the kernel forgot one that is forbidden meanwhile, the next
 /// answer would open it anew, the other way round.
@@ -105,13 +105,13 @@ fn key(pairs: &PairSet) -> String {
 
 fn element(block: &Block) -> String {
     let service = |Service { proto, first, last }| {
-        format!(" . {} . {first}-{last}", number(proto, block.to.0.is_ipv4()))
+        format!(" . {} . {}", number(proto, block.to.0.is_ipv4()), range((first, last)))
     };
     let service = block.service.map(service).unwrap_or_default();
     format!("{} . {}{service}", range(block.from), range(block.to))
 }
 
-fn range((first, last): (IpAddr, IpAddr)) -> String {
+fn range<T: fmt::Display + PartialEq>((first, last): (T, T)) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 

@@ -46,7 +46,7 @@ pub struct Guard {
 impl Firewall {
     /// The table as `nft -f` takes it.
     pub fn ruleset(&self) -> Ruleset {
-        Ruleset(self.to_string())
+        Ruleset(self.to_string().into())
     }
 }
 

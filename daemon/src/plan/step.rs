@@ -46,7 +46,7 @@ pub enum Step {
     AddRule(Rule),
     /// Delete a rule of ours.
     DeleteRule(Rule),
-    /// Write our firewall table, whole, in one transaction.
+    /// Make our firewall table read so, in one transaction.
     WriteRuleset(Ruleset),
     /// Delete our firewall table.
     DeleteRuleset,

@@ -57,7 +57,7 @@ fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
         gone: SortedSet::new(),
         routes: routes.into(),
         rules: [rule].into(),
-        ruleset: Some(Ruleset("table".to_owned())),
+        ruleset: Some(Ruleset("table".into())),
         flows: Some(Arc::default()),
         sysctls: sysctls.map(|path| (sysctl(path), "1".to_owned())).into(),
     }

@@ -21,7 +21,7 @@ const TABLE: &str = "table inet gatewrt {
 }";
 
 fn ruleset(text: &str) -> Ruleset {
-    Ruleset(text.to_owned())
+    Ruleset(text.into())
 }
 
 fn write(bed: &mut Bed) {
@@ -297,7 +297,7 @@ fn a_thousand_rules_are_few_elements_and_one_rule_more_is_few_changes() {
             start.elapsed()
         };
         let ruleset = |access: &Access| table(Guard { access: access.clone(), ..Guard::default() });
-        let mut whole = Ruleset(String::new());
+        let mut whole = Ruleset("".into());
         timed("1,000 rules compiled", &mut || whole = ruleset(&access));
         let elements = whole.0.lines().filter(|line| line.starts_with("\t\t\t")).count();
         println!("{} rules are {elements} elements, {} bytes", access.rules.len(), whole.0.len());

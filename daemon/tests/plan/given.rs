@@ -130,7 +130,7 @@ fn rules() -> impl Strategy<Value = SortedSet<Rule>> {
 }
 
 fn ruleset() -> impl Strategy<Value = Option<Ruleset>> {
-    option::of(select(vec!["one", "other"]).prop_map(|text| Ruleset(text.to_owned())))
+    option::of(select(vec!["one", "other"]).prop_map(|text| Ruleset(text.into())))
 }
 
 fn flows() -> impl Strategy<Value = Option<Arc<Flows>>> {
