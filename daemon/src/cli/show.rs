@@ -23,7 +23,7 @@ pub fn answer(command: &Command, answer: &Answer, json: bool) -> Result<(), CliE
             print_json(&networks.iter().flat_map(|network| &network.peers).collect::<Vec<_>>())?;
         }
         (Command::Peers(only), Answer::Status(status), false) => {
-            networks(status, only.as_deref())?.into_iter().for_each(|network| print(&peers(network)));
+            networks(status, only.as_deref())?.into_iter().for_each(|network| print(&all_peers(network)));
         }
         (Command::Clients(only), Answer::Status(status), true) => {
             let networks = networks(status, only.as_deref())?;
@@ -83,10 +83,7 @@ fn status(status: &Status) -> String {
     for network in &status.networks {
         text.push('\n');
         text.push_str(&self::network(network));
-        text.push_str(&peers(network));
-        if network.ingress {
-            text.push_str(&clients(network));
-        }
+        text.push_str(&all_peers(network));
         for failure in &network.failures {
             let _ = writeln!(text, "  ! could not {}: {}", failure.what, failure.why);
         }
@@ -138,6 +135,12 @@ fn control(network: &NetworkStatus) -> String {
         Some(error) => format!("{} {}: {error}", network.control, network.broker),
         None => format!("{} {}", network.control, network.broker),
     }
+}
+
+/// Nodes, and clients where they are let in.
+fn all_peers(network: &NetworkStatus) -> String {
+    let clients = network.ingress.then(|| clients(network));
+    peers(network) + &clients.unwrap_or_default()
 }
 
 fn peers(network: &NetworkStatus) -> String {
