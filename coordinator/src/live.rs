@@ -1,7 +1,7 @@
 //! What nodes say and do now: who is connected, their presence, their last report. In memory only; after a
 //! restart of the coordinator the nodes come back and say it again. Pure.
 
-use gatewrt_protocol::{NodeId, Presence, Report};
+use gatewrt_protocol::{ClientReport, NodeId, Presence, Report, WgPublicKey};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -9,6 +9,9 @@ use std::{
 
 /// How many earlier boots of a node are remembered, so that none of their reports passes for news.
 const BOOTS: usize = 8;
+
+/// How many external clients of a node are remembered: more than one assignment can list.
+const CLIENTS: usize = 1024;
 
 /// What one node says and does.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,6 +28,8 @@ pub struct Now {
     pub reported: u64,
     /// Its messages that were refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
+    /// What it said last of each external client, and when: a report lists only some of many.
+    clients: BTreeMap<WgPublicKey, (u64, ClientReport)>,
     past_boots: VecDeque<String>,
 }
 
@@ -79,6 +84,7 @@ impl Live {
             return Err(Stale);
         }
         now.enter_boot(&report.boot);
+        now.remember(&report.clients, at);
         (now.report, now.reported) = (Some(report), at);
         Ok(())
     }
@@ -100,6 +106,19 @@ impl Now {
     /// Whether it said that it is there, and not since that it is gone.
     pub fn says_online(&self) -> bool {
         self.presence.as_ref().is_some_and(|presence| presence.online)
+    }
+
+    /// What it said last of a client, and when, in seconds since 1970.
+    pub fn client(&self, key: WgPublicKey) -> Option<&(u64, ClientReport)> {
+        self.clients.get(&key)
+    }
+
+    fn remember(&mut self, clients: &[ClientReport], at: u64) {
+        self.clients.extend(clients.iter().map(|client| (client.key, (at, client.clone()))));
+        while self.clients.len() > CLIENTS {
+            let oldest = self.clients.iter().min_by_key(|(_, (at, _))| *at).map(|(key, _)| *key);
+            oldest.and_then(|oldest| self.clients.remove(&oldest));
+        }
     }
 
     fn enter_boot(&mut self, boot: &str) {
@@ -136,6 +155,21 @@ mod tests {
         assert!(live.now(NODE).expect("known").says_online());
         assert_eq!(live.handle_presence(NODE, presence("a", 2, false)), Ok(()));
         assert!(!live.now(NODE).expect("known").says_online());
+    }
+
+    #[test]
+    fn a_client_that_is_no_longer_listed_is_remembered_and_the_oldest_forgotten() {
+        let client = |number: u16| {
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&number.to_be_bytes());
+            ClientReport { key: WgPublicKey(key), endpoint: None, handshake_s: Some(1), rx: 0, tx: 0 }
+        };
+        let mut now = Now::default();
+        for at in 0..1100u16 {
+            now.remember(&[client(at)], at.into());
+        }
+        assert_eq!(now.client(client(1000).key).unwrap().0, 1000);
+        assert_eq!((now.clients.len(), now.client(client(75).key)), (CLIENTS, None));
     }
 
     #[test]

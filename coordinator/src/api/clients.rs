@@ -211,14 +211,13 @@ impl ClientView {
     }
 }
 
-/// From the last report of its gateway; a report lists those that had a handshake.
+/// From the last report of its gateway that lists it.
 fn live(state: &State, client: &Client, at: u64) -> Option<ClientLive> {
-    let now = state.live.now(client.gateway)?;
-    let report = now.report.as_ref()?;
-    let seen = report.clients.iter().find(|seen| seen.key == client.key)?;
-    let handshake_s = seen.handshake_s.map(|age| age.saturating_add(at.saturating_sub(now.reported)));
+    let is_let_in = state.registry.client_state(client, at) == ClientState::Enabled;
+    let (said, seen) = state.live.now(client.gateway)?.client(client.key)?;
+    let handshake_s = seen.handshake_s.map(|age| age.saturating_add(at.saturating_sub(*said)));
     Some(ClientLive {
-        online: handshake_s.is_some_and(|age| age < FRESH),
+        online: is_let_in && handshake_s.is_some_and(|age| age < FRESH),
         endpoint: seen.endpoint,
         handshake_s,
         rx: seen.rx,

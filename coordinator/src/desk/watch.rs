@@ -101,3 +101,37 @@ fn without_secrets(assignment: &Assignment) -> Assignment {
 fn json<T: Serialize>(record: &T) -> Value {
     serde_json::to_value(record).expect("records are JSON")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatewrt_protocol::{Access, Ingress, IngressClient, PresharedKey, WgPublicKey};
+
+    #[test]
+    fn a_watcher_sees_no_preshared_key() {
+        let node = NodeId::from_entropy([1; 10]);
+        let client = IngressClient {
+            key: WgPublicKey([2; 32]),
+            addresses: Vec::new(),
+            psk: Some(PresharedKey([3; 32])),
+            prefixes: Vec::new(),
+            internet: false,
+            reachable: false,
+        };
+        let assignment = Assignment {
+            net: NetworkId::from_entropy([1; 10]),
+            node,
+            rev: 1,
+            name: "office".parse().unwrap(),
+            addresses: Vec::new(),
+            egress: Vec::new(),
+            ingress: Some(Ingress { clients: vec![client] }),
+            access: Access::default(),
+            control: Vec::new(),
+        };
+        let change = (Topic::Assignment(node), Some(Content::Assignment(assignment)));
+        let said = json(&WatchEvent::of_change(&Registry::default(), 1, &change)).to_string();
+        assert!(said.contains(&WgPublicKey([2; 32]).to_string()), "{said}");
+        assert!(!said.contains(&PresharedKey([3; 32]).to_string()), "{said}");
+    }
+}
