@@ -182,7 +182,7 @@ impl ClientError {
             ),
             Self::NoIngress { node } => format!("let it: “gatewrt-coordinator ingress set … {node}”"),
             Self::IngressInUse { .. } => {
-                "move them first (client reissue … --gateway OTHER) or delete them; with --force they stay, cut off until one of that is done or the node lets clients in again".into()
+                "move them first (client reissue … --gateway OTHER) or delete them; with --force they stay, cut off until one of these is done or the node lets clients in again".into()
             }
             Self::NoGateway { known, .. } if known.is_empty() => {
                 "no node of this network lets clients in yet: “gatewrt-coordinator ingress set … NODE”".into()
