@@ -15,7 +15,8 @@ const { chromium } = packages("playwright-core");
 const axeSource = readFileSync(packages.resolve("axe-core/axe.min.js"), "utf8");
 const screenshots = join(root, "target/screenshots");
 
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+  "--enable-features=OverlayScrollbar"];
 const DESK = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 /** For all that the page draws after a click; the lab's own deadlines are longer and said where they are. */
@@ -136,7 +137,8 @@ export async function look(page, name) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize(size);
     await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-    await page.screenshot({ path: shot(`${name}-${kind}`), fullPage: true });
+    // What a dialog covers is the screen, not the whole page.
+    await page.screenshot({ path: shot(`${name}-${kind}`), fullPage: (await page.getByRole("dialog").count()) === 0 });
     await inspect(page, `${name}, ${kind}`);
     const [wide, has] = await page.evaluate(() => [document.scrollingElement.scrollWidth, window.innerWidth]);
     if (wide > has) fault(`${name}, ${kind}: ${wide} px wide on a screen of ${has}`);
