@@ -19,11 +19,25 @@
 //! | `/v1/networks/{net}/clients/{client}` | GET, PATCH, DELETE | admin | show, change, delete |
 //! | `/v1/networks/{net}/clients/{client}/reissue` | POST | admin | new key, another gateway |
 //! | `/v1/networks/{net}/clients/{client}/config` | GET, POST | admin | file without secrets; the client has it |
+//! | `/v1/networks/{net}/rules` | GET, POST | admin | list, create |
+//! | `/v1/networks/{net}/rules/{rule}` | GET, PATCH, DELETE | admin | show, change, delete |
+//! | `/v1/networks/{net}/groups` | GET | admin | list |
+//! | `/v1/networks/{net}/groups/{group}` | GET, PUT, DELETE | admin | show, set, delete |
+//! | `/v1/networks/{net}/check` `?from=&to=&service=` | GET | admin | may X reach Y, and why |
 //! | `/v1/status` `?network=` | GET | admin | live state |
+//! | `/v1/events` `?network=` | GET | admin | live state and changes as server-sent events |
 //! | `/v1/watch` `?network=` | GET | admin | changes as server-sent events |
+//! | `/v1/audit` `?network=` | GET | admin | who changed what |
+//! | `/v1/tokens` | GET, POST | admin | list, create |
+//! | `/v1/tokens/{id}` | DELETE | admin | revoke |
+//! | `/v1/login`, `/v1/logout` | POST | who has a token | a session with a cookie, for the page |
+//! | `/v1/me` | GET | admin | who asks, and what they may |
+//! | `/v1/openapi.json` | GET | anyone | all of this with what is taken and answered |
 //!
-//! `{net}` and `{node}` are names or ids. An admin is who shows the token as `Authorization: Bearer …`.
-//! Errors are [`gatewrt_protocol::Problem`]s.
+//! `{net}`, `{node}` and the like are names or ids. An admin is who shows a token as `Authorization: Bearer …`
+//! or the cookie of a session; what the token is for and whether it is to look only is seen to in [`grant`] and
+//! [`caller`]. Errors are [`gatewrt_protocol::Problem`]s. Every change takes `?dry_run=true`, and `If-Match`
+//! where there is something to match; lists take `?limit=&after=`.
 
 mod caller;
 mod clients;
@@ -57,7 +71,11 @@ use crate::{broker::Sessions, desk::DeskHandle, pki::Pki};
 use axum::{
     Extension, Router,
     extract::Request,
-    middleware::{Next, from_fn, from_fn_with_state},
+    http::{
+        HeaderValue,
+        header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware::{Next, from_fn, from_fn_with_state, map_response},
     response::{IntoResponse, Response},
 };
 use openapi::Document;
@@ -98,31 +116,46 @@ pub struct App {
     pub started: Instant,
 }
 
-/// All paths, and what the OpenAPI document says of them. A path stands in one place, with its description:
-/// none can be served without being described.
+/// All paths.
 pub fn router(app: App) -> Router {
-    let known = OpenApiRouter::new()
+    let known = for_the_known().route_layer(from_fn_with_state(app.clone(), grant::known_only));
+    let anyone = for_anyone().route_layer(from_fn_with_state(app.clone(), limit::in_measure));
+    let (router, paths) = known.merge(anyone).split_for_parts();
+    router
+        .layer(Extension(Document::of(&openapi::complete(paths))))
+        .layer(map_response(unkept))
+        .merge(page::router())
+        .fallback(|| async { ApiError::no_such_path() })
+        .method_not_allowed_fallback(|| async { ApiError::no_such_method() })
+        .layer(from_fn(in_time))
+        .with_state(app)
+}
+
+/// A path stands in one place, with its description for the OpenAPI document.
+fn for_the_known() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .merge(routes::router())
         .merge(rules::router())
         .merge(clients::router())
         .merge(tokens::router())
         .merge(events::router())
         .merge(watch::router())
-        .route_layer(from_fn_with_state(app.clone(), grant::known_only));
-    let anyone = OpenApiRouter::new()
+}
+
+fn for_anyone() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .merge(openapi::router())
         .merge(tokens::open_router())
         .routes(routes!(routes::health))
         .routes(routes!(join::join))
-        .route_layer(from_fn_with_state(app.clone(), limit::in_measure));
-    let (router, paths) = known.merge(anyone).split_for_parts();
-    router
-        .layer(Extension(Document::of(&openapi::complete(paths))))
-        .merge(page::router())
-        .fallback(|| async { ApiError::no_such_path() })
-        .method_not_allowed_fallback(|| async { ApiError::no_such_method() })
-        .layer(from_fn(in_time))
-        .with_state(app)
+}
+
+/// Answers hold tokens and private keys: no one on the way, and no browser, keeps one.
+async fn unkept(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
@@ -137,5 +170,24 @@ async fn whole(request: Request, next: Next) -> Response {
     match axum::body::to_bytes(body, BODY).await {
         Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
         Err(_) => ApiError::too_long(BODY).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn nothing_is_served_that_is_not_described() {
+        for router in [for_the_known(), for_anyone()] {
+            let (router, document) = router.split_for_parts();
+            // What a router serves is told by its debug form alone.
+            let debug = format!("{router:?}");
+            let served: BTreeSet<_> = debug.split('"').filter(|text| text.starts_with("/v1/")).collect();
+            let described: BTreeSet<_> = document.paths.paths.keys().map(String::as_str).collect();
+            assert!(!served.is_empty());
+            assert_eq!(served, described);
+        }
     }
 }

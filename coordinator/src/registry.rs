@@ -183,7 +183,12 @@ impl Registry {
         by_id.or_else(by_name).ok_or_else(|| RegistryError::NoSuchNode {
             text: text.to_owned(),
             network: network.name.clone(),
-            known: self.live_nodes(network.id).map(|node| node.name.clone()).collect(),
+            known: self
+                .live_nodes(network.id)
+                .map(|node| node.name.clone())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
         })
     }
 

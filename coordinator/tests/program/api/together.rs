@@ -37,6 +37,26 @@ fn of_two_admins_the_second_has_to_look_again() {
 }
 
 #[test]
+fn what_a_router_says_of_itself_is_no_ones_change() {
+    let coordinator = Coordinator::with_home();
+    let api = Api::of(&coordinator);
+    let (code, router) = (coordinator.code(&[]), Router::new(1, "office"));
+    let answer = router.join(&code, &text(&coordinator.data().join("ca.crt"))).unwrap();
+    let path = "/v1/networks/home/nodes/office";
+    let before = api.get(path);
+    let link = router.connect(&answer, code.parse::<JoinCode>().unwrap().record_key);
+    link.report(&router.report(&answer, 1));
+    let after = eventually("the report", || {
+        let after = api.call("GET", path, &[("if-none-match", before.header("etag"))], None);
+        assert_eq!(after.status, 200, "live parts are always sent");
+        after.body["report"].is_object().then_some(after)
+    });
+    assert_ne!(before.body, after.body);
+    assert_eq!(before.header("etag"), after.header("etag"));
+    assert_eq!(after.header("cache-control"), "no-store");
+}
+
+#[test]
 fn what_is_known_is_not_sent_again() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
