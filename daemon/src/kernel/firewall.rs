@@ -210,7 +210,8 @@ impl Firewall {
 
 /// A listing is long.
 fn digest(listing: &str) -> String {
-    format!("{:?}", ring::digest::digest(&ring::digest::SHA256, listing.as_bytes()))
+    let digest = ring::digest::digest(&ring::digest::SHA256, listing.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `nlmsghdr` and `struct nfgenmsg`.

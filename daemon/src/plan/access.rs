@@ -129,16 +129,28 @@ impl PairSet {
                 for (services, by_source) in [(false, false), (false, true), (true, false), (true, true)] {
                     let pairs: Vec<&Pair<'_>> =
                         pairs.iter().filter(|pair| pair.by_source == by_source).collect();
-                    let blocks = if services { with_services(&pairs) } else { everything(&pairs) };
-                    let blocks: Vec<Block> =
-                        blocks.into_iter().map(|cut| cut.block(family, by_source)).collect();
-                    if !blocks.is_empty() {
-                        sets.push(Self { verdict, family, services, by_source, blocks });
+                    let mut set = Self { verdict, family, services, by_source, blocks: Vec::new() };
+                    for (parts, service) in if services { by_service(&pairs) } else { everything(&pairs) } {
+                        set.add(parts, service);
+                    }
+                    if !set.blocks.is_empty() {
+                        sets.push(set);
                     }
                 }
             }
         }
         sets
+    }
+
+    fn add(&mut self, parts: Parts, service: Option<Service>) {
+        let family = self.family;
+        let range = |(first, last)| (address(first, family), address(last, family));
+        for (narrow, wides) in parts {
+            for wide in wides {
+                let (from, to) = if self.by_source { (narrow, wide) } else { (wide, narrow) };
+                self.blocks.push(Block { from: range(from), to: range(to), service });
+            }
+        }
     }
 }
 
@@ -150,32 +162,15 @@ struct Pair<'a> {
     services: &'a [Service],
 }
 
-/// One of the parts that pairs are cut into.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Cut {
-    narrow: Range,
-    wide: Range,
-    service: Option<Service>,
-}
-
-impl Cut {
-    fn block(self, family: Family, by_source: bool) -> Block {
-        let range = |(first, last)| (address(first, family), address(last, family));
-        let (narrow, wide) = (range(self.narrow), range(self.wide));
-        let (from, to) = if by_source { (narrow, wide) } else { (wide, narrow) };
-        Block { from, to, service: self.service }
-    }
-}
-
 fn pairs(guard: &Guard, verdict: Verdict, family: Family) -> Vec<Pair<'_>> {
     let access = &guard.access;
-    let sets: Vec<Ranges> = access.sets.iter().map(|set| ranges(set, family)).collect();
+    let sets: Vec<Ranges> = access.sets.iter().map(|set| ranges(&mut set.iter(), family)).collect();
     let set = |index: u32| sets.get(index as usize).cloned().unwrap_or_default();
     let rules = access.rules.iter().filter(|rule| rule.verdict == verdict);
     let mut pairs: Vec<Pair<'_>> =
         rules.map(|rule| pair(set(rule.from), set(rule.to), &rule.services)).collect();
     if verdict == Verdict::Deny {
-        pairs.push(pair(vec![(0, most(family))], ranges(guard.closed.iter(), family), &[]));
+        pairs.push(pair(vec![(0, most(family))], ranges(&mut guard.closed.iter(), family), &[]));
     }
     pairs.retain(|pair| !pair.narrow.is_empty() && !pair.wide.is_empty());
     pairs
@@ -189,40 +184,44 @@ fn pair(from: Ranges, to: Ranges, services: &[Service]) -> Pair<'_> {
     Pair { by_source, narrow, wide, services }
 }
 
-fn everything(pairs: &[&Pair<'_>]) -> Vec<Cut> {
-    cuts((parts(pairs, &|pair| pair.services.is_empty()), None)).collect()
+/// Ranges that do not overlap, in order, each with all that stands across from it.
+type Parts = Vec<(Range, Ranges)>;
+
+fn everything(pairs: &[&Pair<'_>]) -> Vec<(Parts, Option<Service>)> {
+    vec![(parts(pairs, &|pair| pair.services.is_empty()), None)]
 }
 
 /// Ports are cut where a service begins or ends; what has the same on both sides is put together again.
-fn with_services(pairs: &[&Pair<'_>]) -> Vec<Cut> {
+fn by_service(pairs: &[&Pair<'_>]) -> Vec<(Parts, Option<Service>)> {
     let mut all: Vec<(Parts, Option<Service>)> = Vec::new();
     for proto in [Proto::Tcp, Proto::Udp, Proto::Icmp] {
         let services = pairs.iter().flat_map(|pair| pair.services).filter(|service| service.proto == proto);
-        let ports = services.map(|service| (service.first.into(), service.last.into()));
-        for (first, last) in segments(ports, u16::MAX.into()) {
+        let ports: Ranges = services.map(|service| (service.first.into(), service.last.into())).collect();
+        for (first, last) in segments(&ports, u16::MAX.into()) {
             let service = Service { proto, first: first as u16, last: last as u16 };
             let here =
                 parts(pairs, &|pair| pair.services.iter().any(|meant| meant.fits(proto, service.first)));
             match all.last_mut() {
                 Some((there, Some(whole))) if whole.proto == proto && *there == here => {
-                    whole.last = service.last
+                    whole.last = service.last;
                 }
                 _ => all.push((here, Some(service))),
             }
         }
     }
-    all.into_iter().flat_map(cuts).collect()
+    all
 }
-
-/// Ranges that do not overlap, in order, each with all that stands across from it.
-type Parts = Vec<(Range, Ranges)>;
 
 fn parts(pairs: &[&Pair<'_>], are_meant: &dyn Fn(&Pair<'_>) -> bool) -> Parts {
     let pairs: Vec<&Pair<'_>> = pairs.iter().copied().filter(|pair| are_meant(pair)).collect();
     let mut parts = Parts::new();
-    for narrow in segments(pairs.iter().flat_map(|pair| pair.narrow.iter().copied()), u128::MAX) {
-        let here = pairs.iter().filter(|pair| holds(&pair.narrow, narrow.0));
-        let wide = merged(here.flat_map(|pair| pair.wide.iter().copied()).collect());
+    let narrow: Ranges = pairs.iter().flat_map(|pair| &pair.narrow).copied().collect();
+    for narrow in segments(&narrow, u128::MAX) {
+        let mut wide = Ranges::new();
+        for pair in pairs.iter().filter(|pair| holds(&pair.narrow, narrow.0)) {
+            wide.extend_from_slice(&pair.wide);
+        }
+        let wide = merged(wide);
         match parts.last_mut() {
             Some((before, there)) if *there == wide => before.1 = narrow.1,
             _ => parts.push((narrow, wide)),
@@ -231,31 +230,21 @@ fn parts(pairs: &[&Pair<'_>], are_meant: &dyn Fn(&Pair<'_>) -> bool) -> Parts {
     parts
 }
 
-fn cuts((parts, service): (Parts, Option<Service>)) -> impl Iterator<Item = Cut> {
-    let cuts = move |(narrow, wide): (Range, Ranges)| {
-        wide.into_iter().map(move |wide| Cut { narrow, wide, service })
-    };
-    parts.into_iter().flat_map(cuts)
-}
-
 /// What lies between the ends of these ranges, from the first one's beginning to `most`.
-fn segments(ranges: impl Iterator<Item = Range>, most: u128) -> Vec<Range> {
-    let mut starts: Vec<u128> = ranges
-        .flat_map(|(first, last)| [Some(first), last.checked_add(1)])
-        .flatten()
-        .filter(|start| *start <= most)
-        .collect();
+fn segments(ranges: &[Range], most: u128) -> Ranges {
+    let mut starts = Vec::new();
+    for (first, last) in ranges {
+        starts.push(*first);
+        starts.extend(last.checked_add(1).filter(|next| *next <= most));
+    }
     starts.sort_unstable();
     starts.dedup();
-    let ends = starts.iter().skip(1).map(|next| next - 1).chain([most]);
-    starts.iter().copied().zip(ends).collect()
+    let end = |index: usize| starts.get(index + 1).map_or(most, |next| next - 1);
+    starts.iter().enumerate().map(|(index, start)| (*start, end(index))).collect()
 }
 
 /// What these prefixes hold of a family: first and last addresses.
-pub(super) fn spans<'a>(
-    prefixes: impl IntoIterator<Item = &'a Prefix>,
-    family: Family,
-) -> Vec<(IpAddr, IpAddr)> {
+pub(super) fn spans(prefixes: &mut dyn Iterator<Item = &Prefix>, family: Family) -> Vec<(IpAddr, IpAddr)> {
     let span = |(first, last)| (address(first, family), address(last, family));
     ranges(prefixes, family).into_iter().map(span).collect()
 }
@@ -265,8 +254,8 @@ fn holds(ranges: &Ranges, addr: u128) -> bool {
     after.checked_sub(1).is_some_and(|at| addr <= ranges[at].1)
 }
 
-fn ranges<'a>(prefixes: impl IntoIterator<Item = &'a Prefix>, family: Family) -> Ranges {
-    let prefixes = prefixes.into_iter().filter(|prefix| Family::of(prefix) == family);
+fn ranges(prefixes: &mut dyn Iterator<Item = &Prefix>, family: Family) -> Ranges {
+    let prefixes = prefixes.filter(|prefix| Family::of(prefix) == family);
     merged(prefixes.map(|prefix| range(prefix, family)).collect())
 }
 

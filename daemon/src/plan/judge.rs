@@ -68,14 +68,15 @@ fn families(guard: &Guard) -> impl Iterator<Item = Family> {
 
 /// The Internet is what is left over: what is served is the network's, whoever else knows it.
 fn internet_chain(link: &IfName, guard: &Guard) -> String {
-    let own = guard.served().map(|prefix| format!("{} return", to(prefix)));
-    let none = NOT_INTERNET.iter().map(|range| format!("ip daddr {range} return"));
-    let rest = ["meta nfproto ipv4 accept".to_owned(), format!("ip6 daddr {INTERNET6} accept")];
-    chain(&format!("internet-{link}"), own.chain(none).chain(rest))
+    let mut rules: Vec<String> = guard.served().map(|prefix| format!("{} return", to(prefix))).collect();
+    rules.extend(NOT_INTERNET.iter().map(|range| format!("ip daddr {range} return")));
+    rules.push("meta nfproto ipv4 accept".to_owned());
+    rules.push(format!("ip6 daddr {INTERNET6} accept"));
+    chain(&format!("internet-{link}"), rules)
 }
 
 fn internet_set(family: Family, link: &IfName, guard: &Guard) -> String {
-    let elements = spans(&guard.internet, family).into_iter().map(range).collect();
+    let elements = spans(&mut guard.internet.iter(), family).into_iter().map(range).collect();
     let digit = digit(family);
     set(&format!("internet-{digit}-{link}"), &format!("ipv{digit}_addr"), elements)
 }

@@ -52,14 +52,19 @@ impl Firewall {
 
 impl fmt::Display for Firewall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let guarded = self.tunnels.iter().filter(|(_, guard)| judge::is_needed(guard));
-        let parts: Vec<_> =
-            guarded.map(|(link, guard)| judge::parts(link, guard, &self.uplinks(guard))).collect();
-        let (sets, judging): (Vec<_>, Vec<_>) = parts.into_iter().map(<[_; 2]>::into).unzip();
-        let bases = [self.forward()].into_iter().chain(self.input());
-        let bases = bases.chain([self.prerouting(), self.output(), self.postrouting(), self.mss()]);
-        let chains = bases.chain(self.guards()).chain(judging.into_iter().flatten()).chain(self.marks());
-        let all: Vec<String> = sets.into_iter().flatten().chain(chains).collect();
+        let mut chains = vec![self.forward()];
+        chains.extend(self.input());
+        chains.extend([self.prerouting(), self.output(), self.postrouting(), self.mss()]);
+        chains.extend(self.tunnels.iter().map(|(link, guard)| self.guard(link, guard)));
+        let mut all = Vec::new();
+        for (link, guard) in self.tunnels.iter().filter(|(_, guard)| judge::is_needed(guard)) {
+            let [sets, judging] = judge::parts(link, guard, &self.uplinks(guard));
+            all.extend(sets);
+            chains.extend(judging);
+        }
+        let masquerading = self.tunnels.iter().filter(|(_, guard)| guard.masquerades());
+        chains.extend(masquerading.map(|(link, guard)| self.marks(link, guard)));
+        all.extend(chains);
         writeln!(f, "{}{}}}", head(), all.join("\n"))
     }
 }
@@ -76,8 +81,9 @@ impl Firewall {
     /// What comes from a network is for it, its own router or what is served; we are nobody's open relay.
     fn forward(&self) -> String {
         let jumps = self.tunnels.keys().map(|link| format!("iifname \"{link}\" jump forward-{link}"));
-        let inward = self.judged("oifname");
-        base("forward", "filter hook forward priority filter", jumps.chain(inward))
+        let mut rules: Vec<String> = jumps.collect();
+        rules.extend(self.judged("oifname"));
+        base("forward", "filter hook forward priority filter", rules)
     }
 
     /// The router itself is reached by those who may.
@@ -95,46 +101,44 @@ impl Firewall {
         guard.uplinks.iter().filter(|uplink| !self.tunnels.contains_key(*uplink)).cloned().collect()
     }
 
-    fn guards(&self) -> impl Iterator<Item = String> {
-        self.tunnels.iter().map(|(link, guard)| {
-            let judged = judge::is_needed(guard).then(|| format!("jump access-{link}"));
-            let relay = format!("oifname \"{link}\" accept comment \"relay\"");
-            let own = [STANDS.to_owned()].into_iter().chain(judged).chain([relay]);
-            let others = self.tunnels.keys().filter(|other| *other != link);
-            let apart =
-                others.map(|other| format!("oifname \"{other}\" {REJECT} comment \"another network\""));
-            let served = guard.served().map(|prefix| format!("{} accept", to(prefix)));
-            let rest = format!("{REJECT} comment \"not served\"");
-            chain(&format!("forward-{link}"), own.chain(apart).chain(served).chain([rest]))
-        })
+    fn guard(&self, link: &IfName, guard: &Guard) -> String {
+        let mut rules = vec![STANDS.to_owned()];
+        rules.extend(judge::is_needed(guard).then(|| format!("jump access-{link}")));
+        rules.push(format!("oifname \"{link}\" accept comment \"relay\""));
+        let others = self.tunnels.keys().filter(|other| *other != link);
+        rules.extend(others.map(|other| format!("oifname \"{other}\" {REJECT} comment \"another network\"")));
+        rules.extend(guard.served().map(|prefix| format!("{} accept", to(prefix))));
+        rules.push(format!("{REJECT} comment \"not served\""));
+        chain(&format!("forward-{link}"), rules)
     }
 
     /// Before routing, so that strict reverse path filtering sees the mark (`src_valid_mark`).
     fn prerouting(&self) -> String {
         let Numbers { mask, bypass, .. } = self.numbers;
         let keep = !mask;
-        let restore = format!(
+        let mut rules = vec![format!(
             "ct mark & {mask:#010x} == {bypass:#010x} meta mark set meta mark & {keep:#010x} | {bypass:#010x}"
-        );
+        )];
         let masquerading = self.tunnels.iter().filter(|(_, guard)| guard.masquerades());
-        let jumps = masquerading.map(|(link, _)| format!("ct state new iifname \"{link}\" jump mark-{link}"));
-        base("prerouting", "filter hook prerouting priority mangle", [restore].into_iter().chain(jumps))
+        rules.extend(
+            masquerading.map(|(link, _)| format!("ct state new iifname \"{link}\" jump mark-{link}")),
+        );
+        base("prerouting", "filter hook prerouting priority mangle", rules)
     }
 
     /// Which new connections are to be masqueraded: the longest prefix decides, and what goes out to the Internet is.
-    fn marks(&self) -> impl Iterator<Item = String> {
+    fn marks(&self, link: &IfName, guard: &Guard) -> String {
         let Numbers { mask, masquerade, .. } = self.numbers;
-        let mark = format!("ct mark set ct mark & {:#010x} | {masquerade:#010x} ", !mask);
-        let masquerading = self.tunnels.iter().filter(|(_, guard)| guard.masquerades());
-        masquerading.map(move |(link, guard)| {
-            let mut prefixes: Vec<_> = guard.egress.iter().collect();
-            prefixes.sort_by_key(|(prefix, _)| Reverse(prefix.len()));
-            let rule = |(prefix, nat): (&Prefix, &bool)| {
-                format!("{} {}return", to(prefix), if *nat { &mark } else { "" })
-            };
-            let out = judge::sources(link, guard).map(|source| format!("{source} {}", mark.trim_end()));
-            chain(&format!("mark-{link}"), prefixes.into_iter().map(rule).chain(out))
-        })
+        let mark = format!("ct mark set ct mark & {:#010x} | {masquerade:#010x}", !mask);
+        let mut prefixes: Vec<_> = guard.egress.iter().collect();
+        prefixes.sort_by_key(|(prefix, _)| Reverse(prefix.len()));
+        let rule = |(prefix, nat): (&Prefix, &bool)| match nat {
+            true => format!("{} {mark} return", to(prefix)),
+            false => format!("{} return", to(prefix)),
+        };
+        let mut rules: Vec<String> = prefixes.into_iter().map(rule).collect();
+        rules.extend(judge::sources(link, guard).map(|source| format!("{source} {mark}")));
+        chain(&format!("mark-{link}"), rules)
     }
 
     /// Connections of packets that must never enter a network are remembered, unless they carry a mark of ours.
@@ -144,7 +148,7 @@ impl Firewall {
             "meta mark & {mask:#010x} == {bypass:#010x} ct mark & {mask:#010x} == 0x00000000 \
              ct mark set ct mark | {bypass:#010x}"
         );
-        base("output", "filter hook output priority mangle", [save])
+        base("output", "filter hook output priority mangle", vec![save])
     }
 
     /// Stays also when nothing is masqueraded: without a nat chain the kernel stops to translate connections
@@ -156,7 +160,7 @@ impl Firewall {
                 self.tunnels.keys().map(|link| format!("oifname != \"{link}\" ")).collect();
             format!("ct mark & {mask:#010x} == {masquerade:#010x} {elsewhere}masquerade")
         });
-        base("postrouting", "nat hook postrouting priority srcnat", rule)
+        base("postrouting", "nat hook postrouting priority srcnat", rule.into_iter().collect())
     }
 
     /// `rt mtu` is the lesser of the route's and the way back's.
@@ -164,7 +168,7 @@ impl Firewall {
         let sides = self.tunnels.keys().flat_map(|link| [("iifname", link), ("oifname", link)]);
         let rules = sides
             .map(|(side, link)| format!("{side} \"{link}\" tcp flags syn tcp option maxseg size set rt mtu"));
-        base("mss", "filter hook forward priority mangle", rules)
+        base("mss", "filter hook forward priority mangle", rules.collect())
     }
 }
 
@@ -190,11 +194,12 @@ pub(super) fn to(prefix: &Prefix) -> String {
     format!("{} daddr {prefix}", if prefix.is_ipv4() { "ip" } else { "ip6" })
 }
 
-fn base(name: &str, hook: &str, rules: impl IntoIterator<Item = String>) -> String {
-    chain(name, [format!("type {hook}; policy accept;")].into_iter().chain(rules))
+fn base(name: &str, hook: &str, mut rules: Vec<String>) -> String {
+    rules.insert(0, format!("type {hook}; policy accept;"));
+    chain(name, rules)
 }
 
-pub(super) fn chain(name: &str, lines: impl IntoIterator<Item = String>) -> String {
+pub(super) fn chain(name: &str, lines: Vec<String>) -> String {
     let lines: String = lines.into_iter().map(|line| format!("\t\t{line}\n")).collect();
     format!("\tchain {name} {{\n{lines}\t}}\n")
 }
