@@ -94,13 +94,16 @@ function ruleRow(net, rule, page) {
   return {
     key: `${rule.id}`, testid: `rule-${rule.id}`, class: rule.enabled ? null : "off",
     cells: [
-      [badge(rule.verdict === "allow" ? "good" : "bad", rule.verdict), rule.note && h("small", null, rule.note)],
+      [badge(rule.verdict === "allow" ? "good" : "bad", rule.verdict), rule.note && h("small", null, rule.note), surprises(rule)],
       chips(rule.from), chips(rule.to), rule.services?.length ? chips(rule.services) : "every service",
       toggle(`Rule on: ${words}`, rule.enabled, switchTo, { hideLabel: true, disabled: !mayChange() }),
       mayChange() ? h("div", { class: "right" }, button("Edit", () => ruleDialog(net, rule, page), { class: "button quiet small", "aria-label": `Edit rule: ${words}` }), button("Delete", drop, { class: "button danger small", "aria-label": `Delete rule: ${words}` })) : "",
     ],
   };
 }
+
+/** What an admin may not expect of it. */
+const surprises = ({ warnings = [] }) => warnings.map((warning) => h("small", { class: "surprise" }, warning));
 
 const chips = (words) => h("div", { class: "chips" }, words.map(tag));
 
@@ -137,7 +140,7 @@ function groups(net, all, page) {
   if (all.length === 0) return section("Groups", { actions: add, lead });
   const rows = all.map((group) => ({
     key: group.name, testid: `group-${group.name}`,
-    cells: [`group:${group.name}`, chips(group.members), group.used_by.length ? count(group.used_by.length, "rule") : "no rule",
+    cells: [[`group:${group.name}`, surprises(group)], chips(group.members), group.used_by.length ? count(group.used_by.length, "rule") : "no rule",
       mayChange() ? h("div", { class: "right" }, button("Edit", () => groupDialog(net, all, group, page), { class: "button quiet small", "aria-label": `Edit group ${group.name}` }),
         button("Delete", (event) => act(event.currentTarget, async () => {
           await remove(path`/networks/${net}/groups/${group.name}`);
