@@ -8,6 +8,7 @@ mod error;
 mod tests;
 mod wish;
 
+pub(super) use check::label as check_label;
 pub use error::ClientError;
 pub use wish::{ClientPatch, ClientWish, ReissueWish};
 

@@ -1,7 +1,8 @@
 //! Nodes: they join, are renamed, say what changed, are removed.
 
 use super::{
-    CodeId, Facts, IngressSetting, Moment, Network, Outcome, Registry, RegistryError, Row, rule::check,
+    CodeId, Facts, IngressSetting, Moment, Network, Outcome, Registry, RegistryError, Row,
+    client::check_label, rule::check,
 };
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
@@ -81,8 +82,6 @@ pub struct NodePatch {
     pub tags: Option<BTreeSet<Tag>>,
 }
 
-/// Characters of a label.
-const LABEL: usize = 64;
 /// Tags of one node.
 const TAGS: usize = 64;
 
@@ -153,7 +152,7 @@ impl Registry {
             changed.name = name.clone();
         }
         if let Some(label) = &patch.label {
-            check("the length of the label", label.chars().count(), LABEL, "0 to 64 characters")?;
+            check_label(label)?;
             changed.label = label.clone();
         }
         if let Some(tags) = &patch.tags {

@@ -110,7 +110,8 @@ fn literal(text: &str) -> Result<Prefix, String> {
 impl Registry {
     /// The selector that a text stands for in a network; what it names has to be there.
     pub fn selector(&self, net: &str, text: &str) -> Result<Selector, RegistryError> {
-        Ok(match Form::of(text)? {
+        let form = Form::of(text).map_err(|error| self.did_you_mean(net, text).unwrap_or(error))?;
+        Ok(match form {
             Form::All => Selector::All,
             Form::Prefix(prefix) => Selector::Prefix(prefix),
             Form::Tag(tag) => Selector::Tag(tag),
@@ -121,10 +122,17 @@ impl Registry {
         })
     }
 
+    /// For the bare name of something that is there.
+    fn did_you_mean(&self, net: &str, text: &str) -> Option<AccessError> {
+        let forms = is_name(text).then(|| bare_forms(text))?;
+        let form = forms.iter().find(|form| self.selector(net, form).is_ok())?;
+        Some(AccessError::selector(text, format!("did you mean {form}?")))
+    }
+
     /// As [`Registry::selector`], and also the bare name of a node, a client or a group.
     pub fn selector_or_name(&self, net: &str, text: &str) -> Result<Selector, RegistryError> {
         let network = self.find_network(net)?;
-        let forms = ["node", "client", "group"].map(|form| format!("{form}:{text}"));
+        let forms = bare_forms(text);
         let found = forms.iter().filter_map(|form| Some((form, self.selector(net, form).ok()?)));
         let mut found: Vec<_> = found.collect();
         match (found.len(), self.selector(net, text)) {
@@ -191,6 +199,11 @@ impl Registry {
     }
 }
 
+/// What a name alone can stand for.
+fn bare_forms(name: &str) -> [String; 3] {
+    ["node", "client", "group"].map(|form| format!("{form}:{name}"))
+}
+
 fn is_name(text: &str) -> bool {
     text.parse::<GroupName>().is_ok()
 }
@@ -237,6 +250,29 @@ mod tests {
             assert!(error.to_string().contains(why), "{text}: {error}");
             assert!(error.advice().contains("tag:"), "{}", error.advice());
         }
+    }
+
+    #[test]
+    fn bare_names_are_told_what_they_may_mean() {
+        let mut registry = Registry::default();
+        let moment = crate::registry::Moment { now: 0, entropy: [1; 32] };
+        let wish = crate::registry::NetworkWish {
+            name: "home".parse().unwrap(),
+            prefix4: None,
+            prefix6: None,
+            mtu: None,
+            keepalive: None,
+        };
+        registry.apply(registry.create_network(&wish, &moment).unwrap().0);
+        let members = crate::registry::GroupWish { members: vec!["all".into()] };
+        registry.apply(registry.set_group("home", &"nas".parse().unwrap(), &members).unwrap().0);
+        let error = registry.selector("home", "nas").unwrap_err();
+        assert!(error.to_string().contains("did you mean group:nas?"), "{error}");
+        for text in ["other", "Bad", "group:Bad", "group:group:nas", "node:", ":", "a:b", "*"] {
+            assert!(registry.selector("home", text).is_err(), "{text}");
+            assert!(registry.selector_or_name("home", text).is_err(), "{text}");
+        }
+        assert_eq!(registry.selector_or_name("home", "nas").unwrap().to_string(), "group:nas");
     }
 
     proptest! {

@@ -155,6 +155,7 @@ fn what_is_refused_says_what_there_is() {
     sites.ok("group set home two group:one");
     for (command, parts) in [
         ("rule add home deny --from nas --to all", &["“nas”", "tag:T", "site:N"][..]),
+        ("rule add home deny --from office --to all", &["did you mean node:office?"]),
         ("rule add home deny --from node:nas --to all", &["no node “nas”", "cabin, office"]),
         ("rule add home deny --from group:nas --to all", &["no group “nas”", "one, two"]),
         ("rule add home deny --from client:nas --to all", &["no client “nas”"]),

@@ -90,8 +90,8 @@ impl<'a> End<'a> {
     pub(super) fn barred(&self, now: u64, as_target: bool) -> impl Iterator<Item = String> {
         let nothing = match self.selector {
             _ if !self.parts.is_empty() => None,
-            Selector::Prefix(_) => Some(format!("{}: no node and no client has this address now", self.text)),
-            _ => Some(format!("{} stands for nothing now", self.text)),
+            _ if self.all.is_empty() => Some(format!("{} stands for nothing now", self.text)),
+            _ => Some(format!("{}: no node and no client has such an address now", self.text)),
         };
         let reasons = self.parts.iter().filter_map(move |part| self.bar(part, now, as_target));
         // A client that is not let in is told of once, also where something is behind it.

@@ -163,7 +163,7 @@ fn the_internet_is_for_full_tunnels() {
 fn what_no_one_has_is_not_reached() {
     let world = world();
     let free = world.registry.find_network("net0").unwrap().prefix4.nth(60_000).unwrap().to_string();
-    expect(&world, "phone", &free, "", false, "no node and no client has this address");
+    expect(&world, "phone", &free, "", false, "no node and no client has such an address");
     expect(&world, "tag:none", "cabin", "", false, "tag:none stands for nothing");
     expect(&world, "phone", "tag:none", "", false, "tag:none stands for nothing");
     let error = world.registry.check("net0", "nas", "cabin", None, 0).unwrap_err();

@@ -145,7 +145,8 @@ fn not_in_blocks(gateways: &[&Node]) -> String {
     format!("one address a family and gateway is taken from the blocks {blocks}")
 }
 
-pub(super) fn label(label: &str) -> Result<(), RegistryError> {
+/// Of a client or a node.
+pub(in crate::registry) fn label(label: &str) -> Result<(), RegistryError> {
     let sound = label.chars().count() <= LABEL && !label.chars().any(char::is_control);
     if sound { Ok(()) } else { Err(ClientError::BadLabel.into()) }
 }
