@@ -20,6 +20,11 @@ impl Addresses {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
+    /// How many ranges it takes to say it: what work with it costs.
+    pub fn ranges(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
     /// What is in one or the other.
     pub fn union(&self, other: &Self) -> Self {
         Self { v4: self.v4.union(&other.v4), v6: self.v6.union(&other.v6) }
@@ -49,7 +54,7 @@ impl Addresses {
 
     /// Whether the two share an address.
     pub fn meets(&self, other: &Self) -> bool {
-        !self.intersection(other).is_empty()
+        self.v4.meets(&other.v4) || self.v6.meets(&other.v6)
     }
 
     /// The addresses of each family for themselves: what is of different families never talks to each other.
@@ -128,6 +133,11 @@ impl Services {
     /// What is in both.
     pub fn intersection(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0))
+    }
+
+    /// Whether the two share a service.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.meets(&other.0)
     }
 
     /// What is in this one alone.
@@ -230,6 +240,7 @@ mod tests {
             prop_assert_eq!(a.covers(&point), holds(&one));
             prop_assert_eq!(a.union(&b).covers(&point), holds(&one) || holds(&other));
             prop_assert_eq!(a.intersection(&b).covers(&point), holds(&one) && holds(&other));
+            prop_assert_eq!(a.meets(&b), !a.intersection(&b).is_empty());
             prop_assert_eq!(a.difference(&b).covers(&point), holds(&one) && !holds(&other));
             prop_assert_eq!(&a.difference(&b).union(&a.intersection(&b)), &a, "one form a set");
             prop_assert_eq!(&a.prefixes().into_iter().collect::<Addresses>(), &a);

@@ -97,6 +97,9 @@ fn behind(registry: &Registry, net: NetworkId) -> BTreeMap<NodeId, Vec<Prefix>> 
 
 /// A rule as far as one of its sides is `own`. Where only one is, no more than that of it can occur here.
 fn concerning(rule: &Sides, own: &Addresses) -> Option<Sides> {
+    if !rule.from.meets(own) && !rule.to.meets(own) {
+        return None;
+    }
     let (from, to) = (rule.from.intersection(own), rule.to.intersection(own));
     match (from.is_empty(), to.is_empty()) {
         (true, true) => None,

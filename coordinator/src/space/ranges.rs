@@ -25,6 +25,10 @@ impl Ranges {
         self.0.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u128, u128)> {
         self.0.iter().copied()
     }
@@ -47,6 +51,15 @@ impl Ranges {
         });
         // Parts of ranges that are apart are apart, and come in order.
         Self(shared.collect())
+    }
+
+    /// Whether there is any intersection.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let (few, many) = if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
+        few.iter().any(|(first, last)| {
+            let next = many.0.partition_point(|range| range.1 < first);
+            many.0.get(next).is_some_and(|range| range.0 <= last)
+        })
     }
 
     pub(super) fn difference(&self, other: &Self) -> Self {

@@ -6,8 +6,9 @@ use crate::{
 };
 use gatewrt_protocol::Verdict;
 
-/// Boxes that a question may fall apart into: no question that someone asks comes near it.
-const BOXES: usize = 2000;
+/// Steps of work that a question may take: everyone else waits for it. Any question about a single node, client or
+/// site stays far below.
+const PATIENCE: usize = 2_000_000;
 
 /// A rule and what its selectors stand for.
 pub(super) struct Meant<'a> {
@@ -47,8 +48,9 @@ pub(super) fn judge<'a>(
     if open.is_empty() {
         return Ok(Judgement { no_family: true, ..Judgement::default() });
     }
-    let denied = settle(rules, Verdict::Deny, &mut open)?;
-    let allowed = settle(rules, Verdict::Allow, &mut open)?;
+    let mut patience = PATIENCE;
+    let denied = settle(rules, Verdict::Deny, &mut open, &mut patience)?;
+    let allowed = settle(rules, Verdict::Allow, &mut open, &mut patience)?;
     Ok(Judgement { denied, allowed, rest: !open.is_empty(), no_family: false })
 }
 
@@ -57,31 +59,41 @@ fn settle<'a>(
     rules: &[Meant<'a>],
     verdict: Verdict,
     open: &mut Vec<Flows>,
+    patience: &mut usize,
 ) -> Result<Vec<&'a Rule>, AccessError> {
     let mut fit = Vec::new();
     for rule in rules.iter().filter(|rule| rule.rule.verdict == verdict) {
         let (met, mut left): (Vec<_>, Vec<_>) =
             std::mem::take(open).into_iter().partition(|flows| flows.meets(rule));
+        let cuts: usize = met.iter().map(|flows| flows.weight() + rule.weight()).sum();
+        let work = cuts + met.len() + left.len() + 1;
+        *patience = patience.checked_sub(work).ok_or(AccessError::TooMuch)?;
         if !met.is_empty() {
             fit.push(rule.rule);
         }
         left.extend(met.into_iter().flat_map(|flows| flows.without(rule)));
-        if left.len() > BOXES {
-            return Err(AccessError::TooMuch);
-        }
         *open = left;
     }
     Ok(fit)
 }
 
+impl Meant<'_> {
+    fn weight(&self) -> usize {
+        self.from.ranges() + self.to.ranges()
+    }
+}
+
 impl Flows {
+    fn weight(&self) -> usize {
+        self.from.ranges() + self.to.ranges()
+    }
+
     fn is_empty(&self) -> bool {
         self.from.is_empty() || self.to.is_empty() || self.services.is_empty()
     }
 
     fn meets(&self, rule: &Meant<'_>) -> bool {
-        let services = !self.services.intersection(&rule.services).is_empty();
-        services && self.from.meets(&rule.from) && self.to.meets(&rule.to)
+        self.services.meets(&rule.services) && self.from.meets(&rule.from) && self.to.meets(&rule.to)
     }
 
     /// What the rule does not fit, in parts that share nothing.

@@ -123,3 +123,31 @@ fn a_thousand_rules_fit_in_one_assignment() {
         assert!(bytes < MAX_ASSIGNMENT, "{bytes} bytes");
     }
 }
+
+#[test]
+fn a_question_about_one_client_is_answered_under_a_thousand_rules() {
+    let mut world = world();
+    let site = node_of(&world, "node-1");
+    for number in 0..RULES {
+        let [high, low] = number.to_be_bytes();
+        let rule = Rule {
+            id: RuleId::from_entropy([high, low, 0, 0, 0, 0, 0, 0, 0, 0]),
+            net: site.net,
+            verdict: Verdict::Allow,
+            from: vec![Selector::Client(client(7))],
+            to: vec![host(SITE, number)],
+            services: vec![Service { proto: Proto::Tcp, first: number + 1, last: number + 1 }],
+            enabled: true,
+            note: String::new(),
+            created: 0,
+        };
+        world.registry.apply(vec![Row::Rule(rule.id, Some(rule))]);
+    }
+    let start = Instant::now();
+    let ask = |to, service| world.registry.check("net0", "phone-7", to, service, world.now).unwrap();
+    let all = ask("site:node-1", None);
+    println!("{RULES} rules: answered in {:?}", start.elapsed());
+    assert!(!all.allowed && all.why.contains("of the rest"), "{}", all.why);
+    assert!(ask("192.168.0.10", "tcp/6".parse().ok()).allowed);
+    assert!(!ask("192.168.0.10", "tcp/7".parse().ok()).allowed);
+}
