@@ -1,7 +1,12 @@
 //! Live state as server-sent events, for the page: how each network is when the reader comes and whenever that
 //! changes, and each change as [`super::watch`] tells it.
 
-use super::{App, Caller, Scope, grant::Grant, problem::ApiError, routes::Of};
+use super::{
+    App, Caller, Scope,
+    grant::{Grant, RECHECK},
+    problem::ApiError,
+    routes::Of,
+};
 use crate::{
     api::NetworkStatus,
     broker::Sessions,
@@ -26,8 +31,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 const PACE: Duration = Duration::from_secs(1);
 /// Of a network so large, a second more for each so many nodes: its state is as long.
 const NODES_A_PACE: u32 = 100;
-/// How often it is seen to that the reader still may.
-const RECHECK: Duration = Duration::from_secs(2);
 
 /// The paths of this file.
 pub(super) fn router() -> OpenApiRouter<App> {

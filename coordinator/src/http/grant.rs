@@ -14,13 +14,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use gatewrt_protocol::NetworkId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the file's token is called in the audit log, and in `/v1/me`.
 pub const ROOT: &str = "admin.token";
 
 /// Also for those who may only look.
 const LOGOUT: &str = "/v1/logout";
+
+/// How often it is seen to that the reader of an answer without end still may.
+pub(super) const RECHECK: Duration = Duration::from_secs(2);
 
 /// What a request may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,13 @@ impl Grant {
     pub async fn still_holds(&self, app: &App) -> bool {
         let Some(id) = self.token.clone() else { return true };
         app.desk.view(move |state| state.registry.token(&id, now()).is_some()).await.unwrap_or(false)
+    }
+
+    /// Waits until it does not hold any more: an answer without end has one then.
+    pub async fn ended(&self, app: &App) {
+        while self.still_holds(app).await {
+            tokio::time::sleep(RECHECK).await;
+        }
     }
 
     /// Refuses where the token is to look only.

@@ -27,11 +27,13 @@ pub(super) async fn watch(
         Ok(wanted.and_then(|net| state.registry.network(net)).map(|network| network.name.clone()))
     };
     let wanted = by.view(name).await?;
+    let (grant, app) = (by.grant.clone(), by.app.clone());
     let events = changes.filter_map(move |change| match change {
         Ok(change) => concerns(&change, wanted.as_ref()).then(|| Ok(event(&change))),
         // The watcher was too slow for the queue: it is told, rather than left with a gap it can't see.
         Err(lagged) => Some(Ok(Event::default().event("gap").data(lagged.to_string()))),
     });
+    let events = futures_util::StreamExt::take_until(events, async move { grant.ended(&app).await });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 

@@ -173,7 +173,11 @@ fn live_state_is_told_as_it_changes_and_to_those_who_may_know() {
         all.lock().unwrap().iter().any(|(name, data)| name == "gone" && data == "home").then_some(())
     });
     assert!(!format!("{:?}", only_work.lock().unwrap()).contains("home"), "it is no one else's matter");
+    let mut watch = work.agent.get(format!("{}/v1/watch", work.url));
+    watch = watch.header("authorization", format!("Bearer {}", work.token));
+    let watch = watch.call().unwrap();
     api.delete("/v1/tokens/w");
+    assert_eq!(watch.into_body().read_to_string().unwrap(), "", "a watch ends with its token");
     eventually("the end of the stream", || {
         only_work.lock().unwrap().iter().any(|(name, _)| name == "end").then_some(())
     });
