@@ -15,12 +15,11 @@ const { chromium } = packages("playwright-core");
 const axeSource = readFileSync(packages.resolve("axe-core/axe.min.js"), "utf8");
 const screenshots = join(root, "target/screenshots");
 
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-  "--enable-features=OverlayScrollbar"];
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const DESK = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 /** For all that the page draws after a click; the lab's own deadlines are longer and said where they are. */
-export const SOON = 10_000;
+export const SOON = 20_000;
 
 /** What a story was caught at. All of it is told at its end. */
 const faults = [];
@@ -73,7 +72,7 @@ export async function tell(story) {
   try {
     trust(home, ca);
     browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS, env: { ...process.env, HOME: home } });
-    const context = await browser.newContext({ viewport: DESK, acceptDownloads: true, locale: "en-GB", timezoneId: "UTC", reducedMotion: "reduce" });
+    const context = await browser.newContext({ viewport: DESK, deviceScaleFactor: 2, acceptDownloads: true, locale: "en-GB", timezoneId: "UTC", reducedMotion: "reduce" });
     await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: url });
     context.setDefaultTimeout(SOON);
     const page = await context.newPage();
@@ -130,13 +129,20 @@ const shot = (name) => {
   return join(screenshots, `${name}.png`);
 };
 
+/** In the page: drawn, and done with all that moves and ends. */
+async function settled() {
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const ending = document.getAnimations().filter((one) => Number.isFinite(one.effect.getComputedTiming().endTime));
+  await Promise.all(ending.map((one) => one.finished.catch(() => {})));
+}
+
 /** A view is looked at: by axe in light, dark and on a phone, and in pictures for a person. */
 export async function look(page, name) {
   await page.evaluate(() => document.fonts.ready);
   for (const [kind, size, colorScheme] of [["light", DESK, "light"], ["dark", DESK, "dark"], ["phone", PHONE, "light"]]) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize(size);
-    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+    await page.evaluate(settled);
     // What a dialog covers is the screen, not the whole page.
     await page.screenshot({ path: shot(`${name}-${kind}`), fullPage: (await page.getByRole("dialog").count()) === 0 });
     await inspect(page, `${name}, ${kind}`);
