@@ -149,6 +149,32 @@ fn a_rule_follows_what_is_renamed_and_says_when_it_is_gone() {
 }
 
 #[test]
+fn phones_are_ruled_by_their_tag() {
+    let sites = Sites::new();
+    sites.ok("ingress set home office");
+    sites.ok("client add home phone --gateway office");
+    sites.ok("network set home --access deny");
+    sites.ok("rule add home allow --from tag:phones --to site:cabin --service tcp/443");
+    assert_eq!(sites.check("phone site:cabin --service tcp/443").0, 4);
+    sites.ok("tag add home phone phones");
+    let (code, said) = sites.check("phone site:cabin --service tcp/443");
+    assert!(code == 0 && said.contains("client phone, at node office"), "{said}");
+    let address = sites.json("client show home phone")["addresses"][0].as_str().unwrap().to_owned();
+    let lets_in = |access: &Access| {
+        let only: gatewrt_protocol::Prefix = format!("{address}/32").parse().unwrap();
+        access.default == Verdict::Deny && access.rules.len() == 1 && access.sets.contains(&vec![only])
+    };
+    enforced(&sites.cabin, "the phone let in at the target", lets_in);
+    enforced(&sites.office, "the phone let out at its gateway", lets_in);
+    assert_eq!(sites.check("cabin phone").0, 4);
+    sites.ok("client disable home phone");
+    let (code, said) = sites.check("phone site:cabin --service tcp/443");
+    assert!(code == 4 && said.contains("client phone is disabled"), "{said}");
+    sites.ok("client delete home phone");
+    enforced(&sites.cabin, "no rule for a phone that is gone", |access| access.rules.is_empty());
+}
+
+#[test]
 fn what_is_refused_says_what_there_is() {
     let sites = Sites::new();
     sites.ok("group set home one node:office");
