@@ -36,10 +36,20 @@ impl Home {
         let (_, _, other) = join(2, "cabin");
         let said = coordinator.ok(&["ingress", "set", "home", "office"]);
         assert!(said.contains("203.0.113.1:51820"), "{said}");
-        other.wait_for(Topic::Member(gateway.net, gateway.node), |update: &MemberUpdate| {
+        let home = Self { coordinator, router, gateway, link, other };
+        home.assignment(|assignment| assignment.ingress.is_some());
+        [&home.link, &home.other].into_iter().for_each(|link| home.wait_for_all(link));
+        home
+    }
+
+    /// Waits until a node has got all that the ingress made the coordinator say. The roster comes last.
+    fn wait_for_all(&self, link: &Link) {
+        let Self { gateway, .. } = self;
+        link.wait_for(Topic::Member(gateway.net, gateway.node), |update: &MemberUpdate| {
             matches!(update, MemberUpdate::Member(member) if member.clients.len() == 2)
         });
-        Self { coordinator, router, gateway, link, other }
+        let members = || link.members(gateway.net);
+        link.wait_for(Topic::Roster(gateway.net), |roster: &Roster| roster.describes(&members()));
     }
 
     fn add(&self, name: &str, more: &[&str]) -> String {

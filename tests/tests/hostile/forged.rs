@@ -200,15 +200,14 @@ fn forgeries(hostile: &Hostile, old: &Records, now: &Records, of_home: &Records)
         hostile.coordinator.sign_bytes(Kind::Member, b"{}"),
         "malformed",
     );
-    add("20 KB long", member_topic, "x".repeat(20_000), "too-long");
+    let padded = |kind, length: usize| {
+        let payload = format!("{{\"padding\": \"{}\"}}", "x".repeat(length));
+        hostile.coordinator.sign_bytes(kind, payload.as_bytes())
+    };
+    add("20 KB long and signed", member_topic, padded(Kind::Member, 20_000), "too-long");
+    add("200 KB long and signed", own, padded(Kind::Assignment, 200_000), "too-long");
     add("300 KB long", own, "x".repeat(300_000), "too-long");
-    let padded = format!("{{\"padding\": \"{}\"}}", "x".repeat(300_000));
-    add(
-        "300 KB long and signed",
-        roster_topic,
-        hostile.coordinator.sign_bytes(Kind::Roster, padded.as_bytes()),
-        "too-long",
-    );
+    add("300 KB long and signed", roster_topic, padded(Kind::Roster, 300_000), "too-long");
     add(
         "of another network",
         member_topic,
