@@ -271,6 +271,7 @@ fn member(registry: &Registry, network: &Network, node: &Node, now: u64) -> Memb
         endpoints: node.facts.candidates(&network.prefixes()),
         prefixes,
         clients: node.ingress.as_ref().map_or_else(Vec::new, |ingress| ingress.blocks.clone()),
+        exit: None,
     }
 }
 
@@ -289,6 +290,10 @@ fn assignment(registry: &Registry, node: &Node, now: u64) -> Assignment {
             .ingress
             .as_ref()
             .map(|_| Ingress { clients: registry.admitted(node, now).map(ingress_client).collect() }),
+        exit: None,
+        scopes: Vec::new(),
+        confirm_s: None,
+        attempt: 0,
         access: Access::default(),
         control: registry.control().to_vec(),
     }

@@ -11,7 +11,7 @@ use crate::{
     ownership::Numbers,
     sorted::{SortedMap, SortedSet},
 };
-use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Role};
+use gatewrt_protocol::{ExitScope, JoinCode, NetworkName, NodeName, Role};
 use log::LevelFilter;
 use options::Options;
 use std::{
@@ -93,6 +93,17 @@ pub struct NetworkConfig {
     pub name: Option<NodeName>,
     /// Of the interface in bytes, 1280 to 1420; absent for the network's.
     pub mtu: Option<u16>,
+    /// What the owner says of the router's Internet traffic; `None`: nothing, the coordinator decides.
+    pub scopes: Option<Vec<OwnScope>>,
+}
+
+/// A scope as the router's owner states it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnScope {
+    /// Exits by their names, in order. They take the place of `scope.exits`, which is empty here.
+    pub exits: Vec<NodeName>,
+    /// All else.
+    pub scope: ExitScope,
 }
 
 impl Default for NetworkConfig {
@@ -105,6 +116,7 @@ impl Default for NetworkConfig {
             allowed: [Role::Egress, Role::Ingress].into(),
             name: None,
             mtu: None,
+            scopes: None,
         }
     }
 }

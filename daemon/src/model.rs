@@ -104,6 +104,8 @@ pub enum RouteKind {
     Device(IfName),
     /// The search goes on with the next rule (`RTN_THROW`): the range is better known to the main table.
     Throw,
+    /// Packets go nowhere, and no one is told (`RTN_BLACKHOLE`): what is tried again finds the way once there is one.
+    Blackhole,
 }
 
 /// A route of ours.
@@ -131,6 +133,9 @@ pub struct MainRoute {
 }
 
 /// A policy rule of ours: “packets without the bypass mark look here”.
+///
+/// The rule of a scope matches packets that have none of our marks: `mark` 0, with our `mask`. (`invert` turns the whole
+/// rule round, not only the mark: it does not go together with `iif` or `from`.)
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// Family.
@@ -145,6 +150,23 @@ pub struct Rule {
     pub invert: bool,
     /// Table looked up.
     pub table: u32,
+    /// Only what comes in over this interface; `lo` is what the router sends itself (`FRA_IIFNAME`).
+    pub iif: Option<IfName>,
+    /// Only from these sources.
+    pub from: Option<Prefix>,
+}
+
+/// A policy rule of someone else's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ForeignRule {
+    /// What of it can be said in the terms of ours.
+    pub rule: Rule,
+    /// It selects by something else besides, or does something else than look into a table.
+    pub more: bool,
+    /// Longest prefix that is passed over where it leads (`FRA_SUPPRESS_PREFIXLEN`).
+    pub suppress: Option<u32>,
+    /// Who made it (`FRA_PROTOCOL`).
+    pub protocol: u8,
 }
 
 /// A WireGuard private key. It has no `Display`, and its `Debug` shows nothing.
@@ -230,6 +252,8 @@ pub struct Observed {
     pub main_routes: SortedSet<MainRoute>,
     /// Rules that carry our protocol number.
     pub rules: SortedSet<Rule>,
+    /// All others, but for the three that every kernel has (local, main, default).
+    pub foreign_rules: SortedSet<ForeignRule>,
     /// WireGuard devices whose name starts with [`crate::ownership::INTERFACE_PREFIX`].
     pub devices: SortedMap<IfName, WgDevice>,
     /// What the connections that stand were judged by last; `None` before the first time.

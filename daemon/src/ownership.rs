@@ -6,6 +6,12 @@
 /// Every interface of ours is called this and the network's name.
 pub const INTERFACE_PREFIX: &str = "gw-";
 
+/// The interface of an exit that is used beside another of the same network is called this and the first
+/// [`EXIT_ID`] characters of its node's id. No network's name has a “~”: whatever is called so is ours.
+pub const EXIT_PREFIX: &str = "gw-~";
+/// See [`EXIT_PREFIX`].
+pub const EXIT_ID: usize = 11;
+
 /// Stands on every route and rule of ours (`rtm_protocol`, `FRA_PROTOCOL`), and on addresses where the
 /// kernel keeps it (`IFA_PROTO`, since Linux 5.18). Not among the numbers of `linux/rtnetlink.h`.
 pub const PROTOCOL: u8 = 103;
@@ -29,6 +35,14 @@ pub struct Numbers {
     pub bypass: u32,
     /// Connections that came in from a network for a prefix with NAT on. Within `mask`.
     pub masquerade: u32,
+    /// Routing table of the first scope of Internet traffic; the others follow it, [`ExitScope::MOST`] in all. Default
+    /// 26500.
+    ///
+    /// [`ExitScope::MOST`]: gatewrt_protocol::ExitScope::MOST
+    pub exit_table: u32,
+    /// Priority of the rules of the first scope; each scope after it has the next. Default 910: after that of the
+    /// networks' prefixes, before mwan3's (1001).
+    pub exit_priority: u32,
 }
 
 impl Default for Numbers {
@@ -40,6 +54,8 @@ impl Default for Numbers {
             mask: 0x0f00_0000,
             bypass: 0x0100_0000,
             masquerade: 0x0200_0000,
+            exit_table: 26500,
+            exit_priority: 910,
         }
     }
 }

@@ -26,7 +26,7 @@ fn ruleset(served: &[(&str, bool)]) -> Ruleset {
     let egress = served.iter().map(|(prefix, nat)| (prefix.parse().unwrap(), *nat)).collect();
     let tunnels = [("gw-home", Guard { egress, ..Guard::default() }), ("gw-office", Guard::default())];
     let tunnels = tunnels.map(|(name, guard)| (IfName::new(name).unwrap(), guard)).into();
-    Firewall { tunnels, numbers: Numbers::default() }.ruleset()
+    Firewall { tunnels, numbers: Numbers::default(), ..Firewall::default() }.ruleset()
 }
 
 fn lan(nat: bool) -> Ruleset {

@@ -9,6 +9,7 @@
 pub mod access;
 pub mod base;
 pub mod client;
+pub mod exit;
 pub mod id;
 pub mod join;
 pub mod jws;
@@ -20,6 +21,7 @@ pub mod topic;
 
 pub use access::{Access, AccessRule, Proto, Service, Verdict};
 pub use client::{ClientReport, Ingress, IngressClient, PresharedKey};
+pub use exit::{ExitOffer, ExitScope, ScopeReport, ScopeState, TakenBack, Traffic, TrafficError};
 pub use id::{ClientId, NetworkId, NodeId, RuleId};
 pub use join::{JoinAnswer, JoinCode, JoinRequest, Problem};
 pub use jws::{RecordError, Signer};

@@ -2,8 +2,8 @@
 //! that are empty or at their default are left out, unknown ones are ignored.
 
 use crate::{
-    Access, ClientReport, Ingress, NetworkId, NetworkName, NodeId, NodeName, Prefix, WgPublicKey,
-    base::BASE32,
+    Access, ClientReport, ExitOffer, ExitScope, Ingress, NetworkId, NetworkName, NodeId, NodeName, Prefix,
+    ScopeReport, TakenBack, WgPublicKey, base::BASE32,
 };
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -164,6 +164,9 @@ pub struct Member {
     /// Blocks of the network that its external clients have their addresses from, at most one a family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Prefix>,
+    /// That it takes others' Internet traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ExitOffer>,
 }
 record!(Member, Member);
 
@@ -310,6 +313,18 @@ pub struct Assignment {
     /// Whom to let in; absent where no external clients are let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
+    /// Whether to take others' Internet traffic: what of it is wanted here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ExitOffer>,
+    /// Which of the router's own Internet traffic goes through others, at most [`ExitScope::MOST`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<ExitScope>,
+    /// How long the control link may take to show that it outlived a change, in seconds, 5 to 3600; absent for 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_s: Option<u16>,
+    /// Grows when an admin wants tried again what the node took back.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub attempt: u32,
     /// What may reach what, as far as this node has to do with it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub access: Access,
@@ -374,6 +389,9 @@ pub struct PeerReport {
     pub tx: u64,
     /// How it is reached.
     pub path: Path,
+    /// Round trip in the tunnel, in milliseconds, where it is probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<u32>,
 }
 
 /// Which revisions a node has put into effect.
@@ -435,8 +453,20 @@ pub struct Report {
     /// External clients that had a handshake, the freshest first, at most [`Report::CLIENTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientReport>,
+    /// What it could serve as an exit; absent where the router's owner forbids it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ExitOffer>,
+    /// Its own Internet traffic that goes through others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<ScopeReport>,
+    /// Of prefixes that several nodes serve: which node is used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<Prefix, NodeId>,
     /// What is in effect.
     pub applied: Applied,
+    /// What was in effect and is no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBack>,
     /// What is not, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,

@@ -48,7 +48,28 @@ fn member() -> Member {
             ServedPrefix { prefix: "fd00:10::/64".parse().expect("v6"), metric: 20 },
         ],
         clients: vec!["10.90.1.0/24".parse().expect("v4"), "fd5e:1::1:0/112".parse().expect("v6")],
+        exit: Some(offer()),
     }
+}
+
+fn offer() -> ExitOffer {
+    ExitOffer { v4: true, v6: true, dns: vec!["203.0.113.53".parse().expect("v4")] }
+}
+
+fn scopes() -> Vec<ExitScope> {
+    let tag = |text: &str| text.parse().expect("tag");
+    let of = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("traffic")).collect();
+    let guests = ExitScope {
+        exits: vec![NodeId::from_entropy([4; 10])],
+        open: true,
+        forbid_lan: true,
+        v6_wan: true,
+        exclude: vec!["198.51.100.0/24".parse().expect("v4")],
+        dns: vec!["203.0.113.54".parse().expect("v4")],
+        keep_dns: true,
+        ..ExitScope::auto(tag("guests"), of(&["dev:br-guest", "192.168.10.7/32"]))
+    };
+    vec![guests, ExitScope::auto(tag("rest"), of(&["all"]))]
 }
 
 fn ingress() -> Ingress {
@@ -114,6 +135,7 @@ fn report() -> Report {
             rx: 1000,
             tx: 2000,
             path: Path::Direct,
+            rtt_ms: Some(21),
         }],
         peer_count: 1,
         clients: vec![ClientReport {
@@ -123,7 +145,17 @@ fn report() -> Report {
             rx: 10,
             tx: 20,
         }],
+        exit: Some(offer()),
+        scopes: vec![ScopeReport {
+            name: "guests".parse().expect("tag"),
+            state: ScopeState::Exit,
+            exit: Some(NodeId::from_entropy([4; 10])),
+            rtt_ms: Some(21),
+            why: "the first does not answer".into(),
+        }],
+        gateways: BTreeMap::from([("192.168.30.0/24".parse().expect("v4"), NodeId::from_entropy([4; 10]))]),
         applied: Applied { policy: 1, assignment: 2, roster: 3 },
+        taken_back: Some(TakenBack { assignment: 2, why: "the control link was gone".into() }),
         failures: vec![Failure { what: "serve 10.0.0.0/8".into(), why: "the owner forbids it".into() }],
         refused: BTreeMap::from([("bad-signature".into(), 2)]),
     }
@@ -157,6 +189,10 @@ fn fixtures_pin_the_wire_form() {
             addresses: member().addresses,
             egress: vec![Egress { prefix: "192.168.10.0/24".parse().expect("v4"), nat: false, metric: 0 }],
             ingress: Some(ingress()),
+            exit: Some(offer()),
+            scopes: scopes(),
+            confirm_s: Some(30),
+            attempt: 1,
             access: access(),
             control: vec!["198.51.100.1:8883".parse().expect("v4")],
         },
@@ -290,6 +326,7 @@ fn any_member() -> impl Strategy<Value = Member> {
             addresses,
             endpoints,
             clients: prefixes.iter().map(|(prefix, _)| *prefix).collect(),
+            exit: rev.is_multiple_of(2).then(offer),
             prefixes: prefixes.into_iter().map(|(prefix, metric)| ServedPrefix { prefix, metric }).collect(),
         },
     )
@@ -305,6 +342,10 @@ fn any_assignment() -> impl Strategy<Value = Assignment> {
             addresses: member.addresses,
             egress: egress.into_iter().map(|(prefix, nat, metric)| Egress { prefix, nat, metric }).collect(),
             ingress: member.rev.is_multiple_of(2).then(ingress),
+            exit: member.exit,
+            scopes: if member.rev.is_multiple_of(3) { scopes() } else { Vec::new() },
+            confirm_s: None,
+            attempt: 0,
             access: if member.rev.is_multiple_of(3) { access() } else { Access::default() },
             control: member.endpoints.into_iter().map(|endpoint| endpoint.addr).collect(),
         }

@@ -126,6 +126,10 @@ mod tests {
             addresses: Vec::new(),
             egress: Vec::new(),
             ingress: Some(Ingress { clients: vec![client] }),
+            exit: None,
+            scopes: Vec::new(),
+            confirm_s: None,
+            attempt: 0,
             access: Access::default(),
             control: Vec::new(),
         };

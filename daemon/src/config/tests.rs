@@ -47,6 +47,7 @@ fn every_option_is_read() {
         allowed: [Role::Ingress, Role::Exit].into(),
         name: Some("barn".parse().unwrap()),
         mtu: Some(1280),
+        scopes: None,
     };
     let expected = Config {
         enabled: false,
@@ -61,6 +62,7 @@ fn every_option_is_read() {
             mask: 0x60,
             bypass: 0x20,
             masquerade: 0x40,
+            ..Numbers::default()
         },
         heartbeat: Duration::from_secs(30),
         networks: [("site-2".parse().unwrap(), site)].into(),

@@ -85,7 +85,7 @@ fn ruleset(config: &Config, flows: &Flows, before: &Desired) -> Ruleset {
     before.ruleset.clone().filter(|_| same).unwrap_or_else(|| {
         let guard = |(link, realm): (&IfName, &Realm)| (link.clone(), realm.guard.clone());
         let tunnels = flows.realms().iter().map(guard).collect();
-        Firewall { tunnels, numbers: config.numbers.clone() }.ruleset()
+        Firewall { tunnels, numbers: config.numbers.clone(), ..Firewall::default() }.ruleset()
     })
 }
 
@@ -273,6 +273,8 @@ fn rules(config: &Config) -> SortedSet<Rule> {
         mask: numbers.mask,
         invert: true,
         table: numbers.table,
+        iif: None,
+        from: None,
     };
     Family::ALL.into_iter().map(rule).collect()
 }

@@ -5,9 +5,11 @@
 pub mod clients;
 pub mod desired;
 pub mod directory;
+pub mod gateways;
 pub mod paths;
 pub mod place;
 pub mod report;
+pub mod scopes;
 pub mod session;
 
 mod cycle;

@@ -3,6 +3,7 @@
 use super::{
     Membership, Now,
     directory::{Directory, Refusal},
+    gateways::Gateways,
     paths::Paths,
     session::Session,
 };
@@ -33,6 +34,8 @@ pub struct Network {
     pub directory: Directory,
     /// Endpoints.
     pub paths: Paths,
+    /// Who serves what several could.
+    pub gateways: Gateways,
     pub(super) session: Session,
     pub(super) broker: usize,
     pub(super) applied: Applied,
@@ -66,6 +69,7 @@ impl Network {
             membership,
             directory,
             paths: Paths::default(),
+            gateways: Gateways::default(),
             session,
             broker: 0,
             applied: Applied::default(),

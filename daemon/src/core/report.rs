@@ -131,7 +131,11 @@ impl Core {
             peers,
             peer_count,
             clients: self.client_reports(name, network),
+            exit: None,
+            scopes: Vec::new(),
+            gateways: Default::default(),
             applied: network.applied.clone(),
+            taken_back: None,
             failures: self.failures_of(name, network),
             refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
         }
@@ -272,6 +276,7 @@ impl Core {
                 rx: counters.rx,
                 tx: counters.tx,
                 path: if seen.is_some() { network.paths.path(&member.key) } else { Path::Down },
+                rtt_ms: None,
             }
         };
         network.directory.peers().map(report).collect()

@@ -51,6 +51,10 @@ fn assignment() -> Assignment {
         addresses: vec!["10.200.0.1".parse().unwrap()],
         egress: Vec::new(),
         ingress: None,
+        exit: None,
+        scopes: Vec::new(),
+        confirm_s: None,
+        attempt: 0,
         access: gatewrt_protocol::Access::default(),
         control: Vec::new(),
     }

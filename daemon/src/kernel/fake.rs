@@ -272,7 +272,7 @@ impl FakeKernel {
             RouteKind::Device(link) if !self.state.links.get(link).is_some_and(|link| link.up) => {
                 refused("network is down")
             }
-            RouteKind::Device(_) | RouteKind::Throw => Ok(()),
+            RouteKind::Device(_) | RouteKind::Throw | RouteKind::Blackhole => Ok(()),
         }
     }
 

@@ -232,7 +232,7 @@ impl Network {
     fn resolve(&mut self, wanted: &Route) -> Result<OurRoute, KernelError> {
         let device = match &wanted.kind {
             RouteKind::Device(name) => Some(self.index(name)?),
-            RouteKind::Throw => None,
+            RouteKind::Throw | RouteKind::Blackhole => None,
         };
         Ok(OurRoute { table: wanted.table, prefix: wanted.prefix, metric: wanted.metric, device })
     }
@@ -344,12 +344,13 @@ fn line(route: &Route) -> String {
     let target = match &route.kind {
         RouteKind::Device(name) => format!("to {name}"),
         RouteKind::Throw => "throw".to_owned(),
+        RouteKind::Blackhole => "blackhole".to_owned(),
     };
     format!("route {} {target} metric {} in table {}", route.prefix, route.metric, route.table)
 }
 
 fn say(rule: &Rule) -> String {
-    let Rule { family, priority, mark, mask, invert, table } = rule;
+    let Rule { family, priority, mark, mask, invert, table, .. } = rule;
     let not = if *invert { "not " } else { "" };
     format!("rule {family:?} {priority}: {not}mark {mark:#x}/{mask:#x} looks up table {table}")
 }

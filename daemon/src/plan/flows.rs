@@ -59,7 +59,7 @@ impl Flows {
         for route in routes {
             let way = match &route.kind {
                 RouteKind::Device(link) => Some(link.clone()),
-                RouteKind::Throw => None,
+                RouteKind::Throw | RouteKind::Blackhole => None,
             };
             flows.ways.insert(route.prefix, way);
             flows.lengths.insert(route.prefix.len());

@@ -8,6 +8,7 @@
 
 mod access;
 mod address;
+mod exits;
 mod firewall;
 mod flows;
 mod judge;
@@ -21,6 +22,7 @@ mod sysctl;
 mod wireguard;
 
 pub use access::{Block, PairSet};
+pub use exits::{Exits, ScopeFlows, ScopeGuard, Source};
 pub use flows::{Flow, Flows, Judge, Realm};
 pub use ruleset::{Firewall, Guard};
 pub(crate) use step::Short;

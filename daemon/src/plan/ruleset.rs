@@ -8,7 +8,7 @@
 //! empty already (the kernel looks at the generation of elements anew at each lookup), and a new connection would be
 //! refused. Therefore every set has a name and stays.
 
-use super::judge;
+use super::{Exits, judge};
 use crate::{
     model::{IfName, Ruleset},
     ownership::{NFT_TABLE, Numbers},
@@ -25,6 +25,8 @@ pub struct Firewall {
     /// Interfaces of ours, by names that come from a [`NetworkName`](gatewrt_protocol::NetworkName): they
     /// become part of the names of chains.
     pub tunnels: SortedMap<IfName, Guard>,
+    /// Whose Internet traffic leaves through exits only.
+    pub exits: Exits,
 }
 
 /// What an interface's network may reach through this router.

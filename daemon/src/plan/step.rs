@@ -206,6 +206,7 @@ impl fmt::Display for Route {
         match &self.kind {
             RouteKind::Device(link) => write!(f, "{} dev {link}", self.prefix)?,
             RouteKind::Throw => write!(f, "throw {}", self.prefix)?,
+            RouteKind::Blackhole => write!(f, "blackhole {}", self.prefix)?,
         }
         write!(f, " table {} metric {}", self.table, self.metric)
     }
@@ -219,7 +220,10 @@ impl fmt::Display for Rule {
         };
         let not = if self.invert { " not" } else { "" };
         let Self { priority, mark, mask, table, .. } = self;
-        write!(f, "{priority} {family}{not} fwmark {mark:#x}/{mask:#x} lookup {table}")
+        write!(f, "{priority} {family}{not} fwmark {mark:#x}/{mask:#x}")?;
+        self.iif.iter().try_for_each(|iif| write!(f, " iif {iif}"))?;
+        self.from.iter().try_for_each(|from| write!(f, " from {from}"))?;
+        write!(f, " lookup {table}")
     }
 }
 
@@ -261,6 +265,8 @@ mod tests {
             mask: 0x0f00_0000,
             invert: true,
             table: 26487,
+            iif: None,
+            from: None,
         };
         for (step, text) in [
             (

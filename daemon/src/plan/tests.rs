@@ -44,6 +44,8 @@ fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
         mask: 0x0f00_0000,
         invert: true,
         table: 26487,
+        iif: None,
+        from: None,
     };
     let routes = [
         route("10.0.0.0/8", RouteKind::Device(home())),

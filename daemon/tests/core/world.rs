@@ -64,6 +64,10 @@ pub fn assignment_of(fill: impl FnOnce(Assignment) -> Assignment) -> (String, St
         addresses: vec!["10.90.0.1".parse().expect("v4"), "fd90::1".parse().expect("v6")],
         egress: Vec::new(),
         ingress: None,
+        exit: None,
+        scopes: Vec::new(),
+        confirm_s: None,
+        attempt: 0,
         access: gatewrt_protocol::Access::default(),
         control: Vec::new(),
     });
@@ -84,6 +88,7 @@ pub fn member(number: u8, rev: u64) -> Member {
         }],
         prefixes: vec![ServedPrefix { prefix: prefix(&format!("192.168.{number}.0/24")), metric: 0 }],
         clients: Vec::new(),
+        exit: None,
     }
 }
 

@@ -62,7 +62,7 @@ fn with_access(access: Access) -> Guard {
 fn firewall(home: Guard, office: Guard) -> Firewall {
     let tunnels = [("gw-home", home), ("gw-office", office)];
     let tunnels = tunnels.map(|(link, guard)| (IfName::new(link).unwrap(), guard)).into();
-    Firewall { tunnels, numbers: Numbers::default() }
+    Firewall { tunnels, numbers: Numbers::default(), ..Firewall::default() }
 }
 
 /// WireGuard has no neighbour discovery, which the rules would judge.

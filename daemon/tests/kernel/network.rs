@@ -100,6 +100,8 @@ fn foreign_rules_that_look_alike_are_never_touched() {
             mask: 0x0f00_0000,
             invert: true,
             table: 26487,
+            iif: None,
+            from: None,
         };
         for family in Family::ALL {
             bed.run(Step::DeleteRule(rule(family)));
@@ -122,8 +124,16 @@ fn foreign_rules_that_look_alike_are_never_touched() {
 #[test]
 fn a_rule_that_differs_by_what_the_kernel_ignores_is_a_conflict() {
     in_namespace(|bed| {
-        let rule =
-            Rule { family: Family::V4, priority: 900, mark: 1, mask: 0xff, invert: false, table: 26487 };
+        let rule = Rule {
+            family: Family::V4,
+            priority: 900,
+            mark: 1,
+            mask: 0xff,
+            invert: false,
+            table: 26487,
+            iif: None,
+            from: None,
+        };
         bed.run(Step::AddRule(rule.clone()));
         conflict(bed.fail(Step::AddRule(Rule { invert: true, ..rule.clone() })), "900");
         bed.run(Step::DeleteRule(Rule { invert: true, ..rule.clone() }));

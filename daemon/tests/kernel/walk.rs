@@ -186,7 +186,16 @@ fn device() -> RouteKind {
 }
 
 fn rule(family: Family) -> Rule {
-    Rule { family, priority: 900, mark: 0x0100_0000, mask: 0x0f00_0000, invert: true, table: 26487 }
+    Rule {
+        family,
+        priority: 900,
+        mark: 0x0100_0000,
+        mask: 0x0f00_0000,
+        invert: true,
+        table: 26487,
+        iif: None,
+        from: None,
+    }
 }
 
 fn addresses_and_routes() -> Vec<(Step, Check)> {

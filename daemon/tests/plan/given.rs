@@ -43,7 +43,7 @@ pub fn tunnels() -> Vec<IfName> {
 pub fn device(route: &Route) -> Option<&IfName> {
     match &route.kind {
         RouteKind::Device(link) => Some(link),
-        RouteKind::Throw => None,
+        RouteKind::Throw | RouteKind::Blackhole => None,
     }
 }
 
@@ -124,6 +124,8 @@ fn rules() -> impl Strategy<Value = SortedSet<Rule>> {
         mask: 15 << 24,
         invert: true,
         table: TABLE,
+        iif: None,
+        from: None,
     };
     let all = Family::ALL.into_iter().flat_map(|family| [(family, 900), (family, 901)]);
     subsequence(all.map(rule).collect::<Vec<_>>(), 0..=4).prop_map(|rules| rules.into_iter().collect())

@@ -79,7 +79,16 @@ fn parse(received: Received<'_>, family: Family) -> Option<FoundRule> {
         return None;
     }
     let invert = u32_at(body, 8)? & FIB_RULE_INVERT != 0;
-    let mut rule = Rule { family, priority: 0, mark: 0, mask: 0, invert, table: u32::from(table) };
+    let mut rule = Rule {
+        family,
+        priority: 0,
+        mark: 0,
+        mask: 0,
+        invert,
+        table: u32::from(table),
+        iif: None,
+        from: None,
+    };
     let mut more = action != FR_ACT_TO_TBL || (dst_len, src_len, tos) != (0, 0, 0);
     let mut protocol = 0;
     for (attr, payload) in attrs_after(body, HEADER) {
