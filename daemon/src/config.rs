@@ -14,6 +14,7 @@ use crate::{
 use gatewrt_protocol::{ExitScope, JoinCode, NetworkName, NodeName, Role};
 use log::LevelFilter;
 use options::Options;
+use serde::{Deserialize, Serialize};
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -97,11 +98,15 @@ pub struct NetworkConfig {
     pub scopes: Option<Vec<OwnScope>>,
 }
 
-/// A scope as the router's owner states it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A scope as the router's owner states it: in UCI, or with `gatewrt exit enable`, in which form it is kept on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnScope {
     /// Exits by their names, in order. They take the place of `scope.exits`, which is empty here.
+    #[serde(default)]
     pub exits: Vec<NodeName>,
+    /// Beside `scope.of`, what comes in over any LAN link, whatever it is called.
+    #[serde(default)]
+    pub lan: bool,
     /// All else.
     pub scope: ExitScope,
 }

@@ -9,7 +9,7 @@ mod system;
 
 use crate::{
     apply::apply,
-    config::{Config, WireGuard},
+    config::{Config, OwnScope, WireGuard},
     control::{self, Answer, Calls, Done},
     core::{About, Core, Input, Membership, Output},
     identity::{self, Identity},
@@ -24,7 +24,7 @@ use crate::{
     store::{Store, StoreError},
     whole::whole,
 };
-use gatewrt_protocol::{NetworkName, base::HEX};
+use gatewrt_protocol::{ExitScope, NetworkName, base::HEX};
 use joining::Joining;
 use keeping::Kept;
 use links::Links;
@@ -95,7 +95,8 @@ pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
 pub fn memberships(config: &Config) -> Result<(Vec<Membership>, SortedMap<NetworkName, String>), StoreError> {
     let (identities, unreadable) = identities(&Store::new(&config.state_dir))?;
     let membership = |identity: &Identity| {
-        membership(identity, Kept::load(config, &identity.network).latest().clone(), config)
+        let stored = Kept::load(config, &identity.network).latest().clone();
+        membership(identity, stored, config)
     };
     Ok((identities.iter().map(membership).collect(), unreadable))
 }
@@ -124,7 +125,19 @@ fn membership(identity: &Identity, stored: SortedMap<String, String>, config: &C
         port: configured.map_or(identity.port, u16::from),
         brokers: identity.brokers.clone(),
         stored,
+        chosen: chosen(config, &identity.network),
     }
+}
+
+/// What was said on the router of its Internet traffic. Where that can't be read, none of its LANs' goes out: rather
+/// nowhere than the wrong way.
+fn chosen(config: &Config, network: &NetworkName) -> Option<Vec<OwnScope>> {
+    Store::new(&config.state_dir).choice(network).unwrap_or_else(|error| {
+        log::error!("{network}: {}; “gatewrt exit enable” or “gatewrt exit forget” says anew", whole(&error));
+        let name = "unknown".parse().expect("a sound name");
+        let scope = ExitScope { auto: false, ..ExitScope::auto(name, Vec::new()) };
+        Some(vec![OwnScope { exits: Vec::new(), lan: true, scope }])
+    })
 }
 
 /// Runs the daemon until it is told to stop. `file` is where the configuration came from.

@@ -1,11 +1,14 @@
 //! What outlives a reboot, one folder a network below the state directory: `identity.json`, written once at
-//! joining, and `records`, the last good records. Files are 0600 in folders 0700, replaced whole or not
+//! joining, `records`, the last good records, and `exit.json`, what was said of exits on the router. Files are 0600 in folders 0700, replaced whole or not
 //! at all. It ends at files: what a record means is for [`crate::core`].
 
 pub mod atomic;
 pub mod records;
 
-use crate::identity::{Identity, Keys, NoRandomness};
+use crate::{
+    config::OwnScope,
+    identity::{Identity, Keys, NoRandomness},
+};
 use gatewrt_protocol::{JoinCode, NetworkName};
 pub use records::{Bucket, Records, RecordsFile, Saved};
 use std::{
@@ -16,6 +19,7 @@ use std::{
 
 const IDENTITY: &str = "identity.json";
 const RECORDS: &str = "records";
+const CHOICE: &str = "exit.json";
 
 /// Why something could not be kept or read back.
 #[derive(Debug)]
@@ -45,6 +49,13 @@ pub enum StoreError {
     },
     /// Stored records that can't be read; they count as absent.
     DamagedRecords {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        why: String,
+    },
+    /// What was said on the router of its Internet traffic can't be read.
+    DamagedChoice {
         /// The file.
         path: PathBuf,
         /// What was wrong.
@@ -82,6 +93,7 @@ impl fmt::Display for StoreError {
                     path.display()
                 )
             }
+            Self::DamagedChoice { path, why } => write!(f, "{} is damaged ({why})", path.display()),
             Self::AlreadyJoined(network) => {
                 write!(
                     f,
@@ -189,6 +201,23 @@ impl Store {
         let folder = self.folder(network);
         absent_is_fine(fs::remove_dir_all(&folder)).map_err(StoreError::at(&folder))?;
         absent_is_fine(atomic::sync_dir(&self.dir)).map_err(StoreError::at(&self.dir))
+    }
+
+    /// What was said on the router of its Internet traffic in `network`; `None` when nothing was.
+    pub fn choice(&self, network: &NetworkName) -> Result<Option<Vec<OwnScope>>, StoreError> {
+        let path = self.folder(network).join(CHOICE);
+        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let damaged = |error: serde_json::Error| StoreError::DamagedChoice { path, why: error.to_string() };
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Keeps it; `None` forgets it.
+    pub fn save_choice(&self, network: &NetworkName, choice: Option<&[OwnScope]>) -> Result<(), StoreError> {
+        let path = self.folder(network).join(CHOICE);
+        match choice {
+            Some(choice) => write_json(&path, &choice),
+            None => absent_is_fine(fs::remove_file(&path)).map_err(StoreError::at(&path)),
+        }
     }
 
     /// The file of the last good records of `network`.

@@ -1,6 +1,6 @@
 //! The round of observe, decide, apply: when the kernel is looked at, and what is done then.
 
-use super::{Core, Network, Now, Output, Unreadable, desired, is_enabled, tries::Tries};
+use super::{Core, Network, Now, Output, Unreadable, desired, is_enabled, place, tries::Tries};
 use crate::{
     kernel::Interest,
     model::{IfName, Observed, SysctlPath},
@@ -75,8 +75,14 @@ impl Core {
         }
         self.has_observed = true;
         self.feed_paths(now);
+        self.feed_lans();
         self.decide(now);
         self.refresh_reports();
+    }
+
+    fn feed_lans(&mut self) {
+        let lans = place::lan_links(&self.observed);
+        self.networks.values_mut().for_each(|network| network.lans = lans.clone());
     }
 
     fn decide(&mut self, now: Now) {

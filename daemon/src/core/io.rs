@@ -1,7 +1,7 @@
 //! What goes into the core and what comes out of it.
 
 use crate::{
-    config::Config,
+    config::{Config, OwnScope},
     kernel::Interest,
     model::{Observed, WgSecret},
     plan::Plan,
@@ -48,6 +48,8 @@ pub struct Membership {
     pub brokers: Vec<String>,
     /// Records as they were stored: topic and text.
     pub stored: SortedMap<String, String>,
+    /// What was said on the router of its Internet traffic; `None`: nothing.
+    pub chosen: Option<Vec<OwnScope>>,
 }
 
 /// What happens to the daemon.
@@ -62,6 +64,8 @@ pub enum Input {
     Joined(Box<Membership>),
     /// The owner leaves a network.
     Leave(NetworkName),
+    /// On the router something else was said of its Internet traffic.
+    Chosen(NetworkName, Option<Vec<OwnScope>>),
     /// News of a control link.
     Link(NetworkName, LinkEvent),
     /// Kernel objects changed.

@@ -22,7 +22,7 @@ pub use io::{About, Input, LinkEvent, Membership, Output, Uplink};
 pub use network::Network;
 
 use crate::{
-    config::{Config, NetworkConfig},
+    config::{Config, NetworkConfig, OwnScope},
     kernel::Interest,
     model::{Desired, Observed},
     plan::Plan,
@@ -99,6 +99,7 @@ impl Core {
             Input::Configured(config) => self.handle_config(*config, now),
             Input::Joined(membership) => self.handle_joined(*membership, now),
             Input::Leave(name) => self.handle_leave(&name, now),
+            Input::Chosen(name, chosen) => self.handle_chosen(&name, chosen, now),
             Input::Link(name, event) => self.handle_link(&name, event, now),
             Input::Changed => self.handle_changed(now),
             Input::Observed { observed, wall, memory_kib } => {
@@ -184,6 +185,13 @@ impl Core {
             self.want_anew(now);
         } else if let Some(network) = self.unreadable.get_mut(name) {
             network.leaving = true;
+            self.want_anew(now);
+        }
+    }
+
+    fn handle_chosen(&mut self, name: &NetworkName, chosen: Option<Vec<OwnScope>>, now: Now) {
+        if let Some(network) = self.networks.get_mut(name) {
+            network.membership.chosen = chosen;
             self.want_anew(now);
         }
     }

@@ -8,6 +8,7 @@ use super::{
     session::Session,
 };
 use crate::{
+    model::IfName,
     sorted::{SortedMap, SortedSet},
     store::Bucket,
 };
@@ -36,6 +37,8 @@ pub struct Network {
     pub paths: Paths,
     /// Who serves what several could.
     pub gateways: Gateways,
+    /// The router's LAN links.
+    pub lans: SortedSet<IfName>,
     pub(super) session: Session,
     pub(super) broker: usize,
     pub(super) applied: Applied,
@@ -70,6 +73,7 @@ impl Network {
             directory,
             paths: Paths::default(),
             gateways: Gateways::default(),
+            lans: SortedSet::new(),
             session,
             broker: 0,
             applied: Applied::default(),

@@ -2,7 +2,8 @@
 
 use super::desired::is_public;
 use crate::{
-    model::{IfName, Observed},
+    model::{IfName, LinkKind, Observed},
+    ownership::INTERFACE_PREFIX,
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Endpoint, EndpointKind, InterfaceKind, InterfaceReport, Prefix};
@@ -42,12 +43,27 @@ pub fn wan_links(observed: &Observed) -> SortedSet<IfName> {
     defaults.filter_map(|route| route.link.clone()).collect()
 }
 
+/// The links of the router's LANs: with an address that is not only the link's, not ours, no tunnel of someone else's, and
+/// not the WAN.
+pub fn lan_links(observed: &Observed) -> SortedSet<IfName> {
+    let wan = wan_links(observed);
+    let is_lan = |link: &IfName| {
+        let other = observed.links.get(link).is_some_and(|it| it.kind == LinkKind::Other);
+        other && !wan.contains(link) && !link.as_str().starts_with(INTERFACE_PREFIX)
+    };
+    let addressed = observed.addresses.iter().filter(|address| !is_of_link(address.addr));
+    addressed.map(|address| &address.link).filter(|link| is_lan(link)).cloned().collect()
+}
+
+fn is_of_link(addr: IpAddr) -> bool {
+    addr.is_loopback() || matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 fn interfaces(observed: &Observed, wan: &SortedSet<IfName>) -> Vec<InterfaceReport> {
     let mut by_link: SortedMap<&IfName, SortedSet<Prefix>> = SortedMap::new();
     for address in &observed.addresses {
         let ours = observed.devices.contains_key(&address.link);
-        let link_local = matches!(address.addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if ours || link_local || address.addr.is_loopback() {
+        if ours || is_of_link(address.addr) {
             continue;
         }
         if let Ok(prefix) = Prefix::containing(address.addr, address.len) {

@@ -1,10 +1,13 @@
-//! Whose Internet traffic goes through which exit: from what is asked (by the router's owner, else by the
-//! coordinator) and who works, to what becomes of each scope. How that looks in a kernel is
-//! [`desired`](super::desired)'s matter.
+//! Which of the router's Internet traffic goes through which exit: from what is asked and who works, to what becomes of
+//! each scope. How that looks in a kernel is [`desired`](super::desired)'s matter.
 
 use super::{Network, gateways::Service};
-use crate::config::Config;
-use gatewrt_protocol::{ExitScope, Failure, Member, NetworkName, NodeId, ScopeState};
+use crate::config::{Config, OwnScope};
+use gatewrt_protocol::{
+    ExitOffer, ExitScope, Failure, Member, NetworkName, NodeId, NodeName, ScopeState, Traffic,
+};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// A scope and what becomes of it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,17 +20,49 @@ pub struct Scope {
     pub exit: Option<NodeId>,
     /// The exit in use leads to the IPv6 Internet.
     pub v6: bool,
+    /// Where its DNS queries are to go: the resolvers that it names, and if it names none those of the exit in use.
+    /// Empty when they are to be left alone, and while there is no exit to reach a resolver by.
+    pub resolvers: Vec<IpAddr>,
 }
 
-/// The scopes of one network: what is asked of it. Goes by what the router's owner says, where that says anything, and
-/// else by the coordinator's assignment. Names of exits are resolved; what can't be done is told.
+/// Whose word counts for a network's scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Voice {
+    /// The router's owner, in UCI.
+    Owner,
+    /// Who said `gatewrt exit` on the router.
+    Router,
+    /// The coordinator.
+    Coordinator,
+}
+
+/// Whose word counts: the first of these who said anything.
+pub fn voice(config: &Config, name: &NetworkName, network: &Network) -> Voice {
+    match (own(config, name), &network.membership.chosen) {
+        (Some(_), _) => Voice::Owner,
+        (None, Some(_)) => Voice::Router,
+        (None, None) => Voice::Coordinator,
+    }
+}
+
+/// The scopes of one network: what is asked of it. Names of exits are resolved; what can't be done is told. An exit that is
+/// none counts as one that does not work: it is never replaced by another that was not asked for.
 pub fn asked(
-    _config: &Config,
-    _name: &NetworkName,
+    config: &Config,
+    name: &NetworkName,
     network: &Network,
-    _failures: &mut Vec<Failure>,
+    failures: &mut Vec<Failure>,
 ) -> Vec<ExitScope> {
-    network.directory.assignment().map(|assignment| assignment.scopes.clone()).unwrap_or_default()
+    let said = own(config, name).or(network.membership.chosen.as_deref());
+    let mut asked = match said {
+        Some(own) => own.iter().map(|own| resolved(own, network, failures)).collect(),
+        None => network.directory.assignment().map(|it| it.scopes.clone()).unwrap_or_default(),
+    };
+    asked.truncate(ExitScope::MOST);
+    asked.iter_mut().for_each(|scope| keep_exits(scope, network, failures));
+    asked.retain(|scope| has_traffic(scope, failures));
+    asked
 }
 
 /// What becomes of each scope now, as [`Gateways`](super::gateways::Gateways) chose.
@@ -35,15 +70,101 @@ pub fn scopes(asked: Vec<ExitScope>, network: &Network) -> Vec<Scope> {
     asked.into_iter().map(|asked| scope(asked, network)).collect()
 }
 
+/// Why a node can't be the exit of this router; `None` when it can.
+pub fn unfit(name: &NodeName, network: &Network) -> Option<&'static str> {
+    match node_called(name, network) {
+        Some(node) => unfit_node(node, network),
+        None => Some("there is no node of this name in the network"),
+    }
+}
+
+fn own<'a>(config: &'a Config, name: &NetworkName) -> Option<&'a [OwnScope]> {
+    config.networks.get(name)?.scopes.as_deref()
+}
+
+fn resolved(own: &OwnScope, network: &Network, failures: &mut Vec<Failure>) -> ExitScope {
+    let mut scope = own.scope.clone();
+    if own.lan {
+        scope.of.extend(network.lans.iter().map(|link| Traffic::Device(link.to_string())));
+    }
+    for name in &own.exits {
+        match node_called(name, network) {
+            Some(node) => scope.exits.push(node),
+            None => failures.push(no_exit(&scope, name, "there is no node of this name in the network")),
+        }
+    }
+    scope
+}
+
+fn node_called(name: &NodeName, network: &Network) -> Option<NodeId> {
+    let own = network.directory.assignment().filter(|own| own.name == *name).map(|own| own.node);
+    own.or_else(|| network.directory.peers().find(|member| member.name == *name).map(|member| member.node))
+}
+
+/// Of the exits named those that can be one.
+fn keep_exits(scope: &mut ExitScope, network: &Network, failures: &mut Vec<Failure>) {
+    let (fit, unfit): (Vec<_>, Vec<_>) = scope
+        .exits
+        .iter()
+        .map(|node| (*node, unfit_node(*node, network)))
+        .partition(|(_, why)| why.is_none());
+    scope.exits = fit.into_iter().map(|(node, _)| node).collect();
+    for (node, why) in unfit {
+        let why = why.unwrap_or_default();
+        failures.push(match member(node, network) {
+            Some(member) => no_exit(scope, &member.name, why),
+            None => no_exit(scope, &node, why),
+        });
+    }
+}
+
+fn unfit_node(node: NodeId, network: &Network) -> Option<&'static str> {
+    if node == network.membership.node {
+        return Some("it is this router itself");
+    }
+    match member(node, network) {
+        None => Some("the network has no such node"),
+        Some(member) => member.exit.is_none().then_some("it offers no exit"),
+    }
+}
+
+fn no_exit(scope: &ExitScope, exit: &dyn std::fmt::Display, why: &str) -> Failure {
+    Failure { what: format!("use {exit} as the exit of {}", scope.name), why: why.to_owned() }
+}
+
+fn has_traffic(scope: &ExitScope, failures: &mut Vec<Failure>) -> bool {
+    if scope.of.is_empty() {
+        let why = "this router has no LAN: no interface with an address but the WAN".to_owned();
+        failures.push(Failure { what: format!("take {} through an exit", scope.name), why });
+    }
+    !scope.of.is_empty()
+}
+
+fn member(node: NodeId, network: &Network) -> Option<&Member> {
+    network.directory.peers().find(|member| member.node == node)
+}
+
 fn scope(asked: ExitScope, network: &Network) -> Scope {
     let exit = network.gateways.choice(&Service::Scope(asked.name.clone()));
-    let member = |node: NodeId| network.directory.peers().find(|member| member.node == node);
-    let offer = |member: &Member| member.exit.as_ref().is_some_and(|offer| offer.v6);
-    let v6 = exit.and_then(member).is_some_and(offer);
+    let offer = exit.and_then(|node| member(node, network)).and_then(|member| member.exit.as_ref());
     let state = match (exit, asked.open) {
         (Some(_), _) => ScopeState::Exit,
         (None, false) => ScopeState::Blocked,
         (None, true) => ScopeState::Wan,
     };
-    Scope { asked, state, exit, v6 }
+    let v6 = offer.is_some_and(|offer| offer.v6);
+    let resolvers = offer.map(|offer| resolvers(&asked, offer)).unwrap_or_default();
+    Scope { asked, state, exit, v6, resolvers }
+}
+
+/// Those that the scope names are as they are; of the exit's those that it leads to itself.
+fn resolvers(asked: &ExitScope, offer: &ExitOffer) -> Vec<IpAddr> {
+    match (asked.keep_dns, asked.dns.as_slice()) {
+        (true, _) => Vec::new(),
+        (false, []) => {
+            let reached = |addr: &&IpAddr| if addr.is_ipv4() { offer.v4 } else { offer.v6 };
+            offer.dns.iter().filter(reached).copied().collect()
+        }
+        (false, named) => named.to_vec(),
+    }
 }

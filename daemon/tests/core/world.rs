@@ -114,6 +114,7 @@ pub fn membership(stored: Records) -> Membership {
         port: 51820,
         brokers: vec!["gw.example:8883".into()],
         stored,
+        chosen: None,
     }
 }
 
