@@ -85,7 +85,7 @@ fn foreign(kernel: &FakeKernel, desired: &Desired, start: &FakeKernel) -> impl P
     (state.routes, state.rules, state.ruleset, state.saved_sysctls, state.flows) = Default::default();
     let mut routes = kernel.foreign_routes.clone();
     routes.retain(|route| given::device(route).is_none_or(|link| !doomed.contains(link)));
-    (state, routes, kernel.foreign_rules.clone())
+    (state, routes)
 }
 
 /// Prefixes that had a peer and shall have one, by interface.
@@ -265,6 +265,5 @@ proptest! {
         kernel.state.flows = None;
         prop_assert_eq!(kernel.state, before.state);
         prop_assert_eq!(kernel.foreign_routes, before.foreign_routes);
-        prop_assert_eq!(kernel.foreign_rules, before.foreign_rules);
     }
 }

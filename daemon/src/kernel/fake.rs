@@ -5,8 +5,8 @@
 use super::{Interest, Kernel, KernelError};
 use crate::{
     model::{
-        Address, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, SavedSysctl, SysctlPath, WgDevice,
-        WgPeer,
+        Address, ForeignRule, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, SavedSysctl,
+        SysctlPath, WgDevice, WgPeer,
     },
     plan::{NO_PSK, PeerChange, Step},
     sorted::{SortedMap, SortedSet},
@@ -21,8 +21,6 @@ pub struct FakeKernel {
     pub state: Observed,
     /// Routes without our protocol number.
     pub foreign_routes: SortedSet<Route>,
-    /// Rules without our protocol number.
-    pub foreign_rules: SortedSet<Rule>,
     /// Settings that each new interface gets, by path with `*` for its name.
     pub link_sysctls: SortedMap<String, String>,
     /// Interfaces are made in userspace: they are TUN devices.
@@ -277,7 +275,8 @@ impl FakeKernel {
     }
 
     fn add_rule(&mut self, rule: &Rule) -> Result<(), KernelError> {
-        if self.state.rules.contains(rule) || self.foreign_rules.contains(rule) {
+        let alike = |foreign: &ForeignRule| !foreign.more && foreign.rule == *rule;
+        if self.state.rules.contains(rule) || self.state.foreign_rules.iter().any(alike) {
             return conflict(rule);
         }
         self.state.rules.insert(rule.clone());

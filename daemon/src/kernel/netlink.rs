@@ -54,8 +54,12 @@ impl Network {
         for family in Family::ALL {
             self.observe_routes(family, &names, observed).map_err(|e| e.at("read the routes"))?;
             let rules = rule::rules(&mut self.socket, family).map_err(|e| e.at("read the rules"))?;
-            let ours = rules.into_iter().filter(|r| r.protocol == PROTOCOL && !r.more);
-            observed.rules.extend(ours.map(|r| r.rule));
+            for found in rules.into_iter().filter(|found| !found.is_kernels()) {
+                match found.is_ours() {
+                    true => drop(observed.rules.insert(found.rule)),
+                    false => drop(observed.foreign_rules.insert(found)),
+                }
+            }
         }
         Ok(())
     }
@@ -220,7 +224,7 @@ impl Network {
             return Ok(());
         }
         let ours = self.resolve(wanted)?;
-        // For the kernel metric 0 is any metric, and for IPv6 a throw route any route.
+        // For the kernel metric 0 is any metric, and for IPv6 a throw route or a blackhole any route.
         let vague = wanted.metric == 0 || ours.device.is_none();
         if vague && !matches!(self.standing(wanted)?, Standing::Ours(kind) if kind == wanted.kind) {
             return Ok(());
@@ -234,7 +238,8 @@ impl Network {
             RouteKind::Device(name) => Some(self.index(name)?),
             RouteKind::Throw | RouteKind::Blackhole => None,
         };
-        Ok(OurRoute { table: wanted.table, prefix: wanted.prefix, metric: wanted.metric, device })
+        let blackhole = wanted.kind == RouteKind::Blackhole;
+        Ok(OurRoute { table: wanted.table, prefix: wanted.prefix, metric: wanted.metric, device, blackhole })
     }
 
     /// What stands where `wanted` would: of its table, prefix and metric.
@@ -274,7 +279,7 @@ impl Network {
 
     /// Deletes a rule of ours.
     pub fn delete_rule(&mut self, wanted: &Rule) -> Result<(), KernelError> {
-        // For the kernel mark 0 is any mark, and an inverted rule as good as one that is not.
+        // For the kernel mark 0 is any mark, no interface any, and an inverted rule as good as one that is not.
         if !self.has_rule(wanted)? {
             return Ok(());
         }
@@ -283,7 +288,7 @@ impl Network {
 
     fn has_rule(&mut self, wanted: &Rule) -> Result<bool, KernelError> {
         let found = rule::rules(&mut self.socket, wanted.family).map_err(|e| e.at("read the rules"))?;
-        Ok(found.iter().any(|r| r.protocol == PROTOCOL && !r.more && r.rule == *wanted))
+        Ok(found.iter().any(|r| r.is_ours() && r.rule == *wanted))
     }
 
     fn index(&mut self, name: &IfName) -> Result<u32, KernelError> {
@@ -313,6 +318,7 @@ fn our_route(found: FoundRoute, names: &Names) -> Option<Route> {
     let kind = match found.target {
         Target::Device(index) => RouteKind::Device(names.get(&index)?.clone()),
         Target::Throw => RouteKind::Throw,
+        Target::Blackhole => RouteKind::Blackhole,
         Target::Gateway(_) | Target::Other => return None,
     };
     let ours = found.protocol == PROTOCOL && !found.narrowed;
@@ -324,7 +330,7 @@ fn main_route(found: FoundRoute, names: &Names) -> Option<MainRoute> {
     let (index, on_link) = match found.target {
         Target::Device(index) => (Some(index), true),
         Target::Gateway(index) => (Some(index), false),
-        Target::Other => (None, false),
+        Target::Blackhole | Target::Other => (None, false),
         Target::Throw => return None,
     };
     let link = match index {
@@ -341,18 +347,11 @@ fn in_the_way(wanted: &Route, what: &str) -> KernelError {
 }
 
 fn line(route: &Route) -> String {
-    let target = match &route.kind {
-        RouteKind::Device(name) => format!("to {name}"),
-        RouteKind::Throw => "throw".to_owned(),
-        RouteKind::Blackhole => "blackhole".to_owned(),
-    };
-    format!("route {} {target} metric {} in table {}", route.prefix, route.metric, route.table)
+    format!("route {route}")
 }
 
 fn say(rule: &Rule) -> String {
-    let Rule { family, priority, mark, mask, invert, table, .. } = rule;
-    let not = if *invert { "not " } else { "" };
-    format!("rule {family:?} {priority}: {not}mark {mark:#x}/{mask:#x} looks up table {table}")
+    format!("rule {rule}")
 }
 
 fn text(address: &Address) -> String {

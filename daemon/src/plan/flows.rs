@@ -1,7 +1,7 @@
 //! Which of the connections that stand may not any more. A packet of a connection that stands passes our table
 //! without being judged, and no packet of an offloaded one is even seen: what was forbidden since is cut.
 
-use super::{Guard, Step, link::View};
+use super::{Guard, ScopeFlows, Step, link::View};
 use crate::{
     model::{IfName, Route, RouteKind},
     sorted::{SortedMap, SortedSet},
@@ -39,6 +39,8 @@ pub struct Realm {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flows {
     realms: SortedMap<IfName, Realm>,
+    /// Whose Internet traffic goes which way, the most precise first.
+    pub scopes: Vec<ScopeFlows>,
     /// Which of our interfaces leads to each prefix; `None` where another does.
     ways: SortedMap<Prefix, Option<IfName>>,
     /// The lengths that they have, the longest last.

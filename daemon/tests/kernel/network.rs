@@ -3,7 +3,7 @@
 use crate::bed::{in_namespace, sh};
 use gatewrt::{
     kernel::{Kernel, KernelError},
-    model::{Address, Family, IfName, MainRoute, Route, RouteKind, Rule},
+    model::{Address, Family, ForeignRule, IfName, MainRoute, Route, RouteKind, Rule},
     plan::Step,
 };
 
@@ -89,7 +89,7 @@ fn foreign_rules_that_look_alike_are_never_touched() {
         sh("for f in -4 -6; do
             ip $f rule add pref 900 not fwmark 0x1000000/0xf000000 table 26487 proto 4
             ip $f rule add pref 900 fwmark 0x2000000/0xf000000 table 26487 proto 4
-            ip $f rule add pref 900 from all iif lo table 26487 proto 103
+            ip $f rule add pref 900 from all oif lo table 26487 proto 103
         done");
         let rules = || sh("ip -N rule; ip -N -6 rule");
         let before = rules();
@@ -118,6 +118,107 @@ fn foreign_rules_that_look_alike_are_never_touched() {
             }
         }
         assert_eq!(rules(), before);
+    });
+}
+
+fn rule_of_a_scope(family: Family, iif: Option<&str>, from: Option<&str>) -> Rule {
+    Rule {
+        family,
+        priority: 910,
+        mark: 0,
+        mask: 0x0f00_0000,
+        invert: false,
+        table: 26500,
+        iif: iif.and_then(IfName::new),
+        from: from.map(|prefix| prefix.parse().expect("valid")),
+    }
+}
+
+#[test]
+fn rules_of_one_scope_share_a_priority_and_go_one_by_one() {
+    in_namespace(|bed| {
+        let rules = [
+            rule_of_a_scope(Family::V4, Some("lo"), None),
+            // No such interface yet.
+            rule_of_a_scope(Family::V4, Some("br-lan"), None),
+            rule_of_a_scope(Family::V4, None, Some("192.168.7.0/24")),
+            rule_of_a_scope(Family::V4, None, Some("192.168.7.9/32")),
+            rule_of_a_scope(Family::V6, Some("lo"), None),
+            rule_of_a_scope(Family::V6, Some("br-lan"), None),
+            rule_of_a_scope(Family::V6, None, Some("fd00:7::/64")),
+        ];
+        for rule in rules.iter().chain(&rules) {
+            bed.run(Step::AddRule(rule.clone()));
+        }
+        let shown = sh("ip -N rule show pref 910");
+        assert!(shown.contains("from all fwmark 0/0xf000000 iif br-lan [detached] lookup 26500"), "{shown}");
+        assert!(shown.contains("from 192.168.7.0/24 fwmark 0/0xf000000 lookup 26500"), "{shown}");
+        for gone in 0..rules.len() {
+            let observed = bed.observe();
+            assert_eq!(observed.rules, rules[gone..].iter().cloned().collect());
+            assert!(observed.foreign_rules.is_empty(), "{:?}", observed.foreign_rules);
+            bed.run(Step::DeleteRule(rules[gone].clone()));
+            bed.run(Step::DeleteRule(rules[gone].clone()));
+        }
+        assert!(bed.observe().rules.is_empty());
+    });
+}
+
+#[test]
+fn rules_of_others_are_read_but_for_the_kernels_own() {
+    in_namespace(|bed| {
+        assert!(bed.observe().foreign_rules.is_empty());
+        sh("ip rule add pref 2001 fwmark 0x100/0x3f00 lookup 1 proto 7
+            ip rule add pref 2061 fwmark 0x3d00/0x3f00 blackhole proto 7
+            ip rule add pref 32764 lookup main suppress_prefixlength 0 proto 7
+            ip -6 rule add pref 5270 from fd00::/8 iif lo lookup 52 proto 7
+            ip rule add pref 32766 lookup main uidrange 7-7 proto 7");
+        let rule = Rule { priority: 2001, mark: 0x100, mask: 0x3f00, table: 1, ..plain(Family::V4) };
+        let from = Some("fd00::/8".parse().expect("valid"));
+        let six = Rule { priority: 5270, table: 52, iif: IfName::new("lo"), from, ..plain(Family::V6) };
+        let main = |priority| Rule { priority, table: 254, ..plain(Family::V4) };
+        let blackhole = Rule { priority: 2061, mark: 0x3d00, table: 0, ..rule.clone() };
+        let foreign = |rule, more, suppress| ForeignRule { rule, more, suppress, protocol: 7 };
+        let expected = [
+            foreign(rule, false, None),
+            foreign(blackhole, true, None),
+            foreign(main(32764), false, Some(0)),
+            foreign(main(32766), true, None),
+            foreign(six, false, None),
+        ];
+        assert_eq!(bed.observe().foreign_rules, expected.into());
+    });
+}
+
+fn plain(family: Family) -> Rule {
+    Rule { family, priority: 0, mark: 0, mask: 0, invert: false, table: 0, iif: None, from: None }
+}
+
+#[test]
+fn a_blackhole_comes_and_goes_beside_a_default() {
+    in_namespace(|bed| {
+        setup();
+        let each =
+            |metric, kind: RouteKind| ["0.0.0.0/0", "::/0"].map(|prefix| route(prefix, metric, kind.clone()));
+        let run = |bed: &mut crate::bed::Bed, routes: [Route; 2], step: fn(Route) -> Step| {
+            routes.into_iter().for_each(|route| bed.run(step(route)));
+        };
+        run(bed, each(u32::MAX, RouteKind::Blackhole), Step::AddRoute);
+        run(bed, each(512, on_v0()), Step::AddRoute);
+        let both: Vec<_> = [each(u32::MAX, RouteKind::Blackhole), each(512, on_v0())].concat();
+        assert_eq!(bed.observe().routes, both.into_iter().collect());
+        run(bed, each(512, RouteKind::Blackhole), Step::ReplaceRoute);
+        run(bed, each(512, RouteKind::Throw), Step::ReplaceRoute);
+        run(bed, each(512, on_v0()), Step::ReplaceRoute);
+        // Not there: nothing else goes in its stead.
+        run(bed, each(512, RouteKind::Blackhole), Step::DeleteRoute);
+        run(bed, each(u32::MAX, RouteKind::Throw), Step::DeleteRoute);
+        run(bed, each(512, on_v0()), Step::DeleteRoute);
+        assert_eq!(bed.observe().routes, each(u32::MAX, RouteKind::Blackhole).into());
+        sh("ip link del v0");
+        assert_eq!(bed.observe().routes, each(u32::MAX, RouteKind::Blackhole).into());
+        run(bed, each(u32::MAX, RouteKind::Blackhole), Step::DeleteRoute);
+        assert!(bed.observe().routes.is_empty());
     });
 }
 

@@ -3,8 +3,8 @@
 use gatewrt::{
     kernel::fake::FakeKernel,
     model::{
-        Address, Desired, Family, IfName, Link, LinkKind, MainRoute, Route, RouteKind, Rule, Ruleset,
-        SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
+        Address, Desired, Family, ForeignRule, IfName, Link, LinkKind, MainRoute, Route, RouteKind, Rule,
+        Ruleset, SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
     },
     plan::{Flows, Realm},
     sorted::{SortedMap, SortedSet},
@@ -117,18 +117,21 @@ fn tunnel() -> impl Strategy<Value = Tunnel> {
 }
 
 fn rules() -> impl Strategy<Value = SortedSet<Rule>> {
-    let rule = |(family, priority)| Rule {
+    let rule = |(family, priority, iif)| Rule {
         family,
         priority,
         mark: 1 << 24,
         mask: 15 << 24,
         invert: true,
         table: TABLE,
-        iif: None,
+        iif,
         from: None,
     };
-    let all = Family::ALL.into_iter().flat_map(|family| [(family, 900), (family, 901)]);
-    subsequence(all.map(rule).collect::<Vec<_>>(), 0..=4).prop_map(|rules| rules.into_iter().collect())
+    let all = Family::ALL.into_iter().flat_map(|family| {
+        let on_link = (family, 901, Some(eth0()));
+        [(family, 900, None), (family, 901, None), on_link]
+    });
+    subsequence(all.map(rule).collect::<Vec<_>>(), 0..=6).prop_map(|rules| rules.into_iter().collect())
 }
 
 fn ruleset() -> impl Strategy<Value = Option<Ruleset>> {
@@ -142,7 +145,11 @@ fn flows() -> impl Strategy<Value = Option<Arc<Flows>>> {
 }
 
 fn routes(links: Vec<IfName>, metrics: Vec<u32>) -> impl Strategy<Value = SortedSet<Route>> {
-    let kinds = links.into_iter().map(RouteKind::Device).chain([RouteKind::Throw]).collect::<Vec<_>>();
+    let kinds = links
+        .into_iter()
+        .map(RouteKind::Device)
+        .chain([RouteKind::Throw, RouteKind::Blackhole])
+        .collect::<Vec<_>>();
     let route = (select(vec![TABLE, 100]), prefix(), select(metrics), select(kinds))
         .prop_map(|(table, prefix, metric, kind)| Route { table, prefix, metric, kind });
     set(route, 0..8)
@@ -201,13 +208,15 @@ fn one_a_place(routes: SortedSet<Route>) -> SortedSet<Route> {
 
 /// With nothing of ours.
 pub fn foreign_kernel() -> impl Strategy<Value = FakeKernel> {
-    let rules =
-        rules().prop_map(|rules| rules.into_iter().map(|rule| Rule { priority: 902, ..rule }).collect());
+    let foreign = |rule| ForeignRule { rule, more: false, suppress: None, protocol: 4 };
+    let foreign = move |rule| foreign(Rule { priority: 902, ..rule });
+    let rules = rules().prop_map(move |rules| rules.into_iter().map(foreign).collect());
     // Not in the places of ours: the kernel would refuse ours for ever.
     let routes = routes(vec![eth0()], vec![7]);
     (routes, rules, vec(value(), GLOBAL.len()), any::<bool>(), any::<bool>()).prop_map(
         |(foreign_routes, foreign_rules, values, userspace, look_alike)| {
-            let mut kernel = FakeKernel { foreign_routes, foreign_rules, userspace, ..FakeKernel::default() };
+            let mut kernel = FakeKernel { foreign_routes, userspace, ..FakeKernel::default() };
+            kernel.state.foreign_rules = foreign_rules;
             kernel.link_sysctls.insert(PER_LINK.to_owned(), "0".to_owned());
             kernel
                 .state

@@ -31,6 +31,8 @@ pub enum Target {
     Gateway(u32),
     /// The search goes on.
     Throw,
+    /// It goes nowhere, and no one is told.
+    Blackhole,
     /// It goes one of several ways, or nowhere.
     Other,
 }
@@ -83,7 +85,7 @@ pub fn routes(socket: &mut Socket, family: Family, filter: Filter) -> Result<Vec
     }
 }
 
-/// A route of ours as the kernel takes it.
+/// A route of ours as the kernel takes it: to a device, or to none.
 #[derive(Debug, Clone, Copy)]
 pub struct OurRoute {
     /// Routing table.
@@ -92,8 +94,10 @@ pub struct OurRoute {
     pub prefix: Prefix,
     /// Metric.
     pub metric: u32,
-    /// The interface; `None` throws.
+    /// The interface.
     pub device: Option<u32>,
+    /// Without one: a blackhole, or else a throw.
+    pub blackhole: bool,
 }
 
 /// Adds a route.
@@ -125,7 +129,11 @@ fn request(kind: u16, flags: i32, route: &OurRoute) -> Message {
         table: u8::try_from(route.table).unwrap_or(0),
         protocol: PROTOCOL,
         scope,
-        kind: if route.device.is_some() { RTN_UNICAST } else { RTN_THROW },
+        kind: match (route.device, route.blackhole) {
+            (Some(_), _) => RTN_UNICAST,
+            (None, true) => RTN_BLACKHOLE,
+            (None, false) => RTN_THROW,
+        },
     };
     let mut message = Message::new(kind, flags | NLM_F_ACK, &header.bytes());
     message.addr(RTA_DST, route.prefix.addr()).u32(RTA_TABLE, route.table);
@@ -179,9 +187,11 @@ fn parse(received: Received<'_>, family: Family) -> Option<FoundRoute> {
     }
     let target = match (kind, device) {
         (RTN_THROW, _) => Target::Throw,
+        // IPv6 says that it leads to lo.
+        (RTN_BLACKHOLE, _) => Target::Blackhole,
         (RTN_UNICAST, Some(index)) if gateway => Target::Gateway(index),
         (RTN_UNICAST, Some(index)) if !several => Target::Device(index),
-        (RTN_UNICAST | RTN_BLACKHOLE | RTN_UNREACHABLE | RTN_PROHIBIT, _) => Target::Other,
+        (RTN_UNICAST | RTN_UNREACHABLE | RTN_PROHIBIT, _) => Target::Other,
         _ => return None,
     };
     let prefix = Prefix::new(dst.unwrap_or(family.unspecified()), len).ok()?;
@@ -204,12 +214,18 @@ mod tests {
 
     #[test]
     fn a_route_of_ours_is_read_back() {
-        for (prefix, device) in [("10.1.0.0/16", Some(3)), ("fd00::/8", Some(4)), ("0.0.0.0/0", None)] {
+        for (prefix, target) in [
+            ("10.1.0.0/16", Target::Device(3)),
+            ("fd00::/8", Target::Device(4)),
+            ("0.0.0.0/0", Target::Throw),
+            ("::/0", Target::Blackhole),
+        ] {
             let prefix: Prefix = prefix.parse().expect("valid");
-            let ours = OurRoute { table: 26487, prefix, metric: 512, device };
+            let device = if let Target::Device(index) = target { Some(index) } else { None };
+            let blackhole = target == Target::Blackhole;
+            let ours = OurRoute { table: 26487, prefix, metric: 512, device, blackhole };
             let bytes = request(libc::RTM_NEWROUTE, 0, &ours).bytes(1);
             let found = messages(&bytes).find_map(|m| parse(m, Family::of(&prefix))).expect("a route");
-            let target = device.map_or(Target::Throw, Target::Device);
             let expected =
                 FoundRoute { table: 26487, prefix, metric: 512, target, protocol: PROTOCOL, narrowed: false };
             assert_eq!(found, expected);

@@ -1,16 +1,19 @@
 //! Policy rules over rtnetlink (`linux/fib_rules.h`).
 
 use super::{
-    attr::{Message, Received, attrs_after, u32_at},
+    attr::{Message, Received, addr, attrs_after, text, u32_at},
     socket::{NetlinkError, Socket},
 };
 use crate::{
-    model::{Family, Rule},
+    model::{Family, ForeignRule, IfName, Rule},
     ownership::PROTOCOL,
 };
+use gatewrt_protocol::Prefix;
 use nix::libc::{self, AF_INET, AF_INET6, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 
 const HEADER: usize = 12;
+const FRA_SRC: u16 = 2;
+const FRA_IIFNAME: u16 = 3;
 const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_SUPPRESS_IFGROUP: u16 = 13;
@@ -18,30 +21,35 @@ const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
 const FRA_PROTOCOL: u16 = 21;
-/// What else a rule can select by: destination, source, interfaces, goto, flow, tunnel, l3mdev, users,
-/// protocol, ports, DSCP, flow label.
-const SELECTORS: [u16; 14] = [1, 2, 3, 4, 11, 12, 17, 19, 20, 22, 23, 24, 25, 26];
+/// What else a rule can select by: destination, goto, flow, tunnel, outgoing interface, l3mdev, users, protocol,
+/// ports, DSCP, flow label.
+const SELECTORS: [u16; 12] = [1, 4, 11, 12, 17, 19, 20, 22, 23, 24, 25, 26];
+/// `RT_TABLE_LOCAL`, `RT_TABLE_MAIN` and `RT_TABLE_DEFAULT`, at the priorities at which every kernel has them.
+const KERNELS: [(u32, u32); 3] = [(0, 255), (32766, 254), (32767, 253)];
 const FR_ACT_TO_TBL: u8 = 1;
 const FIB_RULE_INVERT: u32 = 2;
 
-/// A rule that leads to a table by mark alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundRule {
-    /// What it says.
-    pub rule: Rule,
-    /// Who made it.
-    pub protocol: u8,
-    /// It has a selector that ours never have.
-    pub more: bool,
-}
-
-/// Every rule of a family.
-pub fn rules(socket: &mut Socket, family: Family) -> Result<Vec<FoundRule>, NetlinkError> {
+/// Every rule of a family, whoever made it.
+pub fn rules(socket: &mut Socket, family: Family) -> Result<Vec<ForeignRule>, NetlinkError> {
     let message = Message::new(libc::RTM_GETRULE, NLM_F_DUMP, &header(family, 0, 0));
     match socket.read(&message, |received| parse(received, family)) {
         // A kernel without the family, or without policy rules.
         Err(error) if error.is(&[libc::EAFNOSUPPORT, libc::EOPNOTSUPP]) => Ok(Vec::new()),
         found => found,
+    }
+}
+
+impl ForeignRule {
+    /// We made it: it has our number, and nothing that we never write.
+    pub fn is_ours(&self) -> bool {
+        self.protocol == PROTOCOL && !self.more && self.suppress.is_none()
+    }
+
+    /// Every kernel has it from the start.
+    pub fn is_kernels(&self) -> bool {
+        let Rule { priority, mark, mask, invert, table, iif, from, .. } = &self.rule;
+        let plain = (*mark, *mask, *invert) == (0, 0, false) && iif.is_none() && from.is_none();
+        plain && !self.more && self.suppress.is_none() && KERNELS.contains(&(*priority, *table))
     }
 }
 
@@ -57,9 +65,17 @@ pub fn delete(socket: &mut Socket, rule: &Rule) -> Result<(), NetlinkError> {
 
 fn request(kind: u16, flags: i32, rule: &Rule) -> Message {
     let invert = if rule.invert { FIB_RULE_INVERT } else { 0 };
-    let mut message = Message::new(kind, flags, &header(rule.family, FR_ACT_TO_TBL, invert));
+    let mut header = header(rule.family, FR_ACT_TO_TBL, invert);
+    header[2] = rule.from.map_or(0, |from| from.len());
+    let mut message = Message::new(kind, flags, &header);
     message.u32(FRA_PRIORITY, rule.priority).u32(FRA_TABLE, rule.table);
     message.u32(FRA_FWMARK, rule.mark).u32(FRA_FWMASK, rule.mask).u8(FRA_PROTOCOL, PROTOCOL);
+    if let Some(iif) = &rule.iif {
+        message.text(FRA_IIFNAME, iif.as_str());
+    }
+    if let Some(from) = &rule.from {
+        message.addr(FRA_SRC, from.addr());
+    }
     message
 }
 
@@ -72,7 +88,7 @@ fn header(family: Family, action: u8, flags: u32) -> [u8; HEADER] {
     bytes
 }
 
-fn parse(received: Received<'_>, family: Family) -> Option<FoundRule> {
+fn parse(received: Received<'_>, family: Family) -> Option<ForeignRule> {
     let body = received.body;
     let &[af, dst_len, src_len, tos, table, _, _, action, ..] = body else { return None };
     if af != header(family, 0, 0)[0] {
@@ -89,8 +105,8 @@ fn parse(received: Received<'_>, family: Family) -> Option<FoundRule> {
         iif: None,
         from: None,
     };
-    let mut more = action != FR_ACT_TO_TBL || (dst_len, src_len, tos) != (0, 0, 0);
-    let mut protocol = 0;
+    let mut more = action != FR_ACT_TO_TBL || (dst_len, tos) != (0, 0);
+    let (mut protocol, mut suppress) = (0, None);
     for (attr, payload) in attrs_after(body, HEADER) {
         match attr {
             FRA_PRIORITY => rule.priority = u32_at(payload, 0)?,
@@ -98,10 +114,13 @@ fn parse(received: Received<'_>, family: Family) -> Option<FoundRule> {
             FRA_FWMASK => rule.mask = u32_at(payload, 0)?,
             FRA_TABLE => rule.table = u32_at(payload, 0)?,
             FRA_PROTOCOL => protocol = *payload.first()?,
-            FRA_SUPPRESS_IFGROUP | FRA_SUPPRESS_PREFIXLEN => more |= u32_at(payload, 0)? != u32::MAX,
+            FRA_SRC => rule.from = Some(Prefix::new(addr(payload)?, src_len).ok()?),
+            FRA_IIFNAME => rule.iif = text(payload).and_then(IfName::new),
+            FRA_SUPPRESS_PREFIXLEN => suppress = Some(u32_at(payload, 0)?).filter(|len| *len != u32::MAX),
+            FRA_SUPPRESS_IFGROUP => more |= u32_at(payload, 0)? != u32::MAX,
             kind if SELECTORS.contains(&kind) => more = true,
             _ => (),
         }
     }
-    Some(FoundRule { rule, protocol, more })
+    Some(ForeignRule { rule, more, suppress, protocol })
 }
