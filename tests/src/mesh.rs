@@ -2,6 +2,7 @@
 //! runs on routers, and both are asked through their own command lines.
 
 pub mod clients;
+pub mod exits;
 mod foreign;
 
 use crate::lab::{Host, Lab, Output, Process, eventually, ping};

@@ -16,8 +16,17 @@ pub struct Capture {
 impl Capture {
     /// Starts to capture on an interface (`any` for all) what the filter lets through; returns when it listens.
     pub fn start(on: &Host, ifname: &str, filter: &str) -> Result<Self> {
-        let tcpdump = ["tcpdump", "-n", "-l", "--immediate-mode", "-q", "-i", ifname, filter];
-        let tcpdump = on.spawn(&tcpdump)?;
+        Self::with(on, &["-i", ifname, filter])
+    }
+
+    /// The same of what comes in over any interface of a host, also one that goes and comes again.
+    pub fn incoming(on: &Host, filter: &str) -> Result<Self> {
+        Self::with(on, &["-i", "any", "-Q", "in", filter])
+    }
+
+    fn with(on: &Host, arguments: &[&str]) -> Result<Self> {
+        let tcpdump = ["tcpdump", "-n", "-l", "--immediate-mode", "-q"];
+        let tcpdump = on.spawn(&[&tcpdump, arguments].concat())?;
         tcpdump.wait_for_log(Duration::from_secs(5), "listening on")?;
         Ok(Self { tcpdump })
     }

@@ -127,7 +127,12 @@ impl Host {
     /// Cuts the power and boots again: processes, tmpfs, addresses and tunnels are gone; disk, cables and the addresses
     /// of the cables are there again.
     pub fn reboot(&self) -> Result<()> {
-        self.machine.reboot(&self.name)
+        self.machine.reboot(&self.name, || Ok(()))
+    }
+
+    /// The same, with something done as soon as commands run and before the first cable is there.
+    pub fn reboot_with(&self, before_links: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        self.machine.reboot(&self.name, || before_links(self))
     }
 
     /// Takes an interface down.
@@ -179,13 +184,18 @@ impl Host {
 
     /// The prefixes of a router's LAN: IPv4 and IPv6.
     pub fn lan_prefixes(&self) -> Result<[String; 2]> {
+        self.prefixes("lan")
+    }
+
+    /// The prefixes of an interface: IPv4 and IPv6.
+    pub fn prefixes(&self, ifname: &str) -> Result<[String; 2]> {
         let layout = self.machine.layout();
-        let end = layout.end(&self.name, "lan").with_context(|| format!("{}: no lan", self.name))?;
+        let end = layout.end(&self.name, ifname).with_context(|| format!("{}: no {ifname}", self.name))?;
         let prefix = |is_wanted: fn(&IpNet) -> bool| end.addresses.iter().copied().find(is_wanted);
         let both = [prefix(|net| matches!(net, IpNet::V4(_))), prefix(|net| matches!(net, IpNet::V6(_)))];
         match both {
             [Some(v4), Some(v6)] => Ok([v4, v6].map(|net| net.trunc().to_string())),
-            _ => bail!("{}: the LAN is not of both families", self.name),
+            _ => bail!("{}: {ifname} is not of both families", self.name),
         }
     }
 

@@ -82,7 +82,7 @@ impl Machine {
         self.anchor.kill();
     }
 
-    pub(crate) fn reboot(&self, name: &str) -> Result<()> {
+    pub(crate) fn reboot(&self, name: &str, before_links: impl FnOnce() -> Result<()>) -> Result<()> {
         let layout = self.layout().clone();
         let node = layout.nodes.get(name).with_context(|| format!("no host {name}"))?;
         let old = self.holder(name)?;
@@ -93,6 +93,7 @@ impl Machine {
         old.kill();
         let new = self.boot(name, node)?;
         self.holders.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::new(new));
+        before_links()?;
         self.connect(&layout, |cable_end| cable_end == name)?;
         let touched =
             |end: &End| layout.cables_of(name).any(|c| same_port(&c.upper, end) || same_port(&c.lower, end));

@@ -20,6 +20,7 @@
 //! ```
 //! A library lab goes with its owner, also when that is killed: nothing of it is ever in the machine's own namespaces.
 
+mod answers;
 mod capture;
 mod diagram;
 mod diff;
@@ -33,6 +34,7 @@ mod kept;
 mod layout;
 mod machine;
 mod process;
+mod talk;
 mod tcp;
 mod topology;
 mod udp;
@@ -50,6 +52,7 @@ use impair::Impairments;
 use layout::Layout;
 use machine::Machine;
 
+pub use answers::Answers;
 pub use capture::Capture;
 pub use diff::{assert_same, differences};
 pub use download::Download;
@@ -59,6 +62,7 @@ pub use kept::{KeptLab, STATE_DIR};
 pub use layout::Kind;
 pub use machine::program_directory;
 pub use process::{Cmd, Output, Process};
+pub use talk::{Family, Heard, Partners, Talker, Way};
 pub use tcp::{TcpReport, TcpStream};
 pub use topology::{Forward, Lan, Nat, NatIpv6, NatKind, Router, Server, Topology};
 pub use udp::{UdpReport, UdpStream};
@@ -100,6 +104,12 @@ impl Lab {
         Self::new(&Topology::phones()?)
     }
 
+    /// `topologies/exits.toml`: `home` with two LANs (`home-pc` and `home-tv`, `guest-pc`), whose IPv6 is public; `farm` and
+    /// `office` on the core, and `barn` behind the NAT box `isp`, which knows no IPv6; the servers `web` and `resolver`.
+    pub fn exits() -> Result<Self> {
+        Self::new(&Topology::exits()?)
+    }
+
     /// A host by name; `core` is the Internet itself.
     pub fn host(&self, name: &str) -> Result<Host> {
         let layout = self.machine.layout();
@@ -132,6 +142,11 @@ impl Topology {
     /// The built-in `phones.toml`.
     pub fn phones() -> Result<Self> {
         Self::parse(include_str!("../../topologies/phones.toml")).context("phones.toml")
+    }
+
+    /// The built-in `exits.toml`.
+    pub fn exits() -> Result<Self> {
+        Self::parse(include_str!("../../topologies/exits.toml")).context("exits.toml")
     }
 
     /// The built-in `demo.toml`.

@@ -279,6 +279,7 @@ mod tests {
         assert_eq!(Topology::three_sites().expect("valid").router.len(), 3);
         assert_eq!(Topology::two_sites().expect("valid").router.len(), 2);
         assert_eq!(Topology::phones().expect("valid").server.len(), 3);
+        assert_eq!(Topology::exits().expect("valid").router.len(), 4);
     }
 
     #[test]
