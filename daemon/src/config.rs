@@ -4,6 +4,7 @@
 //! A network's section is called as the network; where its name has a “-”, which UCI allows in no section's
 //! name, a “_” stands for it.
 
+mod exits;
 mod options;
 pub mod uci;
 
@@ -11,6 +12,7 @@ use crate::{
     ownership::Numbers,
     sorted::{SortedMap, SortedSet},
 };
+use exits::Exits;
 use gatewrt_protocol::{ExitScope, JoinCode, NetworkName, NodeName, Role};
 use log::LevelFilter;
 use options::Options;
@@ -208,6 +210,7 @@ impl Config {
         let sections = uci::parse(bytes).map_err(|error| syntax(file, error))?;
         let mut config = Self::default();
         let mut main_line = None;
+        let mut exits = Exits::default();
         for section in sections {
             let mut options = Options { file, section };
             match options.section.kind.as_str() {
@@ -218,14 +221,17 @@ impl Config {
                 "network" => {
                     let name = options.network_name()?;
                     options.only_once(config.networks.contains_key(&name).then_some(0))?;
-                    let network = read_network(&name, &mut options)?;
+                    let mut network = read_network(&name, &mut options)?;
+                    network.scopes = exits.read_short(&name, &mut options)?;
                     config.refuse_shared_port(&network, &options)?;
                     config.networks.insert(name, network);
                 }
+                "exit" => exits.read(&mut options)?,
                 _ => config.warnings.push(options.unknown_section()),
             }
             config.warnings.extend(options.unknown_options());
         }
+        exits.hand_over(file, &mut config.networks)?;
         Ok(config)
     }
 
@@ -276,6 +282,8 @@ fn numbers(options: &mut Options<'_>) -> Result<Numbers, ConfigError> {
     let sound_priority = |text: &str| number(text).filter(|priority| (1..=32765).contains(priority));
     options.set("table", TABLE, sound_table, &mut numbers.table)?;
     options.set("priority", PRIORITY, sound_priority, &mut numbers.priority)?;
+    numbers.exit_priority = numbers.priority.saturating_add(10);
+    exits::set_numbers(options, &mut numbers)?;
     options.set("metric", "1 to 4294967295", positive, &mut numbers.metric)?;
     let two_bits = |text: &str| number(text).filter(|mask| mask.count_ones() >= 2);
     if let Some(mask) =

@@ -45,6 +45,12 @@ impl Options<'_> {
         self.take(key).iter().map(|entry| self.read(entry, allowed, read)).collect()
     }
 
+    /// Where an option is, for what is wrong with it as a whole; the section where it is absent.
+    pub(super) fn line_of(&self, key: &str) -> u32 {
+        let entry = self.section.entries.iter().find(|entry| entry.key == key);
+        entry.map_or(self.section.line, |entry| entry.line)
+    }
+
     /// Unlike other values a join code is never repeated in a message: it holds a secret.
     pub(super) fn join_code(&mut self, network: &NetworkName) -> Result<Option<JoinCode>, ConfigError> {
         let Some(entry) = self.take("join_code").pop().filter(|entry| !entry.value.is_empty()) else {

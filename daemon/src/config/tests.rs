@@ -58,6 +58,7 @@ fn every_option_is_read() {
         numbers: Numbers {
             table: 0x77,
             priority: 800,
+            exit_priority: 810,
             metric: 7,
             mask: 0x60,
             bypass: 0x20,

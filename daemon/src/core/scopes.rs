@@ -56,7 +56,7 @@ pub fn asked(
 ) -> Vec<ExitScope> {
     let said = own(config, name).or(network.membership.chosen.as_deref());
     let mut asked = match said {
-        Some(own) => own.iter().map(|own| resolved(own, network, failures)).collect(),
+        Some(all) => all.iter().map(|own| resolved(own, all, network, failures)).collect(),
         None => network.directory.assignment().map(|it| it.scopes.clone()).unwrap_or_default(),
     };
     asked.truncate(ExitScope::MOST);
@@ -82,10 +82,13 @@ fn own<'a>(config: &'a Config, name: &NetworkName) -> Option<&'a [OwnScope]> {
     config.networks.get(name)?.scopes.as_deref()
 }
 
-fn resolved(own: &OwnScope, network: &Network, failures: &mut Vec<Failure>) -> ExitScope {
+/// The LANs are all but those that another scope names.
+fn resolved(own: &OwnScope, all: &[OwnScope], network: &Network, failures: &mut Vec<Failure>) -> ExitScope {
     let mut scope = own.scope.clone();
     if own.lan {
-        scope.of.extend(network.lans.iter().map(|link| Traffic::Device(link.to_string())));
+        let lans = network.lans.iter().map(|link| Traffic::Device(link.to_string()));
+        let named = |traffic: &Traffic| all.iter().any(|own| own.scope.of.contains(traffic));
+        scope.of.extend(lans.filter(|traffic| !named(traffic)));
     }
     for name in &own.exits {
         match node_called(name, network) {
