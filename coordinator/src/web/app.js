@@ -13,6 +13,7 @@ import node from "./views/node.js";
 import codes from "./views/codes.js";
 import clients from "./views/clients.js";
 import client from "./views/client.js";
+import exits from "./views/exits.js";
 import access from "./views/access.js";
 import audit from "./views/audit.js";
 import tokens from "./views/tokens.js";
@@ -27,6 +28,7 @@ const ROUTES = [
   { pattern: ["n", ":net", "nodes", ":node"], view: node, part: "nodes" },
   { pattern: ["n", ":net", "clients"], view: clients, part: "clients" },
   { pattern: ["n", ":net", "clients", ":client"], view: client, part: "clients" },
+  { pattern: ["n", ":net", "exits"], view: exits, part: "exits" },
   { pattern: ["n", ":net", "access"], view: access, part: "access" },
   { pattern: ["n", ":net", "codes"], view: codes, part: "codes" },
   { pattern: ["n", ":net", "log"], view: audit, part: "log" },
@@ -36,6 +38,7 @@ const PARTS = [
   ["", "Overview", "map"],
   ["nodes", "Nodes", "node"],
   ["clients", "Clients", "phone"],
+  ["exits", "Exits", "globe"],
   ["access", "Access", "shield"],
   ["codes", "Join codes", "key"],
   ["log", "Log", "list"],

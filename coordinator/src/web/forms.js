@@ -30,13 +30,13 @@ export function dialog(title, draw, { wide = false, firm = false, hasSlot = true
   return box;
 }
 
-/** A dialog with a form. `send(values)` asks the coordinator; it closes when that went well. */
-export function formDialog(title, { submit, intro, fields, send, wide, danger }) {
+/** A dialog with a form; `foot` stays in sight. `send(values, form)` asks the coordinator; it closes when that went well. */
+export function formDialog(title, { submit, intro, fields, foot, send, wide, danger }) {
   return dialog(title, (close) => {
     const form = h("form", { class: "form", novalidate: true },
-      intro && h("p", { class: "lead" }, intro), fields, slot(),
-      h("div", { class: "buttons" }, button("Cancel", close, { kind: "quiet" }),
-        h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, h("span", null, submit))));
+      intro && h("p", { class: "lead" }, intro), fields,
+      h("div", { class: "foot" }, foot, slot(), h("div", { class: "buttons" }, button("Cancel", close, { kind: "quiet" }),
+        h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, h("span", null, submit)))));
     form.oninput = ({ target }) => {
       const hint = target.closest(".field")?.querySelector(".wrong");
       if (!hint?.textContent || !target.validity.valid) return;
@@ -131,8 +131,16 @@ export function confirm(title, words, submit, send) {
   return formDialog(title, { submit, intro: words, fields: [], send, danger: true });
 }
 
-/** Checks with the coordinator while someone types; `check(text, signal)` answers { good, words } or throws a Problem. */
+/** Checks a field with the coordinator while someone types; `check(text, signal)` answers as in `watch`. */
 export function checked(input, output, check) {
+  return watch(input, output, (signal) => {
+    const typed = input.value.trim();
+    return typed ? check(typed, signal) : { tone: "", words: [] };
+  });
+}
+
+/** Checks what changes in `source`, a field or a form; `check(signal)` answers { tone, words } or throws a Problem. */
+export function watch(source, output, check) {
   let timer = 0;
   let running = null;
   const say = (tone, words) => {
@@ -140,18 +148,16 @@ export function checked(input, output, check) {
     output.replaceChildren(...words.filter(Boolean).map((line) => h("p", null, line)));
   };
   const run = async () => {
-    const typed = input.value.trim();
     running?.abort();
-    if (!typed) return say("", []);
     running = new AbortController();
     try {
-      const { tone = "good", words } = await check(typed, running.signal);
+      const { tone = "good", words } = await check(running.signal);
       say(tone, words);
     } catch (error) {
       if (error.name !== "AbortError") say("bad", [error.title ?? error.message, error.detail]);
     }
   };
-  input.addEventListener("input", () => {
+  source.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(run, 250);
   });

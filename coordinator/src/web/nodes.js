@@ -19,7 +19,7 @@ export function conditionBadge(node) {
 
 /** What it does for others, in the words of the field. */
 export function rolesOf(node) {
-  return [...(node.egress.length ? ["egress"] : []), ...(node.ingress ? ["ingress"] : [])];
+  return [...(node.egress.length ? ["egress"] : []), ...(node.ingress ? ["ingress"] : []), ...(node.exit ? ["exit"] : [])];
 }
 
 export const mayDo = (node, role) => node.roles.includes(role);

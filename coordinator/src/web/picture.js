@@ -2,6 +2,7 @@
 // that the picture keeps still while states change.
 
 import { h, s } from "./dom.js";
+import { fate, flowsOf, guestsOf, isExit, scopesOf } from "./exits.js";
 import { condition, pathsInWords, tunnel } from "./nodes.js";
 import { and, count } from "./words.js";
 
@@ -25,11 +26,11 @@ export function picture(net, nodes, clients) {
 }
 
 function cards(net, nodes, clients, size) {
-  const made = nodes.map((node) => ({ node, lines: linesOf(node, clients, size.letters) }));
+  const made = nodes.map((node) => ({ node, lines: linesOf(node, nodes, clients, size.letters) }));
   const tallest = Math.max(...made.map((one) => heightOf(one.lines)));
   const places = placesOf(made.length, size, tallest);
   const tunnels = pairs(made.length).map(([i, j]) => wire(nodes[i], nodes[j], places[i], places[j]));
-  return frame(size.width, places.height, tunnels, made.map((one, i) => card(net, one, places[i], size)));
+  return frame(size.width, places.height, [...tunnels, ...flows(nodes, places, BOW)], made.map((one, i) => card(net, one, places[i], size)));
 }
 
 function heightOf(lines) {
@@ -70,6 +71,27 @@ function wire(one, other, from, to) {
   return s("line", { class: `wire ${how}${isGone ? " gone" : ""}`, "data-key": `${one.id} ${other.id}`, x1: from.x, y1: from.y, x2: to.x, y2: to.y }, s("title", null, `${one.name} and ${other.name}: ${how}`));
 }
 
+/** How far the way to an exit keeps from the tunnel that it goes through. */
+const BOW = 34;
+
+/** Who goes out where, as arrows. */
+function flows(nodes, places, bow) {
+  const place = new Map(nodes.map((node, i) => [node.id, places[i]]));
+  return flowsOf(nodes).filter(({ from, to }) => place.has(from.id) && place.has(to.id)).map((flow) => arrow(flow, place.get(flow.from.id), place.get(flow.to.id), bow));
+}
+
+function arrow({ from, to, names }, start, end, bow) {
+  const [dx, dy] = [end.x - start.x, end.y - start.y];
+  const length = Math.hypot(dx, dy) || 1;
+  const aside = (far) => `${round((start.x + end.x) / 2 - (dy / length) * far)} ${round((start.y + end.y) / 2 + (dx / length) * far)}`;
+  const turn = round((Math.atan2(dy, dx) * 180) / Math.PI);
+  return s("g", { class: "flow", "data-key": `out ${from.id} ${to.id}`, "data-testid": `flow-${from.name}-${to.name}` }, s("title", null, `${from.name} goes out through ${to.name}: ${and(names)}`),
+    s("path", { class: "wire out", d: `M ${round(start.x)} ${round(start.y)} Q ${aside(bow * 2)} ${round(end.x)} ${round(end.y)}` }),
+    s("path", { class: "tip", d: "M -8 -7 L 8 0 L -8 7 Z", transform: `translate(${aside(bow)}) rotate(${turn})` }));
+}
+
+const round = (number) => Math.round(number * 10) / 10;
+
 function card(net, { node, lines }, { x, y }, size) {
   const height = heightOf(lines);
   const left = x - size.card / 2;
@@ -84,13 +106,24 @@ function card(net, { node, lines }, { x, y }, size) {
     lines.map((line, i) => s("text", { class: line.kind, x: left + 14, y: top + 70 + i * LINE, "data-key": `${i}` }, line.text)));
 }
 
-/** What it serves, then who comes in there. */
-function linesOf(node, clients, letters) {
+/** What it serves, who goes out where, then who comes in there. */
+function linesOf(node, all, clients, letters) {
   const serves = node.egress.map((egress) => ({ kind: "serves", text: cut(`→ ${egress.prefix}`, letters) }));
   const here = clients.filter((client) => client.gateway === node.name);
   const mark = (client) => (client.live?.online ? "●" : "○");
   const named = here.map((client) => ({ kind: client.live?.online ? "client in" : "client", text: cut(`${mark(client)} ${client.name}`, letters) }));
-  return [...fold(serves, "more prefixes"), ...fold(named, "more clients", "client")];
+  return [...fold(serves, "more prefixes"), ...fold(outLines(node, all, letters), "more", "out"), ...fold(named, "more clients", "client")];
+}
+
+function outLines(node, all, letters) {
+  const guests = new Set(guestsOf(node, all).map((guest) => guest.node)).size;
+  const exit = isExit(node) ? [{ kind: "out", text: `⇱ exit${guests ? ` for ${guests}` : ""}` }] : [];
+  const scopes = scopesOf(node, all).map(({ name, live }) => {
+    const how = node.online ? live?.state : undefined;
+    const [kind, words] = { exit: ["out", `⇱ ${name} → ${live?.exit}`], blocked: ["cut", `✕ ${name} is blocked`], wan: ["open", `! ${name} → own WAN`] }[how] ?? ["soft", `? ${name}`];
+    return { kind, text: cut(words, letters - 2) };
+  });
+  return [...exit, ...scopes];
 }
 
 function fold(lines, words, kind = "serves") {
@@ -106,7 +139,7 @@ function ring(net, nodes, size) {
   for (const place of places) Object.assign(place, { x: middle.x + radius * Math.cos(place.angle), y: middle.y + radius * Math.sin(place.angle) });
   const wires = pairs(nodes.length).map(([i, j]) => wire(nodes[i], nodes[j], places[i], places[j]));
   const dots = nodes.map((node, i) => dot(net, node, places[i], size === NARROW ? 11 : 20));
-  return frame(size.width, middle.y * 2, wires, dots, "ring");
+  return frame(size.width, middle.y * 2, [...wires, ...flows(nodes, places, 0)], dots, "ring");
 }
 
 function dot(net, node, { x, y, angle }, letters) {
@@ -128,7 +161,7 @@ const cut = (text, letters) => (text.length > letters ? `${text.slice(0, letters
 function legend() {
   const line = (how) => s("svg", { viewBox: "0 0 30 8", class: "map key", "aria-hidden": "true" }, s("line", { class: `wire ${how}`, x1: 1, x2: 29, y1: 4, y2: 4 }));
   return h("p", { class: "legend" }, h("span", null, line("direct"), "direct"), h("span", null, line("down"), "down"), h("span", null, line("unknown"), "not known yet"),
-    h("span", null, "→ serves a prefix"), h("span", null, "● client connected, ○ not"));
+    h("span", null, line("out"), "⇱ Internet traffic to an exit"), h("span", null, "→ serves a prefix"), h("span", null, "● client connected, ○ not"));
 }
 
 function tunnelsInWords(node, nodes) {
@@ -151,6 +184,8 @@ function sentences(node, nodes, clients) {
   const here = clients.filter((client) => client.gateway === node.name).map((client) => `${client.name}${client.live?.online ? " (connected)" : ""}`);
   return [
     node.egress.length > 0 && `It serves ${and(node.egress.map((egress) => egress.prefix))}.`,
+    isExit(node) && "It is an exit.",
+    ...scopesOf(node, nodes).map(({ name, live }) => `${name}: ${fate(node, live).text}.`),
     ...tunnels,
     here.length > 0 && `${count(here.length, "client")}: ${and(here)}.`,
   ].filter(Boolean);

@@ -169,7 +169,7 @@ export function announce(text) {
 /** Label and value pairs. */
 export function facts(...pairs) {
   const shown = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "" && value !== false && value.length !== 0);
-  return h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", { "data-key": name }, h("dt", null, name), h("dd", null, value))));
+  return shown.length > 0 && h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", { "data-key": name }, h("dt", null, name), h("dd", null, value))));
 }
 
 export function empty(text, ...more) {

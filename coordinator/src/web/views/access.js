@@ -20,7 +20,8 @@ export default {
     return [
       titleBar("Access"),
       names(net, data),
-      h("div", { class: "columns" }, defaults(data.network, page), check(net, question)),
+      defaults(data.network, page),
+      check(net, question),
       rules(net, data.rules, page),
       groups(net, data.groups, page),
     ];
@@ -62,8 +63,7 @@ function check(net, question) {
   };
   return section("Can X reach Y?", { lead: "The answer comes from the rules as they are now." },
     h("form", { class: "form", onsubmit, "data-keep": "", "data-key": "check", "data-slot": "", "aria-label": "Check access" },
-      h("div", { class: "inline" }, field("From", "from", "a phone, a node, an address"), field("To", "to", "192.168.10.5")),
-      h("div", { class: "inline" }, text("Service", "service", { placeholder: "any, or tcp/443", "data-testid": "check-service" }), submit),
+      h("div", { class: "inline" }, field("From", "from", "a phone, a node, an address"), field("To", "to", "192.168.10.5"), text("Service", "service", { placeholder: "any, or tcp/443", "data-testid": "check-service" }), submit),
       slot(), answer));
 }
 

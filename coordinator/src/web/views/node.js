@@ -7,13 +7,19 @@ import { act, announce, button, facts, icon, section, table, tag, titleBar, togg
 import { checkbox, checked, formDialog, nameField, text } from "../forms.js";
 import { conditionBadge, failuresOf, handshake, mayDo, pathBadge, peersOf } from "../nodes.js";
 import { whatIsWrong } from "../prefix.js";
+import { exitCard } from "./exit.js";
+import { takenBack, trafficCard } from "./traffic.js";
 import { ago, bytes, count, day, several, span } from "../words.js";
 
 export default {
+  /** Shows what an exit offers, which comes with reports. */
+  isLively: true,
   title: ({ node }) => node,
   async load({ net, node }) {
-    const [view, ingress] = await Promise.all([get(nodePath(net, node)), get(path`/networks/${net}/ingress`).catch(() => [])]);
-    return { id: view.id, ingress: ingress.find((one) => one.node === view.name) };
+    const each = (what) => get(path`/networks/${net}/${what}`).catch(() => []);
+    const [view, ingress, exits] = await Promise.all([get(nodePath(net, node)), each("ingress"), each("exits")]);
+    const ofNode = (all) => all.find((one) => one.node === view.name);
+    return { id: view.id, ingress: ofNode(ingress), exit: ofNode(exits) };
   },
   draw({ net, node: name, data, page }) {
     const all = statusOf(net)?.nodes ?? [];
@@ -27,8 +33,11 @@ export default {
       h("a", { class: "crumb", href: `#/n/${net}/nodes` }, icon("back"), "Nodes"),
       titleBar(node.name, { beside: conditionBadge(node), actions }),
       node.label && h("p", { class: "lead" }, node.label),
+      takenBack(net, node, page),
       notes(node),
-      h("div", { class: "columns" }, egress(net, node, page), ingress(net, node, data.ingress, page)),
+      h("div", { class: "columns" }, egress(net, node, page),
+        h("div", { class: "column" }, ingress(net, node, data.ingress, page), exitCard(net, node, all, data.exit, page))),
+      trafficCard(net, node, all, page),
       paths(net, node, all),
       about(node),
     ];

@@ -53,5 +53,5 @@ function row(net, node, all) {
 function serves(node) {
   const parts = rolesOf(node);
   if (parts.length === 0) return "";
-  return [node.egress.map((egress) => h("div", { class: "mono" }, egress.prefix)), node.ingress && h("div", null, "clients (ingress)")];
+  return [node.egress.map((egress) => h("div", { class: "mono" }, egress.prefix)), node.ingress && h("div", null, "clients (ingress)"), node.exit && h("div", null, "Internet traffic (exit)")];
 }

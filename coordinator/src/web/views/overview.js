@@ -5,6 +5,7 @@ import { get, list, opened, path, query, remove, save } from "../api.js";
 import { isWhole, loadNetworks, mayChange, statusOf } from "../state.js";
 import { badge, button, empty, facts, icon, section, titleBar } from "../ui.js";
 import { confirm, formDialog, text } from "../forms.js";
+import { fate, scopesOf } from "../exits.js";
 import { condition, failuresOf } from "../nodes.js";
 import { onResize, picture } from "../picture.js";
 import { count, day, deed, several, span } from "../words.js";
@@ -60,6 +61,9 @@ function attention(net, { nodes, warnings }, clients) {
     ...warnings.map((warning) => [warning]),
     ...nodes.filter((node) => !node.online).map((node) => [nodeLink(node), ` is ${condition(node).text}`]),
     ...nodes.filter((node) => node.online && node.report?.failures?.length).map((node) => [nodeLink(node), " could not do all that it was told", failuresOf(node)]),
+    ...nodes.filter((node) => node.taken_back).map((node) => [nodeLink(node), ` took its last change back: ${node.taken_back.why}`]),
+    ...nodes.filter((node) => node.online).flatMap((node) => scopesOf(node, nodes).filter(({ live }) => ["blocked", "wan"].includes(live?.state))
+      .map(({ name, live }) => [nodeLink(node), `, ${name}: ${fate(node, live).text}`])),
     ...clients.filter((client) => client.stale.length).map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has an old file"]),
     ...clients.filter((client) => client.state === "no-gateway").map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has no gateway to come in at"]),
   ];

@@ -1,0 +1,72 @@
+// Exits and the traffic that goes out through them, in words. Pure, but for the badges.
+
+import { badge } from "./ui.js";
+import { and } from "./words.js";
+
+/** What an exit leads to: of an ExitView, or of the offer in a report. */
+export function familiesOf({ v4, v6 }) {
+  if (v4 && v6) return "IPv4 and IPv6";
+  if (v4) return "IPv4 only";
+  return v6 ? "IPv6 only" : "nothing";
+}
+
+/** The same with what is missing. `offer`: what its uplink has, which an admin may have narrowed. */
+export function offerInWords(exit, offer) {
+  if (exit.why) return `${familiesOf(exit)}: ${exit.why}`;
+  const lacking = [["v4", "IPv4"], ["v6", "IPv6"]].filter(([family]) => !exit[family]);
+  const absent = lacking.filter(([family]) => !offer?.[family]).map(([, name]) => name);
+  if (lacking.length === 0) return familiesOf(exit);
+  return `${familiesOf(exit)}: ${absent.length ? `the uplink has no ${and(absent)}` : `${and(lacking.map(([, name]) => name))} is switched off`}`;
+}
+
+/** A router's scopes, those that an admin set and those that its owner did: { name, wish, live }. */
+export function scopesOf(node, all) {
+  const names = new Map(all.map((other) => [other.id, other.name]));
+  const reported = new Map((node.report?.scopes ?? []).map((live) => [live.name, { ...live, exit: live.exit && (names.get(live.exit) ?? live.exit) }]));
+  const wanted = (node.scopes ?? []).map((wish) => ({ name: wish.name, wish, live: reported.get(wish.name) }));
+  const known = new Set(wanted.map((scope) => scope.name));
+  const own = [...reported.values()].filter((live) => !known.has(live.name)).map((live) => ({ name: live.name, live }));
+  return [...wanted, ...own];
+}
+
+/** { tone, text }: what becomes of a scope's traffic now. */
+export function fate(node, live) {
+  if (!node.online) return { tone: "quiet", text: "router is offline" };
+  if (!live) return { tone: "quiet", text: "not reported yet" };
+  if (live.state === "exit") return { tone: "good", text: `through ${live.exit ?? "an exit"}${live.rtt_ms === undefined ? "" : `, ${live.rtt_ms} ms`}` };
+  if (live.state === "blocked") return { tone: "bad", text: "blocked: no exit answers" };
+  if (live.state === "wan") return { tone: "warn", text: "out over the WAN: kill switch is off" };
+  return { tone: "quiet", text: live.state };
+}
+
+export function fateBadge(node, live) {
+  const { tone, text } = fate(node, live);
+  return badge(`${tone} fate`, text, { "data-testid": "fate" });
+}
+
+/** `all`, `router`, `dev:br-lan` or a prefix. */
+export function trafficInWords(of) {
+  if (of === "all") return "everything";
+  if (of === "router") return "the router itself";
+  return of.startsWith("dev:") ? `what comes in over ${of.slice(4)}` : of.replace(/\/(32|128)$/, "");
+}
+
+/** "office, then the nearest other" */
+export function choiceInWords({ exits = [], auto }) {
+  const nearest = exits.length ? "the nearest other" : "the nearest";
+  return [...exits, ...(auto ? [nearest] : [])].join(", then ") || "none";
+}
+
+/** Whose traffic goes out at this node: { node, scope } of those that say so themselves. */
+export function guestsOf(node, all) {
+  return all.filter((other) => other.online).flatMap((other) => (other.report?.scopes ?? [])
+    .filter((live) => live.state === "exit" && live.exit === node.id).map((live) => ({ node: other.name, scope: live.name })));
+}
+
+/** Who goes out through whom: { from, to, names } with the scopes' names. */
+export function flowsOf(all) {
+  return all.flatMap((to) => all.map((from) => ({ from, to, names: guestsOf(to, [from]).map((guest) => guest.scope) }))).filter((flow) => flow.names.length > 0);
+}
+
+/** Nodes that an admin made exits. */
+export const isExit = (node) => Boolean(node.exit);

@@ -1,0 +1,63 @@
+// A node's Internet traffic: which of it goes out through which exit, what becomes of it now, and what was taken back.
+
+import { h } from "../dom.js";
+import { path, post, remove } from "../api.js";
+import { mayChange, nodePath } from "../state.js";
+import { act, announce, button, empty, icon, section, slot, table, tag } from "../ui.js";
+import { confirm } from "../forms.js";
+import { choiceInWords, fateBadge, isExit, scopesOf, trafficInWords } from "../exits.js";
+import { scopeDialog } from "./scope.js";
+
+const LEAD = "What of this router's Internet traffic goes out through another router (exit client). All else goes out over its own uplink.";
+
+export function trafficCard(net, node, all, page) {
+  const scopes = scopesOf(node, all);
+  const exits = all.filter((other) => other !== node && isExit(other));
+  const add = mayChange() && button("Send traffic through an exit", () => scopeDialog(net, node, all, null, page), { symbol: "plus", kind: scopes.length ? "plain" : "primary" });
+  if (scopes.length === 0) {
+    return section("Internet traffic", { lead: LEAD }, exits.length === 0
+      ? empty("There is no exit in this network yet: switch “Be an exit” on at the router through which others are to go out.", h("a", { href: `#/n/${net}/exits` }, "Exits"))
+      : empty("All of it goes out over this router's own uplink.", add));
+  }
+  const rows = scopes.map((scope) => row(net, node, all, scope, page));
+  return section("Internet traffic", { lead: LEAD, actions: add }, table("Internet traffic", ["Name", "Traffic", "Exit", "Now", ""], rows));
+}
+
+function row(net, node, all, scope, page) {
+  const { name, wish, live } = scope;
+  return {
+    key: name, testid: `scope-${name}`,
+    cells: [
+      name,
+      wish ? h("div", { class: "chips" }, wish.of.map((of) => tag(trafficInWords(of)))) : "set on the router itself",
+      wish ? [choiceInWords(wish), h("small", null, wish.kill_switch === false ? "or else over the WAN" : "or else blocked")] : "",
+      [fateBadge(node, live), live?.why && h("small", null, live.why)],
+      wish && mayChange() ? h("div", { class: "right" },
+        button("Edit", () => scopeDialog(net, node, all, wish, page), { class: "button quiet small", "aria-label": `Edit ${name}` }),
+        button("Delete", () => drop(net, node, wish, page), { class: "button danger small", "aria-label": `Delete ${name}` })) : "",
+    ],
+  };
+}
+
+function drop(net, node, wish, page) {
+  confirm(`Stop sending ${wish.name} through an exit?`, `From then on ${wish.of.map(trafficInWords).join(", ")} goes out over ${node.name}'s own uplink, and its provider sees it.`, "Stop it", async () => {
+    await remove(path`/networks/${net}/nodes/${node.name}/scopes/${wish.name}`);
+    await page.reload();
+  });
+}
+
+/** A change that the router undid by itself, because it lost its control link. */
+export function takenBack(net, node, page) {
+  const back = node.taken_back;
+  if (!back) return null;
+  const retry = (event) => act(event.currentTarget, async () => {
+    await post(`${nodePath(net, node.name)}/retry`);
+    announce(`${node.name} tries again`);
+    await page.reload();
+  });
+  return h("section", { class: "note", "aria-label": "Taken back", "data-key": "taken back", "data-slot": "", "data-testid": "taken-back" }, icon("warn"), h("div", { class: "stack" },
+    h("div", null, h("strong", null, "The router took the last change back"), h("p", null, back.why),
+      h("p", null, "It goes on as before the change, and does not try it again by itself. Change what was wrong, or have it tried once more.")),
+    slot(),
+    mayChange() && h("div", { class: "chips" }, button("Try again", retry))));
+}
