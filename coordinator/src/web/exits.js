@@ -12,7 +12,6 @@ export function familiesOf({ v4, v6 }) {
 
 /** The same with what is missing. `offer`: what its uplink has, which an admin may have narrowed. */
 export function offerInWords(exit, offer) {
-  if (exit.why) return `${familiesOf(exit)}: ${exit.why}`;
   const lacking = [["v4", "IPv4"], ["v6", "IPv6"]].filter(([family]) => !exit[family]);
   const absent = lacking.filter(([family]) => !offer?.[family]).map(([, name]) => name);
   if (lacking.length === 0) return familiesOf(exit);
