@@ -1,9 +1,11 @@
 //! What the HTTP API and its clients say to each other, and how state becomes answers. Pure.
 
 mod clients;
+mod exits;
 mod rules;
 
 pub use clients::*;
+pub use exits::*;
 pub use rules::*;
 mod tokens;
 
@@ -12,7 +14,7 @@ pub use tokens::*;
 use crate::{
     broker::{ByKind, Sessions},
     desk::State,
-    registry::{Code, EgressSetting, Network, Node},
+    registry::{CONFIRM_S, Code, EgressSetting, Network, Node},
 };
 use gatewrt_protocol::{
     Endpoint, NetworkId, NetworkName, NodeId, NodeName, Prefix, Report, Role, Tag, Topic, Verdict,
@@ -189,6 +191,18 @@ pub struct NodeView {
     /// That it lets external clients in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressView>,
+    /// That it takes others' Internet traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<ExitView>,
+    /// Which of its own Internet traffic goes through others.
+    #[serde(default)]
+    pub scopes: Vec<ScopeView>,
+    /// What it put into effect and took back, because its control link did not outlive it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBackView>,
+    /// How long its control link may take to show that it outlived a change, in seconds.
+    #[serde(default)]
+    pub confirm_s: u16,
     /// What it may do for others.
     #[schema(value_type = BTreeSet<String>)]
     pub roles: BTreeSet<Role>,
@@ -220,6 +234,10 @@ impl NodeView {
             endpoints: node.facts.candidates(&network.prefixes()),
             egress: egress_of(node).collect(),
             ingress: node.ingress.as_ref().map(|_| IngressView::of(state, node)),
+            exit: node.exit.as_ref().map(|_| ExitView::of(state, node)),
+            scopes: ScopeView::all_of(state, node).collect(),
+            taken_back: TakenBackView::of(node),
+            confirm_s: node.confirm_s.unwrap_or(CONFIRM_S),
             roles: node.roles.clone(),
             board: node.facts.board.clone(),
             version: node.facts.version.clone(),
@@ -234,7 +252,8 @@ impl NodeView {
         let name = node.name.as_str();
         let names_it = |warning: &String| warning.split([' ', ':']).any(|word| word == name);
         let warnings = state.registry.warnings(node.net).into_iter().filter(names_it);
-        let warnings = warnings.chain(state.registry.ingress_warnings(node)).collect();
+        let warnings = warnings.chain(state.registry.ingress_warnings(node));
+        let warnings = warnings.chain(state.registry.exit_warnings(node)).collect();
         Self { warnings, ..Self::of(state, node) }
     }
 }

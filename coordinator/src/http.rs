@@ -19,6 +19,11 @@
 //! | `/v1/networks/{net}/clients/{client}` | GET, PATCH, DELETE | admin | show, change, delete |
 //! | `/v1/networks/{net}/clients/{client}/reissue` | POST | admin | new key, another gateway |
 //! | `/v1/networks/{net}/clients/{client}/config` | GET, POST | admin | file without secrets; the client has it |
+//! | `/v1/networks/{net}/exits` | GET | admin | list |
+//! | `/v1/networks/{net}/nodes/{node}/exit` | PUT, DELETE `?force=true` | admin | take others' Internet traffic, or no more |
+//! | `/v1/networks/{net}/nodes/{node}/scopes` | GET | admin | which of its Internet traffic goes through others |
+//! | `/v1/networks/{net}/nodes/{node}/scopes/{scope}` | GET, PUT, DELETE | admin | show, set, unset |
+//! | `/v1/networks/{net}/nodes/{node}/retry` | POST | admin | try again what it took back |
 //! | `/v1/networks/{net}/rules` | GET, POST | admin | list, create |
 //! | `/v1/networks/{net}/rules/{rule}` | GET, PATCH, DELETE | admin | show, change, delete |
 //! | `/v1/networks/{net}/groups` | GET | admin | list |
@@ -42,6 +47,7 @@
 mod caller;
 mod clients;
 mod events;
+mod exits;
 mod given;
 mod grant;
 mod join;
@@ -137,6 +143,7 @@ fn for_the_known() -> OpenApiRouter<App> {
         .merge(routes::router())
         .merge(rules::router())
         .merge(clients::router())
+        .merge(exits::router())
         .merge(tokens::router())
         .merge(events::router())
         .merge(watch::router())

@@ -6,7 +6,7 @@ mod access;
 #[cfg(test)]
 mod tests;
 
-use crate::registry::{Client, Network, Node, Registry, Row, Tunnel};
+use crate::registry::{Client, ExitSetting, Network, Node, Registry, Row, Tunnel};
 use gatewrt_protocol::{
     Access, Assignment, Egress, Ingress, IngressClient, Member, MemberUpdate, NetworkId, NodeId, Policy,
     RecordError, Roster, ServedPrefix, Signer, Tombstone, Topic, id::ID_BYTES,
@@ -271,7 +271,7 @@ fn member(registry: &Registry, network: &Network, node: &Node, now: u64) -> Memb
         endpoints: node.facts.candidates(&network.prefixes()),
         prefixes,
         clients: node.ingress.as_ref().map_or_else(Vec::new, |ingress| ingress.blocks.clone()),
-        exit: None,
+        exit: node.exit_offer(),
     }
 }
 
@@ -290,10 +290,10 @@ fn assignment(registry: &Registry, node: &Node, now: u64) -> Assignment {
             .ingress
             .as_ref()
             .map(|_| Ingress { clients: registry.admitted(node, now).map(ingress_client).collect() }),
-        exit: None,
-        scopes: Vec::new(),
-        confirm_s: None,
-        attempt: 0,
+        exit: node.exit.as_ref().map(ExitSetting::wanted),
+        scopes: node.scopes.iter().map(|(name, scope)| scope.record(name)).collect(),
+        confirm_s: node.confirm_s,
+        attempt: node.attempt,
         access: Access::default(),
         control: registry.control().to_vec(),
     }

@@ -99,9 +99,8 @@ fn status_of(kind: &str) -> StatusCode {
     match kind {
         "not-found" => StatusCode::NOT_FOUND,
         "code-unknown" | "code-used" | "code-expired" | "code-revoked" => StatusCode::FORBIDDEN,
-        "name-taken" | "overlap" | "in-use" | "not-reachable" | "no-ingress" | "key-known" | "exhausted" => {
-            StatusCode::CONFLICT
-        }
+        "name-taken" | "not-an-exit" | "overlap" | "in-use" | "not-reachable" | "no-ingress"
+        | "key-known" | "exhausted" => StatusCode::CONFLICT,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

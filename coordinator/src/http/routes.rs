@@ -3,6 +3,7 @@
 use super::{
     App,
     caller::{Act, Caller},
+    exits::SCOPE_LIVE,
     problem::{Body, Params},
     reply::{Answer, Listed, Resource, without},
 };
@@ -62,12 +63,27 @@ impl Resource for NodeView {
     }
     /// The rest is what the router says of itself, and the revision that follows from it.
     fn wanted(&self) -> Option<Value> {
-        let mut wanted = without(self, &["endpoints", "board", "version", "rev", "warnings"]);
+        let live = ["endpoints", "board", "version", "rev", "warnings", "taken_back"];
+        let mut wanted = without(self, &live);
         // How many clients name it is their matter.
         if let Some(Value::Object(ingress)) = wanted.as_mut().and_then(|wanted| wanted.get_mut("ingress")) {
             ingress.retain(|name, _| ["endpoint", "blocks"].contains(&name.as_str()));
         }
+        if let Some(Value::Object(wanted)) = &mut wanted {
+            keep_wishes(wanted);
+        }
         wanted
+    }
+}
+
+/// Of exits and scopes what was asked for.
+fn keep_wishes(node: &mut serde_json::Map<String, Value>) {
+    if let Some(Value::Object(exit)) = node.get_mut("exit") {
+        exit.retain(|name, _| name == "enabled" || name.ends_with("_wanted"));
+    }
+    let scopes = node.get_mut("scopes").and_then(Value::as_array_mut);
+    for scope in scopes.into_iter().flatten().filter_map(Value::as_object_mut) {
+        scope.retain(|name, _| !SCOPE_LIVE.contains(&name.as_str()));
     }
 }
 
@@ -232,7 +248,7 @@ pub(super) async fn show_node(by: Caller, Path((net, node)): Path<(String, Strin
     .await
 }
 
-/// Changes a node's name, label or tags.
+/// Changes a node's name, label, tags, or how long it waits for its control link after a change.
 #[utoipa::path(patch, path = "/v1/networks/{net}/nodes/{node}", tag = "nodes", request_body = NodePatch, responses((status = 200, body = NodeView)))]
 pub(super) async fn change_node(
     by: Caller,
@@ -247,7 +263,7 @@ pub(super) async fn change_node(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ForceRemove {
-    /// Also when external clients come in there, which are cut off.
+    /// Also when external clients come in there, or scopes go out there, which are cut off.
     #[serde(default)]
     pub(super) force: bool,
 }

@@ -1,6 +1,6 @@
 //! Why an operation is refused: what, where, and what to do about it.
 
-use super::{AccessError, ClientError, CodeId, Owner};
+use super::{AccessError, ClientError, CodeId, ExitError, Owner};
 use gatewrt_protocol::{NetworkName, NodeName, Prefix, Role};
 
 /// Two prefixes that share addresses, and whose they are.
@@ -139,6 +139,9 @@ pub enum RegistryError {
     /// About clients or their gateways.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// About exits or what goes through them.
+    #[error(transparent)]
+    Exit(#[from] ExitError),
     /// No default prefix is free.
     #[error("no 10.x.0.0/16 is free for a new network")]
     NoFreePrefix,
@@ -199,6 +202,7 @@ impl RegistryError {
         match self {
             Self::Access(error) => error.kind(),
             Self::Client(error) => error.kind(),
+            Self::Exit(error) => error.kind(),
             Self::NoSuchNetwork { .. } | Self::NoSuchNode { .. } | Self::NoSuchCode { .. } => "not-found",
             Self::NotServed { .. } | Self::NoSuchToken { .. } => "not-found",
             Self::BadTokenName => "bad-name",
@@ -225,6 +229,7 @@ impl RegistryError {
         match self {
             Self::Access(error) => error.advice(),
             Self::Client(error) => error.advice(),
+            Self::Exit(error) => error.advice(),
             Self::NoSuchNetwork { known, .. } if known.is_empty() => {
                 "make one with “gatewrt-coordinator network create NAME”".into()
             }

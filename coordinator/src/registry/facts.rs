@@ -2,7 +2,9 @@
 //! facts always give the same value, so that a report without news changes nothing.
 
 use super::network::is_special;
-use gatewrt_protocol::{Endpoint, EndpointKind, InterfaceKind, InterfaceReport, JoinRequest, Prefix, Report};
+use gatewrt_protocol::{
+    Endpoint, EndpointKind, ExitOffer, InterfaceKind, InterfaceReport, JoinRequest, Prefix, Report, TakenBack,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -14,6 +16,8 @@ pub const ENDPOINTS: usize = 12;
 const INTERFACES: usize = 32;
 const PREFIXES: usize = 16;
 const TEXT: usize = 100;
+const WHY: usize = 500;
+const RESOLVERS: usize = 4;
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,12 @@ pub struct Facts {
     pub endpoints: Vec<Endpoint>,
     /// As the node states them.
     pub interfaces: Vec<InterfaceReport>,
+    /// What it could serve as an exit; nothing where its owner forbids it, or it has not said yet.
+    #[serde(default)]
+    pub exit: Option<ExitOffer>,
+    /// What it put into effect and took back.
+    #[serde(default)]
+    pub taken_back: Option<TakenBack>,
     /// Where its IPv4 connection to the coordinator came from.
     #[serde(default)]
     pub seen4: Option<Ipv4Addr>,
@@ -45,6 +55,8 @@ impl Facts {
             port: request.port,
             endpoints: endpoints(&request.endpoints),
             interfaces: interfaces(&request.interfaces),
+            exit: None,
+            taken_back: None,
             seen4: None,
             seen6: None,
         };
@@ -59,6 +71,8 @@ impl Facts {
             port: report.port,
             endpoints: endpoints(&report.endpoints),
             interfaces: interfaces(&report.interfaces),
+            exit: report.exit.as_ref().map(exit),
+            taken_back: report.taken_back.as_ref().map(taken_back),
             ..self.clone()
         };
         facts.seen_from(seen)
@@ -139,6 +153,16 @@ fn interfaces(stated: &[InterfaceReport]) -> Vec<InterfaceReport> {
     }
     interfaces.sort();
     interfaces
+}
+
+fn exit(stated: &ExitOffer) -> ExitOffer {
+    let usable = stated.dns.iter().filter(|addr| !is_special(**addr));
+    ExitOffer { dns: usable.take(RESOLVERS).copied().collect(), ..*stated }
+}
+
+fn taken_back(stated: &TakenBack) -> TakenBack {
+    let why = stated.why.chars().filter(|c| !c.is_control()).take(WHY).collect();
+    TakenBack { assignment: stated.assignment, why }
 }
 
 fn text(stated: &str) -> String {

@@ -1,8 +1,8 @@
 //! Nodes: they join, are renamed, say what changed, are removed.
 
 use super::{
-    CodeId, Facts, IngressSetting, Moment, Network, Outcome, Registry, RegistryError, Row,
-    client::check_label, rule::check,
+    CodeId, ExitSetting, Facts, IngressSetting, Moment, Network, Outcome, Registry, RegistryError, Row,
+    ScopeSetting, client::check_label, rule::check,
 };
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
@@ -53,6 +53,18 @@ pub struct Node {
     /// The blocks that its clients had their addresses from last: its again when it lets clients in again.
     #[serde(default)]
     pub blocks: Vec<Prefix>,
+    /// That it takes others' Internet traffic.
+    #[serde(default)]
+    pub exit: Option<ExitSetting>,
+    /// Which of its own Internet traffic goes through others.
+    #[serde(default)]
+    pub scopes: BTreeMap<Tag, ScopeSetting>,
+    /// How long its control link may take to show that it outlived a change, in seconds; nothing stated is 60.
+    #[serde(default)]
+    pub confirm_s: Option<u16>,
+    /// Grows when an admin wants tried again what it took back.
+    #[serde(default)]
+    pub attempt: u32,
     /// What people call it: any text.
     #[serde(default)]
     pub label: String,
@@ -80,7 +92,15 @@ pub struct NodePatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeSet<String>>)]
     pub tags: Option<BTreeSet<Tag>>,
+    /// How long its control link may take to show that it outlived a change, in seconds, 5 to 3600: then the router
+    /// takes the change back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 5, maximum = 3600)]
+    pub confirm_s: Option<u16>,
 }
+
+/// How long a control link may take to show that it outlived a change, in seconds, where nothing is stated.
+pub const CONFIRM_S: u16 = 60;
 
 /// Tags of one node.
 const TAGS: usize = 64;
@@ -96,7 +116,8 @@ impl Node {
     }
 
     pub(super) fn removed_row(&self, now: u64) -> Row {
-        let removed = Node { removed: Some(now), egress: BTreeMap::new(), ingress: None, ..self.clone() };
+        let (egress, scopes) = (BTreeMap::new(), BTreeMap::new());
+        let removed = Node { removed: Some(now), egress, ingress: None, exit: None, scopes, ..self.clone() };
         Row::Node(self.id, Some(Box::new(removed)))
     }
 }
@@ -128,6 +149,10 @@ impl Registry {
             egress: BTreeMap::new(),
             ingress: None,
             blocks: Vec::new(),
+            exit: None,
+            scopes: BTreeMap::new(),
+            confirm_s: None,
+            attempt: 0,
             label: String::new(),
             tags: BTreeSet::new(),
             facts: Facts::of_request(request, seen),
@@ -138,7 +163,7 @@ impl Registry {
         Ok((vec![code, Row::Network(network.id, Some(network)), Row::Node(id, Some(Box::new(node)))], id))
     }
 
-    /// Changes what can change about a node: its name, its label, its tags.
+    /// Changes what can change about a node: its name, its label, its tags, how long it waits for its control link.
     pub fn change_node(&self, net: &str, node: &str, patch: &NodePatch) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         let mut changed = node.clone();
@@ -159,14 +184,29 @@ impl Registry {
             check("the number of tags", tags.len(), TAGS, "0 to 64")?;
             changed.tags = tags.clone();
         }
+        if let Some(confirm_s) = patch.confirm_s {
+            let (what, range) = ("the time to confirm", "5 to 3600 seconds");
+            if !(5..=3600).contains(&confirm_s) {
+                return Err(RegistryError::OutOfRange { what, value: confirm_s.into(), range });
+            }
+            changed.confirm_s = Some(confirm_s).filter(|stated| *stated != CONFIRM_S);
+        }
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// Removes a node for ever: neither its keys nor its addresses come back. Where clients' files name it, only
-    /// with `force`: they stay, cut off, until they are reissued elsewhere.
+    /// Has a node try again what it took back.
+    pub fn retry_node(&self, net: &str, node: &str) -> Outcome<Node> {
+        let node = self.find_node(net, node)?;
+        let changed = Node { attempt: node.attempt.saturating_add(1), ..node.clone() };
+        Ok((changed.row_if_changed(node), changed))
+    }
+
+    /// Removes a node for ever: neither its keys nor its addresses come back. Where clients' files or scopes name it,
+    /// only with `force`: they stay, cut off, until they are reissued elsewhere or have another exit.
     pub fn remove_node(&self, net: &str, node: &str, force: bool, moment: &Moment) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         self.check_clients_of(node, force)?;
+        self.check_users_of(node, force)?;
         Ok((vec![node.removed_row(moment.now)], node.clone()))
     }
 

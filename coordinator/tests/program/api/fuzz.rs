@@ -15,6 +15,7 @@ fn nothing_that_is_asked_is_a_server_error() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
     Router::new(1, "office").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
+    Router::new(2, "cabin").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
     let names = world(&api);
     let output = Command::new(SCRIPT)
         .arg(coordinator.url())
@@ -37,6 +38,9 @@ fn world(api: &Api) -> Vec<(&'static str, String)> {
     let home = |path: &str| format!("/v1/networks/home/{path}");
     let put = |path: &str, body: &Value| api.call("PUT", &home(path), &[], Some(body));
     put("nodes/office/ingress", &json!({"endpoint": "203.0.113.1:51820"}));
+    put("nodes/cabin/exit", &json!({}));
+    let scope = json!({"of": ["all"], "exits": ["cabin"], "auto": true});
+    let scope = put("nodes/office/scopes/everything", &scope);
     put("groups/all-of-it", &json!({"members": ["all"]}));
     let client = api.post(&home("clients"), &json!({"name": "phone", "gateways": ["office"]}));
     let rule = json!({"verdict": "allow", "from": ["client:phone"], "to": ["all"]});
@@ -47,6 +51,7 @@ fn world(api: &Api) -> Vec<(&'static str, String)> {
         ("client", id(client, "/client/id")),
         ("rule", id(api.post(&home("rules"), &rule), "/id")),
         ("group", "all-of-it".into()),
+        ("scope", id(scope, "/name")),
         ("id", id(api.post("/v1/tokens", &json!({"name": "t", "rights": "read"})), "/id")),
     ]
 }
