@@ -45,6 +45,14 @@ pub struct Numbers {
     pub exit_priority: u32,
 }
 
+impl Numbers {
+    /// Packets and connections that came in from outside while there are scopes: they are no scope's, but may well be
+    /// for a network. Another number than `bypass` and `masquerade`, within `mask`, since those two differ.
+    pub fn outside(&self) -> u32 {
+        self.bypass ^ self.masquerade
+    }
+}
+
 impl Default for Numbers {
     fn default() -> Self {
         Self {

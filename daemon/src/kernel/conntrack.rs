@@ -13,7 +13,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc::{
     AF_UNSPEC, EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NFNL_SUBSYS_CTNETLINK, NLM_F_ACK, NLM_F_DUMP,
 };
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 /// There as soon as the kernel tracks connections.
 const TRACKING: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -25,6 +25,8 @@ const NFGENMSG: usize = 4;
 const NLA_F_NESTED: u16 = 1 << 15;
 
 const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
@@ -84,7 +86,28 @@ fn deletion(received: Received<'_>) -> Option<Message> {
 }
 
 fn flow(received: Received<'_>) -> Option<Flow> {
-    let (_, tuple) = attrs_after(received.body, NFGENMSG).find(|(kind, _)| *kind == CTA_TUPLE_ORIG)?;
+    let (mut original, mut reply, mut mark) = (None, None, 0);
+    for (kind, payload) in attrs_after(received.body, NFGENMSG) {
+        match kind {
+            CTA_TUPLE_ORIG => original = tuple(payload),
+            CTA_TUPLE_REPLY => reply = tuple(payload),
+            CTA_MARK => mark = u32::from_be_bytes(payload.try_into().ok()?),
+            _ => (),
+        }
+    }
+    let Tuple { src, dst, proto, port } = original?;
+    let (answers, seen) = reply.map_or((dst, src), |reply| (reply.src, reply.dst));
+    Some(Flow { src, dst, proto, port, answers, seen, mark })
+}
+
+struct Tuple {
+    src: IpAddr,
+    dst: IpAddr,
+    proto: u8,
+    port: u16,
+}
+
+fn tuple(tuple: &[u8]) -> Option<Tuple> {
     let (mut src, mut dst, mut proto, mut port) = (None, None, None, 0);
     for (kind, payload) in attrs(tuple).flat_map(|(kind, nested)| attrs(nested).map(move |a| (kind, a))) {
         match (kind, payload) {
@@ -97,7 +120,7 @@ fn flow(received: Received<'_>) -> Option<Flow> {
             _ => (),
         }
     }
-    Some(Flow { src: src?, dst: dst?, proto: proto?, port })
+    Some(Tuple { src: src?, dst: dst?, proto: proto?, port })
 }
 
 #[cfg(test)]
@@ -107,19 +130,21 @@ mod tests {
     use proptest::prelude::*;
 
     /// A message of a dump, as the kernel sends it.
-    fn dumped(src: &str, dst: &str, port: u16) -> Vec<u8> {
-        let (src, dst) = (src.parse().expect("valid"), dst.parse().expect("valid"));
+    fn dumped([src, dst]: [&str; 2], [answers, seen]: [&str; 2], port: u16) -> Vec<u8> {
         let mut message = message(0, 0, 2);
-        message.nest(CTA_TUPLE_ORIG, |tuple| {
-            tuple.nest(CTA_TUPLE_IP, |ip| {
-                ip.addr(CTA_IP_V4_SRC, src).addr(CTA_IP_V4_DST, dst);
+        for (kind, src, dst) in [(CTA_TUPLE_ORIG, src, dst), (CTA_TUPLE_REPLY, answers, seen)] {
+            let (src, dst) = (src.parse().expect("valid"), dst.parse().expect("valid"));
+            message.nest(kind, |tuple| {
+                tuple.nest(CTA_TUPLE_IP, |ip| {
+                    ip.addr(CTA_IP_V4_SRC, src).addr(CTA_IP_V4_DST, dst);
+                });
+                tuple.nest(CTA_TUPLE_PROTO, |proto| {
+                    proto.u8(CTA_PROTO_NUM, 6).attr(2, &[0, 1]).attr(CTA_PROTO_DST_PORT, &port.to_be_bytes());
+                });
             });
-            tuple.nest(CTA_TUPLE_PROTO, |proto| {
-                proto.u8(CTA_PROTO_NUM, 6).attr(2, &[0, 1]).attr(CTA_PROTO_DST_PORT, &port.to_be_bytes());
-            });
-        });
-        // The reply's tuple, status, mark.
-        message.nest(2, |_| ()).u32(3, 9).u32(8, 0).attr(CTA_ZONE, &[0, 7]).attr(CTA_ID, &[1, 2, 3, 4]);
+        }
+        // Status; then the mark.
+        message.u32(3, 9).attr(CTA_MARK, &[3, 0, 0, 1]).attr(CTA_ZONE, &[0, 7]).attr(CTA_ID, &[1, 2, 3, 4]);
         message.bytes(1)
     }
 
@@ -129,17 +154,15 @@ mod tests {
 
     #[test]
     fn a_connection_is_read_and_named_again() {
-        let bytes = dumped("10.90.0.7", "192.168.1.5", 443);
-        let expected = Flow {
-            src: "10.90.0.7".parse().expect("valid"),
-            dst: "192.168.1.5".parse().expect("valid"),
-            proto: 6,
-            port: 443,
-        };
+        let bytes = dumped(["10.90.0.7", "192.168.1.5"], ["192.168.1.9", "10.0.0.1"], 443);
+        let addr = |text: &str| text.parse().expect("valid");
+        let (src, dst) = (addr("10.90.0.7"), addr("192.168.1.5"));
+        let (answers, seen) = (addr("192.168.1.9"), addr("10.0.0.1"));
+        let expected = Flow { src, dst, proto: 6, port: 443, answers, seen, mark: 0x0300_0001 };
         assert_eq!(flow(received(&bytes)), Some(expected));
         let deletion = deletion(received(&bytes)).expect("a request").bytes(2);
         assert_eq!((received(&deletion).kind, received(&deletion).body[0]), (0x102, 2));
-        assert_eq!(flow(received(&deletion)), Some(expected));
+        assert_eq!(flow(received(&deletion)), Some(Flow { answers: dst, seen: src, mark: 0, ..expected }));
         let kinds: Vec<_> = attrs_after(received(&deletion).body, NFGENMSG).map(|(kind, _)| kind).collect();
         assert_eq!(kinds, [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID]);
     }

@@ -1,7 +1,7 @@
 //! What the firewall knows of exits: whose traffic must leave by which interfaces and by no other.
 
 use crate::{
-    model::IfName,
+    model::{Family, IfName},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Prefix, Tag};
@@ -46,15 +46,22 @@ pub struct Exits {
     pub inside: SortedSet<IfName>,
     /// By each interface of ours over which scopes leave: what the network itself has. Everything else that leaves
     /// there is masqueraded, but for what comes from the network's own addresses.
+    /// What the network has are the prefixes that lead into the interface: its own, and those that others serve. What
+    /// comes in there newly from anywhere else is dropped: an exit may send us answers from the whole Internet, but
+    /// lets no one of it in.
     pub meshes: SortedMap<IfName, SortedSet<Prefix>>,
+    /// Interfaces of exits beside that of their network, each with the network's interface: what holds for this one
+    /// holds for them.
+    pub beside: SortedMap<IfName, IfName>,
 }
 
 /// What decides when connections of a scope are cut: those that went one way when another is right now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeFlows {
-    /// Addresses that connections of the scope are opened from. For a link, the prefixes of its addresses.
+    /// Addresses that connections of the scope are opened from. For a link, the prefixes of its addresses; for the
+    /// router, its addresses.
     pub sources: SortedSet<Prefix>,
-    /// What the router itself opens belongs to it.
+    /// What the router itself opens belongs to it: from its addresses in the networks too.
     pub router: bool,
     /// Destinations that the scope does not concern: LANs, the networks' prefixes, what is excluded.
     pub apart: SortedSet<Prefix>,
@@ -62,4 +69,8 @@ pub struct ScopeFlows {
     pub v4: Option<(IfName, gatewrt_protocol::WgPublicKey)>,
     /// The same for IPv6.
     pub v6: Option<(IfName, gatewrt_protocol::WgPublicKey)>,
+    /// Families that go nowhere while there is no exit for them; others then go over the WAN.
+    pub closed: SortedSet<Family>,
+    /// Where queries for port 53 go; empty: where they are sent. One that goes elsewhere is cut.
+    pub resolvers: Vec<IpAddr>,
 }

@@ -3,10 +3,10 @@
 
 use super::{Guard, ScopeFlows, Step, link::View};
 use crate::{
-    model::{IfName, Route, RouteKind},
+    model::{Family, IfName, Route, RouteKind},
     sorted::{SortedMap, SortedSet},
 };
-use gatewrt_protocol::Prefix;
+use gatewrt_protocol::{Prefix, WgPublicKey};
 use std::{net::IpAddr, sync::Arc};
 
 /// A connection, as its first packet was before any translation.
@@ -20,6 +20,19 @@ pub struct Flow {
     pub proto: u8,
     /// Destination port; 0 where the protocol has none.
     pub port: u16,
+    /// Who answers: another than `dst` where that was translated.
+    pub answers: IpAddr,
+    /// Who is answered: another than `src` where that is masqueraded.
+    pub seen: IpAddr,
+    /// Connection mark; 0 where the kernel keeps none.
+    pub mark: u32,
+}
+
+impl Flow {
+    /// One that nothing is translated or marked of.
+    pub fn plain(src: IpAddr, dst: IpAddr, proto: u8, port: u16) -> Self {
+        Self { src, dst, proto, port, answers: dst, seen: src, mark: 0 }
+    }
 }
 
 /// What the connections of one network are judged by.
@@ -39,12 +52,24 @@ pub struct Realm {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flows {
     realms: SortedMap<IfName, Realm>,
-    /// Whose Internet traffic goes which way, the most precise first.
-    pub scopes: Vec<ScopeFlows>,
     /// Which of our interfaces leads to each prefix; `None` where another does.
     ways: SortedMap<Prefix, Option<IfName>>,
     /// The lengths that they have, the longest last.
     lengths: SortedSet<u8>,
+    /// Whose Internet traffic goes which way, the most precise first: the first that a connection belongs to decides.
+    pub scopes: Vec<ScopeFlows>,
+    /// Connections that have one of these bits in their mark are no scope's: they came in from outside, or must never
+    /// enter a network.
+    pub aside: u32,
+}
+
+/// Where a connection goes.
+#[derive(PartialEq, Eq)]
+enum Way<'a> {
+    /// As if there were no exits.
+    Own,
+    Nowhere,
+    Exit(&'a IfName, &'a WgPublicKey),
 }
 
 pub(super) fn cut(view: View<'_>) -> Vec<Step> {
@@ -55,7 +80,7 @@ pub(super) fn cut(view: View<'_>) -> Vec<Step> {
 }
 
 impl Flows {
-    /// `routes` are ours.
+    /// `routes` are those of the networks' prefixes.
     pub fn new(realms: SortedMap<IfName, Realm>, routes: &SortedSet<Route>) -> Self {
         let mut flows = Self { realms, ..Self::default() };
         for route in routes {
@@ -69,6 +94,11 @@ impl Flows {
         flows
     }
 
+    /// With these scopes. `aside` are the bits of our marks.
+    pub fn with_scopes(self, scopes: Vec<ScopeFlows>, aside: u32) -> Self {
+        Self { scopes, aside, ..self }
+    }
+
     /// By interface.
     pub fn realms(&self) -> &SortedMap<IfName, Realm> {
         &self.realms
@@ -76,9 +106,13 @@ impl Flows {
 
     /// Whether no connection can be forbidden, with `before` judged by last.
     fn is_open(&self, before: Option<&Self>) -> bool {
-        let open =
-            |realm: &Realm| realm.blocks.is_empty() && realm.clients.is_empty() && realm.guard.is_open();
-        self.realms.values().chain(before.into_iter().flat_map(|before| before.realms.values())).all(open)
+        let lets_all = |realm: &Realm| {
+            let guard = &realm.guard;
+            let clients = !(realm.blocks.is_empty() && realm.clients.is_empty());
+            !clients && guard.internet.is_empty() && guard.is_open()
+        };
+        let open = |flows: &Self| flows.scopes.is_empty() && flows.realms.values().all(lets_all);
+        open(self) && before.is_none_or(open)
     }
 
     /// The judge of connections, one after the other. `before` is what was judged by last: who was let in by it, and
@@ -92,6 +126,55 @@ impl Flows {
         let within = |len: &u8| Prefix::containing(host.addr(), *len).ok();
         let mut ways = self.lengths.iter().rev().filter_map(|len| self.ways.get(&within(len)?));
         ways.next()?.as_ref()
+    }
+
+    /// The scope of who opened a connection.
+    fn scope(&self, src: &Prefix) -> Option<&ScopeFlows> {
+        let is_own = || self.realms.values().any(|realm| realm.own.contains(src));
+        let has = |scope: &&ScopeFlows| {
+            scope.sources.iter().any(|prefix| prefix.covers(src)) || (scope.router && is_own())
+        };
+        self.scopes.iter().find(has)
+    }
+
+    fn scope_way(&self, flow: &Flow) -> Way<'_> {
+        let (src, to) = (Prefix::host(flow.src), Prefix::host(flow.answers));
+        let Some(scope) = self.scope(&src) else { return Way::Own };
+        if scope.apart.iter().any(|prefix| prefix.covers(&to)) {
+            return Way::Own;
+        }
+        let exit = if src.is_ipv4() { &scope.v4 } else { &scope.v6 };
+        match exit {
+            Some((link, key)) => Way::Exit(link, key),
+            None if scope.closed.contains(&Family::of(&src)) => Way::Nowhere,
+            None => Way::Own,
+        }
+    }
+
+    /// Whether it goes another way than is right. What it is translated to tells that also of what was opened before
+    /// we began to look.
+    fn is_astray(&self, flow: &Flow, before: Option<&Self>) -> bool {
+        if flow.mark & self.aside != 0 {
+            return false;
+        }
+        let way = self.scope_way(flow);
+        let leaves_as_other = match way {
+            Way::Own => false,
+            Way::Nowhere => true,
+            Way::Exit(..) => self.way(&Prefix::host(flow.seen)).is_none(),
+        };
+        leaves_as_other || before.is_some_and(|before| before.scope_way(flow) != way) || self.asks_other(flow)
+    }
+
+    /// A query that goes to another resolver than is right.
+    fn asks_other(&self, flow: &Flow) -> bool {
+        let is_query = flow.port == 53 && [6, 17].contains(&flow.proto);
+        let resolvers = |scope: &ScopeFlows| {
+            let mut known =
+                scope.resolvers.iter().filter(|resolver| resolver.is_ipv4() == flow.src.is_ipv4()).peekable();
+            known.peek().is_some() && !known.any(|resolver| *resolver == flow.answers)
+        };
+        is_query && self.scope(&Prefix::host(flow.src)).is_some_and(resolvers)
     }
 }
 
@@ -112,7 +195,7 @@ impl<'a> Judge<'a> {
         let (src, dst) = (Prefix::host(flow.src), Prefix::host(flow.dst));
         let (from, to) = (self.flows.way(&src), self.flows.way(&dst));
         let mut realms = self.flows.realms.iter();
-        realms.any(|(link, realm)| {
+        let is_refused = realms.any(|(link, realm)| {
             let was = self.before.and_then(|before| before.realms.get(link));
             let is_cut_off = |host: &Prefix| {
                 let had = realm.blocks.iter().any(|block| block.covers(host))
@@ -126,7 +209,8 @@ impl<'a> Judge<'a> {
                 || is_cut_off(&dst)
                 || (leaves && realm.took_internet(&src, &dst, was))
                 || (concerns && self.is_refused(link, realm, flow))
-        })
+        });
+        is_refused || self.flows.is_astray(flow, self.before)
     }
 
     fn is_refused(&mut self, link: &'a IfName, realm: &Realm, flow: &Flow) -> bool {
@@ -144,10 +228,14 @@ impl<'a> Judge<'a> {
 }
 
 impl Realm {
-    /// A client's full tunnel was taken from it.
+    /// Its way out to the Internet was taken from it.
     fn took_internet(&self, src: &Prefix, dst: &Prefix, was: Option<&Self>) -> bool {
-        let had = was.is_none_or(|was| was.guard.internet.contains(src));
+        let lets_out = |realm: &Self| realm.guard.internet.iter().any(|prefix| prefix.covers(src));
+        let had = was.map_or_else(|| self.clients.contains(src), lets_out);
         let served = self.guard.egress.keys().any(|prefix| prefix.covers(dst));
-        had && !served && self.clients.contains(src) && !self.guard.internet.contains(src)
+        had && !served && !lets_out(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

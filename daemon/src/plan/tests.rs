@@ -320,7 +320,7 @@ fn judge(realm: Realm) -> Flows {
 
 /// Of what stands between two, whether it is cut.
 fn cut(now: &Flows, before: Option<&Flows>, src: &str, dst: &str) -> bool {
-    let flow = Flow { src: src.parse().unwrap(), dst: dst.parse().unwrap(), proto: 6, port: 80 };
+    let flow = Flow::plain(src.parse().unwrap(), dst.parse().unwrap(), 6, 80);
     now.judge(before).forbids(&flow)
 }
 
@@ -367,11 +367,10 @@ fn many_connections_are_judged_by_many_rules_in_a_moment() {
     };
     let guard = Guard { access, ..Guard::default() };
     let now = judge(Realm { guard, ..Realm::default() });
-    let flow = |n: u32| Flow {
-        src: [10, 9, (n % 7) as u8, (n % 5) as u8].into(),
-        dst: [10, 9, (n / 7 % 200) as u8, (n % 3) as u8].into(),
-        proto: 6,
-        port: if n.is_multiple_of(2) { 443 } else { 80 },
+    let flow = |n: u32| {
+        let src = [10, 9, (n % 7) as u8, (n % 5) as u8].into();
+        let dst = [10, 9, (n / 7 % 200) as u8, (n % 3) as u8].into();
+        Flow::plain(src, dst, 6, if n.is_multiple_of(2) { 443 } else { 80 })
     };
     let start = std::time::Instant::now();
     let mut judge = now.judge(None);
