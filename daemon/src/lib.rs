@@ -25,6 +25,7 @@ pub mod model;
 pub mod mqtt;
 pub mod ownership;
 pub mod plan;
+pub mod resolvers;
 pub mod runtime;
 pub mod socket;
 pub mod sorted;

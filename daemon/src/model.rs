@@ -265,6 +265,8 @@ pub struct Observed {
     pub sysctls: SortedMap<SysctlPath, String>,
     /// What was there before we first changed a setting; kept until it is put back.
     pub saved_sysctls: SortedMap<SysctlPath, SavedSysctl>,
+    /// Resolvers that the uplink names: public addresses, at most [`crate::resolvers::MOST`].
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// A setting that we changed.

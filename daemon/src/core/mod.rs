@@ -6,6 +6,7 @@ pub mod clients;
 pub mod desired;
 pub mod directory;
 pub mod gateways;
+pub mod offer;
 pub mod paths;
 pub mod place;
 pub mod report;

@@ -3,6 +3,7 @@
 use super::{
     Core, Network, Now, Output, Uplink,
     clients::{ClientStatus, present},
+    offer::offer,
     owner,
     paths::Seen,
     place::place,
@@ -131,7 +132,7 @@ impl Core {
             peers,
             peer_count,
             clients: self.client_reports(name, network),
-            exit: None,
+            exit: offer(&self.config, name, &self.observed),
             scopes: Vec::new(),
             gateways: Default::default(),
             applied: network.applied.clone(),

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     model::{IfName, LinkKind, Observed},
     plan::{Flows, Step},
+    resolvers,
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -89,6 +90,7 @@ impl Kernel for LinuxKernel {
         }
         let wireguard = observed.links.values().any(|link| link.kind == LinkKind::WireGuard);
         observed.saved_sysctls = self.sysctls.saved(wireguard);
+        observed.resolvers = resolvers::of_uplink();
         Ok(observed)
     }
 
