@@ -11,7 +11,7 @@ use crate::{
     apply::apply,
     config::{Config, OwnScope, WireGuard},
     control::{self, Answer, Calls, Done},
-    core::{About, Core, Input, Membership, Output},
+    core::{About, Core, Input, LinkEvent, Membership, Output},
     identity::{self, Identity},
     kernel::{
         Kernel, KernelError,
@@ -305,7 +305,8 @@ impl Daemon {
         match output {
             Output::Observe(interest) => return Some(self.observe(&interest)),
             Output::Apply(plan) => {
-                self.records.values_mut().for_each(Kept::write_ahead);
+                let now = self.now();
+                self.records.values_mut().for_each(|kept| kept.write_ahead(now));
                 return Some(Input::Applied(apply(&mut self.kernel, &plan)));
             }
             Output::Connect { network, broker, will } => {
@@ -316,7 +317,8 @@ impl Daemon {
             Output::Disconnect(network) => self.links.close(&network),
             Output::Publish(network, uplink) => {
                 let identity = self.identities.get(&network)?;
-                self.links.publish(identity, &uplink);
+                let taken = self.links.publish(identity, &uplink);
+                return (!taken).then_some(Input::Link(network, LinkEvent::Unsent));
             }
             Output::Save(network, records) => {
                 let now = self.now();

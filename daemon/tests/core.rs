@@ -1,5 +1,7 @@
 //! The core without a world: records in any order, a kernel in memory, a clock that is only a number.
 
+#[path = "core/confirm.rs"]
+mod confirm;
 #[path = "core/ingress.rs"]
 mod ingress;
 #[path = "core/world.rs"]

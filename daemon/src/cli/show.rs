@@ -84,6 +84,9 @@ fn status(status: &Status) -> String {
         text.push('\n');
         text.push_str(&self::network(network));
         text.push_str(&all_peers(network));
+        if let Some(taken) = &network.taken_back {
+            let _ = writeln!(text, "  ! took back revision {}: {}", taken.assignment, taken.why);
+        }
         for failure in &network.failures {
             let _ = writeln!(text, "  ! could not {}: {}", failure.what, failure.why);
         }
@@ -106,6 +109,12 @@ fn network(network: &NetworkStatus) -> String {
         format!("{} ({} WireGuard, UDP port {})", network.interface, backend(network), network.port),
     );
     line("control", control(network));
+    if let Some(left) = network.trial_s {
+        line(
+            "on trial",
+            format!("the last change, for {left} s more: it is taken back unless the control link works"),
+        );
+    }
     let served = network.egress.iter();
     let served: Vec<_> = served
         .map(|egress| format!("{} (NAT {})", egress.prefix, if egress.nat { "on" } else { "off" }))

@@ -106,6 +106,9 @@ impl Core {
         let settled = plan.is_empty();
         self.rhythm.note_look(settled, held.is_empty());
         let (due, later) = self.rhythm.tries.due(plan, now);
+        if due.is_empty() && self.rhythm.applying.is_none() {
+            self.handle_in_effect(now);
+        }
         if settled {
             self.handle_settled(now);
         } else if !due.is_empty() && self.rhythm.applying.is_none() {

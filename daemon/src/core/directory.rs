@@ -3,7 +3,11 @@
 //!
 //! Any order, duplication or loss of messages followed by a resync ends in the same directory.
 
+mod before;
+
+use super::confirm::CONFIRMED;
 use crate::sorted::{SortedMap, SortedSet};
+use before::Before;
 use gatewrt_protocol::{
     Assignment, Member, MemberUpdate, NetworkId, NodeId, Policy, PublicKey, RecordError, Roster, Topic,
     WgPublicKey, jws, record::Record,
@@ -97,6 +101,7 @@ pub struct Directory {
     assignment: Option<Held<Assignment>>,
     roster: Option<Held<Roster>>,
     members: SortedMap<NodeId, Held<MemberUpdate>>,
+    before: Before,
     /// Whether a policy came from this router's own disk, and with it all that was known.
     restored: bool,
     /// Members heard of since the control link was opened last.
@@ -114,6 +119,7 @@ impl Directory {
             assignment: None,
             roster: None,
             members: SortedMap::new(),
+            before: Before::default(),
             restored: false,
             heard: SortedSet::new(),
         }
@@ -136,6 +142,9 @@ impl Directory {
     /// Takes in what this router stored itself: its own disk is believed, so that a start costs no
     /// signature checks.
     pub fn restore(&mut self, topic: &str, token: &str) -> Result<Change, Refusal> {
+        if let Some(topic) = topic.strip_prefix(CONFIRMED) {
+            return self.restore_confirmed(topic, token);
+        }
         let topic = topic.parse().map_err(|_| Refusal::Topic)?;
         self.restored |= matches!(topic, Topic::Policy(_));
         self.take(&topic, token.as_bytes(), Source::Disk)
@@ -165,16 +174,6 @@ impl Directory {
             put(Topic::Member(self.net, *node), &held.token);
         }
         all
-    }
-
-    /// The network's settings.
-    pub fn policy(&self) -> Option<&Policy> {
-        self.policy.as_ref().map(|held| &held.record)
-    }
-
-    /// What this node is to do.
-    pub fn assignment(&self) -> Option<&Assignment> {
-        self.assignment.as_ref().map(|held| &held.record)
     }
 
     /// The roster.
@@ -257,18 +256,22 @@ impl Directory {
             Topic::Policy(_) => {
                 let record: Policy = self.read(payload, source)?;
                 let ours = record.net == self.net;
-                replace(&mut self.policy, record.rev, record, ours, payload)
+                replace(&mut self.policy, &mut self.before.policy, record.rev, record, ours, payload)
             }
             Topic::Assignment(_) => {
                 let record: Assignment = self.read(payload, source)?;
                 let ours = (record.net, record.node) == (self.net, self.node);
                 let goes = self.assignment().is_some_and(|before| shuts_out(before, &record));
-                or_removal(replace(&mut self.assignment, record.rev, record, ours, payload), goes)
+                let Self { assignment, before, .. } = self;
+                or_removal(
+                    replace(assignment, &mut before.assignment, record.rev, record, ours, payload),
+                    goes,
+                )
             }
             Topic::Roster(_) => {
                 let record: Roster = self.read(payload, source)?;
                 let ours = record.net == self.net;
-                replace(&mut self.roster, record.rev, record, ours, payload)
+                replace(&mut self.roster, &mut None, record.rev, record, ours, payload)
             }
             Topic::Member(_, node) => self.take_member(*node, payload, source),
             _ => Err(Refusal::Topic),
@@ -289,7 +292,7 @@ impl Directory {
         let mut slot = self.members.remove(&node);
         let was_there = slot.as_ref().map_or(node == self.node, |held| live(held).is_some());
         let goes = was_there && matches!(record, MemberUpdate::Tombstone(_));
-        let change = replace(&mut slot, rev, record, ours, payload);
+        let change = replace(&mut slot, &mut None, rev, record, ours, payload);
         if let Some(held) = slot {
             self.members.insert(node, held);
         }
@@ -334,8 +337,14 @@ fn live(held: &Held<MemberUpdate>) -> Option<&Member> {
     }
 }
 
+fn record<T>(held: &Option<Held<T>>) -> Option<&T> {
+    held.as_ref().map(|held| &held.record)
+}
+
+/// Puts a newer record into its slot. What was there goes to `before`, unless something is there already.
 fn replace<T>(
     slot: &mut Option<Held<T>>,
+    before: &mut Option<Held<T>>,
     rev: u64,
     record: T,
     ours: bool,
@@ -350,7 +359,8 @@ fn replace<T>(
         Some(held) if rev == held.rev && held.token == token => Ok(Change::Nothing),
         Some(held) if rev == held.rev => Err(Refusal::Conflict(rev)),
         _ => {
-            *slot = Some(Held { rev, record, token: token.to_owned() });
+            let old = slot.replace(Held { rev, record, token: token.to_owned() });
+            *before = before.take().or(old);
             Ok(Change::Something)
         }
     }

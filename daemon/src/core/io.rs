@@ -103,6 +103,8 @@ pub enum LinkEvent {
     TooLong(String, usize),
     /// Something sent was acknowledged.
     Acked,
+    /// What was to be published last was not taken: too much waits.
+    Unsent,
     /// The link is gone.
     Lost(String),
 }

@@ -3,6 +3,7 @@
 //! called again and why. The same inputs give the same outputs.
 
 pub mod clients;
+pub mod confirm;
 pub mod desired;
 pub mod directory;
 pub mod gateways;
@@ -122,7 +123,8 @@ impl Core {
         let links = self.wanted().into_values().flat_map(|network| {
             let report = network.report_due(self.config.heartbeat).map(|at| (at, "report"));
             let resync = network.resync_due().map(|at| (at, "ask for withheld records"));
-            [network.session.poll_timeout(), report, resync].into_iter().flatten()
+            let trial = network.trial_deadline().map(|at| (at, "take back what is not confirmed"));
+            [network.session.poll_timeout(), report, resync, trial].into_iter().flatten()
         });
         links.chain(look).min()
     }
@@ -174,6 +176,9 @@ impl Core {
     fn handle_joined(&mut self, membership: Membership, now: Now) {
         let name = membership.network.clone();
         let network = Network::new(membership, self.about.seed, now);
+        if network.taken_back().is_some() {
+            self.outputs.push(Output::Save(name.clone(), network.stored()));
+        }
         self.networks.insert(name.clone(), network);
         self.tell_paths(&name, now);
         self.want_anew(now);
@@ -222,6 +227,7 @@ impl Core {
         match event {
             LinkEvent::Connected => {
                 network.session.handle_connected(now);
+                network.trial.handle_connected(network.session.sent());
                 network.disagrees_since = network.disagrees_since.map(|_| now);
                 network.check_roster(now);
                 network.said = None;
@@ -241,7 +247,11 @@ impl Core {
                     &Refusal::Record(RecordError::TooLong(bytes, gatewrt_protocol::MAX_ASSIGNMENT)),
                 );
             }
-            LinkEvent::Acked => network.session.handle_delivery(),
+            LinkEvent::Acked => self.handle_acked(name),
+            LinkEvent::Unsent => {
+                network.session.handle_unsent();
+                network.trial.handle_unsent(network.session.sent());
+            }
             LinkEvent::Lost(why) => {
                 log::info!("{name}: control link lost: {why}");
                 network.session.handle_lost(why, now);
@@ -258,7 +268,8 @@ impl Core {
             Ok(Change::Nothing) => network.check_roster(now),
             Ok(change @ (Change::Something | Change::Removal)) => {
                 network.check_roster(now);
-                self.outputs.push(Output::Save(name.clone(), network.directory.stored()));
+                network.judge(now);
+                self.outputs.push(Output::Save(name.clone(), network.stored()));
                 if change == Change::Removal {
                     self.outputs.push(Output::Flush(name.clone()));
                 }
@@ -312,6 +323,7 @@ impl Core {
         }
         let names: Vec<NetworkName> = self.wanted().into_keys().cloned().collect();
         for name in names {
+            self.poll_trial(&name, now);
             self.poll_link(&name, now);
             self.poll_roster(&name, now);
             self.poll_report(&name, now);
@@ -342,7 +354,7 @@ impl Core {
         if network.directory.purge() {
             log::info!("{name}: forgot nodes that the network no longer has");
             network.check_roster(now);
-            self.outputs.push(Output::Save(name.clone(), network.directory.stored()));
+            self.outputs.push(Output::Save(name.clone(), network.stored()));
             self.want_anew(now);
             return;
         }

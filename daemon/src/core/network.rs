@@ -2,6 +2,7 @@
 
 use super::{
     Membership, Now,
+    confirm::Trial,
     directory::{Directory, Refusal},
     gateways::Gateways,
     paths::Paths,
@@ -40,6 +41,9 @@ pub struct Network {
     /// The router's LAN links.
     pub lans: SortedSet<IfName>,
     pub(super) session: Session,
+    pub(super) trial: Trial,
+    /// Revisions of the policy and the assignment that the trial is about.
+    pub(super) judged: (u64, u64),
     pub(super) broker: usize,
     pub(super) applied: Applied,
     pub(super) refused: SortedMap<&'static str, u64>,
@@ -62,19 +66,22 @@ pub struct Network {
 impl Network {
     pub(super) fn new(membership: Membership, seed: u32, now: Now) -> Self {
         let mut directory = Directory::new(membership.net, membership.node, membership.record_key);
-        for (topic, token) in &membership.stored {
+        let is_record = |topic: &str| topic.contains('/');
+        for (topic, token) in membership.stored.iter().filter(|(topic, _)| is_record(topic)) {
             if let Err(refusal) = directory.restore(topic, token) {
                 log::warn!("{}: a stored record on {topic} is of no use: {refusal}", membership.network);
             }
         }
         let session = Session::new(membership.brokers.len(), seed ^ u32::from(membership.port), now);
-        Self {
+        let mut network = Self {
             membership,
             directory,
             paths: Paths::default(),
             gateways: Gateways::default(),
             lans: SortedSet::new(),
             session,
+            trial: Trial::default(),
+            judged: (0, 0),
             broker: 0,
             applied: Applied::default(),
             refused: SortedMap::new(),
@@ -89,7 +96,10 @@ impl Network {
             stale: true,
             seq: 0,
             leaving: false,
-        }
+        };
+        let stored = std::mem::take(&mut network.membership.stored);
+        network.resume_trial(&stored);
+        network
     }
 
     pub(super) fn refuse(&mut self, topic: &str, refusal: &Refusal) {

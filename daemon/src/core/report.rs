@@ -11,7 +11,7 @@ use super::{
 use crate::{model::IfName, sorted::SortedMap};
 use gatewrt_protocol::{
     Applied, Assignment, Egress, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId, NodeName, Path,
-    PeerReport, Prefix, Report,
+    PeerReport, Prefix, Report, TakenBack,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -75,6 +75,12 @@ pub struct NetworkStatus {
     pub peers: Vec<PeerStatus>,
     /// Revisions in effect.
     pub applied: Applied,
+    /// What was in effect and is no more: the control link did not outlive it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBack>,
+    /// Seconds left for the control link to show that it outlives a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_s: Option<u64>,
     /// What does not work, and why.
     pub failures: Vec<Failure>,
     /// Messages refused, by reason.
@@ -136,7 +142,7 @@ impl Core {
             scopes: Vec::new(),
             gateways: Default::default(),
             applied: network.applied.clone(),
-            taken_back: None,
+            taken_back: network.taken_back().cloned(),
             failures: self.failures_of(name, network),
             refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
         }
@@ -212,7 +218,7 @@ impl Core {
             networks: self
                 .networks
                 .iter()
-                .map(|(name, network)| self.network_status(name, network))
+                .map(|(name, network)| self.network_status(name, network, now))
                 .collect(),
             unreadable: self
                 .unreadable
@@ -223,7 +229,7 @@ impl Core {
         }
     }
 
-    fn network_status(&self, name: &NetworkName, network: &Network) -> NetworkStatus {
+    fn network_status(&self, name: &NetworkName, network: &Network, now: Now) -> NetworkStatus {
         let membership = &network.membership;
         let assignment = network.directory.assignment();
         let seen = self.peer_reports(name, network);
@@ -254,6 +260,8 @@ impl Core {
             clients: self.client_statuses(name, network),
             peers: peers.collect(),
             applied: network.applied.clone(),
+            taken_back: network.taken_back().cloned(),
+            trial_s: network.trial_deadline().map(|at| at.saturating_sub(now).as_secs()),
             failures: self.failures_of(name, network),
             refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
         }

@@ -44,6 +44,10 @@ pub struct Session {
     last_error: Option<String>,
     /// Connections so far in this run of the daemon.
     sessions: u64,
+    /// Messages handed over so far in this run of the daemon.
+    sent: u64,
+    /// How many of them are acknowledged, or lost with their connection.
+    acked: u64,
 }
 
 impl Session {
@@ -58,6 +62,8 @@ impl Session {
             jitter: seed | 1,
             last_error: None,
             sessions: 0,
+            sent: 0,
+            acked: 0,
         }
     }
 
@@ -89,8 +95,19 @@ impl Session {
         self.sessions
     }
 
+    /// How many messages were sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Up to which of them the broker has acknowledged: it does so in their order.
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// The link is up.
     pub fn handle_connected(&mut self, now: Now) {
+        self.acked = self.sent;
         self.state = State::Connected { since: now, expecting: None };
         self.last_error = None;
     }
@@ -102,8 +119,20 @@ impl Session {
         }
     }
 
+    /// The first message that was not yet acknowledged is so now.
+    pub fn handle_acked(&mut self) {
+        self.handle_delivery();
+        self.acked = self.sent.min(self.acked + 1);
+    }
+
+    /// What was to be sent last could not be.
+    pub fn handle_unsent(&mut self) {
+        self.sent = self.acked.max(self.sent.saturating_sub(1));
+    }
+
     /// Something was sent that will be acknowledged.
     pub fn handle_sent(&mut self, now: Now) {
+        self.sent += 1;
         if let State::Connected { expecting, .. } = &mut self.state {
             expecting.get_or_insert(now);
         }

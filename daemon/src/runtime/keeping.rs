@@ -3,6 +3,7 @@
 
 use crate::{
     config::Config,
+    core::confirm::ON_TRIAL,
     store::{Records, RecordsFile, Saved, Store, StoreError},
     whole::whole,
 };
@@ -23,6 +24,8 @@ pub struct Kept {
     due: Option<Duration>,
     /// Whether the latest are in neither file.
     loose: bool,
+    /// Whether those on flash are marked as on trial: a start from them goes back to those before.
+    marked: bool,
 }
 
 impl Kept {
@@ -33,7 +36,7 @@ impl Kept {
         let newer = read(network, &mut run);
         let due = (!newer.is_empty()).then_some(SETTLE);
         let latest = if newer.is_empty() { read(network, &mut flash) } else { newer };
-        Self { network: network.clone(), flash, run, latest, due, loose: false }
+        Self { network: network.clone(), flash, run, latest, due, loose: false, marked: false }
     }
 
     /// The latest records.
@@ -54,8 +57,16 @@ impl Kept {
         self.loose = true;
     }
 
-    /// Sees that a restart knows the latest: before the kernel is changed after them.
-    pub fn write_ahead(&mut self) {
+    /// Sees that a restart knows the latest: before the kernel is changed after them. What is on trial is known to be
+    /// so after a power cut too, as far as flash can be written now.
+    pub fn write_ahead(&mut self, now: Duration) {
+        if self.loose && on_trial(&self.latest) {
+            self.save(now);
+        }
+        self.write_run();
+    }
+
+    fn write_run(&mut self) {
         if !std::mem::take(&mut self.loose) {
             return;
         }
@@ -67,7 +78,11 @@ impl Kept {
 
     /// Brings the latest to flash, unless that has to wait.
     pub fn save(&mut self, now: Duration) {
-        let saved = self.flash.save(&self.latest, now);
+        let is_confirmed = self.marked && !on_trial(&self.latest);
+        let saved = match is_confirmed {
+            true => self.flash.flush(&self.latest),
+            false => self.flash.save(&self.latest, now),
+        };
         self.due = match &saved {
             Ok(Saved::Later(wait)) => Some(now + *wait),
             Ok(Saved::Written | Saved::Unchanged) => None,
@@ -86,15 +101,20 @@ impl Kept {
         match saved {
             Ok(Saved::Written | Saved::Unchanged) => {
                 self.loose = false;
+                self.marked = on_trial(&self.latest);
                 self.run.remove();
             }
-            Ok(Saved::Later(_)) => self.write_ahead(),
+            Ok(Saved::Later(_)) => self.write_run(),
             Err(error) => {
                 log::warn!("{}: the latest records are not on disk: {}", self.network, whole(&error));
-                self.write_ahead();
+                self.write_run();
             }
         }
     }
+}
+
+fn on_trial(records: &Records) -> bool {
+    records.contains_key(ON_TRIAL)
 }
 
 fn read(network: &NetworkName, file: &mut RecordsFile) -> Records {
@@ -132,7 +152,7 @@ mod tests {
         before.replace(records(1), S);
         before.save(2 * S);
         before.replace(records(2), 3 * S);
-        before.write_ahead();
+        before.write_ahead(3 * S);
         let after = kept(dir.path());
         assert_eq!((after.latest(), after.due()), (&records(2), Some(SETTLE)));
     }
@@ -143,7 +163,7 @@ mod tests {
         let mut kept = kept(dir.path());
         for rev in 0..20 {
             kept.replace(records(rev), S);
-            kept.write_ahead();
+            kept.write_ahead(S);
             kept.save(S);
             // Flash is spared after a while.
             assert_eq!(runtime_copy(dir.path()), kept.due().is_some());
@@ -152,6 +172,42 @@ mod tests {
         kept.flush();
         assert!(!runtime_copy(dir.path()));
         assert_eq!(self::kept(dir.path()).latest(), &records(19));
+    }
+
+    #[test]
+    fn a_power_cut_finds_what_is_on_trial_marked_and_what_is_confirmed_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = kept(dir.path());
+        let on_flash = |dir: &Path| std::fs::read_to_string(dir.join("state/home/records")).unwrap();
+        for rev in 0..4 {
+            let mut trial = records(rev);
+            trial.insert(ON_TRIAL.to_owned(), "1".to_owned());
+            kept.replace(trial, S);
+            kept.write_ahead(S);
+            assert!(on_flash(dir.path()).contains(ON_TRIAL), "before the kernel shows it");
+            kept.replace(records(rev), S);
+            kept.save(S);
+            assert!(!on_flash(dir.path()).contains(ON_TRIAL) && !runtime_copy(dir.path()));
+        }
+    }
+
+    /// Flash is spared by not writing down what is on trial; what is confirmed is never left with a mark.
+    #[test]
+    fn flash_is_never_spared_at_the_cost_of_what_is_confirmed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = kept(dir.path());
+        for rev in 0..40 {
+            let mut trial = records(rev);
+            trial.insert(ON_TRIAL.to_owned(), "1".to_owned());
+            kept.replace(trial, S);
+            kept.write_ahead(S);
+            kept.replace(records(rev), S);
+            kept.save(S);
+            kept.write_ahead(S);
+            assert!(!on_trial(self::kept(dir.path()).latest()), "{rev}");
+            let flash = std::fs::read_to_string(dir.path().join("state/home/records")).unwrap();
+            assert!(!flash.contains(ON_TRIAL), "{rev}");
+        }
     }
 
     #[test]

@@ -69,18 +69,20 @@ impl Links {
         }
     }
 
-    /// Signs and sends, if the link is open.
-    pub fn publish(&self, identity: &Identity, uplink: &Uplink) {
-        let Some(link) = self.open.get(&identity.network) else { return };
+    /// Signs and sends, if the link is open and has room. Says whether it did.
+    pub fn publish(&self, identity: &Identity, uplink: &Uplink) -> bool {
+        let Some(link) = self.open.get(&identity.network) else { return false };
         let message = match uplink {
             Uplink::Presence(presence) => self::presence(identity, presence),
             Uplink::Report(report) => signed(identity, Topic::Report(identity.node), report.as_ref()),
         };
         match message.map(|message| link.try_publish(message)) {
-            Ok(Ok(()) | Err(NotTaken::Over)) => {}
+            Ok(Ok(())) => return true,
+            Ok(Err(NotTaken::Over)) => {}
             Ok(Err(NotTaken::Full)) => log::debug!("{}: too much waits to be sent", identity.network),
             Err(error) => log::warn!("{}: can't sign: {error}", identity.network),
         }
+        false
     }
 
     /// The next event of any link.

@@ -138,6 +138,7 @@ impl World {
             link: Some(wan),
             on_link: false,
         });
+        kernel.link_sysctls.insert("net/ipv4/conf/*/forwarding".into(), "0".into());
         kernel.state.sysctls.insert(SysctlPath("net/ipv4/conf/all/src_valid_mark".into()), "0".into());
         Self::on(kernel)
     }
