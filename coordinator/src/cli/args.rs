@@ -1,10 +1,12 @@
 //! What can be typed.
 
 mod clients;
+mod exits;
 mod rules;
 mod tokens;
 
 pub(super) use clients::{Add, Client, Ingress, KeyFile, Output, Set, TunnelArg, Which};
+pub(super) use exits::{Exit, ExitClient, SetScope};
 pub(super) use rules::{Check, Group, OneRule, Rule, Tag, Tagged, VerdictArg};
 pub(super) use tokens::{RightsArg, Token};
 
@@ -24,6 +26,8 @@ Examples:
   gatewrt-coordinator egress set home office 192.168.10.0/24 --nat off
   gatewrt-coordinator ingress set home office
   gatewrt-coordinator client add home phone --gateway office --qr
+  gatewrt-coordinator exit set home office
+  gatewrt-coordinator exit-client set home cabin guests --of dev:br-guest --exit office
   gatewrt-coordinator rule add home deny --from tag:guests --to site:office
   gatewrt-coordinator check home phone 192.168.10.5 --service tcp/443
   gatewrt-coordinator status home
@@ -75,7 +79,7 @@ pub(super) enum Command {
     /// Join codes: create, list, revoke
     #[command(subcommand)]
     Code(Code),
-    /// Nodes: list, show, rename, remove
+    /// Nodes: list, show, rename, remove, retry, set-confirm
     #[command(subcommand)]
     Node(Node),
     /// Prefixes behind nodes: set, unset, list
@@ -84,6 +88,12 @@ pub(super) enum Command {
     /// Nodes that let phones and laptops in: set, unset, list
     #[command(subcommand)]
     Ingress(Ingress),
+    /// Nodes that take others' Internet traffic: set, unset, list
+    #[command(subcommand)]
+    Exit(Exit),
+    /// Internet traffic of nodes that goes through exits: set, unset, list
+    #[command(subcommand)]
+    ExitClient(ExitClient),
     /// Phones and laptops: add, list, show, switch on and off, reissue, delete
     #[command(subcommand)]
     Client(Client),
@@ -277,6 +287,12 @@ impl From<RoleArg> for Role {
     }
 }
 
+const CONFIRM_EXAMPLES: &str = "\
+Examples:
+  gatewrt-coordinator node set-confirm home cabin 120   # a slow uplink
+  gatewrt-coordinator node show home cabin              # what was taken back, and why
+  gatewrt-coordinator node retry home cabin";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Node {
     /// The nodes of a network
@@ -306,9 +322,27 @@ pub(super) enum Node {
         network: String,
         /// Name or id of the node
         node: String,
-        /// Also when clients come in there: they stay, cut off, until they are reissued elsewhere
+        /// Also when clients come in there or traffic of others goes out there: it stays cut off until that is changed
         #[arg(long)]
         force: bool,
+    },
+    /// Have a node try again a change that it took back
+    Retry {
+        /// Name or id of the network
+        network: String,
+        /// Name or id of the node
+        node: String,
+    },
+    /// Say how long a node waits for its control link after a change before it takes it back
+    #[command(after_help = CONFIRM_EXAMPLES)]
+    SetConfirm {
+        /// Name or id of the network
+        network: String,
+        /// Name or id of the node
+        node: String,
+        /// 5 to 3600; a new node waits 60
+        #[arg(value_parser = clap::value_parser!(u16).range(5..=3600))]
+        seconds: u16,
     },
 }
 

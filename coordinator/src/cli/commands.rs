@@ -1,6 +1,7 @@
 //! Each command: one request, printed as JSON or for people.
 
 mod clients;
+mod exits;
 mod rules;
 mod status;
 mod tokens;
@@ -29,6 +30,8 @@ pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
         Command::Node(node) => run_node(client, node, as_json),
         Command::Egress(egress) => run_egress(client, egress, as_json),
         Command::Ingress(ingress) => clients::run_ingress(client, ingress, as_json),
+        Command::Exit(exit) => exits::run(client, exit, as_json),
+        Command::ExitClient(command) => exits::run_client(client, command, as_json),
         Command::Client(command) => clients::run(client, command, as_json),
         Command::Rule(rule) => rules::run_rule(client, rule, as_json),
         Command::Group(group) => rules::run_group(client, group, as_json),
@@ -168,6 +171,18 @@ fn run_node(client: &Client, command: Node, as_json: bool) -> Done {
         Node::Remove { network, node, force } => {
             let gone: NodeView = client.delete(&format!("{}?force={force}", node_path(&network, &node)))?;
             print(&gone, as_json, |gone| line(&format!("removed node {} ({})", gone.name, gone.id)))
+        }
+        Node::Retry { network, node } => {
+            let node: NodeView = client.post(&format!("{}/retry", node_path(&network, &node)), &())?;
+            print(&node, as_json, |node| line(&format!("{} tries again what it took back", node.name)))
+        }
+        Node::SetConfirm { network, node, seconds } => {
+            let patch = NodePatch { confirm_s: Some(seconds), ..NodePatch::default() };
+            let node: NodeView = client.patch(&node_path(&network, &node), &patch)?;
+            print(&node, as_json, |node| {
+                let after = node.confirm_s;
+                line(&format!("{} takes a change back that cuts it off for {after} s", node.name))
+            })
         }
     }
 }

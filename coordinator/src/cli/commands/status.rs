@@ -1,6 +1,6 @@
 //! `status`, `node list`, `node show`.
 
-use super::{Client, Done, enc, line, list, print, span, stack, stacked_table, table, word};
+use super::{Client, Done, enc, exits, line, list, print, span, stack, stacked_table, table, word};
 use crate::api::{NetworkStatus, NodeStatus, Status};
 use gatewrt_protocol::{PeerReport, Report};
 use std::{collections::BTreeMap, io};
@@ -33,6 +33,7 @@ fn show_network(status: &NetworkStatus) -> io::Result<()> {
         node_table(&status.nodes)?;
         let names = status.nodes.iter().map(|node| (node.node.id, node.node.name.to_string())).collect();
         peer_table(&status.nodes, &names)?;
+        exits::show(&status.nodes)?;
     }
     let failures = status.nodes.iter().filter_map(|node| Some((node, node.report.as_ref()?)));
     for (node, report) in failures {
@@ -90,7 +91,7 @@ fn peer_table(nodes: &[NodeStatus], names: &BTreeMap<gatewrt_protocol::NodeId, S
     if rows.is_empty() {
         Ok(())
     } else {
-        table(&["FROM", "TO", "PATH", "VIA", "HANDSHAKE", "RX", "TX"], &rows)
+        table(&["FROM", "TO", "PATH", "VIA", "HANDSHAKE", "RTT", "RX", "TX"], &rows)
     }
 }
 
@@ -105,6 +106,7 @@ fn peer_row(
         word(&peer.path),
         list(peer.endpoint),
         peer.handshake_s.map_or_else(|| "never".to_owned(), |seconds| format!("{} ago", span(seconds))),
+        peer.rtt_ms.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt} ms")),
         peer.rx.to_string(),
         peer.tx.to_string(),
     ]
@@ -138,6 +140,7 @@ pub(super) fn node_details(status: &NodeStatus) -> io::Result<()> {
         ("addresses", list(&node.addresses)),
         ("endpoints", list(node.endpoints.iter().map(endpoint))),
         ("serves", list(node.egress.iter().map(egress))),
+        ("control link", format!("a change that cuts it off for {} s is taken back", node.confirm_s)),
         ("may be", list(node.roles.iter().map(word))),
         ("router", format!("{} {}", node.board, node.version).trim().to_owned()),
         ("applied", applied(status)),
@@ -147,6 +150,7 @@ pub(super) fn node_details(status: &NodeStatus) -> io::Result<()> {
         ),
     ];
     table(&["NODE", ""], &rows.map(|(what, value)| vec![what.to_owned(), value]))?;
+    exits::show(std::slice::from_ref(status))?;
     if let Some(report) = &status.report {
         peer_table(std::slice::from_ref(status), &BTreeMap::new())?;
         failure_lines(node.name.as_str(), report)?;
