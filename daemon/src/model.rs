@@ -2,7 +2,7 @@
 //! desired are of the same types, so that a plan is a comparison.
 
 use crate::{
-    plan::Flows,
+    plan::{Exits, Flows},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
@@ -184,7 +184,7 @@ impl fmt::Debug for WgSecret {
 pub struct WgSettings {
     /// Private key.
     pub secret: WgSecret,
-    /// UDP port.
+    /// UDP port. Desired: 0 is whatever the kernel chose.
     pub port: u16,
     /// Mark on the tunnels' own packets.
     pub mark: u32,
@@ -304,6 +304,8 @@ pub struct Desired {
     pub rules: SortedSet<Rule>,
     /// Firewall table.
     pub ruleset: Option<Ruleset>,
+    /// What the table says of exits, and what guards the scopes before the daemon runs.
+    pub exits: Exits,
     /// What decides which connections may stand; `None` judges none.
     pub flows: Option<Arc<Flows>>,
     /// Settings of the kernel that must have this value.

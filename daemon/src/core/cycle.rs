@@ -149,7 +149,9 @@ impl Core {
     fn interest_of(&self, mut sysctls: SortedSet<SysctlPath>) -> Interest {
         sysctls.extend(self.desired.sysctls.keys().cloned());
         sysctls.extend(self.observed.saved_sysctls.keys().cloned());
-        Interest { sysctls, tunnels: self.networks.keys().map(IfName::from).collect() }
+        let beside = self.observed.links.keys().filter(|link| desired::is_beside(link)).cloned();
+        let tunnels = self.networks.keys().map(IfName::from).chain(beside);
+        Interest { sysctls, tunnels: tunnels.collect() }
     }
 
     /// The kernel is as it shall be.

@@ -1,10 +1,17 @@
 //! What shall be in the kernel, out of what the coordinator asks, the owner allows and the main table knows.
 
+mod exits;
+mod server;
+
+pub(super) use exits::is_beside;
+
 use super::{
     Network,
     ingress::{Surroundings, admitted},
+    offer::offer,
     owner,
-    place::wan_links,
+    place::{lan_links, wan_links},
+    scopes::{asked, scopes},
 };
 use crate::{
     config::Config,
@@ -12,9 +19,10 @@ use crate::{
         Desired, Family, IfName, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath, Tunnel, WgPeer,
         WgSettings,
     },
-    plan::{Firewall, Flows, Guard, Realm},
+    plan::{Exits, Firewall, Flows, Guard, Realm},
     sorted::{SortedMap, SortedSet},
 };
+use exits::{Around, Usage, lay, links_beside, strangers};
 use gatewrt_protocol::{
     Assignment, Egress, Failure, IngressClient, Member, NetworkName, Policy, Prefix, Role, WgPublicKey,
 };
@@ -33,10 +41,12 @@ pub struct Wanted {
 /// One network's share.
 struct Share {
     link: IfName,
-    tunnel: Tunnel,
+    /// The network's own, and those of exits used beside the one there.
+    tunnels: Vec<(IfName, Tunnel)>,
     realm: Realm,
-    /// Prefixes that lead into the tunnel.
-    routes: SortedSet<Prefix>,
+    /// Prefixes that lead into the network, and into which tunnel.
+    routes: SortedMap<Prefix, IfName>,
+    usage: Usage,
     failures: Vec<Failure>,
 }
 
@@ -53,26 +63,41 @@ pub fn desired(
         Wanted { desired: Desired::default(), failures: SortedMap::new(), reads: SortedSet::new() };
     let mut leads: SortedMap<Prefix, IfName> = SortedMap::new();
     let mut realms = SortedMap::new();
+    let mut meshes = SortedMap::new();
+    let mut usages = Vec::new();
     for (name, network) in networks {
         let Some(mut share) = share(config, name, network, observed) else { continue };
-        for prefix in &share.routes {
+        for (prefix, link) in &share.routes {
             match leads.get(prefix) {
                 Some(other) => share.failures.push(claimed_twice(prefix, other)),
-                None => drop(leads.insert(*prefix, share.link.clone())),
+                None => drop(leads.insert(*prefix, link.clone())),
             }
         }
+        let mesh: SortedSet<Prefix> = share.routes.keys().copied().collect();
+        meshes.extend(share.usage.links().map(|link| (link.clone(), mesh.clone())));
         wanted.failures.insert((*name).clone(), share.failures);
-        realms.insert(share.link.clone(), share.realm);
-        wanted.desired.tunnels.insert(share.link, share.tunnel);
+        realms.insert(share.link, share.realm);
+        usages.push(share.usage);
+        wanted.desired.tunnels.extend(share.tunnels);
     }
-    wanted.desired.gone = gone.clone();
+    wanted.desired.gone = gone.iter().chain(links_beside(observed)).cloned().collect();
     if !wanted.desired.tunnels.is_empty() {
+        let numbers = &config.numbers;
+        let around = Around { numbers, observed, before, lans: &lan_links(observed), leads: &leads };
+        let mut laid = lay(&usages, &around);
+        laid.exits.inside.extend(wanted.desired.tunnels.keys().cloned());
+        laid.exits.meshes = meshes;
+        let exits = if laid.exits.scopes.is_empty() { Exits::default() } else { laid.exits };
         wanted.desired.routes = routes(config, &leads, observed);
-        wanted.desired.rules = rules(config);
-        wanted.desired.sysctls = sysctls(&realms, observed);
+        wanted.desired.sysctls = sysctls(&realms, &usages, observed);
         wanted.reads = router_links(Family::V6, observed).iter().map(accept_ra).collect();
         let flows = Flows::new(realms, &wanted.desired.routes);
-        wanted.desired.ruleset = Some(ruleset(config, &flows, before));
+        let flows = flows.with_scopes(laid.flows, numbers.bypass | numbers.masquerade);
+        wanted.desired.routes.extend(laid.routes);
+        wanted.desired.rules = rules(config);
+        wanted.desired.rules.extend(laid.rules);
+        wanted.desired.ruleset = Some(ruleset(config, &flows, &exits, before));
+        wanted.desired.exits = exits;
         let same = before.flows.clone().filter(|before| **before == flows);
         wanted.desired.flows = Some(same.unwrap_or_else(|| Arc::new(flows)));
     }
@@ -80,12 +105,13 @@ pub fn desired(
 }
 
 /// Rules can be many: the text is made anew only when what it is made from changed.
-fn ruleset(config: &Config, flows: &Flows, before: &Desired) -> Ruleset {
+fn ruleset(config: &Config, flows: &Flows, exits: &Exits, before: &Desired) -> Ruleset {
     let same = before.flows.as_ref().is_some_and(|before| before.realms() == flows.realms());
+    let same = same && before.exits == *exits;
     before.ruleset.clone().filter(|_| same).unwrap_or_else(|| {
         let guard = |(link, realm): (&IfName, &Realm)| (link.clone(), realm.guard.clone());
         let tunnels = flows.realms().iter().map(guard).collect();
-        Firewall { tunnels, numbers: config.numbers.clone(), ..Firewall::default() }.ruleset()
+        Firewall { tunnels, numbers: config.numbers.clone(), exits: exits.clone() }.ruleset()
     })
 }
 
@@ -99,6 +125,7 @@ pub fn keep(desired: &mut Desired, observed: &Observed) {
     desired.rules.extend(observed.rules.iter().cloned());
     desired.ruleset = observed.ruleset.clone().or(desired.ruleset.take());
     desired.flows = None;
+    desired.gone.retain(|link| !is_beside(link));
     for (path, saved) in &observed.saved_sysctls {
         desired.sysctls.entry(path.clone()).or_insert_with(|| saved.ours.clone());
     }
@@ -112,21 +139,46 @@ fn share(config: &Config, name: &NetworkName, network: &Network, observed: &Obse
     let egress = allowed_egress(&assignment.egress, owner.allowed.contains(&Role::Egress), &mut failures);
     let around = Surroundings { network, policy, egress: &egress, observed };
     let clients = admitted(&around, owner.allowed.contains(&Role::Ingress), &mut failures);
-    let peers = peers(network, policy, &egress, &clients);
-    let mut routes: SortedSet<Prefix> = policy.prefixes.iter().copied().collect();
-    routes.extend(
-        peers.values().flat_map(|peer| &peer.allowed).copied().filter(|prefix| !is_host_of(prefix, policy)),
-    );
+    let link = IfName::from(name);
+    let asked = asked(config, name, network, &mut failures);
+    let usage = Usage::new(scopes(asked, network), network, link.clone(), observed);
+    failures.extend(strangers(&usage.scopes, observed));
+    let mut peers = peers(network, policy, &egress, &clients);
+    let mut routes: SortedMap<Prefix, IfName> =
+        policy.prefixes.iter().map(|prefix| (*prefix, link.clone())).collect();
+    let outside = peers.values().flat_map(|peer| &peer.allowed).filter(|prefix| !is_host_of(prefix, policy));
+    routes.extend(outside.map(|prefix| (*prefix, link.clone())));
     let membership = &network.membership;
-    let secret = membership.secret.clone();
-    let tunnel = Tunnel {
+    let settings = |port| WgSettings { secret: membership.secret.clone(), port, mark: config.numbers.bypass };
+    let tunnel = |port, peers| Tunnel {
         mtu: u32::from(owner.mtu.unwrap_or(policy.mtu)).clamp(1280, 1420),
-        settings: WgSettings { secret, port: membership.port, mark: config.numbers.bypass },
+        settings: settings(port),
         addresses: assignment.addresses.iter().copied().collect(),
         peers,
     };
-    let realm = realm(network, assignment, &egress, &clients, observed);
-    Some(Share { link: IfName::from(name), tunnel, realm, routes, failures })
+    let mut tunnels = Vec::new();
+    for member in network.directory.peers() {
+        let beside = usage.beside.get(&member.node);
+        if beside.is_none() && usage.main != Some(member.node) {
+            continue;
+        }
+        let Some(mut peer) = peers.remove(&member.key) else { continue };
+        let served = peer.allowed.clone();
+        peer.allowed.extend(usage.defaults(member.node));
+        match beside {
+            Some(beside) => {
+                routes.extend(served.iter().map(|prefix| (*prefix, beside.clone())));
+                tunnels.push((beside.clone(), tunnel(0, [(member.key, peer)].into())));
+            }
+            None => drop(peers.insert(member.key, peer)),
+        }
+    }
+    tunnels.push((link.clone(), tunnel(membership.port, peers)));
+    let offer = offer(config, name, observed);
+    let asked = server::Asked { assignment, policy, network, offer };
+    let internet = server::internet(&asked, &mut failures);
+    let realm = realm(network, assignment, &egress, &clients, internet, observed);
+    Some(Share { link, tunnels, realm, routes, usage, failures })
 }
 
 /// What connections of the network are judged by.
@@ -135,13 +187,15 @@ fn realm(
     assignment: &Assignment,
     egress: &[&Egress],
     clients: &[IngressClient],
+    through: Vec<Prefix>,
     observed: &Observed,
 ) -> Realm {
     let of = |counts: fn(&IngressClient) -> bool| -> SortedSet<Prefix> {
         let addresses = clients.iter().filter(|client| counts(client)).flat_map(|client| &client.addresses);
         addresses.map(|addr| Prefix::host(*addr)).collect()
     };
-    let internet = of(|client| client.internet);
+    let mut internet = of(|client| client.internet);
+    internet.extend(through);
     let uplinks = if internet.is_empty() { SortedSet::new() } else { wan_links(observed) };
     let guard = Guard {
         egress: egress.iter().map(|egress| (egress.prefix, egress.nat)).collect(),
@@ -280,12 +334,17 @@ fn rules(config: &Config) -> SortedSet<Rule> {
 }
 
 /// Forwarding where a prefix is served or clients are let in, and marks that count in reverse-path checks.
-fn sysctls(realms: &SortedMap<IfName, Realm>, observed: &Observed) -> SortedMap<SysctlPath, String> {
+fn sysctls(
+    realms: &SortedMap<IfName, Realm>,
+    usages: &[Usage],
+    observed: &Observed,
+) -> SortedMap<SysctlPath, String> {
     let mut all = SortedMap::new();
     let mut set = |path: String, value: &str| drop(all.insert(SysctlPath(path), value.to_owned()));
     set("net/ipv4/conf/all/src_valid_mark".to_owned(), "1");
     for (tunnel, Realm { guard, clients, .. }) in realms {
-        let forwards = |family| guard.egress.keys().chain(clients).any(|prefix| Family::of(prefix) == family);
+        let served = || guard.egress.keys().chain(clients).chain(&guard.internet);
+        let forwards = |family| served().any(|prefix| Family::of(prefix) == family);
         if forwards(Family::V4) {
             set(format!("net/ipv4/conf/{tunnel}/forwarding"), "1");
         }
@@ -301,6 +360,15 @@ fn sysctls(realms: &SortedMap<IfName, Realm>, observed: &Observed) -> SortedMap<
             set("net/ipv6/conf/all/forwarding".to_owned(), "1");
             for link in accepting_routers(observed) {
                 set(accept_ra(&link).0, "2");
+            }
+        }
+    }
+    for usage in usages {
+        for link in usage.links() {
+            // What comes back from the Internet comes from where the main table would never send it.
+            set(format!("net/ipv4/conf/{link}/rp_filter"), "2");
+            if usage.forwards() {
+                set(format!("net/ipv4/conf/{link}/forwarding"), "1");
             }
         }
     }

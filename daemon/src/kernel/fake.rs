@@ -6,7 +6,7 @@ use super::{Interest, Kernel, KernelError};
 use crate::{
     model::{
         Address, ForeignRule, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, SavedSysctl,
-        SysctlPath, WgDevice, WgPeer,
+        SysctlPath, WgDevice, WgPeer, WgSettings,
     },
     plan::{NO_PSK, PeerChange, Step},
     sorted::{SortedMap, SortedSet},
@@ -116,7 +116,9 @@ impl FakeKernel {
             Step::SetMtu(link, mtu) => self.link(link).map(|link| link.mtu = *mtu),
             Step::SetUp(link) => self.link(link).map(|link| link.up = true),
             Step::SetDevice(link, settings) => {
-                self.device(link).map(|device| device.settings = Some(settings.clone()))
+                let port = if settings.port == 0 { 40000 } else { settings.port };
+                let settings = WgSettings { port, ..settings.clone() };
+                self.device(link).map(|device| device.settings = Some(settings))
             }
             Step::SetPeers(link, changes) => self.set_peers(link, changes),
             Step::AddAddress(address) => self.add_address(address),

@@ -55,6 +55,7 @@ fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
     let sysctls =
         ["net/ipv6/conf/all/forwarding", "net/ipv4/conf/gw-home/forwarding", "net/ipv6/conf/wan/accept_ra"];
     Desired {
+        exits: Default::default(),
         tunnels: SortedMap::from([(home(), tunnel)]),
         gone: SortedSet::new(),
         routes: routes.into(),

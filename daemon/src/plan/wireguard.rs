@@ -8,7 +8,7 @@
 
 use super::{NO_PSK, PeerChange, PeerUpdate, Step, link::View};
 use crate::{
-    model::{IfName, WgPeer},
+    model::{IfName, WgPeer, WgSettings},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
@@ -18,7 +18,13 @@ type Changes = Vec<(WgPublicKey, PeerChange)>;
 
 pub(super) fn devices(view: View<'_>) -> Vec<Step> {
     let settings = |name: &IfName| view.device(name).and_then(|device| device.settings.as_ref());
-    let differing = view.tunnels().filter(|(name, tunnel)| settings(name) != Some(&tunnel.settings));
+    let is_so = |there: &WgSettings, wanted: &WgSettings| {
+        let port = if wanted.port == 0 { there.port } else { wanted.port };
+        *there == WgSettings { port, ..wanted.clone() }
+    };
+    let differing = view
+        .tunnels()
+        .filter(|(name, tunnel)| !settings(name).is_some_and(|there| is_so(there, &tunnel.settings)));
     differing.map(|(name, tunnel)| Step::SetDevice(name.clone(), tunnel.settings.clone())).collect()
 }
 

@@ -193,6 +193,7 @@ pub fn desired() -> impl Strategy<Value = Desired> {
         ruleset,
         flows,
         sysctls,
+        ..Desired::default()
     })
 }
 

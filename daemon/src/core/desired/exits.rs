@@ -1,0 +1,375 @@
+//! Scopes in a kernel: which interface leads to which exit, and each scope's rules and routing table. What becomes of a
+//! scope is decided [before](super::super::scopes).
+//!
+//! A scope of the router and its LANs is two parts with a table each: the router itself reaches what its WAN is
+//! connected to (the provider's DHCP server, the gateway), a LAN host does not (the provider's resolver).
+
+use super::super::{Network, place::wan_links, scopes::Scope};
+use crate::{
+    model::{Address, Desired, Family, IfName, MainRoute, Observed, Route, RouteKind, Rule, WgDevice},
+    ownership::{EXIT_ID, EXIT_PREFIX, INTERFACE_PREFIX, Numbers},
+    plan::{Exits, ScopeFlows, ScopeGuard, Source},
+    sorted::{SortedMap, SortedSet},
+};
+use gatewrt_protocol::{Failure, Member, NodeId, Prefix, ScopeState, Traffic, WgPublicKey};
+use std::{cmp::Reverse, net::IpAddr};
+
+/// After everything else in a table.
+const LAST: u32 = u32::MAX;
+/// What the router itself never sends through an exit: link-local addresses, multicast, broadcast.
+const OF_LINKS: [&str; 4] = ["fe80::/10", "ff00::/8", "224.0.0.0/4", "255.255.255.255/32"];
+
+/// The scopes of one network, and where the exits that they use are reached.
+pub(super) struct Usage {
+    pub(super) scopes: Vec<Scope>,
+    /// The network's own interface.
+    pub(super) link: IfName,
+    /// The exit that has the default routes there.
+    pub(super) main: Option<NodeId>,
+    /// Those that are used at the same time, each on an interface of its own.
+    pub(super) beside: SortedMap<NodeId, IfName>,
+    /// Exits by node: key, and the families that they lead to.
+    ways: SortedMap<NodeId, (WgPublicKey, bool)>,
+}
+
+impl Usage {
+    /// Who has the default routes now keeps them while it is used: connections go on.
+    pub(super) fn new(scopes: Vec<Scope>, network: &Network, link: IfName, observed: &Observed) -> Self {
+        let in_use = |member: &&Member| scopes.iter().any(|scope| scope.uses() == Some(member.node));
+        let members = network.directory.peers().filter(in_use);
+        let v4 = |member: &Member| member.exit.as_ref().is_none_or(|offer| offer.v4);
+        let ways: SortedMap<_, _> = members.map(|member| (member.node, (member.key, v4(member)))).collect();
+        let device = observed.devices.get(&link);
+        let stays = |(_, (key, _)): &(&NodeId, &(WgPublicKey, bool))| has_default(device, key);
+        let main = ways.iter().find(stays).or(ways.iter().next()).map(|(node, _)| *node);
+        let others = ways.keys().filter(|node| Some(**node) != main);
+        let beside = others.filter_map(|node| Some((*node, link_beside(*node)?))).collect();
+        Self { scopes, link, main, beside, ways }
+    }
+
+    /// Default routes, as far as a peer leads to the Internet for a scope of ours.
+    pub(super) fn defaults(&self, node: NodeId) -> impl Iterator<Item = Prefix> {
+        let wanted = move |family: &Family| {
+            self.scopes.iter().any(|scope| scope.uses() == Some(node) && self.leads(scope, *family))
+        };
+        Family::ALL.into_iter().filter(wanted).map(default)
+    }
+
+    /// Interfaces over which scopes leave.
+    pub(super) fn links(&self) -> impl Iterator<Item = &IfName> {
+        self.beside.values().chain(self.main.map(|_| &self.link))
+    }
+
+    /// Whether a LAN's traffic leaves, beside the router's own.
+    pub(super) fn forwards(&self) -> bool {
+        self.scopes.iter().any(|scope| scope.asked.of.iter().any(|of| *of != Traffic::Router))
+    }
+
+    fn leads(&self, scope: &Scope, family: Family) -> bool {
+        let way = scope.uses().and_then(|node| self.ways.get(&node));
+        way.is_some_and(|(_, v4)| if family == Family::V4 { *v4 } else { scope.v6 })
+    }
+
+    /// The interface and key of the exit that takes a scope's traffic of a family.
+    fn way(&self, scope: &Scope, family: Family) -> Option<(IfName, WgPublicKey)> {
+        let node = scope.uses().filter(|_| self.leads(scope, family))?;
+        let link = self.beside.get(&node).unwrap_or(&self.link);
+        Some((link.clone(), self.ways.get(&node)?.0))
+    }
+}
+
+impl Scope {
+    /// The exit that its traffic goes to now.
+    fn uses(&self) -> Option<NodeId> {
+        self.exit.filter(|_| self.state == ScopeState::Exit)
+    }
+}
+
+fn has_default(device: Option<&WgDevice>, key: &WgPublicKey) -> bool {
+    let peer = device.and_then(|device| device.peers.get(key));
+    peer.is_some_and(|peer| peer.allowed.iter().any(Prefix::is_default))
+}
+
+fn link_beside(node: NodeId) -> Option<IfName> {
+    IfName::new(&format!("{EXIT_PREFIX}{:.EXIT_ID$}", node.to_string()))
+}
+
+/// Interfaces of exits used beside others. Whatever is called so is ours.
+pub(super) fn links_beside(observed: &Observed) -> impl Iterator<Item = &IfName> {
+    observed.links.keys().filter(|link| is_beside(link))
+}
+
+/// Whether it is called so.
+pub(crate) fn is_beside(link: &IfName) -> bool {
+    link.as_str().starts_with(EXIT_PREFIX)
+}
+
+/// A scope's share of the rules: one priority, one table.
+struct Part<'a> {
+    usage: &'a Usage,
+    scope: &'a Scope,
+    router: bool,
+    sources: SortedSet<Source>,
+    rank: (u8, Reverse<u8>),
+}
+
+/// What of the surroundings a scope must know.
+pub(super) struct Around<'a> {
+    pub(super) numbers: &'a Numbers,
+    pub(super) observed: &'a Observed,
+    pub(super) before: &'a Desired,
+    pub(super) lans: &'a SortedSet<IfName>,
+    /// Prefixes of our networks, and which interface leads there.
+    pub(super) leads: &'a SortedMap<Prefix, IfName>,
+}
+
+/// What all scopes come to.
+#[derive(Default)]
+pub(super) struct Laid {
+    pub(super) routes: Vec<Route>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) exits: Exits,
+    pub(super) flows: Vec<ScopeFlows>,
+}
+
+/// Lays out the scopes of all networks.
+pub(super) fn lay(usages: &[Usage], around: &Around<'_>) -> Laid {
+    let mut parts: Vec<Part<'_>> = usages.iter().flat_map(|usage| parts(usage, around)).collect();
+    parts.sort_by_key(|part| part.rank);
+    let known = Known::new(around.observed);
+    let mut laid = Laid::default();
+    for (at, (part, table)) in (0..).zip(parts.iter().zip(tables(&parts, around))) {
+        let throws = part.apart(&known);
+        laid.routes.extend(part.routes(table, &throws, &known, around.numbers));
+        laid.rules.extend(part.rules(table, around.numbers.exit_priority + at, around.numbers));
+        laid.exits.scopes.insert((at, part.scope.asked.name.clone()), part.guard(&known));
+        laid.flows.push(part.flows(throws, around));
+    }
+    let beside = usages.iter().flat_map(|usage| usage.beside.values().map(|link| (link, &usage.link)));
+    laid.exits.beside = beside.map(|(link, main)| (link.clone(), main.clone())).collect();
+    if !parts.is_empty() {
+        laid.exits.inside = around.lans.iter().chain(known.inside.values()).cloned().collect();
+    }
+    laid
+}
+
+fn parts<'a>(usage: &'a Usage, around: &Around<'_>) -> Vec<Part<'a>> {
+    let wans = wan_links(around.observed);
+    let mut parts = Vec::new();
+    for scope in &usage.scopes {
+        let part = |router| Part { usage, scope, router, sources: SortedSet::new(), rank: (4, Reverse(0)) };
+        let (mut own, mut lan) = (part(true), part(false));
+        for of in &scope.asked.of {
+            match of {
+                Traffic::Prefix(prefix) => lan.take((0, prefix.len()), [Source::Prefix(*prefix)]),
+                Traffic::Device(name) => lan.take((1, 0), of_lan(name, &wans).map(Source::Link)),
+                Traffic::Router => own.take((2, 0), [Source::Router]),
+                Traffic::All => {
+                    own.take((3, 0), [Source::Router]);
+                    lan.take((3, 0), around.lans.iter().cloned().map(Source::Link));
+                }
+            }
+        }
+        parts.extend([lan, own].into_iter().filter(|part| !part.sources.is_empty()));
+    }
+    parts
+}
+
+fn of_lan(name: &str, wans: &SortedSet<IfName>) -> Option<IfName> {
+    let is_lan = |link: &IfName| !wans.contains(link) && !link.as_str().starts_with(INTERFACE_PREFIX);
+    IfName::new(name).filter(is_lan)
+}
+
+/// What of the scopes can't be taken through an exit.
+pub(super) fn strangers(scopes: &[Scope], observed: &Observed) -> Vec<Failure> {
+    let wans = wan_links(observed);
+    let failure = |of: &Traffic| match of {
+        Traffic::Device(name) if of_lan(name, &wans).is_none() => Some(Failure {
+            what: format!("take the Internet traffic of dev:{name} through an exit"),
+            why: "it is no interface of a LAN: it leads to the Internet, or is a network's".to_owned(),
+        }),
+        _ => None,
+    };
+    scopes.iter().flat_map(|scope| &scope.asked.of).filter_map(failure).collect()
+}
+
+impl Part<'_> {
+    fn take(&mut self, (class, len): (u8, u8), sources: impl IntoIterator<Item = Source>) {
+        self.sources.extend(sources);
+        self.rank = self.rank.min((class, Reverse(len)));
+    }
+
+    /// Destinations that it does not concern. The router has to answer its LANs whatever they are forbidden.
+    fn apart(&self, known: &Known) -> SortedSet<Prefix> {
+        let mut apart: SortedSet<Prefix> = self.scope.asked.exclude.iter().copied().collect();
+        if self.router || !self.scope.asked.forbid_lan {
+            apart.extend(known.inside.keys().copied());
+        }
+        if self.router {
+            apart.extend(known.uplinks.iter().copied());
+        }
+        apart
+    }
+
+    fn routes(&self, table: u32, apart: &SortedSet<Prefix>, known: &Known, numbers: &Numbers) -> Vec<Route> {
+        let route = |prefix, metric, kind| Route { table, prefix, metric, kind };
+        let forbidden = known.inside.keys().filter(|prefix| !apart.contains(*prefix));
+        let mut routes: Vec<_> =
+            forbidden.map(|to| route(*to, numbers.metric, RouteKind::Blackhole)).collect();
+        routes.extend(apart.iter().map(|to| route(*to, numbers.metric, RouteKind::Throw)));
+        for family in Family::ALL {
+            let way = self.default(family);
+            if way.is_none() || !self.scope.asked.open {
+                routes.push(route(default(family), LAST, RouteKind::Blackhole));
+            }
+            routes.extend(way.map(|kind| route(default(family), numbers.metric, kind)));
+        }
+        routes
+    }
+
+    /// What the default route does; `None` where nothing is let out.
+    fn default(&self, family: Family) -> Option<RouteKind> {
+        match self.scope.state {
+            ScopeState::Exit => match self.usage.way(self.scope, family) {
+                Some((link, _)) => Some(RouteKind::Device(link)),
+                None => self.is_on_wan(family).then_some(RouteKind::Throw),
+            },
+            ScopeState::Wan => Some(RouteKind::Throw),
+            ScopeState::Blocked | ScopeState::Other => None,
+        }
+    }
+
+    fn is_on_wan(&self, family: Family) -> bool {
+        let through = self.scope.state == ScopeState::Exit && !self.usage.leads(self.scope, family);
+        through && family == Family::V6 && self.scope.asked.v6_wan
+    }
+
+    fn rules(&self, table: u32, priority: u32, numbers: &Numbers) -> Vec<Rule> {
+        let rule = |source: &Source, family| {
+            let (iif, from) = selector(source);
+            let is_of = from.is_none_or(|from| Family::of(&from) == family);
+            let rule =
+                Rule { family, priority, mark: 0, mask: numbers.mask, invert: false, table, iif, from };
+            is_of.then_some(rule)
+        };
+        let of = |source| Family::ALL.into_iter().filter_map(move |family| rule(source, family));
+        self.sources.iter().flat_map(of).collect()
+    }
+
+    fn guard(&self, known: &Known) -> ScopeGuard {
+        let asked = &self.scope.asked;
+        let uplinks = known.uplinks.iter().filter(|_| self.router);
+        ScopeGuard {
+            sources: self.sources.clone(),
+            closed: !asked.open,
+            v6_wan: self.is_on_wan(Family::V6),
+            exclude: asked.exclude.iter().chain(uplinks).copied().collect(),
+            resolvers: self.resolvers(),
+            redirects: !asked.keep_dns,
+        }
+    }
+
+    fn flows(&self, mut apart: SortedSet<Prefix>, around: &Around<'_>) -> ScopeFlows {
+        apart.extend(around.leads.keys().copied());
+        let own = |link: Option<&IfName>| -> Vec<Prefix> {
+            let all = around.observed.addresses.iter();
+            let on_it = all.filter(|it| link.is_none_or(|link| it.link == *link) && !it.addr.is_loopback());
+            let within = |it: &Address| match link {
+                Some(_) => Prefix::containing(it.addr, it.len).ok(),
+                None => Some(Prefix::host(it.addr)),
+            };
+            on_it.filter_map(within).collect()
+        };
+        let prefixes = |source: &Source| match source {
+            Source::Prefix(prefix) => vec![*prefix],
+            Source::Router => own(None),
+            Source::Link(link) => own(Some(link)),
+        };
+        let goes_out = |family: &Family| self.default(*family) == Some(RouteKind::Throw);
+        ScopeFlows {
+            sources: self.sources.iter().flat_map(prefixes).collect(),
+            router: self.router,
+            apart,
+            v4: self.usage.way(self.scope, Family::V4),
+            v6: self.usage.way(self.scope, Family::V6),
+            closed: Family::ALL.into_iter().filter(|family| !goes_out(family)).collect(),
+            resolvers: self.resolvers(),
+        }
+    }
+
+    fn resolvers(&self) -> Vec<IpAddr> {
+        let asked = &self.scope.asked;
+        if asked.keep_dns { Vec::new() } else { self.scope.resolvers.clone() }
+    }
+}
+
+/// What the main table knows besides the way to the Internet.
+struct Known {
+    /// LANs, and what else leads over no WAN link.
+    inside: SortedMap<Prefix, IfName>,
+    /// What the WAN links are connected to, and what never leaves a link.
+    uplinks: SortedSet<Prefix>,
+}
+
+impl Known {
+    fn new(observed: &Observed) -> Self {
+        let wans = wan_links(observed);
+        let (mut inside, mut uplinks) = (SortedMap::new(), SortedSet::new());
+        uplinks.extend(OF_LINKS.iter().filter_map(|text| text.parse::<Prefix>().ok()));
+        for MainRoute { prefix, link, on_link } in
+            observed.main_routes.iter().filter(|it| !is_wide(&it.prefix))
+        {
+            match link {
+                Some(link) if !wans.contains(link) => drop(inside.insert(*prefix, link.clone())),
+                Some(_) if *on_link => drop(uplinks.insert(*prefix)),
+                _ => {}
+            }
+        }
+        Self { inside, uplinks }
+    }
+}
+
+/// A default route, or one of the few that others split it into (0.0.0.0/1 and 128.0.0.0/1, 2000::/3): the Internet.
+fn is_wide(prefix: &Prefix) -> bool {
+    prefix.len() < if prefix.is_ipv4() { 8 } else { 7 }
+}
+
+fn default(family: Family) -> Prefix {
+    let text = if family == Family::V4 { "0.0.0.0/0" } else { "::/0" };
+    text.parse().expect("a default route")
+}
+
+fn selector(source: &Source) -> (Option<IfName>, Option<Prefix>) {
+    match source {
+        Source::Prefix(prefix) => (None, Some(*prefix)),
+        Source::Link(link) => (Some(link.clone()), None),
+        Source::Router => (IfName::new("lo"), None),
+    }
+}
+
+/// The tables of the parts. A part keeps the one that its packets look into now: when a more precise one comes before
+/// it, no rule leads for a moment into a table that is another's already.
+fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
+    let first = around.numbers.exit_table;
+    let now = || around.observed.rules.iter().chain(&around.before.rules).filter(|rule| rule.table >= first);
+    let mut taken = SortedSet::new();
+    let kept: Vec<Option<u32>> = parts
+        .iter()
+        .map(|part| {
+            let selectors: Vec<_> = part.sources.iter().map(selector).collect();
+            let is_its =
+                |rule: &&Rule| selectors.iter().any(|(iif, from)| (iif, from) == (&rule.iif, &rule.from));
+            let table = now().filter(is_its).map(|rule| rule.table).find(|table| !taken.contains(table));
+            taken.extend(table);
+            table
+        })
+        .collect();
+    taken.extend(now().map(|rule| rule.table));
+    taken.extend(around.observed.routes.iter().map(|route| route.table));
+    let fresh = |kept: Option<u32>| {
+        let table = kept.or_else(|| (first..).find(|table| !taken.contains(table))).unwrap_or(first);
+        taken.insert(table);
+        table
+    };
+    kept.into_iter().map(fresh).collect()
+}
