@@ -5,7 +5,7 @@
 use gatewrt::{
     model::IfName,
     ownership::Numbers,
-    plan::{Firewall, Guard, rewrite},
+    plan::{Exits, Firewall, Guard, ScopeGuard, Source, rewrite},
     sorted::SortedMap,
 };
 use gatewrt_protocol::{Access, AccessRule, Prefix, Verdict};
@@ -73,6 +73,68 @@ fn firewall(tunnels: &[(&str, Guard)]) -> Firewall {
     Firewall { tunnels, ..Firewall::default() }
 }
 
+fn link(name: &str) -> IfName {
+    IfName::new(name).unwrap()
+}
+
+fn scope(sources: impl IntoIterator<Item = Source>) -> ScopeGuard {
+    ScopeGuard {
+        sources: sources.into_iter().collect(),
+        closed: true,
+        redirects: true,
+        ..ScopeGuard::default()
+    }
+}
+
+fn exits(scopes: &[(&str, ScopeGuard)]) -> Exits {
+    let scopes = scopes.iter().zip(0..);
+    Exits {
+        scopes: scopes.map(|((tag, scope), at)| ((at, tag.parse().unwrap()), scope.clone())).collect(),
+        inside: ["br-lan", "br-guest", "gw-home"].map(link).into(),
+        meshes: [(link("gw-home"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect())].into(),
+        ..Exits::default()
+    }
+}
+
+/// Two LANs, each through another exit of a network with rules.
+fn two_scopes() -> Firewall {
+    let guests = ScopeGuard {
+        resolvers: ["9.9.9.9", "149.112.112.112", "2620:fe::fe"].map(|addr| addr.parse().unwrap()).into(),
+        exclude: set(&["198.51.100.0/24"]).into_iter().collect(),
+        ..scope([Source::Link(link("br-guest"))])
+    };
+    let hosts = set(&["192.168.1.64/26", "192.168.1.5/32", "fd20::5/128"]);
+    let kids = ScopeGuard {
+        resolvers: vec!["1.1.1.3".parse().unwrap()],
+        v6_wan: true,
+        ..scope(hosts.into_iter().map(Source::Prefix))
+    };
+    let mut exits = exits(&[("kids", kids), ("guests", guests)]);
+    exits.inside.insert(link("gw-~abcdefghijk"));
+    exits.meshes.insert(link("gw-~abcdefghijk"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect());
+    exits.beside.insert(link("gw-~abcdefghijk"), link("gw-home"));
+    let home = Guard { access: ruled(Verdict::Deny), ..guard(&[("192.168.20.0/24", ON)]) };
+    Firewall { exits, ..firewall(&[("gw-home", home), ("gw-office-2", Guard::default())]) }
+}
+
+/// The router and all its LANs, with one host that stays on the WAN.
+fn everything() -> Firewall {
+    let all = [Source::Router, Source::Link(link("br-lan")), Source::Link(link("br-guest"))];
+    let all = ScopeGuard { resolvers: vec!["9.9.9.9".parse().unwrap()], ..scope(all) };
+    let host = Source::Prefix("192.168.1.9/32".parse().unwrap());
+    let aside = ScopeGuard { closed: false, redirects: false, ..scope([host]) };
+    Firewall { exits: exits(&[("tv", aside), ("all", all)]), ..firewall(&[("gw-home", Guard::default())]) }
+}
+
+/// Lets a whole network out.
+fn exit() -> Guard {
+    Guard {
+        internet: set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect(),
+        uplinks: [IfName::new("wan").unwrap()].into(),
+        ..guard(&[("192.168.20.0/24", OFF)])
+    }
+}
+
 fn configurations() -> SortedMap<&'static str, Firewall> {
     let site = &[("192.168.20.0/24", OFF), ("fd20::/64", OFF)];
     let masqueraded = &[("192.168.20.0/24", ON), ("fd20::/64", ON)];
@@ -113,6 +175,26 @@ fn configurations() -> SortedMap<&'static str, Firewall> {
                 ),
             ]),
         ),
+        (
+            "scope-of-a-lan",
+            Firewall {
+                exits: exits(&[("lan", scope([Source::Link(link("br-lan"))]))]),
+                ..firewall(&[("gw-home", Guard::default())])
+            },
+        ),
+        ("scope-of-everything", everything()),
+        ("scopes-with-resolvers", two_scopes()),
+        (
+            "scope-that-falls-back-to-the-wan",
+            Firewall {
+                exits: exits(&[(
+                    "lan",
+                    ScopeGuard { closed: false, ..scope([Source::Link(link("br-lan"))]) },
+                )]),
+                ..firewall(&[("gw-home", Guard::default())])
+            },
+        ),
+        ("exit", firewall(&[("gw-home", exit())])),
         (
             "everything-and-other-marks",
             Firewall {

@@ -112,18 +112,18 @@ fn element(block: &Block) -> String {
     format!("{} . {}{service}", range(block.from), range(block.to))
 }
 
-fn range<T: fmt::Display + PartialEq>((first, last): (T, T)) -> String {
+pub(super) fn range<T: fmt::Display + PartialEq>((first, last): (T, T)) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
-fn ip(family: Family) -> &'static str {
+pub(super) fn ip(family: Family) -> &'static str {
     match family {
         Family::V4 => "ip",
         Family::V6 => "ip6",
     }
 }
 
-fn digit(family: Family) -> char {
+pub(super) fn digit(family: Family) -> char {
     match family {
         Family::V4 => '4',
         Family::V6 => '6',
@@ -131,7 +131,7 @@ fn digit(family: Family) -> char {
 }
 
 /// An element a line: so are they compared when the table changes.
-fn set(name: &str, kind: &str, elements: Vec<String>) -> String {
+pub(super) fn set(name: &str, kind: &str, elements: Vec<String>) -> String {
     let elements: String = elements.into_iter().map(|element| format!("\t\t\t{element},\n")).collect();
     format!(
         "\tset {name} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{\n{elements}\t\t}}\n\t}}\n"

@@ -17,6 +17,7 @@ pub mod rewrite;
 mod route;
 mod rule;
 mod ruleset;
+mod scope;
 mod step;
 mod sysctl;
 mod wireguard;

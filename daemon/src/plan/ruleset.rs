@@ -8,7 +8,7 @@
 //! empty already (the kernel looks at the generation of elements anew at each lookup), and a new connection would be
 //! refused. Therefore every set has a name and stays.
 
-use super::{Exits, judge};
+use super::{Exits, judge, scope};
 use crate::{
     model::{IfName, Ruleset},
     ownership::{NFT_TABLE, Numbers},
@@ -58,7 +58,8 @@ impl fmt::Display for Firewall {
         chains.extend(self.input());
         chains.extend([self.prerouting(), self.output(), self.postrouting(), self.mss()]);
         chains.extend(self.tunnels.iter().map(|(link, guard)| self.guard(link, guard)));
-        let mut all = Vec::new();
+        chains.extend(self.exits.chains(&self.numbers));
+        let mut all = self.exits.sets();
         for (link, guard) in self.tunnels.iter().filter(|(_, guard)| judge::is_needed(guard)) {
             let [sets, judging] = judge::parts(link, guard, &self.uplinks(guard));
             all.extend(sets);
@@ -82,32 +83,59 @@ pub(super) const STANDS: &str = "ct state established,related accept";
 impl Firewall {
     /// What comes from a network is for it, its own router or what is served; we are nobody's open relay.
     fn forward(&self) -> String {
-        let jumps = self.tunnels.keys().map(|link| format!("iifname \"{link}\" jump forward-{link}"));
-        let mut rules: Vec<String> = jumps.collect();
+        let mut rules = self.exits.forward(&self.numbers);
+        for link in self.tunnels.keys() {
+            rules.extend(self.ways(link).map(|way| format!("iifname \"{way}\" jump forward-{link}")));
+        }
         rules.extend(self.judged("oifname"));
         base("forward", "filter hook forward priority filter", rules)
     }
 
     /// The router itself is reached by those who may.
     fn input(&self) -> Option<String> {
-        let jumps = self.judged("iifname");
+        let mut jumps = self.exits.input();
+        jumps.extend(self.judged("iifname"));
         (!jumps.is_empty()).then(|| base("input", "filter hook input priority filter", jumps))
     }
 
     fn judged(&self, side: &str) -> Vec<String> {
-        let guarded = self.tunnels.iter().filter(|(_, guard)| !guard.is_open());
-        guarded.map(|(link, _)| format!("{side} \"{link}\" jump access-{link}")).collect()
+        let mut rules = Vec::new();
+        for link in self.tunnels.iter().filter(|(_, guard)| !guard.is_open()).map(|(link, _)| link) {
+            for way in self.ways(link) {
+                let judge = |what: String| format!("{side} \"{way}\" {what}jump access-{link}");
+                match self.exits.meshes.get(way).filter(|_| side == "oifname") {
+                    // The Internet behind it is no matter of the network's rules.
+                    Some(mesh) => {
+                        let asked = scope::meshes("daddr", way, mesh).into_iter();
+                        rules.extend(asked.map(|asked| judge(format!("{asked} "))));
+                    }
+                    None => rules.push(judge(String::new())),
+                }
+            }
+        }
+        rules
+    }
+
+    /// The interfaces that lead into a network: its own, and those of exits beside it.
+    fn ways<'a>(&'a self, link: &'a IfName) -> impl Iterator<Item = &'a IfName> {
+        let beside = self.exits.beside.iter().filter(move |(_, main)| *main == link).map(|(way, _)| way);
+        std::iter::once(link).chain(beside)
+    }
+
+    fn all_ways(&self) -> impl Iterator<Item = &IfName> {
+        self.tunnels.keys().flat_map(|link| self.ways(link))
     }
 
     fn uplinks(&self, guard: &Guard) -> SortedSet<IfName> {
-        guard.uplinks.iter().filter(|uplink| !self.tunnels.contains_key(*uplink)).cloned().collect()
+        let is_ours = |uplink: &IfName| self.all_ways().any(|way| way == uplink);
+        guard.uplinks.iter().filter(|uplink| !is_ours(uplink)).cloned().collect()
     }
 
     fn guard(&self, link: &IfName, guard: &Guard) -> String {
         let mut rules = vec![STANDS.to_owned()];
         rules.extend(judge::is_needed(guard).then(|| format!("jump access-{link}")));
-        rules.push(format!("oifname \"{link}\" accept comment \"relay\""));
-        let others = self.tunnels.keys().filter(|other| *other != link);
+        rules.extend(self.ways(link).map(|way| format!("oifname \"{way}\" accept comment \"relay\"")));
+        let others = self.tunnels.keys().filter(|other| *other != link).flat_map(|other| self.ways(other));
         rules.extend(others.map(|other| format!("oifname \"{other}\" {REJECT} comment \"another network\"")));
         rules.extend(guard.served().map(|prefix| format!("{} accept", to(prefix))));
         rules.push(format!("{REJECT} comment \"not served\""));
@@ -121,10 +149,11 @@ impl Firewall {
         let mut rules = vec![format!(
             "ct mark & {mask:#010x} == {bypass:#010x} meta mark set meta mark & {keep:#010x} | {bypass:#010x}"
         )];
-        let masquerading = self.tunnels.iter().filter(|(_, guard)| guard.masquerades());
-        rules.extend(
-            masquerading.map(|(link, _)| format!("ct state new iifname \"{link}\" jump mark-{link}")),
-        );
+        rules.extend(self.exits.outside(&self.numbers));
+        for (link, _) in self.tunnels.iter().filter(|(_, guard)| guard.masquerades()) {
+            let mark = |way| format!("ct state new iifname \"{way}\" jump mark-{link}");
+            rules.extend(self.ways(link).map(mark));
+        }
         base("prerouting", "filter hook prerouting priority mangle", rules)
     }
 
@@ -150,7 +179,16 @@ impl Firewall {
             "meta mark & {mask:#010x} == {bypass:#010x} ct mark & {mask:#010x} == 0x00000000 \
              ct mark set ct mark | {bypass:#010x}"
         );
-        base("output", "filter hook output priority mangle", vec![save])
+        let mut rules = vec![save];
+        if !self.exits.scopes.is_empty() {
+            let outside = self.numbers.outside();
+            rules.push(format!(
+                "meta mark & {mask:#010x} == {bypass:#010x} ct mark & {mask:#010x} == {outside:#010x} \
+                 ct mark set ct mark & {:#010x} | {bypass:#010x}",
+                !mask
+            ));
+        }
+        base("output", "filter hook output priority mangle", rules)
     }
 
     /// Stays also when nothing is masqueraded: without a nat chain the kernel stops to translate connections
@@ -158,16 +196,16 @@ impl Firewall {
     fn postrouting(&self) -> String {
         let Numbers { mask, masquerade, .. } = self.numbers;
         let rule = self.tunnels.values().any(Guard::masquerades).then(|| {
-            let elsewhere: String =
-                self.tunnels.keys().map(|link| format!("oifname != \"{link}\" ")).collect();
+            let elsewhere: String = self.all_ways().map(|way| format!("oifname != \"{way}\" ")).collect();
             format!("ct mark & {mask:#010x} == {masquerade:#010x} {elsewhere}masquerade")
         });
-        base("postrouting", "nat hook postrouting priority srcnat", rule.into_iter().collect())
+        let rules = rule.into_iter().chain(self.exits.masquerades()).collect();
+        base("postrouting", "nat hook postrouting priority srcnat", rules)
     }
 
     /// `rt mtu` is the lesser of the route's and the way back's.
     fn mss(&self) -> String {
-        let sides = self.tunnels.keys().flat_map(|link| [("iifname", link), ("oifname", link)]);
+        let sides = self.all_ways().flat_map(|way| [("iifname", way), ("oifname", way)]);
         let rules = sides
             .map(|(side, link)| format!("{side} \"{link}\" tcp flags syn tcp option maxseg size set rt mtu"));
         base("mss", "filter hook forward priority mangle", rules.collect())
@@ -196,7 +234,7 @@ pub(super) fn to(prefix: &Prefix) -> String {
     format!("{} daddr {prefix}", if prefix.is_ipv4() { "ip" } else { "ip6" })
 }
 
-fn base(name: &str, hook: &str, mut rules: Vec<String>) -> String {
+pub(super) fn base(name: &str, hook: &str, mut rules: Vec<String>) -> String {
     rules.insert(0, format!("type {hook}; policy accept;"));
     chain(name, rules)
 }
