@@ -105,7 +105,8 @@ impl Lab {
     }
 
     /// `topologies/exits.toml`: `home` with two LANs (`home-pc` and `home-tv`, `guest-pc`), whose IPv6 is public; `farm` and
-    /// `office` on the core, and `barn` behind the NAT box `isp`, which knows no IPv6; the servers `web` and `resolver`.
+    /// `office` on the core, and `barn` behind the NAT box `isp`, which knows no IPv6; the servers `web` and `resolver`; a
+    /// `phone`.
     pub fn exits() -> Result<Self> {
         Self::new(&Topology::exits()?)
     }

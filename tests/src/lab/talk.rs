@@ -95,6 +95,11 @@ impl Family {
 impl Talker {
     /// Starts to talk, 20 times a second in each way.
     pub fn start(from: &Host, to: Partners) -> Result<Self> {
+        Self::start_in(from, to, &[Way::Udp, Way::Dns, Way::Tcp])
+    }
+
+    /// The same in some ways only.
+    pub fn start_in(from: &Host, to: Partners, ways: &[Way]) -> Result<Self> {
         let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(All::new())));
         let mut talker = Self {
             name: from.name().to_owned(),
@@ -102,7 +107,7 @@ impl Talker {
             heard: heard.clone(),
             threads: Vec::new(),
         };
-        for way in [Way::Udp, Way::Dns, Way::Tcp] {
+        for way in ways.iter().copied() {
             for family in Family::BOTH {
                 lock(&heard).insert((way, family), Heard::default());
                 let (stop, heard) = (stop.clone(), heard.clone());

@@ -2,7 +2,7 @@
 //! leaves a site past its tunnels.
 
 use super::{INTERFACE, Mesh, NETWORK};
-use crate::lab::{Answers, Capture, Host, Lab, Partners, Talker, eventually};
+use crate::lab::{Answers, Capture, Host, Lab, Partners, Talker, Topology, eventually};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::{net::IpAddr, time::Duration};
@@ -28,9 +28,12 @@ pub type Seen = [Option<IpAddr>; 2];
 pub const NOBODY: Seen = [None, None];
 
 impl Exits {
-    /// `home` and these exits, which are switched on: by their owners and by the admin.
+    /// `home` and these exits, which are switched on: by their owners and by the admin. `home` filters strictly by where
+    /// packets come from (`rp_filter` 1).
     pub fn start(exits: &[&str]) -> Result<Self> {
-        let lab = Lab::exits()?;
+        let mut topology = Topology::exits()?;
+        topology.router.get_mut(HOME).context("a router home")?.rp_filter = 1;
+        let lab = Lab::new(&topology)?;
         for exit in exits {
             let config = super::owner_config(&lab.host(exit)?, NETWORK)?;
             let config = config.unwrap_or_else(|| format!("config network '{NETWORK}'\n"));
