@@ -1,0 +1,243 @@
+//! Whatever befalls a router whose Internet traffic leaves through an exit, with the kill switch on not one packet of it
+//! leaves by another way: captured beyond its WAN, IPv4, IPv6 and DNS, of LAN hosts and of the router itself. With the
+//! switch off the same is let through on purpose.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Capture, Host, Talker, eventually},
+    mesh::exits::{EFFECT, Exits, HOME, NOBODY, Seen},
+};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+const SOON: Duration = Duration::from_secs(10);
+/// An exit that was dead has to answer for ten seconds before it is taken again.
+const TAKEN_AGAIN: Duration = Duration::from_secs(30);
+/// Who talks, all of it in the scope.
+const ALL: [&str; 3] = ["home-pc", "guest-pc", HOME];
+/// What a home router's firewall loads.
+const FIREWALL: &str = "table inet fw4like {
+    chain srcnat {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname \"wan\" ip saddr { 192.168.20.0/24, 192.168.21.0/24 } masquerade
+    }
+}";
+/// Our rules of both families, deleted by a network restart.
+const DELETE_RULES: &str = "ip -4 rule flush protocol 103; ip -6 rule flush protocol 103";
+
+/// `home` with all of its traffic through `farm`, else `office`, and what leaves it otherwise.
+struct Site {
+    exits: Exits,
+    home: Host,
+    talkers: BTreeMap<&'static str, Talker>,
+    capture: Capture,
+    is_closed: bool,
+    counted: usize,
+    let_through: Vec<(String, BTreeMap<String, usize>)>,
+}
+
+impl Site {
+    fn new(is_closed: bool) -> Result<Self> {
+        let mut exits = Exits::start(&["farm", "office"])?;
+        exits.mesh.remove_foreign(HOME)?;
+        exits.mesh.forget_interface(HOME);
+        let home = exits.host(HOME)?;
+        let talkers = ALL.into_iter().map(|name| Ok((name, exits.talker(name)?))).collect::<Result<_>>()?;
+        let capture = exits.leaks()?;
+        let mut site = Self { exits, home, talkers, capture, is_closed, counted: 0, let_through: Vec::new() };
+        site.wait_for_direct()?;
+        site.choose(["farm", "office"])?;
+        site.wait_for("farm")?;
+        site.counted = site.capture.count();
+        ensure!(site.counted > 0, "what left before there was a scope was not seen");
+        Ok(site)
+    }
+
+    fn choose(&self, order: [&str; 2]) -> Result<()> {
+        self.exits
+            .set_scope("everything", &json!({ "of": ["all"], "exits": order, "kill_switch": self.is_closed }))
+    }
+
+    fn wait_for(&self, exit: &str) -> Result<()> {
+        let seen = self.exits.through(exit)?;
+        self.wait_until(TAKEN_AGAIN, |_| Ok(seen))
+    }
+
+    fn wait_for_direct(&self) -> Result<()> {
+        self.wait_until(EFFECT, |name| self.exits.direct(name))
+    }
+
+    /// Nowhere, or over the WAN: as the switch says.
+    fn wait_for_none(&self) -> Result<()> {
+        if self.is_closed { self.wait_until(EFFECT, |_| Ok(NOBODY)) } else { self.wait_for_direct() }
+    }
+
+    fn wait_until(&self, deadline: Duration, seen: impl Fn(&str) -> Result<Seen>) -> Result<()> {
+        let wanted = self.talkers.iter().map(|(name, talker)| Ok((talker, seen(name)?)));
+        Talker::wait_for_all(deadline, &wanted.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Something happens, and service is there again at the end of it. What left by another way meanwhile is counted.
+    fn event(&mut self, what: &str, happens: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        eprintln!("--- {what}");
+        let start = Instant::now();
+        happens(self).with_context(|| what.to_owned())?;
+        let lines = self.capture.lines().split_off(self.counted);
+        self.counted += lines.len();
+        let mut kinds = BTreeMap::new();
+        lines.iter().for_each(|line| *kinds.entry(kind(line)).or_default() += 1);
+        println!("{what}: {kinds:?} outside the tunnel, {:.1} s", start.elapsed().as_secs_f64());
+        self.let_through.push((what.to_owned(), kinds));
+        ensure!(!self.is_closed || lines.is_empty(), "{what}: {} packets leaked: {lines:#?}", lines.len());
+        Ok(())
+    }
+
+    fn kill(&self) -> Result<()> {
+        let daemon = self.exits.mesh.daemon(HOME)?;
+        daemon.kill(Signal::SIGKILL)?;
+        daemon.wait(SOON).map(drop)
+    }
+
+    fn start(&self) -> Result<()> {
+        self.exits.mesh.daemon(HOME)?.restart()
+    }
+
+    /// What someone does to a router, with its daemon there and without; in between nothing has to work.
+    fn meddle(&mut self, what: &str, deed: &str) -> Result<()> {
+        self.event(what, |site| {
+            site.home.shell(deed)?;
+            site.wait_for("farm")
+        })?;
+        self.event(&format!("{what}, no daemon"), |site| {
+            site.kill()?;
+            site.home.shell(deed)?;
+            site.ask_on()?;
+            site.start()?;
+            site.wait_for("farm")
+        })
+    }
+
+    /// Waits until everyone has asked some more, whatever becomes of it.
+    fn ask_on(&self) -> Result<()> {
+        self.talkers.values().for_each(Talker::forget);
+        eventually(SOON, "everyone has asked", || {
+            self.talkers.values().all(|talker| talker.heard().values().all(|heard| heard.asked >= 4))
+        })
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.event("an exit dies", |site| {
+            site.exits.mesh.lab.isolate("farm")?;
+            site.wait_for("office")
+        })?;
+        self.event("all exits die", |site| {
+            site.exits.mesh.lab.isolate("office")?;
+            site.wait_for_none()
+        })?;
+        self.event("they come back", |site| {
+            site.exits.mesh.lab.heal()?;
+            site.wait_for("farm")
+        })?;
+        self.event("the daemon is killed", |site| {
+            site.kill()?;
+            site.ask_on()?;
+            site.wait_for("farm")
+        })?;
+        self.event("the daemon starts", |site| {
+            site.start()?;
+            site.exits.mesh.daemon(HOME)?.wait_for_log(SOON, "is running")?;
+            site.wait_for("farm")
+        })?;
+        self.meddle("the interface is deleted", "ip link del gw-home")?;
+        self.meddle("nft flush ruleset", "nft flush ruleset")?;
+        self.home.nft(FIREWALL)?;
+        self.meddle("our rules are deleted", DELETE_RULES)?;
+        let reload =
+            format!("nft -f - <<'END'\ntable inet fw4like\ndelete table inet fw4like\n{FIREWALL}\nEND");
+        self.meddle("the firewall is reloaded", &reload)?;
+        self.event("the WAN goes", |site| {
+            site.home.link_down("wan")?;
+            site.ask_on()
+        })?;
+        self.event("the WAN comes", |site| {
+            site.home.link_up("wan")?;
+            site.wait_for("farm")
+        })?;
+        self.event("the WAN's address changes", |site| {
+            site.home.change_wan_address()?;
+            site.wait_for("farm")
+        })?;
+        self.event("the exit is switched", |site| {
+            site.choose(["office", "farm"])?;
+            site.wait_for("office")?;
+            site.choose(["farm", "office"])?;
+            site.wait_for("farm")
+        })?;
+        self.event("the coordinator goes", |site| {
+            site.exits.mesh.coordinator.stop()?;
+            site.ask_on()?;
+            site.wait_for("farm")
+        })?;
+        self.event("the router reboots, no daemon yet", |site| {
+            site.talkers.remove(HOME);
+            site.home.reboot_with(|home| home.run(&["gatewrt", "guard"]).map(drop))?;
+            site.talkers.insert(HOME, site.exits.talker(HOME)?);
+            site.ask_on()
+        })?;
+        self.event("its daemon starts, no coordinator", |site| {
+            site.start()?;
+            site.wait_for("farm")
+        })?;
+        self.event("the coordinator comes", |site| {
+            site.exits.mesh.coordinator.restart()?;
+            site.wait_for("farm")
+        })
+    }
+}
+
+/// What a captured packet is.
+fn kind(line: &str) -> String {
+    let family = if line.contains(" IP6 ") { "IPv6" } else { "IPv4" };
+    let what = if line.contains(".53: ") { " DNS" } else { "" };
+    format!("{family}{what}")
+}
+
+/// At the end it is shown that the capture would have seen it: the same traffic, with what holds it deleted by hand.
+#[test]
+fn nothing_leaves_by_another_way() -> Result<()> {
+    let mut site = Site::new(true)?;
+    site.run()?;
+
+    site.kill()?;
+    site.home.shell("nft delete table inet gatewrt")?;
+    for family in ["-4", "-6"] {
+        site.home.shell(&format!("ip {family} rule flush protocol 103"))?;
+        let (before, dns) = match family {
+            "-4" => ("IPv4", "IPv4 DNS"),
+            _ => ("IPv6", "IPv6 DNS"),
+        };
+        eventually(SOON, &format!("leaks over {before} are seen"), || {
+            let kinds: Vec<String> =
+                site.capture.lines()[site.counted..].iter().map(|line| kind(line)).collect();
+            [before, dns].iter().all(|wanted| kinds.iter().any(|kind| kind == wanted))
+        })?;
+    }
+    Ok(())
+}
+
+/// The same with the kill switch off: while no exit works traffic flows, over the WAN.
+#[test]
+fn with_the_switch_off_the_same_is_let_through() -> Result<()> {
+    let mut site = Site::new(false)?;
+    site.run()?;
+    for (what, kinds) in &site.let_through {
+        println!("switch off: {what}: {kinds:?}");
+    }
+    let through = site.let_through.iter().find(|(what, _)| what == "all exits die").context("it happened")?;
+    ensure!(through.1.len() == 4, "IPv4 and IPv6, DNS too: {through:?}");
+    Ok(())
+}
