@@ -31,6 +31,14 @@ impl Exits {
     /// `home` and these exits, which are switched on: by their owners and by the admin. `home` filters strictly by where
     /// packets come from (`rp_filter` 1).
     pub fn start(exits: &[&str]) -> Result<Self> {
+        let mut all = Self::without_home(exits)?;
+        all.mesh.join(HOME)?;
+        all.mesh.wait_for_peers(&[&[HOME], exits].concat())?;
+        Ok(all)
+    }
+
+    /// The same with no daemon at `home` yet.
+    pub fn without_home(exits: &[&str]) -> Result<Self> {
         let mut topology = Topology::exits()?;
         topology.router.get_mut(HOME).context("a router home")?.rp_filter = 1;
         let lab = Lab::new(&topology)?;
@@ -40,8 +48,7 @@ impl Exits {
             lab.host(exit)?.write_file(super::CONFIG, format!("{config}\toption allow_exit '1'\n"))?;
         }
         let answers = [Answers::start(&lab.host("web")?)?, Answers::start(&lab.host("resolver")?)?];
-        let mesh = Mesh::start(lab, &[&[HOME], exits].concat())?;
-        let all = Self { mesh, _answers: answers };
+        let all = Self { mesh: Mesh::start(lab, exits)?, _answers: answers };
         exits.iter().try_for_each(|exit| all.set_exit(exit))?;
         Ok(all)
     }
@@ -73,6 +80,26 @@ impl Exits {
     /// Has it go where it went before.
     pub fn unset_scope(&self, name: &str) -> Result<()> {
         self.mesh.api("DELETE", &format!("nodes/{HOME}/scopes/{name}"), None).map(drop)
+    }
+
+    /// Waits until a scope of `home` is in this state.
+    pub fn wait_for_scope(&self, name: &str, state: &str) -> Result<()> {
+        eventually(EFFECT, &format!("scope {name} is “{state}”"), || -> Result<()> {
+            let scopes = self.mesh.scopes(HOME)?;
+            let mut all = scopes.as_array().into_iter().flatten();
+            let scope = all.find(|scope| scope["name"] == name).with_context(|| scopes.to_string())?;
+            ensure!(scope["state"] == state, "{scope}");
+            Ok(())
+        })
+    }
+
+    /// Waits until `home` has none.
+    pub fn wait_for_no_scope(&self) -> Result<()> {
+        eventually(EFFECT, "there is no scope", || -> Result<()> {
+            let scopes = self.mesh.scopes(HOME)?;
+            ensure!(scopes.as_array().is_none_or(Vec::is_empty), "{scopes}");
+            Ok(())
+        })
     }
 
     /// Has hosts of `home` talk: to the web server, and to the resolver.

@@ -1,0 +1,84 @@
+//! Beside other programs that route by policy on the same router: the scope works, and so do they, untouched; where both
+//! can't be, it is said.
+
+use anyhow::{Result, ensure};
+use gatewrt_tests::{
+    lab::{Capture, Host, Program, Rival, Talker, ping},
+    mesh::exits::{EFFECT, Exits, HOME},
+};
+use serde_json::json;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A scope for one LAN. What the others do for the other LAN and the router itself they go on doing, and for the scope too
+/// where it is excluded.
+#[test]
+fn others_that_route_by_policy_go_on_doing_so() -> Result<()> {
+    let exits = Exits::start(&["farm"])?;
+    let home = exits.host(HOME)?;
+    let (pc, guest, router) = (exits.talker("home-pc")?, exits.talker("guest-pc")?, exits.talker(HOME)?);
+    let farm = exits.through("farm")?;
+    for program in Program::ALL {
+        eprintln!("--- {program:?}");
+        let rival = Rival::place(&home, program)?;
+        let before = rival.look()?;
+        let direct = [(&guest, exits.direct("guest-pc")?), (&router, exits.direct(HOME)?)];
+        Talker::wait_for_all(EFFECT, &[&direct[..], &[(&pc, exits.direct("home-pc")?)]].concat())?;
+        for excluded in [false, true] {
+            let exclude = if excluded { json!(program.prefixes()) } else { json!([]) };
+            exits.set_scope("lan", &json!({ "of": ["dev:lan"], "exits": ["farm"], "exclude": exclude }))?;
+            Talker::wait_for_all(EFFECT, &[&direct[..], &[(&pc, farm)]].concat())?;
+            exits.mesh.wait_until_settled(HOME)?;
+            for from in ["guest-pc", HOME] {
+                ensure!(goes_their_way(&home, program, &exits.host(from)?)?, "{from}: not {program:?}'s way");
+            }
+            let scoped = goes_their_way(&home, program, &exits.host("home-pc")?)?;
+            ensure!(scoped == excluded, "{program:?}: home-pc goes its way: {scoped}, excluded: {excluded}");
+        }
+        ensure!(rival.look()? == before, "was:\n{before}\nis:\n{}", rival.look()?);
+        let said = exits.mesh.status(HOME)?["failures"].to_string();
+        ensure!(said == "[]" || said == "null", "nothing is wrong: {said}");
+        exits.unset_scope("lan")?;
+        Talker::wait_for_all(EFFECT, &[&direct[..], &[(&pc, exits.direct("home-pc")?)]].concat())?;
+        ensure!(rival.look()? == before, "was:\n{before}\nis:\n{}", rival.look()?);
+        rival.remove()?;
+    }
+    Ok(())
+}
+
+/// What a host sends to the program's own addresses leaves by its device, both families.
+fn goes_their_way(home: &Host, program: Program, from: &Host) -> Result<bool> {
+    let [v4, v6] = program.destinations();
+    let mut ways = Vec::new();
+    for destination in [v4, v6] {
+        let capture = Capture::start(home, program.device(), &format!("dst host {destination}"))?;
+        let answer = ping(from, destination.parse()?);
+        ensure!(answer.is_err(), "nobody is there");
+        ways.push(capture.wait_for(Duration::from_millis(200), 1).is_ok());
+    }
+    ensure!(ways[0] == ways[1], "IPv4: {}, IPv6: {}", ways[0], ways[1]);
+    Ok(ways[0])
+}
+
+/// Rules that read our marks as their own, or lead into a table of ours, or stand where ours do: each is named.
+#[test]
+fn who_uses_our_numbers_is_named() -> Result<()> {
+    let exits = Exits::start(&["farm"])?;
+    let home = exits.host(HOME)?;
+    exits.set_scope("lan", &json!({ "of": ["dev:lan"], "exits": ["farm"] }))?;
+    exits.wait_for_scope("lan", "exit")?;
+    for (rule, word) in [
+        ("pref 20100 fwmark 0x1000000/0xf000000 lookup 4711", "20100"),
+        ("pref 20200 from 203.0.113.0/24 lookup 26500", "20200"),
+    ] {
+        home.run(&[&["ip", "rule", "add"][..], &rule.split(' ').collect::<Vec<_>>()].concat())?;
+        gatewrt_tests::lab::eventually(SOON, &format!("{rule} is named"), || -> Result<()> {
+            let said = exits.mesh.gatewrt(HOME, &["status"])?.stdout;
+            ensure!(said.contains(word), "{said}");
+            Ok(())
+        })?;
+        home.run(&["ip", "rule", "del", "pref", word])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! A router whose Internet traffic went through exits is as it was before, to the last setting: when that is switched off,
+//! and when the network is left.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Host, assert_same, eventually},
+    mesh::exits::{EFFECT, Exits, HOME},
+};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(10);
+/// Where dnsmasq looks for more of its configuration.
+const DNSMASQ: &str = "/tmp/dnsmasq.d";
+
+/// The kernel's state, and the files that others read.
+struct State {
+    kernel: Value,
+    files: String,
+}
+
+impl State {
+    fn of(router: &Host) -> Result<Self> {
+        let files = format!(
+            "find {DNSMASQ} /etc/config -type f | sort | while read -r file; do echo \"$file\"; cat \"$file\"; done"
+        );
+        Ok(Self { kernel: router.dump()?, files: router.shell(&files)?.stdout })
+    }
+
+    #[track_caller]
+    fn assert_same(&self, other: &Self) {
+        assert_same(&self.kernel, &other.kernel);
+        assert_eq!(self.files, other.files);
+    }
+}
+
+/// One scope after the other, two exits at once, everything; then nothing, and then not even the network.
+#[test]
+fn switched_off_it_is_as_before_and_left_too() -> Result<()> {
+    let mut exits = Exits::without_home(&["farm", "office"])?;
+    let home = exits.host(HOME)?;
+    home.write_file(&format!("{DNSMASQ}/others.conf"), "server=/lan.example/192.168.20.9\n")?;
+    exits.mesh.place_foreign(HOME)?;
+    let stranger = State::of(&home)?;
+    exits.mesh.join(HOME)?;
+    exits.mesh.wait_for_peers(&[HOME, "farm", "office"])?;
+    exits.mesh.wait_until_settled(HOME)?;
+    let member = State::of(&home)?;
+
+    let wishes = [
+        json!([["lan", { "of": ["dev:lan"], "exits": ["farm"] }], ["guest", { "of": ["dev:guest"], "exits": ["office"] }]]),
+        json!([["all", { "of": ["all"], "exits": ["farm"], "exclude": ["192.0.2.0/24"], "kill_switch": false }]]),
+        json!([["router", { "of": ["router"], "exits": ["office"] }]]),
+        json!([["host", { "of": ["192.168.20.10"], "exits": ["farm"], "allow_lan": false, "redirect_dns": false }]]),
+    ];
+    for wish in wishes {
+        let scopes: Vec<(String, Value)> = serde_json::from_value(wish)?;
+        for (name, wish) in &scopes {
+            exits.set_scope(name, wish)?;
+        }
+        for (name, _) in &scopes {
+            exits.wait_for_scope(name, "exit")?;
+        }
+        exits.mesh.wait_until_settled(HOME)?;
+        ensure!(State::of(&home)?.kernel != member.kernel, "nothing was done");
+        for (name, _) in &scopes {
+            exits.unset_scope(name)?;
+        }
+        exits.wait_for_no_scope()?;
+        exits.mesh.wait_until_settled(HOME)?;
+        member.assert_same(&State::of(&home)?);
+    }
+
+    exits.set_scope("all", &json!({ "of": ["all"], "exits": ["farm"] }))?;
+    exits.wait_for_scope("all", "exit")?;
+    exits.mesh.forget_interface(HOME);
+    exits.mesh.gatewrt(HOME, &["leave", "home"])?;
+    eventually(SOON, "no WireGuard runs", || -> Result<()> {
+        let processes = home.run(&["ps", "-e", "-o", "comm="])?.stdout;
+        ensure!(!processes.contains("wireguard-go"), "{processes}");
+        Ok(())
+    })?;
+    stranger.assert_same(&State::of(&home)?);
+    ensure!(!home.exists("/etc/gatewrt/guard.json")?, "a guard for nothing is left");
+    Ok(())
+}
+
+/// Again and again: nothing is there twice, nothing is left, and it is done each time.
+#[test]
+fn a_thousand_times_on_and_off_leave_nothing() -> Result<()> {
+    const TIMES: usize = 1000;
+    let exits = Exits::start(&["farm"])?;
+    let home = exits.host(HOME)?;
+    exits.mesh.wait_until_settled(HOME)?;
+    let before = State::of(&home)?;
+    let count = "ip rule show | grep -c 'proto 103'";
+    let start = Instant::now();
+    for _ in 0..TIMES / 100 {
+        let script = "for i in $(seq 100); do gatewrt exit enable farm >/dev/null; gatewrt exit disable >/dev/null; done";
+        home.command(&["sh", "-ec", script]).timeout(Duration::from_secs(120)).run()?;
+        home.run(&["gatewrt", "exit", "enable", "farm"])?;
+        exits.mesh.wait_until_settled(HOME)?;
+        let rules = home.shell(count)?.stdout;
+        home.run(&["gatewrt", "exit", "disable"])?;
+        eprintln!("{:?}: {} rules", start.elapsed(), rules.trim());
+    }
+    println!("{TIMES} times on and off: {:.1} s", start.elapsed().as_secs_f64());
+    home.run(&["gatewrt", "exit", "forget"]).context("the coordinator's word again")?;
+    eventually(EFFECT, "settled", || -> Result<()> {
+        ensure!(exits.mesh.plan(HOME)?.is_empty());
+        Ok(())
+    })?;
+    before.assert_same(&State::of(&home)?);
+    Ok(())
+}
