@@ -1,8 +1,10 @@
 //! A small world for properties: any order of operations, on a registry and its ledger, as the desk does it.
 
 mod access;
+mod exits;
 
 pub(crate) use access::{AccessOp, any_access, any_ruled};
+pub(crate) use exits::{ExitOp, any_exit, scope_wish};
 
 use crate::{
     records::{self, Change, Ledger},
@@ -36,6 +38,7 @@ pub(crate) enum Op {
     Learn { node: u8, endpoint: u8, lan: u8 },
     Control(u8),
     Access(AccessOp),
+    Exit(ExitOp),
     SetIngress { node: u8, endpoint: bool },
     UnsetIngress(u8, bool),
     AddClient { node: u8, other: u8, key: u8, name: u8, expires: Option<u16>, prefix: Option<u8> },
@@ -61,6 +64,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         3 => (any::<u8>(), 0u8..8, 0u8..8).prop_map(|(node, endpoint, lan)| Op::Learn { node, endpoint, lan }),
         1 => (0u8..4).prop_map(Op::Control),
         12 => any_access().prop_map(Op::Access),
+        8 => any_exit().prop_map(Op::Exit),
         4 => (any::<u8>(), any::<bool>()).prop_map(|(node, endpoint)| Op::SetIngress { node, endpoint }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(node, force)| Op::UnsetIngress(node, force)),
         8 => any_client(),
@@ -182,6 +186,7 @@ impl World {
                 (),
             )),
             Op::Access(ref op) => self.plan_access(op, moment),
+            Op::Exit(ref op) => self.plan_exit(op),
             Op::SetIngress { node, endpoint } => {
                 let (net, node) = self.node(node);
                 let endpoint = endpoint.then(|| "gw.example.org:51820".into());

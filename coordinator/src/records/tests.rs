@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     store::{Signed, Store},
-    testing::{Op, World, any_op},
+    testing::{ExitOp, Op, World, any_op},
 };
 use proptest::prelude::*;
 
@@ -250,4 +250,97 @@ fn a_site_with_two_prefixes_fits_in_a_small_record() {
     let topic = Topic::Member(world.registry.node(node).unwrap().net, node);
     let signed = world.ledger.content(&topic).unwrap().sign(&Signer::from_seed(&[1; 32])).unwrap();
     assert!(signed.len() < 700, "{} bytes", signed.len());
+}
+
+/// Four nodes; the second and third are exits, and may be.
+fn exits() -> World {
+    let mut world = World::default();
+    world.step(&Op::CreateNetwork(0, None));
+    world.step(&Op::CreateCode(0, 9));
+    for key in 0..4 {
+        assert!(world.step(&Op::Join { code: 0, key, name: key, endpoint: 1 }).joined.is_some());
+    }
+    for node in [1, 2] {
+        world.step(&Op::Exit(ExitOp::Offer { node, v4: true, v6: false }));
+        assert!(world.step(&Op::Exit(ExitOp::Set { node, v6: true })).refused.is_none());
+    }
+    world
+}
+
+fn published(world: &mut World, op: ExitOp) -> Vec<Topic> {
+    let step = world.step(&Op::Exit(op));
+    assert_eq!(step.refused, None);
+    step.records.into_iter().map(|(topic, _)| topic).collect()
+}
+
+#[test]
+fn a_scope_is_a_matter_of_its_node_alone() {
+    let mut world = exits();
+    let client = world.registry.nodes().next().unwrap().id;
+    let scope = |of, exits: &[u8]| ExitOp::Scope { node: 0, name: 0, of, exits: exits.to_vec() };
+    for op in [
+        scope(0, &[0]),
+        scope(0, &[1]),
+        scope(1, &[0, 1]),
+        scope(1, &[]),
+        ExitOp::Retry(0),
+        ExitOp::DropScope { node: 0, name: 0 },
+    ] {
+        assert_eq!(published(&mut world, op.clone()), [Topic::Assignment(client)], "{op:?}");
+    }
+    published(&mut world, scope(0, &[0]));
+    assert_eq!(published(&mut world, scope(0, &[0])), [], "the same again is no change");
+    let Some(Content::Assignment(told)) = world.ledger.content(&Topic::Assignment(client)) else {
+        panic!("no assignment")
+    };
+    assert_eq!((told.scopes.len(), told.attempt, told.exit.is_none()), (1, 1, true));
+}
+
+#[test]
+fn an_exit_is_its_member_record_and_its_own_assignment() {
+    let mut world = exits();
+    published(&mut world, ExitOp::Scope { node: 0, name: 0, of: 0, exits: vec![0] });
+    let (net, exit) = world.registry.nodes().nth(1).map(|node| (node.net, node.id)).unwrap();
+    let own = [Topic::Member(net, exit), Topic::Roster(net), Topic::Assignment(exit)];
+    let sorted = |mut topics: Vec<Topic>| {
+        topics.sort();
+        topics
+    };
+    let own = sorted(own.to_vec());
+    assert_eq!(sorted(published(&mut world, ExitOp::Unset(1, true))), own);
+    assert_eq!(sorted(published(&mut world, ExitOp::Set { node: 1, v6: true })), own);
+    // It has no IPv6: that more is wanted than it has is its own matter.
+    assert_eq!(published(&mut world, ExitOp::Set { node: 1, v6: false }), [Topic::Assignment(exit)]);
+    let offer = |v4, v6| ExitOp::Offer { node: 1, v4, v6 };
+    assert_eq!(published(&mut world, offer(true, true)), [], "what it has more is not wanted");
+    let member = [Topic::Member(net, exit), Topic::Roster(net)];
+    assert_eq!(published(&mut world, offer(false, true)), member, "nothing of what is wanted is left");
+    assert_eq!(published(&mut world, offer(false, true)), []);
+}
+
+#[test]
+fn an_assignment_with_every_scope_there_can_be_is_short_enough() {
+    let mut world = exits();
+    let exits = world.registry.nodes().skip(1).take(2).map(|exit| exit.id.to_string()).collect();
+    let wish = crate::registry::ScopeWish {
+        exits,
+        exclude: (0..64).map(|n| format!("2001:db8:1234:{n:x}::/64").parse().unwrap()).collect(),
+        dns: (1..9).map(|n| format!("2001:db8:ffff::{n}").parse().unwrap()).collect(),
+        ..crate::testing::scope_wish("all")
+    };
+    for scope in 0..gatewrt_protocol::ExitScope::MOST {
+        let of = (0..32).map(|n| format!("2001:db8:{scope:x}:{n:x}::/64")).collect();
+        // What its LANs are it has not said.
+        let wish = crate::registry::ScopeWish { of, ..wish.clone() };
+        let node = world.registry.nodes().next().unwrap();
+        let (net, id) = (node.net.to_string(), node.id.to_string());
+        let rows = world.registry.set_scope(&net, &id, &format!("scope-{scope}"), &wish).unwrap().0;
+        world.registry.apply(rows);
+    }
+    let node = world.registry.nodes().next().unwrap().id;
+    let plan = world.ledger.plan(&world.registry, world.now, &[Topic::Assignment(node)].into());
+    let [(_, Some(content))] = &plan[..] else { panic!("{plan:?}") };
+    let signed = content.sign(&Signer::from_seed(&[1; 32])).unwrap();
+    assert!(signed.len() < gatewrt_protocol::MAX_ASSIGNMENT, "{} bytes", signed.len());
+    println!("16 scopes: {} bytes", signed.len());
 }

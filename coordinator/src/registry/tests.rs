@@ -91,6 +91,7 @@ fn check(registry: &Registry) -> Result<(), TestCaseError> {
     names.extend(clients.iter().map(|client| (client.net, client.name.to_string())));
     prop_assert_eq!(names.len(), live.len() + clients.len(), "names are unique in a network");
     check_blocks(registry)?;
+    check_scopes(registry)?;
     let networks: BTreeSet<_> = registry.networks().map(|network| &network.name).collect();
     prop_assert_eq!(networks.len(), registry.networks().count());
     let keys: BTreeSet<_> = registry.nodes().map(|node| node.key).collect();
@@ -122,6 +123,23 @@ fn check_blocks(registry: &Registry) -> Result<(), TestCaseError> {
                 prop_assert!(seat.iter().zip(blocks).all(|(addr, block)| block.contains(*addr)));
             }
             prop_assert!(client.seats.contains_key(&client.gateway));
+        }
+    }
+    Ok(())
+}
+
+/// No traffic is in two scopes of a node, no node is its own exit, and every scope has a way or takes any.
+fn check_scopes(registry: &Registry) -> Result<(), TestCaseError> {
+    for node in registry.nodes() {
+        prop_assert!(node.is_live() || (node.exit.is_none() && node.scopes.is_empty()));
+        let all: Vec<_> = node.scopes.values().flat_map(|scope| &scope.of).collect();
+        prop_assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "traffic in two scopes");
+        for scope in node.scopes.values() {
+            prop_assert!(scope.auto || !scope.exits.is_empty());
+            prop_assert!(!scope.exits.contains(&node.id));
+            let of_its_network =
+                |exit: &NodeId| registry.node(*exit).is_some_and(|exit| exit.net == node.net);
+            prop_assert!(scope.exits.iter().all(of_its_network));
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::{ClientState, IngressWish, Moment};
+use crate::registry::{ClientState, ExitWish, IngressWish, Moment};
 use gatewrt_protocol::Signer;
 
 /// As the first version of this program made and filled it.
@@ -46,6 +46,15 @@ async fn a_database_of_the_first_version_goes_on() {
     store.commit(&rows, &[]).await.unwrap();
     registry.apply(rows);
     assert_eq!(office.egress.len(), 1, "what was there stays");
+    assert!(office.exit.is_none() && office.scopes.is_empty() && office.confirm_s.is_none());
+    let scope = crate::testing::scope_wish("192.168.10.0/24");
+    for rows in [
+        registry.set_exit("home", "office", &ExitWish::default()).unwrap().0,
+        registry.set_scope("home", "office", "lan", &scope).unwrap().0,
+    ] {
+        store.commit(&rows, &[]).await.unwrap();
+        registry.apply(rows);
+    }
     let wish = crate::testing::client_wish("phone", vec!["office".parse().unwrap()]);
     let (rows, phone) = registry.create_client("home", &wish, &crate::testing::keys(9), &moment).unwrap();
     store.commit(&rows, &[]).await.unwrap();

@@ -6,6 +6,7 @@ mod api;
 mod clients;
 mod coordinator;
 mod crash;
+mod exits;
 mod first_start;
 mod joining;
 mod live;
