@@ -4,7 +4,7 @@
 //! A network's section is called as the network; where its name has a “-”, which UCI allows in no section's
 //! name, a “_” stands for it.
 
-mod exits;
+pub mod exits;
 mod options;
 pub mod uci;
 

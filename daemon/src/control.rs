@@ -1,8 +1,8 @@
 //! The control socket, `<run dir>/control.sock`, mode 0600: one line of JSON asks, one line answers. The
 //! command line and the rpcd plugin use it; nothing else needs to.
 
-use crate::core::report::Status;
-use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
+use crate::{config::OwnScope, core::report::Status};
+use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Tag};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     convert::Infallible,
@@ -45,6 +45,27 @@ pub enum Request {
         /// The network.
         network: NetworkName,
     },
+    /// Send this traffic through an exit from now on; answers a [`Done`].
+    ExitEnable {
+        /// The network; absent where there is only one.
+        network: Option<NetworkName>,
+        /// What the scope is called, whatever it says itself; absent for the network's name.
+        only: Option<Tag>,
+        /// Which traffic, and through which exits.
+        scope: Box<OwnScope>,
+    },
+    /// Send traffic through no exit any more, whatever the coordinator says; answers a [`Done`].
+    ExitDisable {
+        /// The network; absent where there is only one.
+        network: Option<NetworkName>,
+        /// The traffic of this scope alone.
+        only: Option<Tag>,
+    },
+    /// Forget what was said of exits here: the coordinator's word counts again; answers a [`Done`].
+    ExitForget {
+        /// The network; absent where there is only one.
+        network: Option<NetworkName>,
+    },
     /// Read the configuration again; answers a [`Done`].
     Reload,
     /// End the daemon; answers a [`Done`].
@@ -64,18 +85,25 @@ struct Line {
     name: Option<NodeName>,
     network: Option<NetworkName>,
     teardown: Option<bool>,
+    scope: Option<Box<OwnScope>>,
+    only: Option<Tag>,
 }
 
 impl TryFrom<Line> for Request {
     type Error = String;
 
-    fn try_from(Line { what, code, name, network, teardown }: Line) -> Result<Self, String> {
+    fn try_from(Line { what, code, name, network, teardown, scope, only }: Line) -> Result<Self, String> {
         let without = |field: &str| format!("“{what}” without “{field}”");
         Ok(match what.as_str() {
             "status" => Self::Status,
             "plan" => Self::Plan,
             "join" => Self::Join { code: code.ok_or_else(|| without("code"))?, name },
             "leave" => Self::Leave { network: network.ok_or_else(|| without("network"))? },
+            "exit-enable" => {
+                Self::ExitEnable { network, only, scope: scope.ok_or_else(|| without("scope"))? }
+            }
+            "exit-disable" => Self::ExitDisable { network, only },
+            "exit-forget" => Self::ExitForget { network },
             "reload" => Self::Reload,
             "stop" => Self::Stop { teardown: teardown.ok_or_else(|| without("teardown"))? },
             _ => return Err(format!("“{what}” is none that is known")),

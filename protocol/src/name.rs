@@ -97,6 +97,12 @@ impl NetworkName {
     }
 }
 
+impl From<&NetworkName> for Tag {
+    fn from(network: &NetworkName) -> Self {
+        Self(network.0.clone())
+    }
+}
+
 impl NodeName {
     /// The nearest name to a hostname as a router gives it: lower case, anything else than a-z, 0-9 becomes
     /// “-”; `router` when nothing is left.

@@ -2,6 +2,7 @@
 //! daemon decides.
 
 mod diag;
+mod exit;
 mod json;
 mod offline;
 mod show;
@@ -12,6 +13,7 @@ use crate::{
     sorted::SortedMap,
     whole::whole,
 };
+use exit::Exit;
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
 use lexopt::prelude::*;
 use std::{
@@ -34,6 +36,8 @@ Commands:
   status                   networks, addresses, peers and what does not work
   peers [NETWORK]          each peer: address, prefixes, endpoint, handshake, bytes
   clients [NETWORK]        the same of each external client that this router lets in
+  exit …                   Internet traffic through another node: list, status, enable, disable, forget
+                           (“gatewrt exit --help”)
   plan                     what the daemon would change in the kernel now; changes nothing
   diag                     check what the daemon needs, and say what to do about what is missing
   reload                   read the configuration again
@@ -114,6 +118,7 @@ enum Command {
     Status,
     Peers(Option<String>),
     Clients(Option<String>),
+    Exit(Exit),
     Plan,
     Diag,
     Reload,
@@ -142,7 +147,7 @@ pub fn run(args: Vec<OsString>, daemon: impl FnOnce(PathBuf) -> ExitCode) -> Exi
 fn parse(args: Vec<OsString>) -> Result<Asked, CliError> {
     let mut parser = lexopt::Parser::from_args(args);
     let (mut config, mut json, mut teardown, mut name) = (PathBuf::from(DEFAULT_FILE), false, false, None);
-    let (mut help, mut values) = (false, Vec::new());
+    let (mut help, mut values, mut given) = (false, Vec::new(), exit::Given::new());
     while let Some(arg) = parser.next()? {
         match arg {
             Long("config") => config = parser.value()?.into(),
@@ -152,13 +157,28 @@ fn parse(args: Vec<OsString>) -> Result<Asked, CliError> {
             Long("help") | Short('h') => help = true,
             Long("version") | Short('V') => values.insert(0, "version".to_owned()),
             Value(value) => values.push(value.string()?),
-            _ => return Err(arg.unexpected().into()),
+            Long(option) => match exit::option(option) {
+                Some((name, true)) => given.push((name, parser.value()?.string()?)),
+                Some((name, false)) => given.push((name, String::new())),
+                None => return Err(arg.unexpected().into()),
+            },
+            Short(_) => return Err(arg.unexpected().into()),
         }
     }
-    let mut values = if help { Vec::new() } else { values }.into_iter();
+    if help {
+        values.truncate(usize::from(values.first().is_some_and(|command| command == "exit")));
+        given.clear();
+    }
+    let mut values = values.into_iter();
     let command = values.next();
     let command = match command {
-        Some(command) => command_of(&command, &mut values, name, teardown)?,
+        Some(command) if command == "exit" && name.is_none() && !teardown => {
+            Command::Exit(exit::command(&mut values, given)?)
+        }
+        Some(command) => match given.first() {
+            Some((option, _)) => return Err(misplaced(option)),
+            None => command_of(&command, &mut values, name, teardown)?,
+        },
         None => Command::Help,
     };
     match values.next() {
@@ -186,25 +206,30 @@ fn command_of(
         "peers" => Command::Peers(values.next()),
         "clients" => Command::Clients(values.next()),
         "plan" => Command::Plan,
+        "exit" => Command::Exit(Exit::Help),
         "diag" => Command::Diag,
         "reload" => Command::Reload,
         "stop" => Command::Stop { teardown },
         other => return Err(CliError::Usage(format!("“{other}” is no command"))),
     };
-    let misplaced = |option| Err(CliError::Usage(format!("--{option} does not go with this command")));
     match command {
-        Command::Join { .. } if teardown => misplaced("teardown"),
+        Command::Join { .. } if teardown => Err(misplaced("teardown")),
         Command::Join { .. } => Ok(command),
-        _ if name.is_some() => misplaced("name"),
+        _ if name.is_some() => Err(misplaced("name")),
         Command::Stop { .. } => Ok(command),
-        _ if teardown => misplaced("teardown"),
+        _ if teardown => Err(misplaced("teardown")),
         _ => Ok(command),
     }
+}
+
+fn misplaced(option: &str) -> CliError {
+    CliError::Usage(format!("--{option} does not go with this command"))
 }
 
 fn execute(asked: &Asked) -> Result<ExitCode, CliError> {
     match &asked.command {
         Command::Help => print(HELP),
+        Command::Exit(Exit::Help) => print(exit::HELP),
         Command::Version => print(&format!("gatewrt {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Diag => return diag::run(&asked.config, asked.json),
         command => {
@@ -239,6 +264,7 @@ fn request(command: &Command) -> Result<Request, CliError> {
         },
         Command::Leave(network) => Request::Leave { network: value::<NetworkName>(network)? },
         Command::Plan => Request::Plan,
+        Command::Exit(exit) => exit::request(exit)?,
         Command::Reload => Request::Reload,
         Command::Stop { teardown } => Request::Stop { teardown: *teardown },
         _ => Request::Status,

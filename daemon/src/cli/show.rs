@@ -1,11 +1,16 @@
 //! Answers as text for a person.
 
-use super::{CliError, Command, print, print_answer, print_json};
+use super::{
+    CliError, Command,
+    exit::{self, Exit},
+    print, print_answer, print_json,
+};
 use crate::{
     control::Answer,
     core::{
         clients::ClientStatus,
         report::{NetworkStatus, Status},
+        scopes::Voice,
     },
     plan::Short,
 };
@@ -32,13 +37,16 @@ pub fn answer(command: &Command, answer: &Answer, json: bool) -> Result<(), CliE
         (Command::Clients(only), Answer::Status(status), false) => {
             networks(status, only.as_deref())?.into_iter().for_each(|network| print(&clients(network)));
         }
+        (Command::Exit(exit @ (Exit::List { .. } | Exit::Status { .. })), Answer::Status(status), json) => {
+            self::exit::show(exit, status, json)?;
+        }
         (_, _, true) => print_answer(answer)?,
         (_, _, false) => print(&text(answer)),
     }
     Ok(())
 }
 
-fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a NetworkStatus>, CliError> {
+pub fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a NetworkStatus>, CliError> {
     let chosen: Vec<_> = status
         .networks
         .iter()
@@ -126,11 +134,18 @@ fn network(network: &NetworkStatus) -> String {
         let came = network.clients.iter().filter(|client| client.handshake_s.is_some()).count();
         line("lets in", format!("{} external clients, {came} of them were here", network.clients.len()));
     }
+    if network.exits.serves {
+        let leads = network.exits.offer.as_ref().map_or("nothing", exit::families);
+        line("is an exit", format!("leads to {leads}"));
+    }
+    if !network.exits.scopes.is_empty() || network.exits.by != Voice::Coordinator {
+        text.push_str(&exit::scopes(&network.exits));
+    }
     let refused: u64 = network.refused.values().sum();
     if refused > 0 {
         let reasons: Vec<_> =
             network.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        line("refused", format!("{refused} messages: {}", reasons.join(", ")));
+        let _ = writeln!(text, "  {:<10} {refused} messages: {}", "refused", reasons.join(", "));
     }
     text
 }
@@ -233,7 +248,7 @@ fn seen(endpoint: Option<SocketAddr>, handshake_s: Option<u64>, rx: u64, tx: u64
 }
 
 /// Rows with their columns aligned, indented by two.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();

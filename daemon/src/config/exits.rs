@@ -12,14 +12,19 @@ use std::net::IpAddr;
 const NETWORK: &str = "the name of the network whose exits are used";
 const NAME: &str =
     "config exit '<name>' with 1 to 32 characters of a-z, 0-9 and “_” (which stands for “-”), none twice";
-const SCOPE: &str =
+/// What is allowed.
+pub const SCOPE: &str =
     "lan, router, all, dev:<interface>, an address or a prefix of a LAN; each in one place only";
-const EXIT: &str =
+/// What is allowed.
+pub const EXIT: &str =
     "names of nodes in the order in which they are taken, each once, and “auto” as the last or alone";
 const CLIENT: &str = "auto, names of nodes with or without “auto” as the last, or 0";
-const IPV6: &str = "block, or wan: out over the WAN while the exit in use leads to IPv4 alone";
-const EXCLUDE: &str = "an address or a prefix, not the whole Internet";
-const DNS: &str = "a resolver's address, not of this router nor of one link alone";
+/// What is allowed.
+pub const IPV6: &str = "block, or wan: out over the WAN while the exit in use leads to IPv4 alone";
+/// What is allowed.
+pub const EXCLUDE: &str = "an address or a prefix, not the whole Internet";
+/// What is allowed.
+pub const DNS: &str = "a resolver's address, not of this router nor of one link alone";
 const TABLE: &str = "1 to 4294967280, so that neither it, the 15 after it nor table is another's";
 const PRIORITY: &str = "more than priority, and at most 32750, before the main table's rule";
 
@@ -77,7 +82,7 @@ impl Exits {
             };
             return if alone { Err(bad()) } else { Ok(None) };
         };
-        let name = network.as_str().parse().expect("a network's name is a tag's");
+        let name = network.into();
         match client {
             Some(client) => {
                 let own = self.scope(name, client, "exit_scope", options, true)?;
@@ -206,6 +211,15 @@ pub fn resolver(text: &str) -> Option<IpAddr> {
     (!unsound).then_some(addr)
 }
 
+/// What becomes of IPv6 behind an exit for IPv4 alone: whether it stays on the WAN.
+pub fn on_wan(text: &str) -> Option<bool> {
+    match text {
+        "block" => Some(false),
+        "wan" => Some(true),
+        _ => None,
+    }
+}
+
 fn read_details(scope: &mut ExitScope, options: &mut Options<'_>) -> Result<(), ConfigError> {
     for (key, place) in [
         ("kill_switch", &mut scope.open),
@@ -214,11 +228,6 @@ fn read_details(scope: &mut ExitScope, options: &mut Options<'_>) -> Result<(), 
     ] {
         *place = !options.one(key, BOOL, boolean)?.unwrap_or(true);
     }
-    let on_wan = |text: &str| match text {
-        "block" => Some(false),
-        "wan" => Some(true),
-        _ => None,
-    };
     options.set("ipv6", IPV6, on_wan, &mut scope.v6_wan)?;
     scope.exclude = options.many("exclude", EXCLUDE, exclude)?;
     scope.dns = options.many("dns", DNS, resolver)?;

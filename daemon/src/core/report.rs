@@ -7,11 +7,12 @@ use super::{
     owner,
     paths::Seen,
     place::place,
+    scopes::status::ExitsStatus,
 };
 use crate::{model::IfName, sorted::SortedMap};
 use gatewrt_protocol::{
     Applied, Assignment, Egress, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId, NodeName, Path,
-    PeerReport, Prefix, Report, TakenBack,
+    PeerReport, Prefix, Report, ScopeReport, TakenBack,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -71,6 +72,8 @@ pub struct NetworkStatus {
     /// Those that are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientStatus>,
+    /// Exits, and what of this router's Internet traffic goes through them.
+    pub exits: ExitsStatus,
     /// Peers.
     pub peers: Vec<PeerStatus>,
     /// Revisions in effect.
@@ -139,7 +142,7 @@ impl Core {
             peer_count,
             clients: self.client_reports(name, network),
             exit: offer(&self.config, name, &self.observed),
-            scopes: Vec::new(),
+            scopes: self.scope_reports(name, network),
             gateways: Default::default(),
             applied: network.applied.clone(),
             taken_back: network.taken_back().cloned(),
@@ -258,6 +261,7 @@ impl Core {
             egress: assignment.map(|assignment: &Assignment| assignment.egress.clone()).unwrap_or_default(),
             ingress: assignment.is_some_and(|assignment| assignment.ingress.is_some()),
             clients: self.client_statuses(name, network),
+            exits: self.exits_status(name, network),
             peers: peers.collect(),
             applied: network.applied.clone(),
             taken_back: network.taken_back().cloned(),
@@ -361,6 +365,7 @@ fn bytes_of(report: &Report) -> u32 {
 /// The parts of a report whose change is news; the rest waits for the next heartbeat.
 fn facts_of(report: Report) -> Report {
     let applied = Applied { roster: 0, ..report.applied };
+    let scopes = report.scopes.into_iter().map(|scope| ScopeReport { rtt_ms: None, ..scope }).collect();
     Report {
         seq: 0,
         uptime_s: 0,
@@ -369,6 +374,7 @@ fn facts_of(report: Report) -> Report {
         peer_count: 0,
         clients: Vec::new(),
         applied,
+        scopes,
         ..report
     }
 }

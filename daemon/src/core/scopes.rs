@@ -1,6 +1,9 @@
 //! Which of the router's Internet traffic goes through which exit: from what is asked and who works, to what becomes of
 //! each scope. How that looks in a kernel is [`desired`](super::desired)'s matter.
 
+pub mod choice;
+pub mod status;
+
 use super::{Network, gateways::Service};
 use crate::config::{Config, OwnScope};
 use gatewrt_protocol::{

@@ -2,9 +2,9 @@
 
 use super::{Daemon, TEARDOWN};
 use crate::{
-    config::Config,
+    config::{Config, OwnScope},
     control::{Answer, Done, PlanAnswer, Request},
-    core::Input,
+    core::{Input, Network, scopes::choice},
     log as logging,
     store::Store,
     whole::whole,
@@ -23,6 +23,20 @@ impl Daemon {
             }
             Request::Join { code, name } => return self.join(code, name, Some(reply)),
             Request::Leave { network } => return self.leave(network, reply),
+            Request::ExitEnable { network, only, mut scope } => {
+                self.choose(network, |config, name, network| {
+                    scope.scope.name = only.unwrap_or_else(|| name.into());
+                    choice::enable(*scope, config, name, network).map(|(scopes, hint)| (Some(scopes), hint))
+                })
+            }
+            Request::ExitDisable { network, only } => self.choose(network, |config, name, network| {
+                let scopes = choice::disable(only.as_ref(), config, name, network)?;
+                Ok((Some(scopes), String::new()))
+            }),
+            Request::ExitForget { network } => self.choose(network, |config, name, network| {
+                choice::refuse_against_owner(config, name, network)?;
+                Ok((None, String::new()))
+            }),
             Request::Reload => self.reload(),
             Request::Stop { teardown } => {
                 self.stop_by = Some(Instant::now() + TEARDOWN);
@@ -33,15 +47,64 @@ impl Daemon {
         let _ = reply.send(answer);
     }
 
+    /// Something else is said of a network's scopes: kept first, then in effect. `None` forgets what was said before.
+    fn choose(
+        &mut self,
+        network: Option<NetworkName>,
+        change: impl FnOnce(&Config, &NetworkName, &Network) -> Result<(Option<Vec<OwnScope>>, String), String>,
+    ) -> Answer {
+        let decided = self.one_network(network).and_then(|name| {
+            let network = self.core.networks().get(&name).ok_or_else(|| self.not_joined(&name))?;
+            Ok((change(&self.config, &name, network)?, name))
+        });
+        let ((scopes, hint), name) = match decided {
+            Ok(decided) => decided,
+            Err(why) => return Answer::Failed(why),
+        };
+        if let Err(error) = self.store.save_choice(&name, scopes.as_deref()) {
+            return Answer::Failed(format!("it can't be kept, so nothing was changed: {}", whole(&error)));
+        }
+        match &scopes {
+            Some(scopes) => {
+                let names: Vec<_> = scopes.iter().map(|own| own.scope.name.to_string()).collect();
+                log::info!("{name}: said on this router: scopes through exits: [{}]", names.join(", "));
+            }
+            None => log::info!("{name}: the coordinator's word counts for exits again"),
+        }
+        self.feed(Input::Chosen(name, scopes));
+        Answer::Done(Done { hint })
+    }
+
+    /// The network named, else the only one.
+    fn one_network(&self, named: Option<NetworkName>) -> Result<NetworkName, String> {
+        let mut all = self.identities.keys();
+        match (named, all.next(), all.next()) {
+            (Some(named), ..) => Ok(named),
+            (None, Some(only), None) => Ok(only.clone()),
+            (None, Some(_), Some(_)) => {
+                Err(format!("of which network? Joined: {}; say --network", self.joined()))
+            }
+            (None, None, _) => {
+                Err("this router has not joined a network yet: “gatewrt join CODE”".to_owned())
+            }
+        }
+    }
+
+    fn joined(&self) -> String {
+        let joined: Vec<_> = self.identities.keys().map(ToString::to_string).collect();
+        if joined.is_empty() { "none".to_owned() } else { joined.join(", ") }
+    }
+
+    fn not_joined(&self, network: &NetworkName) -> String {
+        format!("this router has not joined a network “{network}” (joined: {})", self.joined())
+    }
+
     fn leave(&mut self, network: NetworkName, reply: oneshot::Sender<Answer>) {
         if self.identities.contains_key(&network) || self.core.unreadable(&network).is_some() {
             self.leaving.push((network.clone(), reply));
             self.feed(Input::Leave(network));
         } else {
-            let joined: Vec<_> = self.identities.keys().map(ToString::to_string).collect();
-            let joined = if joined.is_empty() { "none".to_owned() } else { joined.join(", ") };
-            let why = format!("this router has not joined a network “{network}” (joined: {joined})");
-            let _ = reply.send(Answer::Failed(why));
+            let _ = reply.send(Answer::Failed(self.not_joined(&network)));
         }
     }
 

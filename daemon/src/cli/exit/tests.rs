@@ -1,0 +1,133 @@
+use super::*;
+use crate::cli::{Command, parse};
+
+fn exit_of(line: &str) -> Result<Exit, CliError> {
+    let args = line.split_whitespace().map(Into::into).collect();
+    match parse(args)?.command {
+        Command::Exit(exit) => Ok(exit),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn asked(line: &str) -> Result<Request, CliError> {
+    request(&exit_of(line)?)
+}
+
+fn enabled(line: &str) -> (Option<String>, Option<String>, OwnScope) {
+    match asked(line).expect(line) {
+        Request::ExitEnable { network, only, scope } => {
+            (network.map(|it| it.to_string()), only.map(|it| it.to_string()), *scope)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn all_that_can_be_said_of_a_scope() {
+    let (network, only, own) = enabled(
+        "exit --network home enable berlin oslo auto --scope dev:br-guest --scope 192.168.7.0/24 --as guests \
+         --no-kill-switch --forbid-lan --exclude 203.0.113.0/24 --dns 9.9.9.9 --keep-dns --ipv6 wan",
+    );
+    assert_eq!((network.as_deref(), only.as_deref()), (Some("home"), Some("guests")));
+    let names: Vec<_> = own.exits.iter().map(ToString::to_string).collect();
+    assert_eq!((names, own.lan, own.scope.auto), (vec!["berlin".to_owned(), "oslo".to_owned()], false, true));
+    assert_eq!(joined(&own.scope.of), "dev:br-guest 192.168.7.0/24");
+    let scope = own.scope;
+    assert!(scope.open && scope.forbid_lan && scope.keep_dns && scope.v6_wan);
+    assert_eq!((joined(&scope.exclude), joined(&scope.dns)), ("203.0.113.0/24".into(), "9.9.9.9".into()));
+}
+
+#[test]
+fn what_is_not_said_is_every_lan_and_closed() {
+    let (network, only, own) = enabled("exit enable auto");
+    assert_eq!((network, only, own.lan, own.exits.len()), (None, None, true, 0));
+    let auto = ExitScope::auto(own.scope.name.clone(), Vec::new());
+    assert_eq!(own.scope, auto);
+}
+
+#[test]
+fn all_other_commands() {
+    let one = |line: &str| asked(line).expect(line);
+    assert!(matches!(one("exit disable"), Request::ExitDisable { network: None, only: None }));
+    assert!(matches!(
+        one("exit disable guests --network home"),
+        Request::ExitDisable { network: Some(_), only: Some(_) }
+    ));
+    assert!(matches!(one("exit forget"), Request::ExitForget { network: None }));
+    assert!(matches!(one("exit list --json"), Request::Status));
+    assert!(matches!(one("exit status"), Request::Status));
+    assert_eq!(exit_of("exit").unwrap(), Exit::Help);
+    assert_eq!(exit_of("exit enable --help").unwrap(), Exit::Help);
+}
+
+#[test]
+fn wrong_usage_says_what_is_allowed() {
+    for (line, said) in [
+        ("exit fly", "no command"),
+        ("exit enable", "names of nodes"),
+        ("exit enable auto berlin", "names of nodes"),
+        ("exit enable Berlin", "names of nodes"),
+        ("exit enable auto --scope br-lan", "dev:<interface>"),
+        ("exit enable auto --dns 127.0.0.1", "a resolver's address"),
+        ("exit enable auto --exclude 0.0.0.0/0", "not the whole Internet"),
+        ("exit enable auto --ipv6 on", "block, or wan"),
+        ("exit enable auto --frobnicate", "frobnicate"),
+        ("exit enable auto --name x", "--name does not go with this command"),
+        ("exit disable a b", "one word too many"),
+        ("exit disable --keep-dns", "only --network"),
+        ("exit list --scope all", "only --network"),
+        ("status --scope all", "--scope does not go with this command"),
+    ] {
+        let error = asked(line).expect_err(line);
+        assert!(error.exit() == 2 && error.to_string().contains(said), "{line}: {error}");
+    }
+}
+
+#[test]
+fn every_request_reaches_the_daemon_as_it_was_asked() {
+    for line in ["exit enable berlin --as a --scope lan --network home", "exit disable a", "exit forget"] {
+        let request = asked(line).expect(line);
+        let text = serde_json::to_string(&request).unwrap();
+        let read: Request = serde_json::from_str(&text).expect(&text);
+        assert_eq!(format!("{read:?}"), format!("{request:?}"));
+    }
+}
+
+#[test]
+fn scopes_are_told_in_words() {
+    let scope = ScopeStatus {
+        name: "guests".parse().unwrap(),
+        of: vec!["dev:br-guest".parse().unwrap()],
+        state: ScopeState::Exit,
+        exit: Some("oslo".parse().unwrap()),
+        rtt_ms: Some(31),
+        exits: vec!["berlin".parse().unwrap(), "oslo".parse().unwrap()],
+        auto: true,
+        kill_switch: true,
+        dns: vec!["9.9.9.9".parse().unwrap()],
+        why: "berlin does not answer".to_owned(),
+    };
+    let blocked = ScopeStatus {
+        state: ScopeState::Blocked,
+        exit: None,
+        rtt_ms: None,
+        dns: Vec::new(),
+        ..scope.clone()
+    };
+    let text = |list: &[ScopeStatus]| {
+        scopes(&ExitsStatus {
+            by: Voice::Router,
+            scopes: list.to_vec(),
+            exits: Vec::new(),
+            offer: None,
+            serves: false,
+        })
+    };
+    assert_eq!(
+        text(&[scope]),
+        "  exit       guests (dev:br-guest) goes through oslo, 31 ms away, DNS 9.9.9.9 [asked: berlin oslo auto, kill switch on]\n             \
+         berlin does not answer\n             as was said on this router\n"
+    );
+    assert!(text(&[blocked]).contains("is BLOCKED [asked"));
+    assert!(text(&[]).contains("none is used, as was said on this router"));
+}
