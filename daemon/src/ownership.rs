@@ -35,8 +35,8 @@ pub struct Numbers {
     pub bypass: u32,
     /// Connections that came in from a network for a prefix with NAT on. Within `mask`.
     pub masquerade: u32,
-    /// Routing table of the first scope of Internet traffic; the others follow it, [`ExitScope::MOST`] in all. Default
-    /// 26500.
+    /// Routing table of the first scope of Internet traffic; the others follow it, two for each of [`ExitScope::MOST`].
+    /// Default 26500.
     ///
     /// [`ExitScope::MOST`]: gatewrt_protocol::ExitScope::MOST
     pub exit_table: u32,

@@ -4,6 +4,8 @@
 mod confirm;
 #[path = "core/ingress.rs"]
 mod ingress;
+#[path = "core/scopes.rs"]
+mod scopes;
 #[path = "core/world.rs"]
 mod world;
 

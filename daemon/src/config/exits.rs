@@ -25,8 +25,8 @@ pub const IPV6: &str = "block, or wan: out over the WAN while the exit in use le
 pub const EXCLUDE: &str = "an address or a prefix, not the whole Internet";
 /// What is allowed.
 pub const DNS: &str = "a resolver's address, not of this router nor of one link alone";
-const TABLE: &str = "1 to 4294967280, so that neither it, the 15 after it nor table is another's";
-const PRIORITY: &str = "more than priority, and at most 32750, before the main table's rule";
+const TABLE: &str = "1 to 4294967264, so that neither it nor one of the 31 after it is table or the system's";
+const PRIORITY: &str = "more than priority, and at most 32734, before the main table's rule";
 
 /// The scopes that were read so far.
 #[derive(Debug, Default)]
@@ -153,7 +153,8 @@ impl Exits {
 
 /// Tables and rules of scopes: all of them apart from what else is ours and the system's.
 pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut Numbers) -> Result<(), ConfigError> {
-    const LAST: u32 = ExitScope::MOST as u32 - 1;
+    // A scope of the router and of LANs takes two.
+    const LAST: u32 = 2 * ExitScope::MOST as u32 - 1;
     let (table_line, priority_line) = (options.line_of("exit_table"), options.line_of("exit_priority"));
     options.set("exit_table", TABLE, number, &mut numbers.exit_table)?;
     options.set("exit_priority", PRIORITY, number, &mut numbers.exit_priority)?;

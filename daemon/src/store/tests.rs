@@ -289,3 +289,32 @@ proptest! {
         prop_assert_eq!(store.records(&home()).load().0, values);
     }
 }
+
+#[test]
+fn what_was_said_of_exits_is_kept_until_it_is_forgotten() {
+    let Bed { store, .. } = bed();
+    assert_eq!(store.choice(&home()).unwrap(), None);
+    let name: gatewrt_protocol::Tag = "guests".parse().unwrap();
+    let of = vec!["dev:br-guest".parse().unwrap()];
+    let scope = gatewrt_protocol::ExitScope::auto(name, of);
+    let own = OwnScope { exits: vec!["berlin".parse().unwrap()], lan: true, scope };
+    for said in [vec![own], Vec::new()] {
+        store.save_choice(&home(), Some(&said)).unwrap();
+        assert_eq!(store.choice(&home()).unwrap(), Some(said));
+        assert_eq!(mode(&store.folder(&home()).join(CHOICE)), 0o600);
+    }
+    assert!(store.networks().unwrap().is_empty(), "a choice is no network joined");
+    store.save_choice(&home(), None).unwrap();
+    store.save_choice(&home(), None).unwrap();
+    assert_eq!(store.choice(&home()).unwrap(), None);
+}
+
+#[test]
+fn a_damaged_choice_is_told() {
+    let Bed { store, .. } = bed();
+    store.save_choice(&home(), Some(&[])).unwrap();
+    let path = store.folder(&home()).join(CHOICE);
+    fs::write(&path, "[{").unwrap();
+    let error = store.choice(&home()).unwrap_err();
+    assert!(matches!(&error, StoreError::DamagedChoice { path: named, .. } if *named == path), "{error}");
+}

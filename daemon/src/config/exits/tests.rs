@@ -164,13 +164,13 @@ fn tables_and_rules_of_scopes_stay_clear_of_others() {
     assert_eq!((numbers.exit_table, numbers.exit_priority), (30000, 950));
     assert_eq!(read(&main("option priority '800'")).numbers.exit_priority, 810);
     for (options, said) in [
-        ("option exit_table '250'", "test:2: option exit_table: tables 250 to 265 are not free"),
-        ("option exit_table '0'", "test:2: option exit_table: tables 0 to 15"),
-        ("option exit_table '26480'", "test:2: option exit_table: tables 26480 to 26495 are not free beside"),
-        ("option table '26510'", "test:1: option exit_table: tables 26500 to 26515 are not free"),
+        ("option exit_table '250'", "test:2: option exit_table: tables 250 to 281 are not free"),
+        ("option exit_table '0'", "test:2: option exit_table: tables 0 to 31"),
+        ("option exit_table '26480'", "test:2: option exit_table: tables 26480 to 26511 are not free beside"),
+        ("option table '26510'", "test:1: option exit_table: tables 26500 to 26531 are not free"),
         ("option exit_table '4294967290'", "test:2: option exit_table"),
-        ("option exit_priority '900'", "test:2: option exit_priority: rules 900 to 915 do not fit behind"),
-        ("option exit_priority '32755'", "test:2: option exit_priority: rules 32755 to 32770"),
+        ("option exit_priority '900'", "test:2: option exit_priority: rules 900 to 931 do not fit behind"),
+        ("option exit_priority '32755'", "test:2: option exit_priority: rules 32755 to 32786"),
         ("option priority '32760'", "test:1: option exit_priority: rules 32770"),
     ] {
         let error = error(&main(options));

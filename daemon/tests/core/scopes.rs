@@ -1,0 +1,203 @@
+//! Whose word counts for what goes through an exit, what is said there, and what is refused.
+
+use crate::world::{S, World, assignment_of, member, membership, name, node, policy, update};
+use gatewrt::{
+    config::{Config, OwnScope},
+    core::{
+        Input,
+        scopes::{Voice, asked, choice, voice},
+    },
+    kernel::fake::FakeKernel,
+    model::{Address, IfName, Link, LinkKind, MainRoute},
+};
+use gatewrt_protocol::{ExitOffer, ExitScope, Failure, Member, MemberUpdate, NodeId, ScopeState, Traffic};
+
+fn link(text: &str) -> IfName {
+    IfName::new(text).unwrap()
+}
+
+/// A router with a WAN and two LANs.
+fn kernel() -> FakeKernel {
+    let mut kernel = FakeKernel::default();
+    let wan = MainRoute { prefix: "0.0.0.0/0".parse().unwrap(), link: Some(link("wan")), on_link: false };
+    kernel.state.main_routes.insert(wan);
+    for (index, (name, addr)) in
+        (2..).zip([("wan", "198.51.100.1"), ("br-lan", "192.168.1.1"), ("br-guest", "192.168.2.1")])
+    {
+        kernel.state.links.insert(link(name), Link { index, kind: LinkKind::Other, up: true, mtu: 1500 });
+        let address = Address { link: link(name), addr: addr.parse().unwrap(), len: 24 };
+        kernel.state.addresses.insert(address);
+    }
+    kernel
+}
+
+fn offering(number: u8, v6: bool) -> Member {
+    let offer = ExitOffer { v4: true, v6, dns: vec!["9.9.9.9".parse().unwrap()] };
+    Member { exit: Some(offer), prefixes: Vec::new(), ..member(number, 1) }
+}
+
+/// Nodes 2 and 3 are exits, the third of IPv4 alone; node 4 is none.
+fn world(scopes: Vec<ExitScope>, config: &str, chosen: Option<Vec<OwnScope>>) -> World {
+    let mut world = World::on(kernel());
+    let members = [offering(2, true), offering(3, false), member(4, 1)];
+    let mut records =
+        vec![policy(1), assignment_of(|assignment| gatewrt_protocol::Assignment { scopes, ..assignment })];
+    records.extend(members.into_iter().map(|member| update(&MemberUpdate::Member(member))));
+    let membership = gatewrt::core::Membership { chosen, ..membership(records.into_iter().collect()) };
+    let config = Config::parse("test", config.as_bytes()).unwrap();
+    world.feed(Input::Started(Box::new(config), vec![membership]));
+    world.run(S);
+    world
+}
+
+fn own(exits: &[&str], auto: bool) -> OwnScope {
+    let scope = ExitScope { auto, ..ExitScope::auto("home".parse().unwrap(), Vec::new()) };
+    OwnScope { exits: exits.iter().map(|name| name.parse().unwrap()).collect(), lan: true, scope }
+}
+
+fn of_coordinator() -> ExitScope {
+    ExitScope { exits: vec![node(2)], ..ExitScope::auto("told".parse().unwrap(), vec![Traffic::All]) }
+}
+
+/// What is asked, and what of it can't be done.
+fn asked_of(world: &World, config: &str) -> (Vec<ExitScope>, Vec<Failure>) {
+    let config = Config::parse("test", config.as_bytes()).unwrap();
+    let mut failures = Vec::new();
+    let network = &world.core.networks()[&name()];
+    (asked(&config, &name(), network, &mut failures), failures)
+}
+
+fn voice_of(world: &World, config: &str) -> Voice {
+    let config = Config::parse("test", config.as_bytes()).unwrap();
+    voice(&config, &name(), &world.core.networks()[&name()])
+}
+
+fn exits(scopes: &[ExitScope]) -> Vec<(String, Vec<NodeId>)> {
+    scopes.iter().map(|scope| (scope.name.to_string(), scope.exits.clone())).collect()
+}
+
+const UCI: &str = "config network 'home'\n option exit_client 'n3'\n";
+
+#[test]
+fn the_owner_goes_before_what_was_said_here_and_that_before_the_coordinator() {
+    let told = world(vec![of_coordinator()], "", None);
+    assert_eq!(exits(&asked_of(&told, "").0), [("told".to_owned(), vec![node(2)])]);
+    assert_eq!(voice_of(&told, ""), Voice::Coordinator);
+    let said = world(vec![of_coordinator()], "", Some(vec![own(&["n2"], false)]));
+    assert_eq!(exits(&asked_of(&said, "").0), [("home".to_owned(), vec![node(2)])]);
+    assert_eq!(voice_of(&said, ""), Voice::Router);
+    assert_eq!(exits(&asked_of(&said, UCI).0), [("home".to_owned(), vec![node(3)])]);
+    assert_eq!(voice_of(&said, UCI), Voice::Owner);
+}
+
+#[test]
+fn no_exit_is_a_word_too() {
+    let said = world(vec![of_coordinator()], "", Some(Vec::new()));
+    assert_eq!(asked_of(&said, ""), (Vec::new(), Vec::new()));
+    let none = "config network 'home'\n option exit_client '0'\n";
+    let said = world(vec![of_coordinator()], "", Some(vec![own(&["n2"], false)]));
+    assert_eq!(asked_of(&said, none), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn the_lan_is_every_lan_that_no_other_scope_names() {
+    let guests = OwnScope {
+        lan: false,
+        scope: ExitScope::auto("guests".parse().unwrap(), vec!["dev:br-guest".parse().unwrap()]),
+        ..own(&[], true)
+    };
+    let alone = world(Vec::new(), "", Some(vec![own(&[], true)]));
+    let of = |world: &World| asked_of(world, "").0[0].of.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(of(&alone), ["dev:br-guest", "dev:br-lan"]);
+    assert_eq!(of(&world(Vec::new(), "", Some(vec![own(&[], true), guests]))), ["dev:br-lan"]);
+}
+
+#[test]
+fn an_exit_that_is_none_is_never_replaced() {
+    for (exit, why) in [
+        ("n9", "there is no node of this name in the network"),
+        ("n4", "it offers no exit"),
+        ("one", "it is this router itself"),
+    ] {
+        let world = world(Vec::new(), "", Some(vec![own(&[exit], false)]));
+        let (scopes, failures) = asked_of(&world, "");
+        assert_eq!((scopes[0].exits.len(), scopes[0].auto), (0, false), "{exit}");
+        assert_eq!(failures.iter().map(|failure| failure.why.as_str()).collect::<Vec<_>>(), [why]);
+        let status = world.core.status(world.now);
+        let scope = &status.networks[0].exits.scopes[0];
+        assert_eq!(scope.state, ScopeState::Blocked, "{exit}");
+        assert_eq!(scope.why, "no exit is named that could be one");
+    }
+}
+
+#[test]
+fn what_is_said_on_the_router_is_in_effect_at_once() {
+    let mut world = world(Vec::new(), "", None);
+    world.feed(Input::Chosen(name(), Some(vec![own(&["n3"], false)])));
+    world.run(S);
+    let status = world.core.status(world.now);
+    let exits = &status.networks[0].exits;
+    assert_eq!((exits.by, exits.scopes[0].exits[0].as_str()), (Voice::Router, "n3"));
+    world.feed(Input::Chosen(name(), None));
+    world.run(S);
+    assert!(world.core.status(world.now).networks[0].exits.scopes.is_empty());
+}
+
+fn enable(world: &World, wish: OwnScope, config: &str) -> Result<(Vec<OwnScope>, String), String> {
+    let config = Config::parse("test", config.as_bytes()).unwrap();
+    choice::enable(wish, &config, &name(), &world.core.networks()[&name()])
+}
+
+#[test]
+fn what_can_not_work_is_refused_before_anything_changes() {
+    let sound = world(Vec::new(), "", None);
+    for (exit, said) in [
+        ("n9", "n9 can't be the exit: there is no node of this name in the network (exits of home: n2, n3)"),
+        ("n4", "n4 can't be the exit: it offers no exit"),
+        ("one", "one can't be the exit: it is this router itself"),
+    ] {
+        let refused = enable(&sound, own(&["n2", exit], true), "").unwrap_err();
+        assert!(refused.starts_with(said), "{refused}");
+    }
+    let refused = enable(&sound, own(&["n2"], false), UCI).unwrap_err();
+    assert!(refused.starts_with("/etc/config/gatewrt decides for home"), "{refused}");
+    let mut alone = World::on(kernel());
+    alone.start(&[4]);
+    let refused = enable(&alone, own(&[], true), "").unwrap_err();
+    assert!(refused.starts_with("no node of home is an exit"), "{refused}");
+}
+
+#[test]
+fn one_more_scope_leaves_the_others_as_they_are() {
+    let world = world(vec![of_coordinator()], "", None);
+    let (scopes, hint) = enable(&world, own(&["n3"], false), "").unwrap();
+    let names: Vec<_> = scopes.iter().map(|own| (own.scope.name.as_str(), own.exits[0].as_str())).collect();
+    assert_eq!(names, [("told", "n2"), ("home", "n3")]);
+    assert!(hint.starts_with("IPv6 goes nowhere while it goes through n3"), "{hint}");
+    assert_eq!(enable(&world, own(&["n2"], false), "").unwrap().1, "");
+    let twice = OwnScope {
+        lan: false,
+        scope: ExitScope::auto("other".parse().unwrap(), vec![Traffic::All]),
+        ..own(&["n2"], false)
+    };
+    let refused = enable(&world, twice, "").unwrap_err();
+    assert!(
+        refused.starts_with("all belongs to the scope told: “gatewrt exit disable told” first"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn scopes_are_switched_off_one_by_one_or_all() {
+    let world = world(vec![of_coordinator()], "", None);
+    let network = &world.core.networks()[&name()];
+    let disable = |scope: Option<&str>, config: &str| {
+        let config = Config::parse("test", config.as_bytes()).unwrap();
+        let scope = scope.map(|text| text.parse().unwrap());
+        choice::disable(scope.as_ref(), &config, &name(), network)
+    };
+    assert_eq!(disable(None, ""), Ok(Vec::new()));
+    assert_eq!(disable(Some("told"), ""), Ok(Vec::new()));
+    assert_eq!(disable(Some("x"), "").unwrap_err(), "home has no scope x here (there is: told)");
+    assert!(disable(None, UCI).is_err());
+}
