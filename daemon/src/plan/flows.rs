@@ -58,8 +58,8 @@ pub struct Flows {
     lengths: SortedSet<u8>,
     /// Whose Internet traffic goes which way, the most precise first: the first that a connection belongs to decides.
     pub scopes: Vec<ScopeFlows>,
-    /// Connections that have one of these bits in their mark are no scope's: they came in from outside, or must never
-    /// enter a network.
+    /// Connections of the router itself that have one of these bits in their mark are no scope's: they must never enter a
+    /// network. (What came in from outside is known by who opened it.)
     pub aside: u32,
 }
 
@@ -154,7 +154,8 @@ impl Flows {
     /// Whether it goes another way than is right. What it is translated to tells that also of what was opened before
     /// we began to look.
     fn is_astray(&self, flow: &Flow, before: Option<&Self>) -> bool {
-        if flow.mark & self.aside != 0 {
+        let is_routers = || self.scope(&Prefix::host(flow.src)).is_some_and(|scope| scope.router);
+        if flow.mark & self.aside != 0 && is_routers() {
             return false;
         }
         let way = self.scope_way(flow);

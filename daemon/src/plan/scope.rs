@@ -75,6 +75,7 @@ impl Exits {
         let mut chains = vec![self.leaving(numbers), reroute(numbers)];
         chains.extend(self.resolving(numbers));
         chains.push(chain("scopes", self.each(Of::Others, &verdict)));
+        chains.push(chain("outside", self.from_outside(numbers)));
         let shut = self.labelled().into_iter().filter(|(_, scope)| scope.closed);
         chains.extend(shut.map(|(label, scope)| shut_chain(&label, scope)));
         chains.extend(self.meshes.iter().flat_map(|(link, mesh)| mesh_chains(link, mesh)));
@@ -105,14 +106,23 @@ impl Exits {
         let mut rules = Vec::new();
         if !self.scopes.is_empty() {
             rules.push(format!(
-                "iifname != @inside ct direction original ct mark & {mask:#010x} == 0x00000000 \
-                 ct mark set ct mark | {outside:#010x}"
+                "iifname != @inside ct direction original ct mark & {mask:#010x} == 0x00000000 jump outside"
             ));
             rules.push(format!(
                 "ct mark & {mask:#010x} == {outside:#010x} meta mark set meta mark & {keep:#010x} | {outside:#010x}"
             ));
         }
         rules.extend(self.meshes.keys().map(|link| format!("iifname \"{link}\" jump enter-{}", plain(link))));
+        rules
+    }
+
+    /// A link of a scope may be new: what has a scope's address is none the less of the scope.
+    fn from_outside(&self, numbers: &Numbers) -> Vec<String> {
+        let mut rules = Vec::new();
+        for (label, scope) in self.labelled() {
+            rules.extend(from(&label, scope).into_iter().map(|from| format!("{from}return")));
+        }
+        rules.push(format!("ct mark set ct mark | {:#010x}", numbers.outside()));
         rules
     }
 
@@ -156,11 +166,20 @@ impl Exits {
     }
 
     fn refuses(&self) -> bool {
-        self.scopes.values().any(ScopeGuard::refuses_queries)
+        self.scopes.values().any(|scope| self.refuses_queries(scope))
+    }
+
+    /// Queries to the router itself that reach it because there is no other to ask. It would ask over the WAN, unless its
+    /// own traffic may not leave there either.
+    fn refuses_queries(&self, scope: &ScopeGuard) -> bool {
+        let lacks = Family::ALL.into_iter().any(|family| scope.resolver(family).is_none());
+        let guards = |scope: &ScopeGuard| scope.closed && scope.redirects;
+        let router = || self.scopes.values().any(|scope| guards(scope) && scope.has_router());
+        guards(scope) && lacks && !router()
     }
 
     fn refused(&self, numbers: &Numbers) -> Vec<String> {
-        let verdict = |_: &str, scope: &ScopeGuard| match scope.refuses_queries() {
+        let verdict = |_: &str, scope: &ScopeGuard| match self.refuses_queries(scope) {
             true => format!("{REJECT} comment \"would be asked over the WAN\""),
             false => "return".to_owned(),
         };
@@ -170,7 +189,12 @@ impl Exits {
     }
 
     fn inside_set(&self) -> String {
-        let mut names: SortedSet<&str> = self.inside.iter().filter_map(sayable).collect();
+        let sources = self.scopes.values().flat_map(|scope| &scope.sources);
+        let links = sources.filter_map(|source| match source {
+            Source::Link(link) => Some(link),
+            Source::Prefix(_) | Source::Router => None,
+        });
+        let mut names: SortedSet<&str> = self.inside.iter().chain(links).filter_map(sayable).collect();
         names.insert("lo");
         let elements: String = names.iter().map(|name| format!("\t\t\t\"{name}\",\n")).collect();
         format!("\tset inside {{\n\t\ttype ifname\n\t\telements = {{\n{elements}\t\t}}\n\t}}\n")
@@ -210,13 +234,6 @@ impl ScopeGuard {
     fn resolver(&self, family: Family) -> Option<&IpAddr> {
         self.resolvers.iter().find(|resolver| resolver.is_ipv4() == (family == Family::V4))
     }
-
-    /// Queries to the router itself that reach it because there is no other to ask. It would ask over the WAN, unless its
-    /// own traffic is of the scope too.
-    fn refuses_queries(&self) -> bool {
-        let lacks = Family::ALL.into_iter().any(|family| self.resolver(family).is_none());
-        self.closed && self.redirects && lacks && !self.has_router()
-    }
 }
 
 fn verdict(label: &str, scope: &ScopeGuard) -> String {
@@ -229,8 +246,7 @@ fn resolver(label: &str, scope: &ScopeGuard) -> String {
 
 /// What tells a scope's packets, each followed by a space.
 fn telling(label: &str, scope: &ScopeGuard, of: Of) -> Vec<String> {
-    let from = |family| format!("{} saddr @from-{}-{label} ", ip(family), digit(family));
-    let mut told: Vec<String> = families(prefixes(scope)).map(from).collect();
+    let mut told = from(label, scope);
     for source in &scope.sources {
         match (source, of) {
             (Source::Link(link), Of::Others) => {
@@ -243,9 +259,19 @@ fn telling(label: &str, scope: &ScopeGuard, of: Of) -> Vec<String> {
     told
 }
 
+fn from(label: &str, scope: &ScopeGuard) -> Vec<String> {
+    let from = |family| format!("{} saddr @from-{}-{label} ", ip(family), digit(family));
+    families(prefixes(scope)).map(from).collect()
+}
+
 fn shut_chain(label: &str, scope: &ScopeGuard) -> String {
     let except = |family| format!("{} daddr @except-{}-{label} return", ip(family), digit(family));
-    let mut rules: Vec<String> = families(scope.exclude.iter()).map(except).collect();
+    let mut rules = Vec::new();
+    if scope.redirects {
+        // Wherever they are for: had they a resolver to go to, they would not be here.
+        rules.extend(["udp", "tcp"].map(|proto| format!("{proto} dport 53 drop comment \"DNS\"")));
+    }
+    rules.extend(families(scope.exclude.iter()).map(except));
     rules.extend(scope.v6_wan.then(|| "meta nfproto ipv6 return".to_owned()));
     rules.push("drop comment \"only through its exit\"".to_owned());
     chain(&format!("shut-{label}"), rules)

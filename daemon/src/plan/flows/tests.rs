@@ -94,12 +94,16 @@ fn what_left_over_the_wan_is_cut_when_its_scope_begins_whatever_is_known_of_befo
 }
 
 #[test]
-fn what_came_in_from_outside_stays() {
-    let now = flows(vec![lan(None, None)]);
+fn what_came_in_from_outside_or_bypasses_stays() {
+    let router = ScopeFlows { sources: prefixes(&["203.0.113.1/32"]), router: true, ..lan(None, None) };
+    let now = flows(vec![lan(None, None), router]);
     for mark in [0x0100_0000, 0x0300_0000, 0x0300_00ff] {
-        assert_cut(&now, None, &Flow { mark, ..flow(LAN, FAR, WAN) }, false);
+        assert_cut(&now, None, &Flow { mark, ..flow(WAN, FAR, WAN) }, false);
+        assert_cut(&now, None, &Flow { mark, ..flow(FAR, WAN, FAR) }, false);
+        // No LAN host comes from outside, whatever its link was taken for at first.
+        assert_cut(&now, None, &Flow { mark, ..flow(LAN, FAR, WAN) }, true);
     }
-    assert_cut(&now, None, &Flow { mark: 0xff, ..flow(LAN, FAR, WAN) }, true);
+    assert_cut(&now, None, &Flow { mark: 0xff, ..flow(WAN, FAR, WAN) }, true);
 }
 
 #[test]
