@@ -8,6 +8,7 @@ import { ago, count, span } from "./words.js";
 export function condition(node) {
   if (!node.online) return { tone: "bad", text: node.for_s === undefined ? "offline" : `offline for ${span(node.for_s)}` };
   if (node.report?.failures?.length) return { tone: "warn", text: `${count(node.report.failures.length, "thing")} failed` };
+  if (node.taken_back) return { tone: "warn", text: "took a change back" };
   if (!node.up_to_date) return { tone: "info", text: node.report ? "applying" : "waiting for its report" };
   return { tone: "good", text: "online" };
 }

@@ -76,7 +76,7 @@ export function problemBox(problem) {
     h("div", null, h("strong", null, sentence(problem.title ?? problem.message)), problem.detail && h("p", null, sentence(problem.detail))));
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function slotOf(element) {
   return element?.closest("[data-slot]")?.querySelector(":scope > .slot, :scope .slot");

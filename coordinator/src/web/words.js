@@ -44,7 +44,7 @@ export function and(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
-const DONE = { create: "made", set: "set", unset: "unset", change: "changed", delete: "deleted", remove: "removed", revoke: "took back", reissue: "issued anew", issue: "issued", join: "let in" };
+const DONE = { create: "made", set: "set", unset: "unset", change: "changed", delete: "deleted", remove: "removed", revoke: "took back", reissue: "issued anew", issue: "issued", join: "let in", retry: "had another try by" };
 
 /** What the audit log calls `egress.set` and `node barn`: "set egress of node barn". */
 export function deed(action, target) {

@@ -44,9 +44,11 @@ function cutOff(node, where, { title }, page) {
 }
 
 function forbidden(net, node, isOn) {
-  return h("div", { class: `note ${isOn ? "" : "info"}`, "data-testid": "exit-forbidden" }, icon("warn"), h("div", { class: "stack" },
+  const command = snippet(allow(net.replaceAll("-", "_")), { name: "Command for the router" });
+  if (!isOn) return h("details", { class: "more", "data-key": "forbidden", "data-testid": "exit-forbidden" }, h("summary", null, "The router's owner forbids it: allow_exit"), command);
+  return h("div", { class: "note", "data-key": "forbidden on", "data-testid": "exit-forbidden" }, icon("warn"), h("div", { class: "stack" },
     h("div", null, h("strong", null, "The router's owner forbids it: allow_exit"), h("p", null, `It is off on the router, whatever is said here. Its owner allows it on ${node.name} with:`)),
-    snippet(allow(net.replaceAll("-", "_")), { name: "Command for the router" })));
+    command));
 }
 
 function offer(net, node, all, view, isOn) {

@@ -58,7 +58,7 @@ function about(node) {
   return section("Details", {}, facts(
     ["Overlay addresses", node.addresses.map((address) => h("p", { class: "mono" }, address))],
     [node.online ? "Online for" : "Offline for", node.for_s === undefined ? "" : span(node.for_s)],
-    ["Settings", node.up_to_date ? "applied" : report ? "not applied yet" : "no report yet"],
+    ["Settings", node.up_to_date ? "applied" : node.taken_back ? "those before the last change" : report ? "not applied yet" : "no report yet"],
     ["Last report", report ? ago(node.report_age_s) : "none since the coordinator's start"],
     ["Router", node.board],
     ["Version", node.version],
@@ -185,9 +185,10 @@ async function edit(net, node, page) {
       nameField("Name", { value: data.name, "data-first": true }),
       text("Label", "label", { value: data.label ?? "", maxlength: 64, hint: "any text, for people", spellcheck: "true" }),
       text("Tags", "tags", { value: (data.tags ?? []).join(" "), hint: "words that access rules can speak of, with spaces between" }),
+      text("Seconds to confirm a change", "confirm_s", { value: data.confirm_s, required: true, inputmode: "numeric", pattern: "[0-9]+", wrong: "a number of seconds", hint: "5 to 3600: a change after which the router does not hear from the coordinator for so long is taken back by the router itself" }),
     ],
-    async send({ name, label, tags }) {
-      const changed = { ...(name !== data.name && { name }), ...(label !== (data.label ?? "") && { label }), ...(several(tags).join() !== (data.tags ?? []).join() && { tags: several(tags) }) };
+    async send({ name, label, tags, confirm_s }) {
+      const changed = { ...(name !== data.name && { name }), ...(label !== (data.label ?? "") && { label }), ...(several(tags).join() !== (data.tags ?? []).join() && { tags: several(tags) }), ...(Number(confirm_s) !== data.confirm_s && { confirm_s: Number(confirm_s) }) };
       if (Object.keys(changed).length === 0) return undefined;
       await save(thing, "PATCH", changed, page.reload);
       if (changed.name) return () => page.go(`#/n/${net}/nodes/${name}`);

@@ -63,7 +63,7 @@ function attention(net, { nodes, warnings }, clients) {
     ...nodes.filter((node) => node.online && node.report?.failures?.length).map((node) => [nodeLink(node), " could not do all that it was told", failuresOf(node)]),
     ...nodes.filter((node) => node.taken_back).map((node) => [nodeLink(node), ` took its last change back: ${node.taken_back.why}`]),
     ...nodes.filter((node) => node.online).flatMap((node) => scopesOf(node, nodes).filter(({ live }) => ["blocked", "wan"].includes(live?.state))
-      .map(({ name, live }) => [nodeLink(node), `, ${name}: ${fate(node, live).text}`])),
+      .map(({ name, live }) => [nodeLink(node), `: “${name}” is ${fate(node, live).text}`])),
     ...clients.filter((client) => client.stale.length).map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has an old file"]),
     ...clients.filter((client) => client.state === "no-gateway").map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has no gateway to come in at"]),
   ];

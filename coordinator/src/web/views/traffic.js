@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { path, post, remove } from "../api.js";
 import { mayChange, nodePath } from "../state.js";
-import { act, announce, button, empty, icon, section, slot, table, tag } from "../ui.js";
+import { act, announce, button, empty, icon, section, sentence, slot, table, tag } from "../ui.js";
 import { confirm } from "../forms.js";
 import { choiceInWords, fateBadge, isExit, scopesOf, trafficInWords } from "../exits.js";
 import { scopeDialog } from "./scope.js";
@@ -16,7 +16,7 @@ export function trafficCard(net, node, all, page) {
   const add = mayChange() && button("Send traffic through an exit", () => scopeDialog(net, node, all, null, page), { symbol: "plus", kind: scopes.length ? "plain" : "primary" });
   if (scopes.length === 0) {
     return section("Internet traffic", { lead: LEAD }, exits.length === 0
-      ? empty("There is no exit in this network yet: switch “Be an exit” on at the router through which others are to go out.", h("a", { href: `#/n/${net}/exits` }, "Exits"))
+      ? empty("No other router of this network is an exit yet: switch “Be an exit” on at the router through which others are to go out.", h("a", { href: `#/n/${net}/exits` }, "Exits"))
       : empty("All of it goes out over this router's own uplink.", add));
   }
   const rows = scopes.map((scope) => row(net, node, all, scope, page));
@@ -56,8 +56,8 @@ export function takenBack(net, node, page) {
     await page.reload();
   });
   return h("section", { class: "note", "aria-label": "Taken back", "data-key": "taken back", "data-slot": "", "data-testid": "taken-back" }, icon("warn"), h("div", { class: "stack" },
-    h("div", null, h("strong", null, "The router took the last change back"), h("p", null, back.why),
-      h("p", null, "It goes on as before the change, and does not try it again by itself. Change what was wrong, or have it tried once more.")),
+    h("div", null, h("strong", null, "The router took the last change back"), h("p", null, sentence(back.why)),
+      h("p", null, "It goes on as before the change, and does not try it again by itself.")),
     slot(),
     mayChange() && h("div", { class: "chips" }, button("Try again", retry))));
 }
