@@ -3,10 +3,11 @@
 
 mod end;
 mod judge;
+mod outside;
 #[cfg(test)]
 mod tests;
 
-use super::{Registry, RegistryError, Rule, Scope, Selector, is_private};
+use super::{Registry, RegistryError, Rule, Scope, Selector};
 use crate::space::Services;
 use end::End;
 use gatewrt_protocol::{RuleId, Service, Verdict};
@@ -131,31 +132,6 @@ impl Registry {
             Verdict::Deny => {
                 found.no(format!("{rest}, and what no rule allows is denied in this network"), None)
             }
-        }
-    }
-
-    /// What is no part of the network: of the Internet, or of nothing.
-    fn judge_outside(&self, source: &End<'_>, target: &End<'_>, now: u64, found: &mut Findings) {
-        let Selector::Prefix(prefix) = target.selector else {
-            return found.no(format!("{} stands for nothing now", target.text), None);
-        };
-        if is_private(prefix.addr()) {
-            let why = format!(
-                "{} is no part of this network: no node serves it, and no client has it",
-                target.text
-            );
-            return found.no(why, None);
-        }
-        source.barred(now, false).for_each(|why| found.no(why, None));
-        match source.full_tunnels() {
-            Some(clients) => found.yes(
-                format!("the Internet is no matter of rules, and {clients} sends its Internet traffic through the network"),
-                None,
-            ),
-            None => found.no(
-                format!("{} is the Internet: only a client with a full tunnel reaches that through the network", target.text),
-                None,
-            ),
         }
     }
 

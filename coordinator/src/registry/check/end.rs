@@ -1,10 +1,11 @@
 //! One end of a question: whose addresses it is about, and whether they are there to be used.
 
+use super::outside::Sender;
 use crate::{
     registry::{Client, ClientState, Node, Registry, Scope, Selector, Tunnel},
     space::Addresses,
 };
-use gatewrt_protocol::Prefix;
+use gatewrt_protocol::{NetworkId, Prefix};
 use std::collections::BTreeSet;
 
 /// Parts that are told of one by one.
@@ -13,6 +14,7 @@ const TOLD: usize = 6;
 /// See the module.
 pub(super) struct End<'a> {
     registry: &'a Registry,
+    net: NetworkId,
     pub(super) selector: Selector,
     pub(super) text: String,
     parts: Vec<Part<'a>>,
@@ -54,7 +56,7 @@ impl<'a> End<'a> {
             [held(Holder::Client(client), own), held(Holder::Behind(client), behind)]
         });
         let parts = nodes.chain(clients).filter(|part| !part.addresses.is_empty()).collect();
-        Self { registry, text: registry.selector_text(&selector), selector, parts, all }
+        Self { registry, net: scope.network(), text: registry.selector_text(&selector), selector, parts, all }
     }
 
     /// Whether it is no part of the network.
@@ -126,6 +128,32 @@ impl<'a> End<'a> {
             .into_iter()
             .next()
             .filter(|first| self.parts.iter().chain(&other.parts).all(|part| part.place() == *first))
+    }
+
+    /// Whose Internet traffic it is about, if only of routers and of hosts at them, also of LANs that are not served.
+    pub(super) fn senders(&self) -> Vec<Sender<'a>> {
+        let Selector::Prefix(prefix) = self.selector else { return self.held_senders() };
+        if !self.parts.is_empty() {
+            return self.held_senders();
+        }
+        let at = |node: &&Node| node.facts.lans().any(|(_, lan)| lan.covers(&prefix));
+        let nodes = self.registry.live_nodes(self.net).filter(at);
+        nodes.map(|node| Sender { node, hosts: Some(prefix) }).collect()
+    }
+
+    fn held_senders(&self) -> Vec<Sender<'a>> {
+        let mut senders = Vec::new();
+        for part in &self.parts {
+            match part.holder {
+                Holder::Node(node) => senders.push(Sender { node, hosts: None }),
+                Holder::Site(node) => {
+                    let hosts = part.addresses.prefixes().into_iter();
+                    senders.extend(hosts.map(|hosts| Sender { node, hosts: Some(hosts) }));
+                }
+                Holder::Client(_) | Holder::Behind(_) => return Vec::new(),
+            }
+        }
+        senders
     }
 
     /// The clients it is, if it is nothing else and the tunnel of each is full.

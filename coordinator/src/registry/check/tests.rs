@@ -159,6 +159,72 @@ fn the_internet_is_for_full_tunnels() {
     expect(&world, "phone", "1.1.1.1", "", false, "is disabled");
 }
 
+/// Has a node of [`world`] do something about exits.
+fn set(world: &mut World, rows: impl FnOnce(&Registry) -> crate::registry::Changes) {
+    let rows = rows(&world.registry);
+    world.registry.apply(rows);
+}
+
+#[test]
+fn the_internet_is_for_what_a_scope_sends_through_an_exit() {
+    let mut world = world();
+    expect(
+        &world,
+        "cabin",
+        "1.1.1.1",
+        "",
+        false,
+        "no scope of cabin takes the Internet traffic of the router cabin",
+    );
+    let home = world.registry.find_node("net0", "home").unwrap().id;
+    let offer = Some(gatewrt_protocol::ExitOffer { v4: true, v6: false, dns: Vec::new() });
+    let said = gatewrt_protocol::Report { exit: offer, ..crate::testing::report(home, 1, 1) };
+    set(&mut world, |registry| registry.learn(home, &said, None));
+    let cabin = world.registry.find_node("net0", "cabin").unwrap().id;
+    // br-lan there has 192.168.1.0/24.
+    set(&mut world, |registry| registry.learn(cabin, &crate::testing::report(cabin, 1, 2), None));
+    set(&mut world, |registry| registry.set_exit("net0", "home", &Default::default()).unwrap().0);
+    let scope = |world: &mut World, name: &str, wish: crate::registry::ScopeWish| {
+        set(world, |registry| registry.set_scope("net0", "cabin", name, &wish).unwrap().0);
+    };
+    let wish = crate::testing::scope_wish;
+    scope(&mut world, "lan", wish("dev:br-lan"));
+    expect(
+        &world,
+        "192.168.1.7",
+        "1.1.1.1",
+        "",
+        true,
+        "scope lan of cabin takes the Internet traffic of 192.168.1.7: through home",
+    );
+    expect(
+        &world,
+        "192.168.1.7",
+        "2606:4700::1111",
+        "",
+        false,
+        "no exit of it has IPv6 now: it goes nowhere",
+    );
+    expect(&world, "cabin", "1.1.1.1", "", false, "the router cabin: it goes out over the WAN");
+    expect(&world, "192.168.9.7", "1.1.1.1", "", false, "stands for nothing");
+    let exclude = ["1.1.1.0/24".parse().unwrap()].into();
+    scope(&mut world, "tv", crate::registry::ScopeWish { exclude, ..wish("192.168.1.7") });
+    expect(
+        &world,
+        "192.168.1.7",
+        "1.1.1.1",
+        "",
+        false,
+        "scope tv of cabin takes the Internet traffic of 192.168.1.7, but 1.1.1.1 is excluded",
+    );
+    expect(&world, "192.168.1.7", "9.9.9.9", "", true, "scope tv of cabin");
+    expect(&world, "192.168.1.8", "1.1.1.1", "", true, "scope lan of cabin");
+    scope(&mut world, "rest", wish("all"));
+    expect(&world, "cabin", "1.1.1.1", "", true, "scope rest of cabin");
+    set(&mut world, |registry| registry.unset_exit("net0", "home", true).unwrap().0);
+    expect(&world, "cabin", "1.1.1.1", "", false, "no exit of it has IPv4 now: it goes nowhere");
+}
+
 #[test]
 fn what_no_one_has_is_not_reached() {
     let world = world();
