@@ -1,8 +1,16 @@
 //! What the daemon needs of a system, looked at without changing anything.
 
-use super::{conntrack, linux::Options, process::find, wireguard::userspace::PROGRAMS};
+use super::{
+    conntrack,
+    linux::Options,
+    process::{find, run},
+    wireguard::userspace::PROGRAMS,
+};
 use crate::config::{Config, WireGuard};
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, time::Duration};
+
+/// How long a program may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One thing looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +25,13 @@ pub struct Finding {
 
 /// Looks at everything the daemon needs.
 pub fn diagnose(config: &Config) -> Vec<Finding> {
-    vec![privileges(), wireguard(config), nft(), connections(), ipv6()]
+    let exits = [
+        exits(EXITS, "install kmod-nft-nat"),
+        exits(EXITS_V6, "install kmod-nf-nat6; without it IPv4 alone"),
+    ];
+    let mut all = vec![privileges(), wireguard(config), nft(), connections(), ipv6()];
+    all.extend(exits);
+    all
 }
 
 fn good(what: &'static str, found: impl Into<String>) -> Finding {
@@ -98,6 +112,32 @@ fn connections() -> Finding {
     }
 }
 
+/// What exits and those who use them need of the firewall beyond the rest. Nothing of it is made: see `nft --check`.
+const EXITS: (&str, &str) = (
+    "exits",
+    "table inet gatewrt-check {\n\
+     chain queries { type nat hook prerouting priority -105; meta nfproto ipv4 udp dport 53 dnat ip to 192.0.2.1; }\n\
+     chain answers { type nat hook output priority -105; meta nfproto ipv4 udp dport 53 dnat ip to 192.0.2.1; }\n\
+     chain leave { type nat hook postrouting priority 100; meta nfproto ipv4 masquerade; }\n\
+     chain marks { type route hook output priority -150; ct mark and 0x1 == 0x1 meta mark set 0x1; }\n}\n",
+);
+const EXITS_V6: (&str, &str) = (
+    "exits for IPv6",
+    "table ip6 gatewrt-check {\n\
+     chain queries { type nat hook prerouting priority -105; udp dport 53 dnat to 2001:db8::1; }\n\
+     chain leave { type nat hook postrouting priority 100; masquerade; }\n}\n",
+);
+
+fn exits((what, rules): (&'static str, &str), install: &str) -> Finding {
+    let mut nft = Command::new(find(&Options::default().nft).unwrap_or_default());
+    nft.args(["--check", "--file", "-"]);
+    match run(nft, rules, PATIENCE) {
+        Ok(finished) if finished.success => good(what, "the firewall can do what they need"),
+        Ok(finished) => bad(what, finished.stderr.lines().next().unwrap_or("nft refuses"), install),
+        Err(error) => bad(what, error.to_string(), "install nftables"),
+    }
+}
+
 fn ipv6() -> Finding {
     match fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6") {
         Ok(value) if value.trim() == "0" => good("IPv6", "on"),
@@ -107,5 +147,17 @@ fn ipv6() -> Finding {
             "networks work with IPv4 alone; set net.ipv6.conf.all.disable_ipv6 to 0",
         ),
         Err(_) => bad("IPv6", "not in the kernel", "networks work with IPv4 alone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_firewall_can_not_do_is_told_with_advice() {
+        let finding = exits(("exits", "table inet x { chain y { no such thing } }"), "install it");
+        assert_eq!(finding.problem.as_deref(), Some("install it"));
+        assert!(finding.found.contains("rror"), "{finding:?}");
     }
 }
