@@ -124,7 +124,7 @@ impl fmt::Display for EnrollError {
 }
 impl std::error::Error for EnrollError {}
 
-/// Joins with `code` as the node that `keys` make: at most 25 seconds. `mark` is the bypass mark. The same keys
+/// Joins with `code` as the node that `keys` make: at most 28 seconds. `mark` is the bypass mark. The same keys
 /// may be used again when no answer came: the coordinator then answers as it did before.
 pub fn join(
     code: &JoinCode,

@@ -17,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod crash;
+pub mod dns;
 pub mod enroll;
 pub mod identity;
 pub mod kernel;

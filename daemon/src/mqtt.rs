@@ -40,6 +40,8 @@ pub const SILENCE: Duration = Duration::from_secs(15);
 pub struct Options {
     /// `host:port`, an IPv6 address in brackets.
     pub broker: String,
+    /// Addresses to try when its name leads nowhere.
+    pub known: Vec<SocketAddr>,
     /// The node's id, which is its MQTT client id too.
     pub client_id: String,
     /// See [`crate::tls::for_broker`].

@@ -309,9 +309,10 @@ impl Daemon {
                 self.records.values_mut().for_each(|kept| kept.write_ahead(now));
                 return Some(Input::Applied(apply(&mut self.kernel, &plan)));
             }
-            Output::Connect { network, broker, will } => {
+            Output::Connect { network, broker, known, will } => {
                 let identity = self.identities.get(&network)?;
-                let lost = self.links.open(identity, &broker, &will, self.config.numbers.bypass).err()?;
+                let mark = self.config.numbers.bypass;
+                let lost = self.links.open(identity, broker, known, &will, mark).err()?;
                 return Some(Input::Link(network, lost));
             }
             Output::Disconnect(network) => self.links.close(&network),

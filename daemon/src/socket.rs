@@ -17,16 +17,21 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 const PROBE_AFTER: Duration = Duration::from_secs(10);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// A TCP socket for connecting to `addr`. The mark is left out where the process may not set one (no
-/// CAP_NET_ADMIN): then there is no tunnel of ours to keep out of either.
+/// A TCP socket for connecting to `addr`, marked.
 pub fn new(addr: SocketAddr, mark: u32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    match socket.set_mark(mark) {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-        _ => {}
-    }
+    self::mark(&socket, mark)?;
     tune(SockRef::from(&socket))?;
     Ok(socket)
+}
+
+/// Marks a socket. The mark is left out where the process may not set one (no CAP_NET_ADMIN): then there is no tunnel of
+/// ours to keep out of either.
+pub fn mark(socket: &Socket, mark: u32) -> io::Result<()> {
+    match socket.set_mark(mark) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn tune(socket: SockRef<'_>) -> io::Result<()> {

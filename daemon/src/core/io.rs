@@ -10,7 +10,10 @@ use crate::{
 use gatewrt_protocol::{
     Failure, NetworkId, NetworkName, NodeId, NodeName, Presence, PublicKey, Report, WgPublicKey,
 };
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// Facts about this run of the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -127,6 +130,8 @@ pub enum Output {
         network: NetworkName,
         /// `host:port`
         broker: String,
+        /// Where it was when it was looked up last: for when its name leads nowhere.
+        known: Vec<SocketAddr>,
         /// The will.
         will: Presence,
     },

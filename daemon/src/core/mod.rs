@@ -176,7 +176,8 @@ impl Core {
     fn handle_joined(&mut self, membership: Membership, now: Now) {
         let name = membership.network.clone();
         let network = Network::new(membership, self.about.seed, now);
-        if network.taken_back().is_some() {
+        if let Some(taken) = network.taken_back() {
+            log::warn!("{name}: revision {} is not in effect: {}", taken.assignment, taken.why);
             self.outputs.push(Output::Save(name.clone(), network.stored()));
         }
         self.networks.insert(name.clone(), network);
@@ -338,7 +339,8 @@ impl Core {
                 network.directory.handle_connecting();
                 let will = network.presence(&self.about.boot, false);
                 let broker = network.membership.brokers.get(broker).cloned().unwrap_or_default();
-                self.outputs.push(Output::Connect { network: name.clone(), broker, will });
+                let known = network.known_at(&broker);
+                self.outputs.push(Output::Connect { network: name.clone(), broker, known, will });
             }
             Some(Act::Drop) => self.outputs.push(Output::Disconnect(name.clone())),
             None => {}

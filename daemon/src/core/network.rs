@@ -8,13 +8,14 @@ use super::{
     paths::Paths,
     session::Session,
 };
+use crate::socket;
 use crate::{
     model::IfName,
     sorted::{SortedMap, SortedSet},
     store::Bucket,
 };
 use gatewrt_protocol::{Applied, Failure, Presence, Report, WgPublicKey};
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 /// Two reports are at least this far apart.
 const REPORT_GAP: Duration = Duration::from_secs(2);
@@ -116,6 +117,14 @@ impl Network {
 
     pub(super) fn is_wanted(&self) -> bool {
         !self.leaving && !self.directory.is_removed()
+    }
+
+    /// Where the coordinator says that its brokers are: those with the port of this one.
+    pub(super) fn known_at(&self, broker: &str) -> Vec<SocketAddr> {
+        let port = socket::split_host_port(broker).map(|(_, port)| port);
+        let control = self.directory.assignment().map(|assignment| assignment.control.as_slice());
+        let there = control.unwrap_or_default().iter().filter(|addr| Some(addr.port()) == port);
+        there.copied().take(socket::MAX_ADDRESSES).collect()
     }
 
     pub(super) fn presence(&self, boot: &str, online: bool) -> Presence {

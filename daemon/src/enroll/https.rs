@@ -1,7 +1,7 @@
 //! One POST over HTTPS: ureq's HTTP over a connection of our own, so that it has the bypass mark, the one TLS
 //! configuration of this program, and errors that say which address failed how.
 
-use crate::{socket, tls::TlsFailure};
+use crate::{dns, socket, tls::TlsFailure};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use std::{
     fmt,
@@ -13,16 +13,18 @@ use std::{
 use ureq::{
     Agent, Error,
     unversioned::{
-        resolver::DefaultResolver,
+        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
         transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport},
     },
 };
 
 /// For each address of the host.
 const CONNECT: Duration = Duration::from_secs(5);
-const RESOLVE: Duration = Duration::from_secs(5);
+/// For the uplink's resolvers, and then for the system's.
+const RESOLVE: Duration = Duration::from_secs(8);
 /// From the resolved name to the last byte of the answer.
 const TOTAL: Duration = Duration::from_secs(20);
+const HTTPS: u16 = 443;
 const LONGEST_ANSWER: u64 = 64 * 1024;
 const BUFFER: usize = 8 * 1024;
 
@@ -67,7 +69,7 @@ pub(super) fn post(
         .timeout_global(Some(RESOLVE + TOTAL))
         .timeout_resolve(Some(RESOLVE))
         .build();
-    let agent = Agent::with_parts(config, MarkedTls { tls, mark }, DefaultResolver::default());
+    let agent = Agent::with_parts(config, MarkedTls { tls, mark }, MarkedResolver(mark));
     let mut response = agent.post(url).content_type(content_type).send(body)?;
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec()?;
@@ -103,6 +105,28 @@ impl std::error::Error for Trouble {}
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         Self::Other(Box::new(trouble))
+    }
+}
+
+/// The uplink's resolvers go before the system's, which may ask through an exit.
+#[derive(Debug)]
+struct MarkedResolver(u32);
+
+impl Resolver for MarkedResolver {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let found = dns::ask_uplink(host, uri.port_u16().unwrap_or(HTTPS), self.0);
+        if found.is_empty() {
+            return DefaultResolver::default().resolve(uri, config, timeout);
+        }
+        let mut all = self.empty();
+        found.into_iter().for_each(|addr| all.push(addr));
+        Ok(all)
     }
 }
 

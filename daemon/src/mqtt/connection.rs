@@ -5,7 +5,7 @@ use super::{
     inbox::{Inbox, Incoming},
     session,
 };
-use crate::{socket, tls::TlsFailure};
+use crate::{dns, socket, tls::TlsFailure};
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use std::{io, net::SocketAddr, time::Duration};
@@ -19,6 +19,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// For one address, where the host has several.
 const ONE_ADDRESS: Duration = Duration::from_secs(4);
 
+/// For looking a name up: half of what an attempt may take.
+const LOOK_UP: Duration = Duration::from_secs(6);
+
 /// A connection with what was already read from it.
 pub(super) struct Connection {
     pub(super) stream: TlsStream<TcpStream>,
@@ -30,7 +33,7 @@ pub(super) async fn open(options: &Options) -> Result<Connection, LinkError> {
     let no_address = || LinkError::Address(options.broker.clone());
     let (host, port) = socket::split_host_port(&options.broker).ok_or_else(no_address)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|_| no_address())?;
-    let tcp = connect_any(&resolve(host, port).await?, options.mark).await?;
+    let tcp = connect_any(&addresses(host, port, options).await?, options.mark).await?;
     let mut stream = TlsConnector::from(options.tls.clone()).connect(name, tcp).await?;
     let mut hello = BytesMut::new();
     session::connect(options)
@@ -43,13 +46,23 @@ pub(super) async fn open(options: &Options) -> Result<Connection, LinkError> {
     Ok(Connection { stream, inbox })
 }
 
-/// An address needs no resolver; a name is looked up by the system's, in a thread for things that block.
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, LinkError> {
+/// Where a broker is: looked up, or else where it was.
+async fn addresses(host: &str, port: u16, options: &Options) -> Result<Vec<SocketAddr>, LinkError> {
+    let found = time::timeout(LOOK_UP, resolve(host, port, options.mark)).await;
+    let found = found.unwrap_or_else(|_| Err(LinkError::Name(io::ErrorKind::TimedOut.into())));
+    match found {
+        Err(LinkError::Name(_)) if !options.known.is_empty() => Ok(options.known.clone()),
+        found => found,
+    }
+}
+
+/// An address needs no resolver; a name is looked up at each connection, in a thread for things that block.
+async fn resolve(host: &str, port: u16, mark: u32) -> Result<Vec<SocketAddr>, LinkError> {
     if let Ok(addr) = host.parse() {
         return Ok(vec![SocketAddr::new(addr, port)]);
     }
     let host = host.to_owned();
-    let looked_up = tokio::task::spawn_blocking(move || socket::resolve(&host, port)).await;
+    let looked_up = tokio::task::spawn_blocking(move || dns::resolve(&host, port, mark)).await;
     looked_up.map_err(io::Error::other).flatten().map_err(LinkError::Name)
 }
 

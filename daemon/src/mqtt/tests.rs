@@ -15,7 +15,7 @@ use rustls::{
 };
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     thread,
@@ -116,6 +116,7 @@ fn options(ca: &TestCa, own: &TestCa, id: &str, broker: String) -> Options {
     let keys = Keys::generate().unwrap();
     Options {
         broker,
+        known: Vec::new(),
         client_id: id.into(),
         tls: tls::for_broker(&ca.pem(), &own.node(id, &keys), &keys).unwrap(),
         will: message(&format!("gone/{id}"), b"will"),
@@ -276,6 +277,17 @@ async fn refusals_are_told_in_words() {
         let error = end(Link::open(options), CONNECT + PATIENCE).await.to_string();
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_broker_whose_name_leads_nowhere_is_where_it_was() {
+    let broker = Broker::named("gw.invalid", "use_identity_as_username true");
+    let at: SocketAddr = broker.at.parse().unwrap();
+    let named =
+        Options { broker: format!("gw.invalid:{}", at.port()), known: vec![at], ..broker.options(ONE) };
+    let mut link = Link::open(named);
+    let event = time::timeout(CONNECT + PATIENCE, link.event()).await.expect("in time");
+    assert!(matches!(event, Some(Event::Connected)), "{event:?}");
 }
 
 /// A broker of our own for one connection: consents to it, then does as told. Returns its port.

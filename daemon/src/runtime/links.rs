@@ -10,6 +10,7 @@ use crate::{
 use gatewrt_protocol::{NetworkName, Presence, Record, RecordError, Topic};
 use std::{
     future::poll_fn,
+    net::SocketAddr,
     task::{Context, Poll},
     time::Duration,
 };
@@ -35,14 +36,16 @@ impl Links {
     pub fn open(
         &mut self,
         identity: &Identity,
-        broker: &str,
+        broker: String,
+        known: Vec<SocketAddr>,
         will: &Presence,
         mark: u32,
     ) -> Result<(), LinkEvent> {
         let lost = |error: &dyn std::fmt::Display| LinkEvent::Lost(error.to_string());
         let tls = tls::for_broker(&identity.ca, &identity.certificate, &identity.keys);
         let options = Options {
-            broker: broker.to_owned(),
+            broker,
+            known,
             client_id: identity.node.to_string(),
             tls: tls.map_err(|error| lost(&error))?,
             will: presence(identity, will).map_err(|error| lost(&error))?,

@@ -1,0 +1,181 @@
+//! Changes that cut a router off its coordinator: it is back by itself, says why, and tries none of them twice.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Host, Lab, Process, eventually},
+    mesh::{Mesh, NETWORK},
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+const OFFICE: &str = "office";
+/// Nobody has it.
+const PREFIX: &str = "172.31.7.0/24";
+/// What the daemon's table says when access is denied.
+const DENIED: &str = "not allowed";
+
+/// Nothing that the router says reaches the coordinator any more, though it hears all the coordinator says: from now on
+/// until the daemon's table said something and says it no more. So a change comes in, and what would confirm it does not
+/// go out before it is undone.
+struct Cut {
+    router: Host,
+    _script: Option<Process>,
+}
+
+impl Cut {
+    fn until_removed(mesh: &Mesh, router: &str) -> Result<Self> {
+        let (router, coordinator) = (mesh.host(router)?, mesh.host("coordinator")?);
+        // What only acknowledges a segment or a message is shorter.
+        router.nft(&format!(
+            "table inet cut {{
+                chain output {{
+                    type filter hook output priority 0;
+                    ip daddr {} meta length > 130 drop
+                    ip6 daddr {} meta length > 150 drop
+                }}
+            }}",
+            coordinator.ip4()?,
+            coordinator.ip6()?
+        ))?;
+        Ok(Self { router, _script: None })
+    }
+
+    fn until_undone(mesh: &Mesh, router: &str, needle: &str) -> Result<Self> {
+        let cut = Self::until_removed(mesh, router)?;
+        let script = format!(
+            "says() {{ nft list table inet gatewrt 2>/dev/null | grep -qF '{needle}'; }}
+            until says; do sleep 0.1; done
+            while says; do sleep 0.1; done
+            nft delete table inet cut"
+        );
+        let script = cut.router.spawn(&["sh", "-c", &script])?;
+        Ok(Self { _script: Some(script), ..cut })
+    }
+
+    fn remove(self) -> Result<()> {
+        self.router.nft("delete table inet cut").map(drop)
+    }
+}
+
+/// A lab with one router, which waits this long for a change to be confirmed.
+fn office(confirm_s: u16) -> Result<Mesh> {
+    let mesh = Mesh::start(Lab::two_sites()?, &[OFFICE])?;
+    mesh.admin(&["node", "set-confirm", NETWORK, OFFICE, &confirm_s.to_string()])?;
+    wait_for_link(&mesh, OFFICE)?;
+    Ok(mesh)
+}
+
+fn ruleset(host: &Host) -> Result<String> {
+    Ok(host.run(&["nft", "list", "table", "inet", "gatewrt"])?.stdout)
+}
+
+fn wait_for_link(mesh: &Mesh, router: &str) -> Result<()> {
+    eventually(SOON, &format!("{router}'s control link is up"), || -> Result<()> {
+        let status = mesh.status(router)?;
+        ensure!(status["control"] == "connected", "{}", status["control_error"]);
+        Ok(())
+    })
+}
+
+/// Why it was taken back, as the coordinator shows it, once the router is back.
+fn wait_for_taken_back(mesh: &Mesh, router: &str, deadline: Duration) -> Result<String> {
+    eventually(deadline, &format!("the coordinator shows what {router} took back"), || -> Result<String> {
+        let node = mesh.admin_json(&["node", "show", NETWORK, router])?;
+        let why = node["taken_back"]["why"].as_str().with_context(|| format!("{node}"))?;
+        ensure!(mesh.status(router)?["taken_back"]["why"] == *why);
+        Ok(why.to_owned())
+    })
+}
+
+fn wait_for_confirmation(
+    mesh: &Mesh,
+    router: &str,
+    is_in_effect: impl Fn(&Value) -> Result<bool>,
+) -> Result<()> {
+    eventually(SOON, &format!("{router} confirms"), || -> Result<()> {
+        let status = mesh.status(router)?;
+        ensure!(is_in_effect(&status)? && status["trial_s"].is_null(), "{status}");
+        ensure!(status["taken_back"].is_null() && status["control"] == "connected", "{status}");
+        Ok(())
+    })
+}
+
+fn is_serving(status: &Value) -> Result<bool> {
+    Ok(status["egress"].as_array().context("egress")?.iter().any(|egress| egress["prefix"] == PREFIX))
+}
+
+fn wait_for_trial(mesh: &Mesh, router: &str, needle: &str) -> Result<()> {
+    let host = mesh.host(router)?;
+    eventually(SOON, &format!("{router} tries the change"), || -> Result<()> {
+        ensure!(ruleset(&host)?.contains(needle) && !mesh.status(router)?["trial_s"].is_null());
+        Ok(())
+    })
+}
+
+/// Back by itself, the coordinator says why; a restart tries it no second time, the admin's word does.
+#[test]
+fn access_rules_that_cut_the_router_off_are_taken_back() -> Result<()> {
+    let mut mesh = office(5)?;
+    let host = mesh.host(OFFICE)?;
+    let before = ruleset(&host)?;
+    let cut = Cut::until_undone(&mesh, OFFICE, DENIED)?;
+    mesh.admin(&["network", "set", NETWORK, "--access", "deny"])?;
+    wait_for_trial(&mesh, OFFICE, DENIED)?;
+    let why = wait_for_taken_back(&mesh, OFFICE, SOON)?;
+    println!("{why}");
+    ensure!(why.contains("access rules") && why.contains("nothing for 5 s"), "{why}");
+    ensure!(ruleset(&host)? == before);
+    drop(cut);
+
+    mesh.daemon(OFFICE)?.kill(Signal::SIGKILL)?;
+    mesh.daemon(OFFICE)?.wait(SOON)?;
+    mesh.start_daemon(OFFICE)?;
+    wait_for_link(&mesh, OFFICE)?;
+    ensure!(wait_for_taken_back(&mesh, OFFICE, SOON)? == why && ruleset(&host)? == before);
+    let log = mesh.daemon(OFFICE)?.log();
+    ensure!(!log.contains("firewall table"), "it was tried again:\n{log}");
+
+    mesh.admin(&["node", "retry", NETWORK, OFFICE])?;
+    wait_for_confirmation(&mesh, OFFICE, |_| Ok(ruleset(&host)?.contains(DENIED)))
+}
+
+/// Nothing is rolled back while the broker takes its time.
+#[test]
+fn a_good_change_is_confirmed_by_a_slow_broker() -> Result<()> {
+    let mesh = office(14)?;
+    let cut = Cut::until_removed(&mesh, OFFICE)?;
+    mesh.serve(OFFICE, PREFIX, true)?;
+    wait_for_trial(&mesh, OFFICE, PREFIX)?;
+    eventually(SOON, "the trial goes on for 3 seconds", || -> Result<()> {
+        let left = mesh.status(OFFICE)?["trial_s"].as_u64().context("it is over")?;
+        ensure!(left <= 11);
+        Ok(())
+    })?;
+    cut.remove()?;
+    wait_for_confirmation(&mesh, OFFICE, is_serving)?;
+    let log = mesh.daemon(OFFICE)?.log();
+    ensure!(log.contains("is confirmed") && !log.contains("took back"), "{log}");
+    Ok(())
+}
+
+/// Whoever lost the way to his router pulls its plug.
+#[test]
+fn a_router_that_reboots_while_unconfirmed_comes_up_with_what_worked() -> Result<()> {
+    let mut mesh = office(3600)?;
+    let host = mesh.host(OFFICE)?;
+    let before = ruleset(&host)?;
+    let _cut = Cut::until_removed(&mesh, OFFICE)?;
+    mesh.serve(OFFICE, PREFIX, true)?;
+    wait_for_trial(&mesh, OFFICE, PREFIX)?;
+    host.reboot()?;
+    mesh.start_daemon(OFFICE)?;
+    wait_for_link(&mesh, OFFICE)?;
+    let why = wait_for_taken_back(&mesh, OFFICE, SOON)?;
+    println!("{why}");
+    ensure!(why.contains("restarted") && ruleset(&host)? == before, "{why}");
+    ensure!(!mesh.daemon(OFFICE)?.log().contains("on trial"));
+    mesh.admin(&["node", "retry", NETWORK, OFFICE])?;
+    wait_for_confirmation(&mesh, OFFICE, is_serving)
+}
