@@ -140,6 +140,10 @@ pub struct EgressView {
     pub nat: bool,
     /// The least goes first.
     pub metric: u32,
+    /// Where several nodes serve it: those that reach it through this one now, as they reported last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub used_by: Vec<NodeName>,
 }
 
 /// What an admin asks of a prefix to serve.
@@ -265,8 +269,21 @@ pub fn egress_of(node: &Node) -> impl Iterator<Item = EgressView> {
         prefix: *prefix,
         nat: setting.nat,
         metric: setting.metric,
+        used_by: Vec::new(),
     };
     node.egress.iter().map(view)
+}
+
+/// The same with who reaches it through this node.
+pub fn egress_in_use<'a>(state: &'a State, node: &'a Node) -> impl Iterator<Item = EgressView> + 'a {
+    let chose = move |by: &Node, prefix: &Prefix| {
+        let report = state.live.now(by.id).and_then(|now| now.report.as_ref());
+        report.is_some_and(|report| report.gateways.get(prefix) == Some(&node.id))
+    };
+    egress_of(node).map(move |view| {
+        let nodes = state.registry.live_nodes(node.net).filter(|by| chose(by, &view.prefix));
+        EgressView { used_by: nodes.map(|by| by.name.clone()).collect(), ..view }
+    })
 }
 
 /// Revisions of the records that concern one node.

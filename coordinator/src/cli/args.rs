@@ -355,7 +355,8 @@ pub(super) enum OnOff {
 const EGRESS_EXAMPLES: &str = "\
 Examples:
   gatewrt-coordinator egress set home office 192.168.10.0/24
-  gatewrt-coordinator egress set home office fd00:10::/64 --nat off";
+  gatewrt-coordinator egress set home office fd00:10::/64 --nat off
+  gatewrt-coordinator egress set home spare 192.168.10.0/24 --metric 10     # stands in while office is down";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Egress {
@@ -372,7 +373,7 @@ pub(super) enum Egress {
         /// to the network
         #[arg(long, value_enum, default_value = "on")]
         nat: OnOff,
-        /// The least goes first
+        /// Where several nodes serve it, the least goes first; of equals the nearest that works
         #[arg(long, default_value_t = 0)]
         metric: u32,
     },

@@ -218,9 +218,16 @@ fn run_egress(client: &Client, command: Egress, as_json: bool) -> Done {
 fn egress_table(all: &[EgressView]) -> std::io::Result<()> {
     let row = |egress: &EgressView| {
         let nat = if egress.nat { "on" } else { "off" };
-        vec![egress.prefix.to_string(), egress.node.to_string(), nat.to_owned(), egress.metric.to_string()]
+        let metric = egress.metric.to_string();
+        vec![
+            egress.prefix.to_string(),
+            egress.node.to_string(),
+            nat.to_owned(),
+            metric,
+            list(&egress.used_by),
+        ]
     };
-    table(&["PREFIX", "NODE", "NAT", "METRIC"], &all.iter().map(row).collect::<Vec<_>>())
+    table(&["PREFIX", "NODE", "NAT", "METRIC", "USED BY"], &all.iter().map(row).collect::<Vec<_>>())
 }
 
 fn warn(warnings: &[String]) {

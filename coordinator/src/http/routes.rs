@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::{
         CodeView, EgressView, EgressWish, Health, NetworkStatus, NetworkView, NodeStatus, NodeView, Status,
-        egress_of,
+        egress_in_use,
     },
     desk::{State, now},
     registry::{CodeWish, EgressSetting, Moment, NetworkWish, NodePatch, Registry, RegistryError},
@@ -313,12 +313,12 @@ pub(super) async fn unset_egress(
     by.change(act, plan, |state, node| NodeView::with_warnings(state, &node)).await
 }
 
-/// All prefixes behind nodes of a network.
+/// All prefixes behind nodes of a network, and who reaches one that several serve through which.
 #[utoipa::path(get, path = "/v1/networks/{net}/egress", tag = "egress", responses((status = 200, body = Vec<EgressView>)))]
 pub(super) async fn list_egress(by: Caller, Path(net): Path<String>) -> Listed<EgressView> {
     by.list(move |state| {
         let network = state.registry.find_network(&net)?;
-        let all = state.registry.live_nodes(network.id).flat_map(egress_of);
+        let all = state.registry.live_nodes(network.id).flat_map(|node| egress_in_use(state, node));
         Ok(all.map(|view| (format!("{} {:010} {}", view.prefix, view.metric, view.node), view)).collect())
     })
     .await

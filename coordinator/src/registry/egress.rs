@@ -1,8 +1,7 @@
 //! Which prefixes a node serves to its network.
 
 use super::{
-    EgressSetting, Node, Outcome, Overlap, Owner, Registry, RegistryError, network::is_special,
-    overlap::Holder,
+    EgressSetting, Node, Outcome, Overlap, Registry, RegistryError, network::is_special, overlap::Holder,
 };
 use gatewrt_protocol::{Prefix, Role};
 
@@ -10,7 +9,8 @@ use gatewrt_protocol::{Prefix, Role};
 pub const LIMIT: usize = 64;
 
 impl Registry {
-    /// Has a node serve a prefix, or changes how it does.
+    /// Has a node serve a prefix, or changes how it does. Several can serve the same one: the least metric goes first, and
+    /// of equals the nearest that works.
     pub fn set_egress(&self, net: &str, node: &str, prefix: Prefix, setting: EgressSetting) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         self.check_egress(node, prefix)?;
@@ -44,11 +44,8 @@ impl Registry {
         if self.served_by(node) >= LIMIT && !node.egress.contains_key(&prefix) {
             return Err(RegistryError::TooManyPrefixes { node: node.name.clone(), limit: LIMIT });
         }
-        match self.conflict(prefix, Some(node.net), Some(Holder::Node(node.id))) {
+        match self.conflict(prefix, Some(node.net), Some(Holder::Node)) {
             None => Ok(()),
-            Some((with, Owner::Site(_, by))) if with == prefix => {
-                Err(RegistryError::ServedTwice { prefix, by, node: node.name.clone() })
-            }
             Some((with, with_owner)) => {
                 let owner = self.site(node);
                 Err(RegistryError::Overlap(Box::new(Overlap { prefix, owner, with, with_owner })))

@@ -84,16 +84,6 @@ pub enum RegistryError {
     /// Two prefixes share addresses.
     #[error("{} ({}) overlaps {} ({})", .0.prefix, .0.owner, .0.with, .0.with_owner)]
     Overlap(Box<Overlap>),
-    /// The same prefix is served by another node of the network.
-    #[error("{prefix} is served by {by} already, {node} can't serve it too")]
-    ServedTwice {
-        /// The prefix.
-        prefix: Prefix,
-        /// The node that serves it.
-        by: NodeName,
-        /// The node that was to.
-        node: NodeName,
-    },
     /// A default route is not an egress.
     #[error("{prefix} is a default route")]
     DefaultRoute {
@@ -207,7 +197,7 @@ impl RegistryError {
             Self::NotServed { .. } | Self::NoSuchToken { .. } => "not-found",
             Self::BadTokenName => "bad-name",
             Self::NameTaken { .. } => "name-taken",
-            Self::Overlap(_) | Self::ServedTwice { .. } => "overlap",
+            Self::Overlap(_) => "overlap",
             Self::DefaultRoute { .. } => "default-route",
             Self::BadPrefix { .. } => "bad-prefix",
             Self::OutOfRange { .. } => "out-of-range",
@@ -248,9 +238,6 @@ impl RegistryError {
             Self::Overlap(_) => {
                 "choose a prefix that shares no address with it, or take the other one away first".into()
             }
-            Self::ServedTwice { prefix, by, .. } => format!(
-                "one prefix served by two nodes is not supported yet: take it from the other first with “egress unset … {by} {prefix}”"
-            ),
             Self::DefaultRoute { .. } => {
                 "Internet traffic goes through an exit, not an egress: name the prefixes behind the node"
                     .into()

@@ -2,7 +2,7 @@
 
 use super::{Client, Node, Registry};
 use gatewrt_protocol::{
-    ClientId, ClientName, Endpoint, EndpointKind, NetworkId, NetworkName, NodeId, NodeName, Prefix,
+    ClientId, ClientName, Endpoint, EndpointKind, NetworkId, NetworkName, NodeName, Prefix,
 };
 use std::{fmt, net::SocketAddr};
 
@@ -36,8 +36,8 @@ impl fmt::Display for Owner {
 /// Whose prefix is being changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// A node's: that it serves just this prefix now is no conflict.
-    Node(NodeId),
+    /// A node's: that it, or another that can stand in for it, serves just this prefix is no conflict.
+    Node,
     /// A client's: what is behind it now is no conflict.
     Client(ClientId),
 }
@@ -52,15 +52,14 @@ impl Registry {
         net: Option<NetworkId>,
         except: Option<Holder>,
     ) -> Option<(Prefix, Owner)> {
-        let itself =
-            |node: &Node, served: &Prefix| Some(Holder::Node(node.id)) == except && *served == prefix;
+        let stands_in = |served: &Prefix| except == Some(Holder::Node) && *served == prefix;
         let nodes =
             || self.nodes().filter(move |node| node.is_live() && net.is_none_or(|net| node.net == net));
         let networks = self.networks().flat_map(|network| {
             network.prefixes().map(|prefix| (prefix, Owner::Network(network.name.clone())))
         });
         let sites = nodes().flat_map(|node| node.egress.keys().map(move |served| (node, *served)));
-        let sites = sites.filter(|(node, served)| !itself(node, served));
+        let sites = sites.filter(|(_, served)| !stands_in(served));
         let sites = sites.map(|(node, served)| (served, self.site(node)));
         let clients =
             self.clients().filter(|client| client.is_live() && net.is_none_or(|net| client.net == net));
@@ -114,7 +113,9 @@ fn lan_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
     let served = served.iter().filter(|(by, _)| by.id != node.id);
     let pairs =
         served.flat_map(|(by, prefix)| node.facts.lans().map(move |(name, lan)| (by, prefix, name, lan)));
-    let clashes = pairs.filter(|(_, prefix, _, lan)| prefix.overlaps(lan));
+    // Where it serves the same, it is one of several that stand in for each other.
+    let clashes =
+        pairs.filter(|(_, prefix, _, lan)| prefix.overlaps(lan) && !node.egress.contains_key(prefix));
     let say = |(by, prefix, name, lan): (&&Node, &Prefix, &str, Prefix)| {
         format!(
             "{prefix} served by {} overlaps {lan} on {name} of {}: hosts there will not reach it",

@@ -78,7 +78,9 @@ fn check(registry: &Registry) -> Result<(), TestCaseError> {
     let mut prefixes: Vec<(Option<NetworkId>, Prefix)> =
         registry.networks().flat_map(Network::prefixes).map(|prefix| (None, prefix)).collect();
     let live: Vec<_> = registry.nodes().filter(|node| node.is_live()).collect();
-    prefixes.extend(live.iter().flat_map(|node| node.egress.keys().map(|prefix| (Some(node.net), *prefix))));
+    // Several nodes may serve the same.
+    let served = live.iter().flat_map(|node| node.egress.keys().map(|prefix| (Some(node.net), *prefix)));
+    prefixes.extend(served.collect::<BTreeSet<_>>());
     let clients: Vec<_> = registry.clients().filter(|client| client.is_live()).collect();
     prefixes.extend(clients.iter().flat_map(|it| it.prefixes.iter().map(|prefix| (Some(it.net), *prefix))));
     for (place, (net, one)) in prefixes.iter().enumerate() {

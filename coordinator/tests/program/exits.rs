@@ -217,3 +217,34 @@ fn what_a_router_took_back_is_seen_and_tried_again() {
     let log = coordinator.ok(&["audit"]);
     assert!(log.contains("node.retry") && log.contains("confirm_s"), "{log}");
 }
+
+#[test]
+fn several_nodes_serve_one_prefix_and_who_uses_which_is_seen() {
+    let home = Home::new();
+    let (office, mut spare, mut cabin) =
+        (home.join(1, "office"), home.join(2, "spare"), home.join(3, "cabin"));
+    let prefix = "192.168.9.0/24";
+    home.report(&mut spare, |report| report.interfaces = vec![lan("br-lan", prefix)]);
+    let set = |node: &str, metric: &str| {
+        home.coordinator.command(&["egress", "set", "home", node, prefix, "--metric", metric])
+    };
+    assert!(set("office", "0").status.success());
+    let said = set("spare", "10");
+    assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+    for (node, metric) in [(&office, 0), (&spare, 10)] {
+        let member = cabin.member(node, |member| !member.prefixes.is_empty());
+        assert_eq!(
+            (member.prefixes[0].prefix.to_string().as_str(), member.prefixes[0].metric),
+            (prefix, metric)
+        );
+    }
+    home.report(&mut cabin, |report| {
+        report.gateways = [(prefix.parse().unwrap(), spare.answer.node)].into();
+    });
+    let list = home.coordinator.json(&["egress", "list", "home"]);
+    let used = |at: usize| (list[at]["node"].clone(), list[at]["used_by"].clone());
+    assert_eq!(used(0), (json!("office"), json!(null)));
+    assert_eq!(used(1), (json!("spare"), json!(["cabin"])));
+    let said = home.coordinator.refused(&["egress", "set", "home", "cabin", "192.168.9.0/25"]);
+    assert!(said.contains("overlaps 192.168.9.0/24"), "a part of it is no stand-in: {said}");
+}

@@ -123,11 +123,24 @@ impl<'a> End<'a> {
 
     /// Where both are, if what goes between them never enters the network.
     pub(super) fn shares_place_with(&self, other: &Self) -> Option<String> {
-        let places: BTreeSet<_> = self.parts.iter().chain(&other.parts).map(Part::place).collect();
-        places
-            .into_iter()
-            .next()
-            .filter(|first| self.parts.iter().chain(&other.parts).all(|part| part.place() == *first))
+        let parts = || self.parts.iter().chain(&other.parts);
+        let first = self.place(parts().next()?);
+        parts().all(|part| self.place(part) == first).then_some(first)
+    }
+
+    /// Where several nodes serve the same, that is one place.
+    fn place(&self, part: &Part<'_>) -> String {
+        match part.holder {
+            Holder::Node(node) => format!("node {}", node.name),
+            Holder::Site(node) => {
+                let serves = |other: &&Node| {
+                    other.egress.keys().copied().collect::<Addresses>().covers(&part.addresses)
+                };
+                let first = self.registry.live_nodes(node.net).find(serves).unwrap_or(node);
+                format!("node {}", first.name)
+            }
+            Holder::Client(client) | Holder::Behind(client) => format!("client {}", client.name),
+        }
     }
 
     /// Whose Internet traffic it is about, if only of routers and of hosts at them, also of LANs that are not served.
@@ -168,15 +181,6 @@ impl<'a> End<'a> {
         let clients: Vec<_> = self.parts.iter().map(full).collect::<Option<_>>()?;
         let clients: Vec<_> = clients.into_iter().filter(|text| !text.is_empty()).collect();
         (!clients.is_empty()).then(|| clients.join(", "))
-    }
-}
-
-impl Part<'_> {
-    fn place(&self) -> String {
-        match self.holder {
-            Holder::Node(node) | Holder::Site(node) => format!("node {}", node.name),
-            Holder::Client(client) | Holder::Behind(client) => format!("client {}", client.name),
-        }
     }
 }
 
