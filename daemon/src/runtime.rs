@@ -327,6 +327,11 @@ impl Daemon {
             }
             Output::Flush(network) => self.records.get_mut(&network)?.flush(),
             Output::Forget(network) => self.forget(&network),
+            Output::Guard(guard) => {
+                if let Err(error) = self.store.save_guard(guard.as_ref()) {
+                    log::warn!("what keeps scopes in at the next boot is not on disk: {}", whole(&error));
+                }
+            }
             Output::Poke(addresses) => {
                 self.renew_endpoints();
                 system::poke(&addresses);

@@ -1,6 +1,7 @@
 //! What outlives a reboot, one folder a network below the state directory: `identity.json`, written once at
-//! joining, `records`, the last good records, and `exit.json`, what was said of exits on the router. Files are 0600 in folders 0700, replaced whole or not
-//! at all. It ends at files: what a record means is for [`crate::core`].
+//! joining, `records`, the last good records, and `exit.json`, what was said of exits on the router. Beside the folders
+//! `guard.json`, what keeps closed scopes in before the daemon runs. Files are 0600 in folders 0700, replaced whole or
+//! not at all. It ends at files: what a record means is for [`crate::core`].
 
 pub mod atomic;
 pub mod records;
@@ -8,6 +9,7 @@ pub mod records;
 use crate::{
     config::OwnScope,
     identity::{Identity, Keys, NoRandomness},
+    plan::Guardfile,
 };
 use gatewrt_protocol::{JoinCode, NetworkName};
 pub use records::{Bucket, Records, RecordsFile, Saved};
@@ -20,6 +22,7 @@ use std::{
 const IDENTITY: &str = "identity.json";
 const RECORDS: &str = "records";
 const CHOICE: &str = "exit.json";
+const GUARD: &str = "guard.json";
 
 /// Why something could not be kept or read back.
 #[derive(Debug)]
@@ -49,6 +52,13 @@ pub enum StoreError {
     },
     /// Stored records that can't be read; they count as absent.
     DamagedRecords {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        why: String,
+    },
+    /// What keeps closed scopes in before the daemon runs can't be read.
+    DamagedGuard {
         /// The file.
         path: PathBuf,
         /// What was wrong.
@@ -93,6 +103,11 @@ impl fmt::Display for StoreError {
                     path.display()
                 )
             }
+            Self::DamagedGuard { path, why } => write!(
+                f,
+                "{} is damaged ({why}): nothing is forwarded until the daemon runs, which writes it anew",
+                path.display()
+            ),
             Self::DamagedChoice { path, why } => write!(f, "{} is damaged ({why})", path.display()),
             Self::AlreadyJoined(network) => {
                 write!(
@@ -217,6 +232,24 @@ impl Store {
         match choice {
             Some(choice) => write_json(&path, &choice),
             None => absent_is_fine(fs::remove_file(&path)).map_err(StoreError::at(&path)),
+        }
+    }
+
+    /// What keeps closed scopes in before the daemon runs; `None` when nothing must be kept in.
+    pub fn guard(&self) -> Result<Option<Guardfile>, StoreError> {
+        let path = self.dir.join(GUARD);
+        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let damaged = |error: serde_json::Error| StoreError::DamagedGuard { path, why: error.to_string() };
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Keeps it, where it is another than what is there; `None` forgets it.
+    pub fn save_guard(&self, guard: Option<&Guardfile>) -> Result<(), StoreError> {
+        let path = self.dir.join(GUARD);
+        match guard {
+            None => absent_is_fine(fs::remove_file(&path)).map_err(StoreError::at(&path)),
+            Some(guard) if self.guard().is_ok_and(|there| there.as_ref() == Some(guard)) => Ok(()),
+            Some(guard) => write_json(&path, guard),
         }
     }
 

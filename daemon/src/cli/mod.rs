@@ -3,6 +3,7 @@
 
 mod diag;
 mod exit;
+mod guard;
 mod json;
 mod offline;
 mod show;
@@ -39,6 +40,7 @@ Commands:
   exit …                   Internet traffic through another node: list, status, enable, disable, forget
                            (“gatewrt exit --help”)
   plan                     what the daemon would change in the kernel now; changes nothing
+  guard                    keep closed scopes in without the daemon; what init does before the network comes up
   diag                     check what the daemon needs, and say what to do about what is missing
   reload                   read the configuration again
   stop [--teardown]        end the daemon; tunnels go on unless --teardown takes everything of it down
@@ -120,6 +122,7 @@ enum Command {
     Clients(Option<String>),
     Exit(Exit),
     Plan,
+    Guard,
     Diag,
     Reload,
     Stop { teardown: bool },
@@ -207,6 +210,7 @@ fn command_of(
         "clients" => Command::Clients(values.next()),
         "plan" => Command::Plan,
         "exit" => Command::Exit(Exit::Help),
+        "guard" => Command::Guard,
         "diag" => Command::Diag,
         "reload" => Command::Reload,
         "stop" => Command::Stop { teardown },
@@ -232,6 +236,7 @@ fn execute(asked: &Asked) -> Result<ExitCode, CliError> {
         Command::Exit(Exit::Help) => print(exit::HELP),
         Command::Version => print(&format!("gatewrt {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Diag => return diag::run(&asked.config, asked.json),
+        Command::Guard => return guard::run(&asked.config),
         command => {
             let request = request(command)?;
             let config = config(asked, &request)?;

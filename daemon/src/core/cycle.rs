@@ -3,8 +3,8 @@
 use super::{Core, Network, Now, Output, Unreadable, desired, is_enabled, place, tries::Tries};
 use crate::{
     kernel::Interest,
-    model::{IfName, Observed, SysctlPath},
-    plan::Plan,
+    model::{IfName, Observed, Rule, SysctlPath},
+    plan::{Guardfile, Plan},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Failure, NetworkName};
@@ -35,6 +35,8 @@ pub(super) struct Rhythm {
     changed: bool,
     /// Looks in a row that a change led to and that found nothing to do.
     idle: u32,
+    /// What was last said to keep closed scopes in at the next boot.
+    guard: Option<Option<Guardfile>>,
 }
 
 impl Rhythm {
@@ -102,6 +104,7 @@ impl Core {
             self.look_by(now);
             return;
         }
+        self.guard_next_boot();
         let plan = Plan::new(&self.observed, &self.desired);
         let settled = plan.is_empty();
         self.rhythm.note_look(settled, held.is_empty());
@@ -119,19 +122,36 @@ impl Core {
         }
     }
 
+    /// Before anything of it is in force, and not while too little is known or all is taken down: then what was last
+    /// known stays.
+    fn guard_next_boot(&mut self) {
+        let is_vague = self.wanted().values().any(|network| !network.directory.is_whole());
+        let unreadable = self.unreadable.values().any(|network| !self.is_to_go(network));
+        if is_vague || unreadable || self.stopping.is_some() {
+            return;
+        }
+        let guard = Guardfile::new(&self.desired, &self.config.numbers);
+        if self.rhythm.guard.as_ref() != Some(&guard) {
+            self.rhythm.guard = Some(guard.clone());
+            self.outputs.push(Output::Guard(guard));
+        }
+    }
+
     /// The networks that shall be in the kernel.
     pub(super) fn wanted(&self) -> SortedMap<&NetworkName, &Network> {
         let all = self.networks.iter().filter(|_| self.stopping != Some(true));
         all.filter(|(name, network)| network.is_wanted() && is_enabled(&self.config, name)).collect()
     }
 
-    /// The interfaces that run and of which too little is known: they are left as they run.
+    /// The interfaces that run, or whose scopes are kept in, and of which too little is known: they are left as they run.
     fn held(&self) -> SortedSet<IfName> {
         let wanted = self.wanted();
         let vague = wanted.iter().filter(|(_, network)| !network.directory.is_whole()).map(|(name, _)| *name);
         let unreadable = self.unreadable.iter().filter(|(_, network)| !self.is_to_go(network));
         let all = vague.chain(unreadable.map(|(name, _)| name)).map(IfName::from);
-        all.filter(|link| self.observed.links.contains_key(link)).collect()
+        let is_scopes = |rule: &Rule| rule.table >= self.config.numbers.exit_table;
+        let guarded = self.observed.rules.iter().any(is_scopes);
+        all.filter(|link| guarded || self.observed.links.contains_key(link)).collect()
     }
 
     fn is_to_go(&self, network: &Unreadable) -> bool {

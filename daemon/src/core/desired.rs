@@ -10,7 +10,7 @@ use super::{
     ingress::{Surroundings, admitted},
     offer::offer,
     owner,
-    place::{lan_links, wan_links},
+    place::wan_links,
     scopes::{asked, scopes},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     plan::{Exits, Firewall, Flows, Guard, Realm},
     sorted::{SortedMap, SortedSet},
 };
-use exits::{Around, Usage, lay, links_beside, strangers};
+use exits::{Around, Usage, lans, lay, links_beside, strangers};
 use gatewrt_protocol::{
     Assignment, Egress, Failure, IngressClient, Member, NetworkName, Policy, Prefix, Role, WgPublicKey,
 };
@@ -83,7 +83,8 @@ pub fn desired(
     wanted.desired.gone = gone.iter().chain(links_beside(observed)).cloned().collect();
     if !wanted.desired.tunnels.is_empty() {
         let numbers = &config.numbers;
-        let around = Around { numbers, observed, before, lans: &lan_links(observed), leads: &leads };
+        let lans = lans(observed, before, numbers);
+        let around = Around { numbers, observed, before, lans: &lans, leads: &leads };
         let mut laid = lay(&usages, &around);
         laid.exits.inside.extend(wanted.desired.tunnels.keys().cloned());
         laid.exits.meshes = meshes;

@@ -4,7 +4,7 @@ use crate::{
     config::{Config, OwnScope},
     kernel::Interest,
     model::{Observed, WgSecret},
-    plan::Plan,
+    plan::{Guardfile, Plan},
     sorted::SortedMap,
 };
 use gatewrt_protocol::{
@@ -149,6 +149,8 @@ pub enum Output {
     Flush(NetworkName),
     /// A network is out of the kernel: its state on disk goes too.
     Forget(NetworkName),
+    /// What keeps closed scopes in before the daemon runs, for the next boot; `None` when nothing must be kept in.
+    Guard(Option<Guardfile>),
     /// Send a packet to each of these overlay addresses, so that peers learn our new endpoint.
     Poke(Vec<IpAddr>),
     /// Everything asked for at the stop is done.

@@ -4,7 +4,11 @@
 //! A scope of the router and its LANs is two parts with a table each: the router itself reaches what its WAN is
 //! connected to (the provider's DHCP server, the gateway), a LAN host does not (the provider's resolver).
 
-use super::super::{Network, place::wan_links, scopes::Scope};
+use super::super::{
+    Network,
+    place::{lan_links, wan_links},
+    scopes::Scope,
+};
 use crate::{
     model::{Address, Desired, Family, IfName, MainRoute, Observed, Route, RouteKind, Rule, WgDevice},
     ownership::{EXIT_ID, EXIT_PREFIX, INTERFACE_PREFIX, Numbers},
@@ -130,6 +134,16 @@ pub(super) struct Laid {
     pub(super) rules: Vec<Rule>,
     pub(super) exits: Exits,
     pub(super) flows: Vec<ScopeFlows>,
+}
+
+/// The links of LANs that are there, and those that scopes knew last, which the rules tell: a link comes up before
+/// anyone has looked, and what comes in over it must not leave by the WAN meanwhile.
+pub(super) fn lans(observed: &Observed, before: &Desired, numbers: &Numbers) -> SortedSet<IfName> {
+    let wans = wan_links(observed);
+    let rules = observed.rules.iter().chain(&before.rules);
+    let known = rules.filter(|rule| rule.table >= numbers.exit_table).filter_map(|rule| rule.iif.as_ref());
+    let known = known.filter(|link| link.as_str() != "lo" && !wans.contains(link));
+    known.cloned().chain(lan_links(observed)).collect()
 }
 
 /// Lays out the scopes of all networks.
@@ -372,4 +386,32 @@ fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
         table
     };
     kept.into_iter().map(fresh).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lan_that_scopes_knew_is_one_before_its_link_is_up() {
+        let link = |name| IfName::new(name).unwrap();
+        let numbers = Numbers::default();
+        let rule = |table, iif| Rule {
+            family: Family::V4,
+            priority: 910,
+            mark: 0,
+            mask: numbers.mask,
+            invert: false,
+            table,
+            iif: Some(link(iif)),
+            from: None,
+        };
+        let default = |iif| MainRoute { prefix: default(Family::V4), link: Some(link(iif)), on_link: false };
+        let rules = [rule(26500, "br-lan"), rule(26500, "lo"), rule(26501, "eth1"), rule(900, "theirs")];
+        let observed =
+            Observed { rules: rules.into(), main_routes: [default("eth1")].into(), ..Observed::default() };
+        let before = Desired { rules: [rule(26502, "br-guest")].into(), ..Desired::default() };
+        let lans = lans(&observed, &before, &numbers);
+        assert_eq!(lans, [link("br-guest"), link("br-lan")].into());
+    }
 }
