@@ -12,7 +12,7 @@ use crate::{
         report::{NetworkStatus, Status},
         scopes::{
             Voice,
-            status::{ExitStatus, ExitsStatus, ScopeStatus},
+            status::{ExitStatus, ScopeStatus},
         },
     },
     sorted::SortedMap,
@@ -157,23 +157,34 @@ fn usage(what: String) -> CliError {
 pub fn show(exit: &Exit, status: &Status, json: bool) -> Result<(), CliError> {
     let (Exit::List { given } | Exit::Status { given }) = exit else { return Ok(()) };
     let networks = show::networks(status, all(given, "network").last())?;
-    if json {
-        let all: SortedMap<&NetworkName, &ExitsStatus> =
-            networks.into_iter().map(|network| (&network.name, &network.exits)).collect();
-        return print_json(&all);
+    match (exit, json) {
+        (Exit::List { .. }, true) => return print_json(&by_name(&networks, |network| &network.exits)),
+        (_, true) => return print_json(&by_name(&networks, |network| &network.scopes)),
+        (_, false) => {}
     }
     if networks.is_empty() {
         print("No network joined yet: “gatewrt join CODE”.\n");
     }
     for network in networks {
         print(&format!("network {}\n", network.name));
-        print(&if matches!(exit, Exit::List { .. }) { list(network) } else { scopes(&network.exits) });
+        print(&if matches!(exit, Exit::List { .. }) {
+            list(network)
+        } else {
+            scopes(network.scopes_by, &network.scopes)
+        });
     }
     Ok(())
 }
 
+fn by_name<'a, T>(
+    networks: &[&'a NetworkStatus],
+    part: fn(&NetworkStatus) -> &T,
+) -> SortedMap<&'a NetworkName, &'a T> {
+    networks.iter().map(|network| (&network.name, part(network))).collect()
+}
+
 fn list(network: &NetworkStatus) -> String {
-    let ExitsStatus { exits, offer, serves, .. } = &network.exits;
+    let NetworkStatus { exits, offer, is_exit: serves, .. } = network;
     if exits.is_empty() {
         return format!(
             "  no exit: “gatewrt-coordinator exit set {} NODE” makes a node one\n{}",
@@ -222,17 +233,17 @@ pub fn families(offer: &ExitOffer) -> &'static str {
 }
 
 /// A line for each scope, and one with what there is to say of it.
-pub fn scopes(exits: &ExitsStatus) -> String {
-    let by = match exits.by {
+pub fn scopes(by: Voice, scopes: &[ScopeStatus]) -> String {
+    let by = match by {
         Voice::Owner => "as /etc/config/gatewrt says",
         Voice::Router => "as was said on this router",
         Voice::Coordinator => "as the coordinator says",
     };
-    if exits.scopes.is_empty() {
+    if scopes.is_empty() {
         return format!("  exit       none is used, {by}\n");
     }
     let mut text = String::new();
-    for scope in &exits.scopes {
+    for scope in scopes {
         let _ = writeln!(text, "  exit       {}", line(scope));
         if !scope.why.is_empty() {
             let _ = writeln!(text, "             {}", scope.why);

@@ -134,12 +134,12 @@ fn network(network: &NetworkStatus) -> String {
         let came = network.clients.iter().filter(|client| client.handshake_s.is_some()).count();
         line("lets in", format!("{} external clients, {came} of them were here", network.clients.len()));
     }
-    if network.exits.serves {
-        let leads = network.exits.offer.as_ref().map_or("nothing", exit::families);
+    if network.is_exit {
+        let leads = network.offer.as_ref().map_or("nothing", exit::families);
         line("is an exit", format!("leads to {leads}"));
     }
-    if !network.exits.scopes.is_empty() || network.exits.by != Voice::Coordinator {
-        text.push_str(&exit::scopes(&network.exits));
+    if !network.scopes.is_empty() || network.scopes_by != Voice::Coordinator {
+        text.push_str(&exit::scopes(network.scopes_by, &network.scopes));
     }
     let refused: u64 = network.refused.values().sum();
     if refused > 0 {

@@ -7,12 +7,16 @@ use super::{
     owner,
     paths::Seen,
     place::place,
-    scopes::status::ExitsStatus,
+    scopes::{
+        Voice,
+        status::{ExitStatus, ScopeStatus, exit_statuses, scope_status},
+        voice,
+    },
 };
 use crate::{model::IfName, sorted::SortedMap};
 use gatewrt_protocol::{
-    Applied, Assignment, Egress, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId, NodeName, Path,
-    PeerReport, Prefix, Report, ScopeReport, TakenBack,
+    Applied, Assignment, Egress, ExitOffer, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId,
+    NodeName, Path, PeerReport, Prefix, Report, ScopeReport, TakenBack,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -72,8 +76,18 @@ pub struct NetworkStatus {
     /// Those that are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientStatus>,
-    /// Exits, and what of this router's Internet traffic goes through them.
-    pub exits: ExitsStatus,
+    /// Whose word counts for `scopes`.
+    pub scopes_by: Voice,
+    /// What of this router's Internet traffic goes through an exit.
+    pub scopes: Vec<ScopeStatus>,
+    /// The other nodes that are exits.
+    pub exits: Vec<ExitStatus>,
+    /// What this router could serve as an exit; absent where its owner forbids it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<ExitOffer>,
+    /// Whether it is one: the coordinator has switched it on, and its owner allows it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_exit: bool,
     /// Peers.
     pub peers: Vec<PeerStatus>,
     /// Revisions in effect.
@@ -240,6 +254,8 @@ impl Core {
             seen.into_iter().map(|peer| (peer.node, peer)).collect();
         let peers =
             network.directory.peers().filter_map(|member| peer_status(member, seen.remove(&member.node)?));
+        let scopes = self.scopes_of(name, network);
+        let offer = offer(&self.config, name, &self.observed);
         let control = match (network.directory.is_removed(), network.session.is_connected()) {
             (true, _) => "removed",
             (false, true) => "connected",
@@ -261,7 +277,11 @@ impl Core {
             egress: assignment.map(|assignment: &Assignment| assignment.egress.clone()).unwrap_or_default(),
             ingress: assignment.is_some_and(|assignment| assignment.ingress.is_some()),
             clients: self.client_statuses(name, network),
-            exits: self.exits_status(name, network),
+            scopes_by: voice(&self.config, name, network),
+            exits: exit_statuses(&scopes, network),
+            scopes: scopes.into_iter().map(|scope| scope_status(scope, network)).collect(),
+            is_exit: offer.is_some() && assignment.is_some_and(|assignment| assignment.exit.is_some()),
+            offer,
             peers: peers.collect(),
             applied: network.applied.clone(),
             taken_back: network.taken_back().cloned(),

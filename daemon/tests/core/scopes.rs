@@ -124,7 +124,7 @@ fn an_exit_that_is_none_is_never_replaced() {
         assert_eq!((scopes[0].exits.len(), scopes[0].auto), (0, false), "{exit}");
         assert_eq!(failures.iter().map(|failure| failure.why.as_str()).collect::<Vec<_>>(), [why]);
         let status = world.core.status(world.now);
-        let scope = &status.networks[0].exits.scopes[0];
+        let scope = &status.networks[0].scopes[0];
         assert_eq!(scope.state, ScopeState::Blocked, "{exit}");
         assert_eq!(scope.why, "no exit is named that could be one");
     }
@@ -136,11 +136,11 @@ fn what_is_said_on_the_router_is_in_effect_at_once() {
     world.feed(Input::Chosen(name(), Some(vec![own(&["n3"], false)])));
     world.run(S);
     let status = world.core.status(world.now);
-    let exits = &status.networks[0].exits;
-    assert_eq!((exits.by, exits.scopes[0].exits[0].as_str()), (Voice::Router, "n3"));
+    let home = &status.networks[0];
+    assert_eq!((home.scopes_by, home.scopes[0].exits[0].as_str()), (Voice::Router, "n3"));
     world.feed(Input::Chosen(name(), None));
     world.run(S);
-    assert!(world.core.status(world.now).networks[0].exits.scopes.is_empty());
+    assert!(world.core.status(world.now).networks[0].scopes.is_empty());
 }
 
 fn enable(world: &World, wish: OwnScope, config: &str) -> Result<(Vec<OwnScope>, String), String> {

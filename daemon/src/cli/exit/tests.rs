@@ -114,15 +114,7 @@ fn scopes_are_told_in_words() {
         dns: Vec::new(),
         ..scope.clone()
     };
-    let text = |list: &[ScopeStatus]| {
-        scopes(&ExitsStatus {
-            by: Voice::Router,
-            scopes: list.to_vec(),
-            exits: Vec::new(),
-            offer: None,
-            serves: false,
-        })
-    };
+    let text = |list: &[ScopeStatus]| scopes(Voice::Router, list);
     assert_eq!(
         text(&[scope]),
         "  exit       guests (dev:br-guest) goes through oslo, 31 ms away, DNS 9.9.9.9 [asked: berlin oslo auto, kill switch on]\n             \

@@ -1,6 +1,6 @@
 //! What is told of scopes and exits: to the coordinator, and on the router.
 
-use super::{Scope, Voice, asked, member, scopes, unfit_node, voice};
+use super::{Scope, asked, member, scopes, unfit_node};
 use crate::core::{
     Core, Network,
     gateways::{Service, Trouble},
@@ -10,25 +10,6 @@ use gatewrt_protocol::{
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt::Write, net::IpAddr};
-
-/// The exits of a network, and what of this router's Internet traffic goes through them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExitsStatus {
-    /// Whose word counts for the scopes.
-    pub by: Voice,
-    /// What of this router's traffic goes through an exit.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub scopes: Vec<ScopeStatus>,
-    /// The other nodes that are exits.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub exits: Vec<ExitStatus>,
-    /// What this router could serve; absent where its owner forbids it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offer: Option<ExitOffer>,
-    /// Whether the coordinator has switched it on as an exit, and its owner allows it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub serves: bool,
-}
 
 /// One scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,27 +72,14 @@ impl Core {
         self.scopes_of(name, network).into_iter().map(report).collect()
     }
 
-    /// The exits of one network and its scopes, for its status.
-    pub(in crate::core) fn exits_status(&self, name: &NetworkName, network: &Network) -> ExitsStatus {
-        let scopes = self.scopes_of(name, network);
-        let offer = crate::core::offer::offer(&self.config, name, &self.observed);
-        let asked = network.directory.assignment().is_some_and(|assignment| assignment.exit.is_some());
-        let exits = network.directory.peers().filter_map(|member| exit_status(member, &scopes, network));
-        ExitsStatus {
-            by: voice(&self.config, name, network),
-            exits: exits.collect(),
-            scopes: scopes.into_iter().map(|scope| scope_status(scope, network)).collect(),
-            serves: asked && offer.is_some(),
-            offer,
-        }
-    }
-
-    fn scopes_of(&self, name: &NetworkName, network: &Network) -> Vec<Scope> {
+    /// What becomes of each scope of a network.
+    pub(in crate::core) fn scopes_of(&self, name: &NetworkName, network: &Network) -> Vec<Scope> {
         scopes(asked(&self.config, name, network, &mut Vec::new()), network)
     }
 }
 
-fn scope_status(scope: Scope, network: &Network) -> ScopeStatus {
+/// One scope, for the status.
+pub fn scope_status(scope: Scope, network: &Network) -> ScopeStatus {
     let name = |node: NodeId| Some(member(node, network)?.name.clone());
     ScopeStatus {
         exit: scope.exit.and_then(name),
@@ -125,6 +93,11 @@ fn scope_status(scope: Scope, network: &Network) -> ScopeStatus {
         kill_switch: !scope.asked.open,
         dns: scope.resolvers,
     }
+}
+
+/// The other nodes that are exits.
+pub fn exit_statuses(scopes: &[Scope], network: &Network) -> Vec<ExitStatus> {
+    network.directory.peers().filter_map(|member| exit_status(member, scopes, network)).collect()
 }
 
 fn exit_status(member: &Member, scopes: &[Scope], network: &Network) -> Option<ExitStatus> {
