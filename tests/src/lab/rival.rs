@@ -103,20 +103,20 @@ impl Program {
 
 /// Restores its mark, marks what came in over the WAN, leaves connected networks alone, applies its policies, saves its mark.
 const MWAN3: &str = "table inet rival {
-    chain prerouting { type filter hook prerouting priority mangle; jump hook; }
-    chain output { type route hook output priority mangle; jump hook; }
-    chain hook {
-        ct mark & 0x3f00 vmap { 0x100 : jump first, 0x200 : jump second, 0x3f00 : jump main }
-        meta mark & 0x3f00 == 0 iifname \"wan\" jump first
-        meta mark & 0x3f00 == 0 ip daddr { 127.0.0.0/8, 192.168.0.0/16, 224.0.0.0/3 } jump main
-        meta mark & 0x3f00 == 0 ip6 daddr { fe80::/10, fd00::/8, ff00::/8, 2001:db8:2020::/47 } jump main
-        meta mark & 0x3f00 == 0 ip daddr 198.19.0.0/16 jump second
-        meta mark & 0x3f00 == 0 ip6 daddr 2001:db8:7777::/48 jump second
-        meta mark & 0x3f00 == 0 jump first
+    chain prerouting { type filter hook prerouting priority mangle; jump mwan3_hook; }
+    chain output { type route hook output priority mangle; jump mwan3_hook; }
+    chain mwan3_hook {
+        ct mark & 0x3f00 vmap { 0x100 : jump mwan3_one, 0x200 : jump mwan3_two, 0x3f00 : jump mwan3_default }
+        meta mark & 0x3f00 == 0 iifname \"wan\" jump mwan3_one
+        meta mark & 0x3f00 == 0 ip daddr { 127.0.0.0/8, 192.168.0.0/16, 224.0.0.0/3 } jump mwan3_default
+        meta mark & 0x3f00 == 0 ip6 daddr { fe80::/10, fd00::/8, ff00::/8, 2001:db8:2020::/47 } jump mwan3_default
+        meta mark & 0x3f00 == 0 ip daddr 198.19.0.0/16 jump mwan3_two
+        meta mark & 0x3f00 == 0 ip6 daddr 2001:db8:7777::/48 jump mwan3_two
+        meta mark & 0x3f00 == 0 jump mwan3_one
     }
-    chain first { meta mark set meta mark & 0xffffc0ff | 0x100; ct mark set ct mark & 0xffffc0ff | 0x100; }
-    chain second { meta mark set meta mark & 0xffffc0ff | 0x200; ct mark set ct mark & 0xffffc0ff | 0x200; }
-    chain main { meta mark set meta mark & 0xffffc0ff | 0x3f00; ct mark set ct mark & 0xffffc0ff | 0x3f00; }
+    chain mwan3_one { meta mark set meta mark & 0xffffc0ff | 0x100; ct mark set ct mark & 0xffffc0ff | 0x100; }
+    chain mwan3_two { meta mark set meta mark & 0xffffc0ff | 0x200; ct mark set ct mark & 0xffffc0ff | 0x200; }
+    chain mwan3_default { meta mark set meta mark & 0xffffc0ff | 0x3f00; ct mark set ct mark & 0xffffc0ff | 0x3f00; }
 }";
 
 /// A policy by destination, of forwarded packets and of the router's own.
@@ -124,10 +124,10 @@ const PBR: &str = "table inet rival {
     chain prerouting { type filter hook prerouting priority mangle; jump policies; }
     chain output { type route hook output priority mangle; jump policies; }
     chain policies {
-        ip daddr 198.19.0.0/16 goto second
-        ip6 daddr 2001:db8:7777::/48 goto second
+        ip daddr 198.19.0.0/16 goto pbr_two
+        ip6 daddr 2001:db8:7777::/48 goto pbr_two
     }
-    chain second { meta mark set meta mark & 0xff00ffff | 0x20000; return; }
+    chain pbr_two { meta mark set meta mark & 0xff00ffff | 0x20000; return; }
 }";
 
 /// What comes from its network is marked, and masqueraded where it leaves by another way.
@@ -145,8 +145,9 @@ impl Rival {
     pub fn place(router: &Host, program: Program) -> Result<Self> {
         let device = program.device();
         let mut script = format!(
-            "ip link add {device} type dummy
-            ip link set {device} up
+            "ip link add {device} type veth peer name rival-peer
+            ip link set rival-peer up
+            ip link set {device} arp off up
             ip addr add 100.100.1.1/32 dev {device}
             ip addr add fd7a:115c:a1e0::1/128 dev {device} nodad\n"
         );
@@ -157,6 +158,13 @@ impl Rival {
             };
             for route in program.routes(&gateway, prefix) {
                 script += &format!("ip {family} route add {route}\n");
+            }
+            if program == Program::Mwan3 {
+                script += &format!(
+                    "ip {family} route show table main | grep -v -e ^default -e gw-home | while read -r route; do
+                        for table in 1 2; do ip {family} route add $route table $table || true; done
+                    done\n"
+                );
             }
             for rule in program.rules() {
                 script += &format!("ip {family} rule add {rule}\n");
