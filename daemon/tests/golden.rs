@@ -6,13 +6,14 @@ use gatewrt::{
     model::IfName,
     ownership::Numbers,
     plan::{Exits, Firewall, Guard, ScopeGuard, Source, rewrite},
-    sorted::SortedMap,
+    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Access, AccessRule, Prefix, Verdict};
 use nix::sched::{CloneFlags, unshare};
 use std::{
     fs,
     io::Write,
+    net::IpAddr,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -86,12 +87,17 @@ fn scope(sources: impl IntoIterator<Item = Source>) -> ScopeGuard {
     }
 }
 
+fn own() -> SortedSet<IpAddr> {
+    ["10.9.0.1", "fd09::1"].map(|address| address.parse().unwrap()).into()
+}
+
 fn exits(scopes: &[(&str, ScopeGuard)]) -> Exits {
     let scopes = scopes.iter().zip(0..);
     Exits {
         scopes: scopes.map(|((tag, scope), at)| ((at, tag.parse().unwrap()), scope.clone())).collect(),
         inside: ["br-lan", "br-guest", "gw-home"].map(link).into(),
         meshes: [(link("gw-home"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect())].into(),
+        own: [(link("gw-home"), own())].into(),
         ..Exits::default()
     }
 }
@@ -112,6 +118,7 @@ fn two_scopes() -> Firewall {
     let mut exits = exits(&[("kids", kids), ("guests", guests)]);
     exits.inside.insert(link("gw-~abcdefghijk"));
     exits.meshes.insert(link("gw-~abcdefghijk"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect());
+    exits.own.insert(link("gw-~abcdefghijk"), own());
     exits.beside.insert(link("gw-~abcdefghijk"), link("gw-home"));
     let home = Guard { access: ruled(Verdict::Deny), ..guard(&[("192.168.20.0/24", ON)]) };
     Firewall { exits, ..firewall(&[("gw-home", home), ("gw-office-2", Guard::default())]) }

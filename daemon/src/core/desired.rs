@@ -87,6 +87,8 @@ pub fn desired(
         let around = Around { numbers, observed, before, lans: &lans, leads: &leads };
         let mut laid = lay(&usages, &around);
         laid.exits.inside.extend(wanted.desired.tunnels.keys().cloned());
+        let own = |link: &IfName| Some((link.clone(), wanted.desired.tunnels.get(link)?.addresses.clone()));
+        laid.exits.own = meshes.keys().filter_map(own).collect();
         laid.exits.meshes = meshes;
         let exits = if laid.exits.scopes.is_empty() { Exits::default() } else { laid.exits };
         wanted.desired.routes = routes(config, &leads, observed);

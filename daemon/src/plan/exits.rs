@@ -50,6 +50,9 @@ pub struct Exits {
     /// comes in there newly from anywhere else is dropped: an exit may send us answers from the whole Internet, but
     /// lets no one of it in.
     pub meshes: SortedMap<IfName, SortedSet<Prefix>>,
+    /// The network's addresses of this router on those interfaces: as them it is masqueraded, since others may lie there
+    /// too, which the exit does not know. A family without one is dropped there.
+    pub own: SortedMap<IfName, SortedSet<IpAddr>>,
     /// Interfaces of exits beside that of their network, each with the network's interface: what holds for this one
     /// holds for them.
     pub beside: SortedMap<IfName, IfName>,

@@ -78,7 +78,8 @@ impl Exits {
         chains.push(chain("outside", self.from_outside(numbers)));
         let shut = self.labelled().into_iter().filter(|(_, scope)| scope.closed);
         chains.extend(shut.map(|(label, scope)| shut_chain(&label, scope)));
-        chains.extend(self.meshes.iter().flat_map(|(link, mesh)| mesh_chains(link, mesh)));
+        chains
+            .extend(self.meshes.iter().flat_map(|(link, mesh)| mesh_chains(link, mesh, self.own.get(link))));
         if self.refuses() {
             chains.push(chain("refused", self.refused(numbers)));
         }
@@ -286,13 +287,17 @@ fn resolver_chain(label: &str, scope: &ScopeGuard) -> String {
 }
 
 /// Only what the network has opens connections from there, and only the rest is masqueraded there.
-fn mesh_chains(link: &IfName, mesh: &SortedSet<Prefix>) -> [String; 2] {
+fn mesh_chains(link: &IfName, mesh: &SortedSet<Prefix>, own: Option<&SortedSet<IpAddr>>) -> [String; 2] {
     let known = |side| meshes(side, link, mesh).into_iter().map(|asked| format!("{asked} return"));
     let mut enter = vec!["ct state established,related return".to_owned()];
     enter.extend(known("saddr"));
     enter.push("drop comment \"not the network's\"".to_owned());
     let mut leave: Vec<String> = known("saddr").chain(known("daddr")).collect();
-    leave.push("masquerade".to_owned());
+    for address in own.into_iter().flatten() {
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        leave.push(format!("meta nfproto ipv{} snat {} to {address}", digit(family), ip(family)));
+    }
+    leave.push("drop".to_owned());
     let link = plain(link);
     [chain(&format!("enter-{link}"), enter), chain(&format!("leave-{link}"), leave)]
 }

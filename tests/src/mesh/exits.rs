@@ -145,7 +145,7 @@ impl Exits {
 const LOOK: &str = "exec 2>&1; wg show all allowed-ips
 for family in -4 -6; do
     ip $family rule
-    for table in $(seq 26500 26515); do ip $family route show table $table | sed \"s/^/$table: /\"; done
+    for table in $(seq 26500 26515); do ip $family route show table $table 2>/dev/null | sed \"s/^/$table: /\"; done
 done
 nft list table inet gatewrt; gatewrt status";
 
