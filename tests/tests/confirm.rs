@@ -3,11 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
     lab::{Host, Lab, Process, eventually},
-    mesh::{Mesh, NETWORK},
+    mesh::{
+        Mesh, NETWORK,
+        exits::{Exits, HOME},
+    },
 };
 use nix::sys::signal::Signal;
-use serde_json::Value;
-use std::time::Duration;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
 const OFFICE: &str = "office";
@@ -112,6 +115,61 @@ fn wait_for_trial(mesh: &Mesh, router: &str, needle: &str) -> Result<()> {
         ensure!(ruleset(&host)?.contains(needle) && !mesh.status(router)?["trial_s"].is_null());
         Ok(())
     })
+}
+
+/// Marks of the control link are cleared by another's script, and the exit leads everywhere but to the coordinator.
+#[test]
+fn an_exit_that_swallows_the_coordinator_is_taken_back() -> Result<()> {
+    let mut exits = Exits::start(&["farm"])?;
+    let (home, farm) = (exits.host(HOME)?, exits.host("farm")?);
+    let coordinator = exits.host("coordinator")?;
+    exits.mesh.admin(&["node", "set-confirm", NETWORK, HOME, "6"])?;
+    exits.mesh.wait_until_settled(HOME)?;
+    farm.nft(&format!(
+        "table inet swallow {{
+            chain forward {{
+                type filter hook forward priority -300
+                ip daddr {} drop
+                ip6 daddr {} drop
+            }}
+        }}",
+        coordinator.ip4()?,
+        coordinator.ip6()?
+    ))?;
+    home.nft(
+        "table inet tidy {
+            chain output {
+                type route hook output priority -140
+                meta l4proto tcp meta mark & 0x0f000000 == 0x01000000 meta mark set meta mark & 0xf0ffffff
+            }
+        }",
+    )?;
+    wait_for_link(&exits.mesh, HOME)?;
+
+    let start = Instant::now();
+    exits.set_scope("own", &json!({ "of": ["router"], "exits": ["farm"] }))?;
+    let has_scope =
+        |status: &Value| status["exits"]["scopes"].as_array().is_some_and(|scopes| !scopes.is_empty());
+    eventually(SOON, "the scope is on trial", || -> Result<()> {
+        let status = exits.mesh.status(HOME)?;
+        ensure!(has_scope(&status) && !status["trial_s"].is_null(), "{status}");
+        Ok(())
+    })?;
+    let why = wait_for_taken_back(&exits.mesh, HOME, Duration::from_secs(15))?;
+    println!("back after {:?}: {why}", start.elapsed());
+    ensure!(why.contains("exit scopes") && why.contains("nothing for 6 s"), "{why}");
+    ensure!(!has_scope(&exits.mesh.status(HOME)?));
+
+    exits.mesh.daemon(HOME)?.kill(Signal::SIGKILL)?;
+    exits.mesh.daemon(HOME)?.wait(SOON)?;
+    exits.mesh.start_daemon(HOME)?;
+    wait_for_link(&exits.mesh, HOME)?;
+    ensure!(wait_for_taken_back(&exits.mesh, HOME, SOON)? == why && !has_scope(&exits.mesh.status(HOME)?));
+
+    farm.nft("delete table inet swallow")?;
+    home.nft("delete table inet tidy")?;
+    exits.mesh.admin(&["node", "retry", NETWORK, HOME])?;
+    wait_for_confirmation(&exits.mesh, HOME, |status| Ok(has_scope(status)))
 }
 
 /// Back by itself, the coordinator says why; a restart tries it no second time, the admin's word does.
