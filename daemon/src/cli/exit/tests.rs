@@ -123,3 +123,24 @@ fn scopes_are_told_in_words() {
     assert!(text(&[blocked]).contains("is BLOCKED [asked"));
     assert!(text(&[]).contains("none is used, as was said on this router"));
 }
+
+#[test]
+fn what_the_readme_shows_is_understood() {
+    let readme = include_str!("../../../../README.md");
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("    gatewrt "));
+    let commands: Vec<_> = lines.map(|line| line.split(" # ").next().unwrap_or_default()).collect();
+    assert!(commands.iter().filter(|line| line.starts_with("exit ")).count() > 4);
+    for line in commands {
+        let asked = parse(line.split_whitespace().map(Into::into).collect()).expect(line);
+        if let Command::Exit(exit) = asked.command {
+            request(&exit).expect(line);
+        }
+    }
+    let sections = readme.split("\n\n").filter(|part| part.starts_with("    config "));
+    let text: Vec<_> = sections.filter(|part| part.contains("exit")).collect();
+    assert!(!text.is_empty());
+    let config = crate::config::Config::parse("README.md", text.join("\n").as_bytes()).expect("sound");
+    assert_eq!(config.warnings, []);
+    let scopes = config.networks.values().filter_map(|network| network.scopes.as_ref()).map(Vec::len);
+    assert_eq!(scopes.sum::<usize>(), 2);
+}
