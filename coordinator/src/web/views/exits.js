@@ -6,6 +6,7 @@ import { statusOf } from "../state.js";
 import { empty, section, table, tag, titleBar } from "../ui.js";
 import { choiceInWords, fateBadge, guestsOf, offerInWords, scopesOf, trafficInWords } from "../exits.js";
 import { conditionBadge } from "../nodes.js";
+import { and } from "../words.js";
 
 export default {
   /** Shows what comes with reports. */
@@ -35,13 +36,15 @@ const link = (net, name) => h("a", { href: `#/n/${net}/nodes/${name}` }, name);
 
 function exitRow(net, all, view, node) {
   const guests = guestsOf(node, all);
+  const waiting = (view.used_by ?? []).filter((user) => !user.now).map((user) => `${user.node}: ${user.scope}`);
   const offer = view.allowed === false ? "nothing: the router's owner forbids it (allow_exit)" : node.report ? offerInWords(view, node.report.exit) : "not reported yet";
   return {
     key: node.id, testid: `exit-${node.name}`,
     cells: [
       [link(net, node.name), node.label && h("small", null, node.label)], conditionBadge(node), offer,
-      (view.dns ?? []).map((ip) => h("div", { class: "mono" }, ip)),
-      guests.length ? guests.map((guest) => h("div", { "data-key": `${guest.node} ${guest.scope}` }, link(net, guest.node), `: ${guest.scope}`)) : "nobody",
+      view.dns?.length ? view.dns.map((ip) => h("div", { class: "mono" }, ip)) : "none",
+      [guests.length ? guests.map((guest) => h("div", { "data-key": `${guest.node} ${guest.scope}` }, link(net, guest.node), `: ${guest.scope}`)) : "nobody",
+        waiting.length > 0 && h("small", null, `stands by for ${and(waiting)}`)],
     ],
   };
 }

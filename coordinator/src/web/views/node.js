@@ -9,7 +9,7 @@ import { conditionBadge, failuresOf, handshake, mayDo, pathBadge, peersOf } from
 import { whatIsWrong } from "../prefix.js";
 import { exitCard } from "./exit.js";
 import { takenBack, trafficCard } from "./traffic.js";
-import { ago, bytes, count, day, several, span } from "../words.js";
+import { ago, and, bytes, count, day, several, span } from "../words.js";
 
 export default {
   /** Shows what an exit offers, which comes with reports. */
@@ -35,7 +35,7 @@ export default {
       node.label && h("p", { class: "lead" }, node.label),
       takenBack(net, node, page),
       notes(node),
-      h("div", { class: "columns" }, egress(net, node, page),
+      h("div", { class: "columns" }, egress(net, node, all, page),
         h("div", { class: "column" }, ingress(net, node, data.ingress, page), exitCard(net, node, all, data.exit, page))),
       trafficCard(net, node, all, page),
       paths(net, node, all),
@@ -72,18 +72,26 @@ function about(node) {
   ));
 }
 
-function egress(net, node, page) {
+function egress(net, node, all, page) {
   const lead = "Prefixes behind this router that the whole network can reach (egress).";
   if (!mayDo(node, "egress")) return section("Serves", { lead }, h("p", { class: "lead" }, "The join code of this node does not allow it to serve prefixes."));
   const rows = node.egress.map((one) => h("li", { "data-key": one.prefix, "data-testid": `egress-${one.prefix}` },
-    h("span", { class: "grow mono" }, one.prefix, one.metric ? h("small", null, ` metric ${one.metric}`) : null),
-    toggle("NAT", one.nat, (nat) => put(`${nodePath(net, node.name)}/egress`, { ...one, node: undefined, nat }).then(page.reload), { disabled: !mayChange(), "aria-label": `NAT for ${one.prefix}` }),
+    h("div", { class: "grow" }, h("span", { class: "mono" }, one.prefix), one.metric ? h("small", null, ` metric ${one.metric}`) : null, shared(node, one.prefix, all)),
+    toggle("NAT", one.nat, (nat) => put(`${nodePath(net, node.name)}/egress`, { prefix: one.prefix, metric: one.metric, nat }).then(page.reload), { disabled: !mayChange(), "aria-label": `NAT for ${one.prefix}` }),
     mayChange() && button("Stop", (event) => act(event.currentTarget, async () => {
       await remove(`${nodePath(net, node.name)}/egress${query({ prefix: one.prefix })}`);
       await page.reload();
     }), { class: "button danger small", "aria-label": `Stop serving ${one.prefix}` })));
   return section("Serves", { lead }, rows.length ? h("ul", { class: "list" }, rows) : h("p", null, "Nothing yet."),
     mayChange() && egressForm(net, node, page));
+}
+
+/** Where several serve a prefix, a router takes one that works. */
+function shared(node, prefix, all) {
+  const others = all.filter((other) => other !== node && other.egress.some((one) => one.prefix === prefix)).map((other) => other.name);
+  if (others.length === 0) return null;
+  const users = all.filter((other) => other.online && other.report?.gateways?.[prefix] === node.id).map((other) => other.name);
+  return h("p", { class: "hint", "data-testid": "shared" }, `served by ${and(others)} too; ${users.length ? `${and(users)} ${users.length > 1 ? "take" : "takes"} this one` : "nobody takes this one now"}`);
 }
 
 /** Kept over drawings while someone types; what it suggests is what the router said when it was drawn first. */

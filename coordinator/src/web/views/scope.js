@@ -91,29 +91,22 @@ function chain(node, all, wish) {
     const nearest = [[NEAREST, number === 0 ? "the nearest that works" : "the nearest other that works"]];
     const named = rest(chosen).map((name) => [name, name]);
     const field = select(number === 0 ? "Exit" : number === 1 ? "If that does not work" : "And then", "exits", [...last, ...nearest, ...named], { value, "data-testid": `exit-${number}`,
-      hint: value === NEAREST ? "By the time an answer takes; it is left only for one that is clearly nearer, or when it fails." : null });
-    field.querySelector("select").addEventListener("change", draw);
+      hint: number === 0 ? "The nearest: by the time an answer takes. It is left only for one that is clearly nearer, or when it fails." : null });
+    field.querySelector("select").addEventListener("change", () => show([...places.querySelectorAll("select")].map((one) => one.value), number + 1));
     return field;
   };
-  function draw() {
-    const wanted = [...places.querySelectorAll("select")].map((one) => one.value);
-    const before = document.activeElement?.dataset?.testid;
-    show(wanted);
-    if (before) places.querySelector(`[data-testid="${before}"]`)?.focus();
-  }
-  function show(wanted) {
-    const fields = [];
-    const chosen = [];
-    for (let number = 0; ; number += 1) {
-      const isFree = (name) => !chosen.includes(name);
-      const value = wanted[number] && isFree(wanted[number]) ? wanted[number] : number === 0 ? NEAREST : "";
-      fields.push(place(number, chosen, value));
-      if (value === NEAREST || value === "") break;
+  /** Those before `from` stay as they are: one of them has the focus. */
+  function show(wanted, from) {
+    for (const after of [...places.children].slice(from)) after.remove();
+    const chosen = wanted.slice(0, from);
+    for (let number = from; chosen.at(-1) !== NEAREST && chosen.at(-1) !== ""; number += 1) {
+      const isFree = wanted[number] && !chosen.includes(wanted[number]);
+      const value = isFree ? wanted[number] : number === 0 ? NEAREST : "";
+      places.append(place(number, chosen, value));
       chosen.push(value);
     }
-    places.replaceChildren(...fields);
   }
-  show(wish ? [...(wish.exits ?? []), ...(wish.auto ? [NEAREST] : [])] : [NEAREST]);
+  show(wish ? [...(wish.exits ?? []), ...(wish.auto ? [NEAREST] : [])] : [NEAREST], 0);
   return places;
 }
 
