@@ -1,10 +1,12 @@
 //! What the HTTP API and its clients say to each other, and how state becomes answers. Pure.
 
 mod clients;
+mod egress;
 mod exits;
 mod rules;
 
 pub use clients::*;
+pub use egress::*;
 pub use exits::*;
 pub use rules::*;
 mod tokens;
@@ -14,7 +16,7 @@ pub use tokens::*;
 use crate::{
     broker::{ByKind, Sessions},
     desk::State,
-    registry::{CONFIRM_S, Code, EgressSetting, Network, Node},
+    registry::{CONFIRM_S, Code, Network, Node},
 };
 use gatewrt_protocol::{
     Endpoint, NetworkId, NetworkName, NodeId, NodeName, Prefix, Report, Role, Tag, Topic, Verdict,
@@ -127,43 +129,6 @@ fn code_state(code: &Code, now: u64) -> &'static str {
     }
 }
 
-/// A prefix that a node serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct EgressView {
-    /// By which node.
-    #[schema(value_type = String)]
-    pub node: NodeName,
-    /// What the network reaches behind it.
-    #[schema(value_type = String)]
-    pub prefix: Prefix,
-    /// Whether hosts behind the node see the node's address.
-    pub nat: bool,
-    /// The least goes first.
-    pub metric: u32,
-    /// Where several nodes serve it: those that reach it through this one now, as they reported last.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
-    pub used_by: Vec<NodeName>,
-}
-
-/// What an admin asks of a prefix to serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct EgressWish {
-    /// What the network is to reach.
-    #[schema(value_type = String)]
-    pub prefix: Prefix,
-    /// Whether hosts behind the node see the node's address; off shows them the true source.
-    #[serde(default = "on")]
-    pub nat: bool,
-    /// The least goes first.
-    #[serde(default)]
-    pub metric: u32,
-}
-
-fn on() -> bool {
-    true
-}
-
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
@@ -201,6 +166,9 @@ pub struct NodeView {
     /// Which of its own Internet traffic goes through others.
     #[serde(default)]
     pub scopes: Vec<ScopeView>,
+    /// Which of it goes through others because it was said on the router itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_scopes: Vec<OwnScopeView>,
     /// What it put into effect and took back, because its control link did not outlive it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_back: Option<TakenBackView>,
@@ -240,6 +208,7 @@ impl NodeView {
             ingress: node.ingress.as_ref().map(|_| IngressView::of(state, node)),
             exit: node.exit.as_ref().map(|_| ExitView::of(state, node)),
             scopes: ScopeView::all_of(state, node).collect(),
+            own_scopes: OwnScopeView::all_of(state, node),
             taken_back: TakenBackView::of(node),
             confirm_s: node.confirm_s.unwrap_or(CONFIRM_S),
             roles: node.roles.clone(),
@@ -260,30 +229,6 @@ impl NodeView {
         let warnings = warnings.chain(state.registry.exit_warnings(node)).collect();
         Self { warnings, ..Self::of(state, node) }
     }
-}
-
-/// What a node serves.
-pub fn egress_of(node: &Node) -> impl Iterator<Item = EgressView> {
-    let view = |(prefix, setting): (&Prefix, &EgressSetting)| EgressView {
-        node: node.name.clone(),
-        prefix: *prefix,
-        nat: setting.nat,
-        metric: setting.metric,
-        used_by: Vec::new(),
-    };
-    node.egress.iter().map(view)
-}
-
-/// The same with who reaches it through this node.
-pub fn egress_in_use<'a>(state: &'a State, node: &'a Node) -> impl Iterator<Item = EgressView> + 'a {
-    let chose = move |by: &Node, prefix: &Prefix| {
-        let report = state.live.now(by.id).and_then(|now| now.report.as_ref());
-        report.is_some_and(|report| report.gateways.get(prefix) == Some(&node.id))
-    };
-    egress_of(node).map(move |view| {
-        let nodes = state.registry.live_nodes(node.net).filter(|by| chose(by, &view.prefix));
-        EgressView { used_by: nodes.map(|by| by.name.clone()).collect(), ..view }
-    })
 }
 
 /// Revisions of the records that concern one node.

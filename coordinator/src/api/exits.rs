@@ -4,10 +4,11 @@ pub use crate::registry::{ExitWish, Ipv6, ScopeWish};
 
 use crate::{
     desk::State,
+    records::Content,
     registry::{Node, Registry, ScopeSetting},
 };
 use gatewrt_protocol::{
-    ExitOffer, NodeId, NodeName, PeerReport, Prefix, Report, ScopeReport, ScopeState, Tag,
+    ExitOffer, NodeId, NodeName, PeerReport, Prefix, Report, ScopeReport, ScopeState, Tag, Topic,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::IpAddr};
@@ -99,6 +100,17 @@ pub struct ScopeView {
     pub warnings: Vec<String>,
 }
 
+/// Internet traffic of a node that goes through others because it was said on the router, where the owner's word goes
+/// before the admin's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnScopeView {
+    /// As it is called there.
+    #[schema(value_type = String)]
+    pub name: Tag,
+    /// What becomes of it now.
+    pub live: ScopeLive,
+}
+
 /// What becomes of a scope's traffic now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScopeLive {
@@ -188,13 +200,28 @@ impl ScopeView {
             redirect_dns: !scope.keep_dns,
             live: scope_report(state, node.id, name).map(|report| live(registry, report)),
             candidates: candidates.collect(),
-            warnings: registry.scope_warnings(node, scope),
+            warnings: registry
+                .scope_warnings(node, scope)
+                .into_iter()
+                .chain(ignored(state, node, name))
+                .collect(),
         }
     }
 
     /// The scopes of a live node, by name.
     pub fn all_of<'a>(state: &'a State, node: &'a Node) -> impl Iterator<Item = Self> + 'a {
         node.scopes.iter().map(|(name, scope)| Self::of(state, node, name, scope))
+    }
+}
+
+impl OwnScopeView {
+    /// What a live node said last of scopes that no admin made, once it has put into effect what they did.
+    pub fn all_of(state: &State, node: &Node) -> Vec<Self> {
+        let Some(report) = in_effect(state, node) else { return Vec::new() };
+        let own = report.scopes.iter().filter(|scope| !node.scopes.contains_key(&scope.name));
+        let view =
+            |scope: &ScopeReport| Self { name: scope.name.clone(), live: live(&state.registry, scope) };
+        own.map(view).collect()
     }
 }
 
@@ -208,6 +235,22 @@ impl TakenBackView {
 
 fn report_of(state: &State, node: NodeId) -> Option<&Report> {
     state.live.now(node)?.report.as_ref()
+}
+
+/// The last report of a node that has put its assignment into effect.
+fn in_effect<'a>(state: &'a State, node: &Node) -> Option<&'a Report> {
+    let wanted = state.ledger.content(&Topic::Assignment(node.id)).map(Content::rev)?;
+    report_of(state, node.id).filter(|report| report.applied.assignment == wanted)
+}
+
+/// That a node does not do what is wanted, though it knows of it.
+fn ignored(state: &State, node: &Node, name: &Tag) -> Option<String> {
+    let report = in_effect(state, node)?;
+    let missing = report.scopes.iter().all(|scope| scope.name != *name);
+    missing.then(|| {
+        let node = &node.name;
+        format!("{node} does not do this: what its owner says there goes before it (gatewrt exit status, /etc/config/gatewrt)")
+    })
 }
 
 fn scope_report<'a>(state: &'a State, node: NodeId, name: &Tag) -> Option<&'a ScopeReport> {

@@ -63,7 +63,7 @@ impl Resource for NodeView {
     }
     /// The rest is what the router says of itself, and the revision that follows from it.
     fn wanted(&self) -> Option<Value> {
-        let live = ["endpoints", "board", "version", "rev", "warnings", "taken_back"];
+        let live = ["endpoints", "board", "version", "rev", "warnings", "taken_back", "own_scopes"];
         let mut wanted = without(self, &live);
         // How many clients name it is their matter.
         if let Some(Value::Object(ingress)) = wanted.as_mut().and_then(|wanted| wanted.get_mut("ingress")) {

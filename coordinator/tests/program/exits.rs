@@ -179,6 +179,18 @@ fn a_scope_goes_from_the_command_line_to_its_router_and_back_into_status() {
     let used = home.coordinator.json(&["exit", "list", "home"])[1]["used_by"].clone();
     assert_eq!(used, json!([{"node": "cabin", "scope": "tv", "now": false}]));
 
+    home.report(&mut cabin, |report| {
+        report.applied.assignment = closed.rev;
+        let (name, why) = ("mine".parse().unwrap(), "office does not answer".to_owned());
+        report.scopes = vec![ScopeReport { name, state: ScopeState::Blocked, exit: None, rtt_ms: None, why }];
+    });
+    let shown = home.coordinator.ok(&["status"]);
+    for part in [
+        "cabin: its owner has a scope mine of his own: blocked; office does not answer",
+        "tv of cabin: cabin does not do this: what its owner says there goes before it",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
     let said = home.coordinator.refused(&["exit", "unset", "home", "office"]);
     assert!(said.contains("tv of cabin") && said.contains("--force"), "{said}");
     let said = home.coordinator.refused(&["node", "remove", "home", "office"]);

@@ -2,7 +2,10 @@
 
 use super::{Done, enc, line, list, node_path, print, stack, stacked_table, warn, word};
 use crate::{
-    api::{CandidateView, ExitUser, ExitView, ExitWish, Ipv6, NodeStatus, NodeView, ScopeView, ScopeWish},
+    api::{
+        CandidateView, ExitUser, ExitView, ExitWish, Ipv6, NodeStatus, NodeView, ScopeLive, ScopeView,
+        ScopeWish,
+    },
     cli::{
         args::{Exit, ExitClient, SetScope},
         client::Client,
@@ -107,7 +110,25 @@ pub(super) fn show(nodes: &[NodeStatus]) -> io::Result<()> {
         scope_table(&scopes)?;
     }
     exits.iter().flat_map(|exit| &exit.why).try_for_each(|why| line(why))?;
+    scopes.iter().try_for_each(|scope| scope_lines(scope, &exits))?;
+    nodes.iter().try_for_each(|node| own_lines(&node.node))?;
     nodes.iter().try_for_each(|node| taken_back(&node.node))
+}
+
+/// What will surprise about a scope, but for what was said of its exits.
+fn scope_lines(scope: &ScopeView, exits: &[ExitView]) -> io::Result<()> {
+    let is_new = |why: &&String| exits.iter().all(|exit| exit.why.as_ref() != Some(why));
+    let mut warnings = scope.warnings.iter().filter(is_new);
+    warnings.try_for_each(|why| line(&format!("{} of {}: {why}", scope.name, scope.node)))
+}
+
+/// What the router's owner sends through exits.
+fn own_lines(node: &NodeView) -> io::Result<()> {
+    for own in &node.own_scopes {
+        let (name, now) = (&own.name, became(&own.live).join("; "));
+        line(&format!("{}: its owner has a scope {name} of his own: {now}", node.name))?;
+    }
+    Ok(())
 }
 
 /// That a node took a change back, why, and what to do.
@@ -205,7 +226,10 @@ fn settings(scope: &ScopeView) -> Vec<String> {
 
 /// What becomes of it, and why.
 fn now(scope: &ScopeView) -> Vec<String> {
-    let Some(live) = &scope.live else { return vec!["no report yet".to_owned()] };
+    scope.live.as_ref().map_or_else(|| vec!["no report of it".to_owned()], became)
+}
+
+fn became(live: &ScopeLive) -> Vec<String> {
     let state = match (live.state, &live.exit) {
         (ScopeState::Exit, Some(exit)) => format!("through {exit}{}", ms(live.rtt_ms)),
         (ScopeState::Wan, _) => "over the WAN".to_owned(),

@@ -74,7 +74,9 @@ fn applied(status: &NodeStatus) -> String {
         .filter(|(_, has, wants)| has != wants)
         .map(|(what, has, wants)| format!("{what} {has}/{wants}"))
         .collect();
+    let took_back = status.node.taken_back.as_ref().is_some_and(|taken| taken.assignment == wants.assignment);
     match (behind.is_empty(), report.failures.len()) {
+        _ if took_back => format!("took back {}", wants.assignment),
         (true, 0) => "all".to_owned(),
         (true, failures) => format!("{failures} failed"),
         (false, _) => list(behind),

@@ -1,0 +1,70 @@
+//! Prefixes behind nodes, as the API speaks of them.
+
+use crate::{
+    desk::State,
+    registry::{EgressSetting, Node},
+};
+use gatewrt_protocol::{NodeName, Prefix};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A prefix that a node serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EgressView {
+    /// By which node.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// What the network reaches behind it.
+    #[schema(value_type = String)]
+    pub prefix: Prefix,
+    /// Whether hosts behind the node see the node's address.
+    pub nat: bool,
+    /// The least goes first.
+    pub metric: u32,
+    /// Where several nodes serve it: those that reach it through this one now, as they reported last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub used_by: Vec<NodeName>,
+}
+
+/// What an admin asks of a prefix to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EgressWish {
+    /// What the network is to reach.
+    #[schema(value_type = String)]
+    pub prefix: Prefix,
+    /// Whether hosts behind the node see the node's address; off shows them the true source.
+    #[serde(default = "on")]
+    pub nat: bool,
+    /// The least goes first.
+    #[serde(default)]
+    pub metric: u32,
+}
+
+fn on() -> bool {
+    true
+}
+
+/// What a node serves.
+pub fn egress_of(node: &Node) -> impl Iterator<Item = EgressView> {
+    let view = |(prefix, setting): (&Prefix, &EgressSetting)| EgressView {
+        node: node.name.clone(),
+        prefix: *prefix,
+        nat: setting.nat,
+        metric: setting.metric,
+        used_by: Vec::new(),
+    };
+    node.egress.iter().map(view)
+}
+
+/// The same with who reaches it through this node.
+pub fn egress_in_use<'a>(state: &'a State, node: &'a Node) -> impl Iterator<Item = EgressView> + 'a {
+    let chose = move |by: &Node, prefix: &Prefix| {
+        let report = state.live.now(by.id).and_then(|now| now.report.as_ref());
+        report.is_some_and(|report| report.gateways.get(prefix) == Some(&node.id))
+    };
+    egress_of(node).map(move |view| {
+        let nodes = state.registry.live_nodes(node.net).filter(|by| chose(by, &view.prefix));
+        EgressView { used_by: nodes.map(|by| by.name.clone()).collect(), ..view }
+    })
+}
