@@ -4,6 +4,7 @@
 mod firewall {
     pub mod access;
     pub mod bed;
+    pub mod exits;
 }
 
 use firewall::bed::{Bed, Host, both};

@@ -98,6 +98,7 @@ fn exits(scopes: &[(&str, ScopeGuard)]) -> Exits {
         inside: ["br-lan", "br-guest", "gw-home"].map(link).into(),
         meshes: [(link("gw-home"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect())].into(),
         own: [(link("gw-home"), own())].into(),
+        mtus: [(link("gw-home"), 1420)].into(),
         ..Exits::default()
     }
 }

@@ -89,6 +89,8 @@ pub fn desired(
         laid.exits.inside.extend(wanted.desired.tunnels.keys().cloned());
         let own = |link: &IfName| Some((link.clone(), wanted.desired.tunnels.get(link)?.addresses.clone()));
         laid.exits.own = meshes.keys().filter_map(own).collect();
+        let mtu = |link: &IfName| Some((link.clone(), wanted.desired.tunnels.get(link)?.mtu));
+        laid.exits.mtus = meshes.keys().filter_map(mtu).collect();
         laid.exits.meshes = meshes;
         let exits = if laid.exits.scopes.is_empty() { Exits::default() } else { laid.exits };
         wanted.desired.routes = routes(config, &leads, observed);

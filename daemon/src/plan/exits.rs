@@ -53,6 +53,8 @@ pub struct Exits {
     /// The network's addresses of this router on those interfaces: as them it is masqueraded, since others may lie there
     /// too, which the exit does not know. A family without one is dropped there.
     pub own: SortedMap<IfName, SortedSet<IpAddr>>,
+    /// Of the same interfaces, the MTU in bytes.
+    pub mtus: SortedMap<IfName, u32>,
     /// Interfaces of exits beside that of their network, each with the network's interface: what holds for this one
     /// holds for them.
     pub beside: SortedMap<IfName, IfName>,

@@ -208,7 +208,8 @@ impl Firewall {
         let sides = self.all_ways().flat_map(|way| [("iifname", way), ("oifname", way)]);
         let rules = sides
             .map(|(side, link)| format!("{side} \"{link}\" tcp flags syn tcp option maxseg size set rt mtu"));
-        base("mss", "filter hook forward priority mangle", rules.collect())
+        let rules = rules.chain(self.exits.mss()).collect();
+        base("mss", "filter hook forward priority mangle", rules)
     }
 }
 

@@ -133,6 +133,19 @@ impl Exits {
         self.meshes.keys().map(jump).collect()
     }
 
+    /// What the chain that clamps segments ends with. What comes in through an exit is not what the main table would send
+    /// back there: `rt mtu` is that of the WAN.
+    pub(super) fn mss(&self) -> Vec<String> {
+        let clamp = |link: &IfName, mtu: u32, (family, headers): (Family, u32)| {
+            let (digit, most) = (digit(family), mtu.saturating_sub(headers));
+            format!(
+                "iifname \"{link}\" meta nfproto ipv{digit} tcp flags syn tcp option maxseg size set {most}"
+            )
+        };
+        let families = [(Family::V4, 40), (Family::V6, 60)];
+        self.mtus.iter().flat_map(|(link, mtu)| families.map(|family| clamp(link, *mtu, family))).collect()
+    }
+
     /// What the router sends, where it is known over what it leaves: some of it was led elsewhere since it was made.
     fn leaving(&self, numbers: &Numbers) -> String {
         let mut rules =

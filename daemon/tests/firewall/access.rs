@@ -66,7 +66,7 @@ fn firewall(home: Guard, office: Guard) -> Firewall {
 }
 
 /// WireGuard has no neighbour discovery, which the rules would judge.
-fn bed() -> Bed {
+pub fn bed() -> Bed {
     let bed = Bed::new();
     // It says no as often as it is asked.
     bed.router.sysctl("ipv4/icmp_ratelimit", "0");
