@@ -8,7 +8,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`registry`] | networks, nodes, codes, egress as one value; every rule of what may stand beside what |
+//! | [`registry`] | networks, nodes, codes, egress, exits, clients, rules as one value; every rule of what may stand beside what |
 //! | [`records`] | Registry → contents of records; a revision grows only when its content does |
 //! | [`space`] | sets of addresses and services, which access rules are made of |
 //! | [`audit`] | who changed what |

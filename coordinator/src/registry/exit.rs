@@ -153,7 +153,7 @@ impl Registry {
         let private = private.map(|addr| {
             format!("{addr} is a private address: a resolver there is reached through {} only if the network reaches it", node.name)
         });
-        self.exit_limits(node).into_iter().chain(private).collect()
+        self.exit_limits(node).into_iter().chain(no_resolver(node)).chain(private).collect()
     }
 
     /// A scope of a node by its name.
@@ -173,6 +173,14 @@ impl Registry {
         let (name, scope) = found.ok_or_else(missing)?;
         Ok((node, name, scope))
     }
+}
+
+/// That nobody is there to answer DNS queries through an exit.
+fn no_resolver(exit: &Node) -> Option<String> {
+    let name = &exit.name;
+    exit.exit_offer()?.dns.is_empty().then(|| {
+        format!("{name} knows no resolver that others could ask through it: name one with “exit set … {name} --dns IP”")
+    })
 }
 
 /// In the order given, each once.

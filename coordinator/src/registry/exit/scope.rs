@@ -1,6 +1,6 @@
 //! Scopes: which of a node's Internet traffic goes through others, and through whom.
 
-use super::{super::rule::check, ExitError, resolvers};
+use super::{super::rule::check, ExitError, no_resolver, resolvers};
 use crate::registry::{Node, Outcome, Registry, RegistryError, egress::check_routed};
 use gatewrt_protocol::{ExitScope, NodeId, Prefix, Tag, Traffic};
 use serde::{Deserialize, Serialize};
@@ -194,6 +194,8 @@ impl Registry {
             scope.exits.iter().filter(|exit| self.live_node(**exit).is_none_or(|it| it.exit.is_none()));
         let gone = gone.filter_map(|exit| self.name_of(*exit));
         let gone = gone.map(|name| format!("{name} is no exit any more"));
+        let asks = !scope.keep_dns && scope.dns.is_empty();
+        let mute = candidates.iter().filter(|_| asks).filter_map(|exit| no_resolver(exit));
         let limits = candidates.iter().filter_map(|exit| self.exit_limits(exit));
         let v6 = candidates.iter().all(|exit| exit.exit_offer().is_some_and(|offer| offer.v4 && !offer.v6));
         let v6 = v6 && !candidates.is_empty();
@@ -202,7 +204,7 @@ impl Registry {
             format!("IPv6 of this traffic {fate}: none of its exits has IPv6")
         });
         let unknown = scope.of.iter().filter_map(|traffic| unknown(node, traffic));
-        none.into_iter().chain(gone).chain(limits).chain(v6).chain(unknown).collect()
+        none.into_iter().chain(gone).chain(limits).chain(mute).chain(v6).chain(unknown).collect()
     }
 
     /// The exits that a scope may use now: those it names, in order, then all others where it takes any.

@@ -107,6 +107,26 @@ fn an_uplink_without_ipv6_is_told() {
 }
 
 #[test]
+fn an_exit_without_a_resolver_is_told() {
+    let mut registry = home();
+    let mute = Some(ExitOffer { v4: true, v6: true, dns: Vec::new() });
+    says(&mut registry, "node-2", mute, &[]);
+    let scope = wish(&["all"], &["node-2"]);
+    let warned = |registry: &mut Registry, wish: &ScopeWish| {
+        let scope = set(registry, "node-1", "all", wish).unwrap();
+        registry.scope_warnings(registry.find_node("home", "node-1").unwrap(), &scope).join("\n")
+    };
+    assert!(warned(&mut registry, &scope).contains("exit set … node-2 --dns IP"));
+    assert_eq!(warned(&mut registry, &ScopeWish { redirect_dns: false, ..scope.clone() }), "");
+    assert_eq!(
+        warned(&mut registry, &ScopeWish { dns: vec!["9.9.9.9".parse().unwrap()], ..scope.clone() }),
+        ""
+    );
+    says(&mut registry, "node-2", offer(true, true), &[]);
+    assert_eq!(warned(&mut registry, &scope), "");
+}
+
+#[test]
 fn what_makes_no_exit_is_refused() {
     let mut registry = home();
     let refused = |wish: &ExitWish| registry.set_exit("home", "node-1", wish).unwrap_err().kind();
