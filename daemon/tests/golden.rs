@@ -128,7 +128,7 @@ fn two_scopes() -> Firewall {
 /// The router and all its LANs, with one host that stays on the WAN.
 fn everything() -> Firewall {
     let all = [Source::Router, Source::Link(link("br-lan")), Source::Link(link("br-guest"))];
-    let all = ScopeGuard { resolvers: vec!["9.9.9.9".parse().unwrap()], ..scope(all) };
+    let all = ScopeGuard { resolvers: vec!["9.9.9.9".parse().unwrap()], router_answers: true, ..scope(all) };
     let host = Source::Prefix("192.168.1.9/32".parse().unwrap());
     let aside = ScopeGuard { closed: false, redirects: false, ..scope([host]) };
     Firewall { exits: exits(&[("tv", aside), ("all", all)]), ..firewall(&[("gw-home", Guard::default())]) }

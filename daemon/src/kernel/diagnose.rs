@@ -26,7 +26,7 @@ pub struct Finding {
 /// Looks at everything the daemon needs.
 pub fn diagnose(config: &Config) -> Vec<Finding> {
     let exits = [
-        exits(EXITS, "install kmod-nft-nat"),
+        exits(EXITS, "install kmod-nft-nat and kmod-nft-fib"),
         exits(EXITS_V6, "install kmod-nf-nat6; without it IPv4 alone"),
     ];
     let mut all = vec![privileges(), wireguard(config), nft(), connections(), ipv6()];
@@ -116,7 +116,7 @@ fn connections() -> Finding {
 const EXITS: (&str, &str) = (
     "exits",
     "table inet gatewrt-check {\n\
-     chain queries { type nat hook prerouting priority -105; meta nfproto ipv4 udp dport 53 dnat ip to 192.0.2.1; }\n\
+     chain queries { type nat hook prerouting priority -105; fib daddr type local return; meta nfproto ipv4 udp dport 53 dnat ip to 192.0.2.1; }\n\
      chain answers { type nat hook output priority -105; meta nfproto ipv4 udp dport 53 dnat ip to 192.0.2.1; }\n\
      chain leave { type nat hook postrouting priority 100; meta nfproto ipv4 masquerade; }\n\
      chain marks { type route hook output priority -150; ct mark and 0x1 == 0x1 meta mark set 0x1; }\n}\n",

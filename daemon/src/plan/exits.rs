@@ -35,6 +35,9 @@ pub struct ScopeGuard {
     pub resolvers: Vec<IpAddr>,
     /// Whether DNS is to be redirected at all.
     pub redirects: bool,
+    /// But what the router itself is asked it answers, names of its LANs among it: what it asks onward is of the scope
+    /// too, and goes to the same resolvers.
+    pub router_answers: bool,
 }
 
 /// All scopes of a router.

@@ -87,6 +87,7 @@ fn table(exits: &Exits, numbers: &Numbers) -> String {
     let scope = |scope: &ScopeGuard| ScopeGuard {
         v6_wan: false,
         resolvers: Vec::new(),
+        router_answers: false,
         exclude: if is_routers(scope) { SortedSet::new() } else { scope.exclude.clone() },
         ..scope.clone()
     };

@@ -296,7 +296,9 @@ fn resolver_chain(label: &str, scope: &ScopeGuard) -> String {
         let resolver = scope.resolver(family)?;
         Some(format!("meta nfproto ipv{} dnat {} to {resolver}", digit(family), ip(family)))
     };
-    chain(&format!("resolver-{label}"), Family::ALL.into_iter().filter_map(to).collect())
+    let own = scope.router_answers.then(|| "fib daddr type local return".to_owned());
+    let rules = own.into_iter().chain(Family::ALL.into_iter().filter_map(to)).collect();
+    chain(&format!("resolver-{label}"), rules)
 }
 
 /// Only what the network has opens connections from there, and only the rest is masqueraded there.

@@ -280,6 +280,7 @@ impl Part<'_> {
             exclude: asked.exclude.iter().chain(uplinks).copied().collect(),
             resolvers: self.resolvers(),
             redirects: !asked.keep_dns,
+            router_answers: self.router_answers(),
         }
     }
 
@@ -307,8 +308,15 @@ impl Part<'_> {
             v4: self.usage.way(self.scope, Family::V4),
             v6: self.usage.way(self.scope, Family::V6),
             closed: Family::ALL.into_iter().filter(|family| !goes_out(family)).collect(),
-            resolvers: self.resolvers(),
+            // A query that the router answers went astray nowhere.
+            resolvers: if self.router_answers() { Vec::new() } else { self.resolvers() },
         }
+    }
+
+    /// The router itself is of the same scope, and its own queries are led to the same resolvers.
+    fn router_answers(&self) -> bool {
+        let of_router = |of: &Traffic| matches!(of, Traffic::Router | Traffic::All);
+        !self.router && self.scope.asked.of.iter().any(of_router)
     }
 
     fn resolvers(&self) -> Vec<IpAddr> {
