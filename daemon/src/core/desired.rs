@@ -93,7 +93,7 @@ pub fn desired(
         laid.exits.mtus = meshes.keys().filter_map(mtu).collect();
         laid.exits.meshes = meshes;
         let exits = if laid.exits.scopes.is_empty() { Exits::default() } else { laid.exits };
-        wanted.desired.routes = routes(config, &leads, observed);
+        wanted.desired.routes = routes(config, &leads, &control(networks), observed);
         wanted.desired.sysctls = sysctls(&realms, &usages, observed);
         wanted.reads = router_links(Family::V6, observed).iter().map(accept_ra).collect();
         let flows = Flows::new(realms, &wanted.desired.routes);
@@ -301,13 +301,20 @@ fn claimed_twice(prefix: &Prefix, other: &IfName) -> Failure {
 }
 
 /// Our table: every prefix into its tunnel, but for what the main table knows as precisely or more so (a
-/// connected LAN, a static route): there the search goes on.
-fn routes(config: &Config, leads: &SortedMap<Prefix, IfName>, observed: &Observed) -> SortedSet<Route> {
+/// connected LAN, a static route), and for where the coordinators are: there the search goes on.
+fn routes(
+    config: &Config,
+    leads: &SortedMap<Prefix, IfName>,
+    control: &SortedSet<Prefix>,
+    observed: &Observed,
+) -> SortedSet<Route> {
     let ours: SortedSet<&IfName> = leads.values().collect();
     let known = observed.main_routes.iter().filter(|route| !route.prefix.is_default());
     let known = known.filter(|route| route.link.as_ref().is_none_or(|link| !ours.contains(link)));
     let throws: SortedSet<Prefix> = known
-        .map(|route| route.prefix)
+        .map(|route| &route.prefix)
+        .chain(control)
+        .copied()
         .filter(|prefix| leads.keys().any(|lead| lead.covers(prefix)))
         .collect();
     let route = |prefix: &Prefix, kind| Route {
@@ -321,6 +328,12 @@ fn routes(config: &Config, leads: &SortedMap<Prefix, IfName>, observed: &Observe
         into.map(|(prefix, link)| route(prefix, RouteKind::Device(link.clone()))).collect();
     routes.extend(throws.iter().map(|prefix| route(prefix, RouteKind::Throw)));
     routes
+}
+
+/// Where the control plane of any network is: in no tunnel, whatever prefix someone serves.
+fn control(networks: &SortedMap<&NetworkName, &Network>) -> SortedSet<Prefix> {
+    let assignments = networks.values().filter_map(|network| network.directory.assignment());
+    assignments.flat_map(|assignment| &assignment.control).map(|addr| Prefix::host(addr.ip())).collect()
 }
 
 fn rules(config: &Config) -> SortedSet<Rule> {

@@ -6,6 +6,7 @@ use super::world::{
 use gatewrt::{
     core::{Input, LinkEvent, Output, Uplink, report::NetworkStatus},
     kernel::fake::Faults,
+    model::RouteKind,
     store::Records,
 };
 use gatewrt_protocol::{
@@ -323,6 +324,23 @@ fn what_cannot_be_done_is_on_trial_no_longer_than_the_rest() {
         world.run(20 * S);
         assert_eq!((world.network().taken_back.is_none(), world.network().trial_s), (confirmed, None));
     }
+}
+
+/// The coordinator refuses it; should it come all the same, the way to the coordinator is no other.
+#[test]
+fn a_prefix_that_holds_the_coordinator_does_not_capture_it() {
+    let mut world = World::linked();
+    let control = vec!["192.168.2.7:8883".parse().expect("v4"), "192.0.2.1:8883".parse().expect("v4")];
+    world.message(assignment_of(|assignment| Assignment { rev: 2, control, ..assignment }));
+    world.run(S);
+    world.ack_all();
+    let kinds = |text: &str| {
+        let routes = world.kernel.state.routes.iter().filter(|route| route.prefix == prefix(text));
+        routes.map(|route| route.kind.clone()).collect::<Vec<_>>()
+    };
+    assert!(matches!(kinds("192.168.2.0/24")[..], [RouteKind::Device(_)]));
+    assert_eq!(kinds("192.168.2.7/32"), [RouteKind::Throw]);
+    assert_eq!(kinds("192.0.2.1/32"), [], "it is in nobody's prefix");
 }
 
 #[derive(Debug, Clone)]
