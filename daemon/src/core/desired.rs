@@ -381,6 +381,13 @@ fn sysctls(
             }
         }
     }
+    if usages.iter().any(|usage| !usage.scopes.is_empty()) {
+        // The router answers what came in from outside there, also where it has no way out itself: the way is looked for
+        // with the mark that came.
+        for name in ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"] {
+            set(format!("net/{name}"), "1");
+        }
+    }
     for usage in usages {
         for link in usage.links() {
             // What comes back from the Internet comes from where the main table would never send it.

@@ -201,30 +201,37 @@ fn what_came_in_from_outside_is_answered_there() {
     bed.router.nft(FORWARD);
     bed.router.sysctl("ipv4/conf/all/src_valid_mark", "1");
     bed.router.sysctl("ipv4/conf/wan0/rp_filter", "1");
-    bed.wan.ip("route add 192.168.20.0/24 via 203.0.113.1");
-    for family in [0, 1] {
-        let (lan_host, wan_router) = (both(Bed::LAN)[family], both(ROUTER)[family]);
-        let (mut old, mut old_server) = bed.wan.reach(&bed.router, wan_router).unwrap();
-        if family == 0 {
-            lead(&bed, "iif lan0");
-            lead_router(&bed);
-        }
-        load(&bed, &[lan(), router()]);
-        super::super::say(&mut old, &mut old_server);
-        super::super::say(&mut old_server, &mut old);
-        bed.wan.reach(&bed.router, wan_router).expect("the router itself");
-        bed.wan.reach(&bed.lan, lan_host).expect("a host of the LAN");
-        unload(&bed);
+    // Who comes is far away, not on the WAN's own link.
+    for (far, [router, lan]) in
+        FAR.into_iter().zip([["203.0.113.1", "192.168.20.0/24"], ["2001:db8::1", "fd20::/64"]])
+    {
+        bed.wan.ip(&format!("route replace {router} dev eth0 src {far}"));
+        bed.wan.ip(&format!("route replace {lan} via {router} src {far}"));
     }
+    let old = both(ROUTER).map(|at| bed.wan.reach(&bed.router, at).unwrap());
+    lead(&bed, "iif lan0");
+    lead_router(&bed);
     load(&bed, &[lan(), router()]);
+    for (mut theirs, mut ours) in old {
+        super::super::say(&mut theirs, &mut ours);
+        super::super::say(&mut ours, &mut theirs);
+    }
+    // Without these the router looks for a way back before it knows the mark, and finds none.
+    for path in ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"] {
+        bed.router.sysctl(path, "1");
+    }
+    let come_in = || {
+        for (router, lan) in both(ROUTER).into_iter().zip(both(Bed::LAN)) {
+            bed.wan.reach(&bed.router, router).expect("the router itself");
+            bed.wan.reach(&bed.lan, lan).expect("a host of the LAN");
+        }
+    };
+    come_in();
     // No exit works: there is no way at all but for what came in.
     for family in ["-4", "-6"] {
         bed.router.ip(&format!("{family} route del default table 26500 metric 512"));
     }
-    for family in [0, 1] {
-        bed.wan.reach(&bed.router, both(ROUTER)[family]).expect("the router itself");
-        bed.wan.reach(&bed.lan, both(Bed::LAN)[family]).expect("a host of the LAN");
-    }
+    come_in();
     let listener = bed.lan.run(|| std::net::TcpListener::bind("192.168.20.10:8080").unwrap());
     bed.wan.connect("203.0.113.1:8080".parse().unwrap()).expect("a port that is forwarded");
     drop(listener);
