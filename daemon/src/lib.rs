@@ -26,6 +26,7 @@ pub mod model;
 pub mod mqtt;
 pub mod ownership;
 pub mod plan;
+pub mod probe;
 pub mod resolvers;
 pub mod runtime;
 pub mod socket;

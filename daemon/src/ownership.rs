@@ -16,6 +16,9 @@ pub const EXIT_ID: usize = 11;
 /// kernel keeps it (`IFA_PROTO`, since Linux 5.18). Not among the numbers of `linux/rtnetlink.h`.
 pub const PROTOCOL: u8 = 103;
 
+/// The UDP port at which a node answers whether it works, at its overlay addresses only.
+pub const PROBE_PORT: u16 = 51799;
+
 /// The nftables table of ours, of family `inet`.
 pub const NFT_TABLE: &str = "gatewrt";
 

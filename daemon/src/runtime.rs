@@ -20,6 +20,7 @@ use crate::{
     },
     log as logging,
     model::IfName,
+    probe::{self, Probes},
     sorted::SortedMap,
     store::{Store, StoreError},
     whole::whole,
@@ -168,6 +169,7 @@ struct Daemon {
     identities: SortedMap<NetworkName, Identity>,
     records: SortedMap<NetworkName, Kept>,
     links: Links,
+    probes: Probes,
     joining: Joining,
     leaving: Vec<(NetworkName, oneshot::Sender<Answer>)>,
     stopping: Vec<oneshot::Sender<Answer>>,
@@ -197,6 +199,7 @@ impl Daemon {
             identities: SortedMap::new(),
             records: SortedMap::new(),
             links: Links::new(),
+            probes: Probes::default(),
             joining: Joining::new(),
             leaving: Vec::new(),
             stopping: Vec::new(),
@@ -243,6 +246,7 @@ impl Daemon {
             tokio::select! {
                 Some((request, reply)) = calls.recv() => self.handle_call(request, reply),
                 Some((network, event)) = self.links.next() => self.feed(Input::Link(network, event)),
+                event = self.probes.next() => self.handle_probes(event),
                 Some(outcome) = self.joining.next() => self.handle_enrolled(outcome),
                 ready = watch.readable_mut() => {
                     if let Ok(mut ready) = ready {
@@ -336,9 +340,24 @@ impl Daemon {
                 self.renew_endpoints();
                 system::poke(&addresses);
             }
+            Output::Probe(network, probe, aim) => self.probes.send(network, probe, &aim),
+            Output::Listen(addresses) => self.probes.listen(&addresses),
             Output::Stopped => self.stopped = true,
         }
         None
+    }
+
+    fn handle_probes(&mut self, event: probe::Event) {
+        match event {
+            probe::Event::Answered(network, probe, answer) => {
+                self.feed(Input::Probed(network, probe, answer))
+            }
+            probe::Event::Asked(question) => {
+                if let Some(says) = self.core.says(question.to, question.from.ip()) {
+                    self.probes.answer(&question, says);
+                }
+            }
+        }
     }
 
     fn renew_endpoints(&mut self) {

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How often WireGuard is looked at: it tells no one when a peer is removed.
 const LOOK: Duration = Duration::from_millis(1500);
+/// The same while it matters soon whether a peer answers.
+const COUNT: Duration = Duration::from_secs(1);
 /// How long kernel events are gathered before one look.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// After so many looks in a row that events led to and that found nothing to do, others are at work: events are
@@ -70,14 +72,15 @@ impl Core {
     pub(super) fn handle_observed(&mut self, observed: Observed, now: Now) {
         self.rhythm.observing = false;
         self.observe_failure = None;
-        self.look_by(now + LOOK);
         let before = std::mem::replace(&mut self.observed, observed);
         if self.has_observed {
             self.handle_wan(&before, now);
         }
-        self.has_observed = true;
+        let is_first = !std::mem::replace(&mut self.has_observed, true);
         self.feed_paths(now);
         self.feed_lans();
+        self.feed_gateways(is_first, now);
+        self.look_by(now + if self.has_gateways() { COUNT } else { LOOK });
         self.decide(now);
         self.refresh_reports();
     }

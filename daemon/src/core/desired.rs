@@ -7,6 +7,7 @@ pub(super) use exits::is_beside;
 
 use super::{
     Network,
+    gateways::Service,
     ingress::{Surroundings, admitted},
     offer::offer,
     owner,
@@ -263,7 +264,8 @@ fn client_peer(client: &IngressClient) -> (WgPublicKey, WgPeer) {
     (client.key, WgPeer { endpoint: None, allowed, keepalive: 0, psk: client.psk })
 }
 
-/// Which node serves each prefix: the least metric, then the least id. What this node or a client of it serves,
+/// Which node serves each prefix: of several the one that [`Gateways`](super::gateways::Gateways) chose, else the least
+/// metric, then the least id. What this node or a client of it serves,
 /// default routes, and what overlaps the network's own addresses is left out.
 fn serving(
     network: &Network,
@@ -271,7 +273,7 @@ fn serving(
     egress: &[&Egress],
     clients: &[IngressClient],
 ) -> SortedMap<Prefix, gatewrt_protocol::NodeId> {
-    let mut best: SortedMap<Prefix, (u32, gatewrt_protocol::NodeId)> = SortedMap::new();
+    let mut best: SortedMap<Prefix, (bool, u32, gatewrt_protocol::NodeId)> = SortedMap::new();
     let offers = |member: &Member| -> Vec<(Prefix, u32, gatewrt_protocol::NodeId)> {
         member.prefixes.iter().map(|served| (served.prefix, served.metric, member.node)).collect()
     };
@@ -282,10 +284,12 @@ fn serving(
         if own || inside || prefix.is_default() {
             continue;
         }
-        let entry = best.entry(prefix).or_insert((metric, node));
-        *entry = (*entry).min((metric, node));
+        let is_chosen = network.gateways.choice(&Service::Prefix(prefix)) == Some(node);
+        let offer = (!is_chosen, metric, node);
+        let entry = best.entry(prefix).or_insert(offer);
+        *entry = (*entry).min(offer);
     }
-    best.into_iter().map(|(prefix, (_, node))| (prefix, node)).collect()
+    best.into_iter().map(|(prefix, (_, _, node))| (prefix, node)).collect()
 }
 
 /// Of the network itself: covered by the network's own route.

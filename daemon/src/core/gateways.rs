@@ -21,7 +21,7 @@ use super::Now;
 use crate::sorted::{SortedMap, SortedSet};
 use gatewrt_protocol::{NodeId, Prefix, Tag};
 use pulse::Pulse;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Between two probes to one that is as it was.
 const REST: Duration = Duration::from_secs(30);
@@ -41,6 +41,15 @@ pub enum Service {
     Prefix(Prefix),
     /// The Internet traffic of a scope.
     Scope(Tag),
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefix(prefix) => prefix.fmt(f),
+            Self::Scope(scope) => write!(f, "the Internet traffic of {scope}"),
+        }
+    }
 }
 
 /// One who could.
@@ -105,7 +114,10 @@ pub struct Gateways {
     services: SortedMap<Service, Served>,
     nodes: SortedMap<NodeId, Pulse>,
     probes: u32,
+    /// Whether an uplink came or went.
     changed: bool,
+    /// What someone else serves than before.
+    moved: Vec<Service>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -135,14 +147,14 @@ impl Gateways {
         self.choose();
     }
 
-    /// Someone serves already, from before this daemon's start: that stays as it is until a better one has answered.
-    pub fn handle_found(&mut self, service: &Service, node: NodeId) {
+    /// One of these serves already, from before this daemon's start: that stays so until a better one has answered.
+    pub fn handle_found(&mut self, service: &Service, serving: &[NodeId]) {
         let nodes = &self.nodes;
         let is_known = |candidate: &Candidate| nodes.get(&candidate.node).is_some_and(Pulse::is_known);
         let Some(served) = self.services.get_mut(service) else { return };
-        let is_candidate = served.candidates.iter().any(|candidate| candidate.node == node);
-        if is_candidate && !served.candidates.iter().any(is_known) {
-            served.chosen = Some(node);
+        let first = served.candidates.iter().find(|candidate| serving.contains(&candidate.node));
+        if let Some(first) = first.filter(|_| !served.candidates.iter().any(is_known)) {
+            served.chosen = Some(first.node);
         }
     }
 
@@ -191,9 +203,11 @@ impl Gateways {
         self.dues().map(|(_, at)| (at, "probe a gateway")).min()
     }
 
-    /// Whether who serves may have changed, or what they lead to, since this was last asked.
-    pub fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    /// What is served by someone else since this was last asked. `None` when nothing is, and nobody leads anywhere else
+    /// either.
+    pub fn take_news(&mut self) -> Option<Vec<Service>> {
+        let is_news = std::mem::take(&mut self.changed) || !self.moved.is_empty();
+        is_news.then(|| std::mem::take(&mut self.moved))
     }
 
     /// Whether there is nothing to choose.
@@ -273,7 +287,7 @@ impl Gateways {
             let chosen = choose(service, served, &self.nodes);
             if chosen != served.chosen {
                 (served.chosen, served.nearer) = (chosen, None);
-                self.changed = true;
+                self.moved.push(service.clone());
             }
         }
     }
@@ -300,7 +314,8 @@ impl Gateways {
             let before = served.nearer.filter(|(nearer, _)| *nearer == node).map_or(0, |(_, times)| times);
             match (is_nearer, before + 1) {
                 (true, NEARER_TIMES) => {
-                    (served.chosen, served.nearer, self.changed) = (Some(node), None, true);
+                    (served.chosen, served.nearer) = (Some(node), None);
+                    self.moved.push(service.clone());
                 }
                 (true, times) => served.nearer = Some((node, times)),
                 (false, _) => served.nearer = served.nearer.filter(|(nearer, _)| *nearer != node),

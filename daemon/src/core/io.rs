@@ -1,11 +1,15 @@
 //! What goes into the core and what comes out of it.
 
+use super::{
+    gateways::{Answer, Probe},
+    serving::Aim,
+};
 use crate::{
     config::{Config, OwnScope},
     kernel::Interest,
     model::{Observed, WgSecret},
     plan::{Guardfile, Plan},
-    sorted::SortedMap,
+    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{
     Failure, NetworkId, NetworkName, NodeId, NodeName, Presence, PublicKey, Report, WgPublicKey,
@@ -86,6 +90,8 @@ pub enum Input {
     ObserveFailed(String),
     /// A plan was carried out; what failed of it.
     Applied(Vec<Failure>),
+    /// What came back of a probe.
+    Probed(NetworkName, Probe, Answer),
     /// Only the time went on.
     Tick,
     /// The daemon is to end; with `teardown` it takes all that is ours out of the kernel first.
@@ -153,6 +159,10 @@ pub enum Output {
     Guard(Option<Guardfile>),
     /// Send a packet to each of these overlay addresses, so that peers learn our new endpoint.
     Poke(Vec<IpAddr>),
+    /// Probe a node through the tunnel.
+    Probe(NetworkName, Probe, Aim),
+    /// Answer probes at these addresses of ours, and at no others.
+    Listen(SortedSet<IpAddr>),
     /// Everything asked for at the stop is done.
     Stopped,
 }

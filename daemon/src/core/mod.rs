@@ -12,6 +12,7 @@ pub mod paths;
 pub mod place;
 pub mod report;
 pub mod scopes;
+pub mod serving;
 pub mod session;
 
 mod cycle;
@@ -28,13 +29,13 @@ use crate::{
     kernel::Interest,
     model::{Desired, Observed},
     plan::Plan,
-    sorted::SortedMap,
+    sorted::{SortedMap, SortedSet},
 };
 use cycle::Rhythm;
 use directory::{Change, Refusal};
 use gatewrt_protocol::{Failure, NetworkName, RecordError, Topic};
 use session::Act;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 /// Time since the daemon's start, by a clock that never goes back.
 pub type Now = Duration;
@@ -58,6 +59,8 @@ pub struct Core {
     view_failures: SortedMap<NetworkName, Vec<Failure>>,
     observe_failure: Option<Failure>,
     unreadable: SortedMap<NetworkName, Unreadable>,
+    /// Where probes of others are answered.
+    listening: SortedSet<IpAddr>,
     stopping: Option<bool>,
     outputs: Vec<Output>,
 }
@@ -86,6 +89,7 @@ impl Core {
             view_failures: SortedMap::new(),
             observe_failure: None,
             unreadable: SortedMap::new(),
+            listening: SortedSet::new(),
             stopping: None,
             outputs: Vec::new(),
         }
@@ -110,6 +114,7 @@ impl Core {
             }
             Input::ObserveFailed(why) => self.handle_observe_failed(why, now),
             Input::Applied(failures) => self.handle_applied(failures, now),
+            Input::Probed(name, probe, answer) => self.handle_probed(&name, probe, answer, now),
             Input::Tick => {}
             Input::Stop { teardown } => self.handle_stop(teardown, now),
         }
@@ -124,7 +129,8 @@ impl Core {
             let report = network.report_due(self.config.heartbeat).map(|at| (at, "report"));
             let resync = network.resync_due().map(|at| (at, "ask for withheld records"));
             let trial = network.trial_deadline().map(|at| (at, "take back what is not confirmed"));
-            [network.session.poll_timeout(), report, resync, trial].into_iter().flatten()
+            let probe = network.gateways.poll_timeout();
+            [network.session.poll_timeout(), report, resync, trial, probe].into_iter().flatten()
         });
         links.chain(look).min()
     }
@@ -305,6 +311,7 @@ impl Core {
             if let Some(Act::Drop) = network.session.handle_wan_changed(now) {
                 self.outputs.push(Output::Disconnect(name.clone()));
             }
+            network.gateways.handle_moved();
             let peers = network.directory.peers().filter_map(|member| member.addresses.first());
             self.outputs.push(Output::Poke(peers.copied().collect()));
         }
@@ -325,6 +332,7 @@ impl Core {
         let names: Vec<NetworkName> = self.wanted().into_keys().cloned().collect();
         for name in names {
             self.poll_trial(&name, now);
+            self.poll_gateways(&name, now);
             self.poll_link(&name, now);
             self.poll_roster(&name, now);
             self.poll_report(&name, now);

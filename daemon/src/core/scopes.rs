@@ -158,7 +158,8 @@ fn scope(asked: ExitScope, network: &Network) -> Scope {
         (None, false) => ScopeState::Blocked,
         (None, true) => ScopeState::Wan,
     };
-    let v6 = offer.is_some_and(|offer| offer.v6);
+    let leads = exit.and_then(|node| network.gateways.health(node)).and_then(|health| health.v6);
+    let v6 = offer.is_some_and(|offer| offer.v6) && leads != Some(false);
     let resolvers = offer.map(|offer| resolvers(&asked, offer)).unwrap_or_default();
     Scope { asked, state, exit, v6, resolvers }
 }

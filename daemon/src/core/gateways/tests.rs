@@ -315,12 +315,12 @@ fn one_with_ipv6_alone_serves_when_nobody_has_more() {
 fn an_uplink_that_comes_or_goes_is_told() {
     let mut world = World::new(scope(), &[0]);
     world.run(5 * S);
-    world.gateways.take_changed();
+    world.gateways.take_news();
     world.run(REST);
-    assert!(!world.gateways.take_changed());
+    assert_eq!(world.gateways.take_news(), None);
     world.peer(1).v6 = false;
     world.run(REST);
-    assert!(world.gateways.take_changed());
+    assert_eq!(world.gateways.take_news(), Some(Vec::new()));
     assert_eq!(world.gateways.health(node(1)).and_then(|health| health.v6), Some(false));
 }
 
@@ -356,12 +356,12 @@ fn what_serves_at_the_start_goes_on_serving() {
     let candidates = [1, 2].map(|number| Candidate { rank: 0, node: node(number) }).to_vec();
     gateways.handle_wanted([(scope(), candidates)].into(), S);
     assert_eq!(gateways.choice(&scope()), Some(node(1)));
-    gateways.handle_found(&scope(), node(2));
-    gateways.handle_found(&scope(), node(3));
+    gateways.handle_found(&scope(), &[node(2), node(3)]);
+    gateways.handle_found(&scope(), &[node(3)]);
     assert_eq!(gateways.choice(&scope()), Some(node(2)));
     let first = gateways.poll(S)[0];
     gateways.handle_answer(first, Answer::Says { v4: true, v6: true }, S + 10 * MS);
-    gateways.handle_found(&scope(), node(1));
+    gateways.handle_found(&scope(), &[node(1)]);
     assert_eq!(gateways.choice(&scope()), Some(node(2)));
 }
 
