@@ -215,9 +215,17 @@ impl Gateways {
         self.services.is_empty()
     }
 
-    /// What is served, and by whom.
-    pub fn choices(&self) -> impl Iterator<Item = (&Service, Option<NodeId>)> {
-        self.services.iter().map(|(service, served)| (service, served.chosen))
+    /// What is served.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.keys()
+    }
+
+    /// Who serves each prefix.
+    pub fn serving(&self) -> impl Iterator<Item = (Prefix, NodeId)> {
+        self.services.iter().filter_map(|(service, served)| match service {
+            Service::Prefix(prefix) => Some((*prefix, served.chosen?)),
+            Service::Scope(_) => None,
+        })
     }
 
     /// Who serves now; `None` when nobody works.

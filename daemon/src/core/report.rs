@@ -157,7 +157,7 @@ impl Core {
             clients: self.client_reports(name, network),
             exit: offer(&self.config, name, &self.observed),
             scopes: self.scope_reports(name, network),
-            gateways: Default::default(),
+            gateways: network.gateways.serving().collect(),
             applied: network.applied.clone(),
             taken_back: network.taken_back().cloned(),
             failures: self.failures_of(name, network),
@@ -309,7 +309,7 @@ impl Core {
                 rx: counters.rx,
                 tx: counters.tx,
                 path: if seen.is_some() { network.paths.path(&member.key) } else { Path::Down },
-                rtt_ms: None,
+                rtt_ms: network.gateways.health(member.node).and_then(|health| health.rtt_ms),
             }
         };
         network.directory.peers().map(report).collect()

@@ -157,7 +157,7 @@ fn found(network: &mut Network, observed: &Observed) {
         };
         network.directory.peers().filter(holds).map(|member| member.node).collect()
     };
-    let services: Vec<Service> = network.gateways.choices().map(|(service, _)| service.clone()).collect();
+    let services: Vec<Service> = network.gateways.services().cloned().collect();
     for service in services {
         let found = match &service {
             Service::Prefix(prefix) => holders(&|allowed| allowed == prefix),
