@@ -170,6 +170,12 @@ fn a_scope_goes_from_the_command_line_to_its_router_and_back_into_status() {
     for part in ["through office, 17 ms", "tv of cabin (now)", "office up, 17 ms", "kill switch", "RTT"] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
+    let check = |from: &str| home.coordinator.command(&["check", "home", from, "198.51.100.1"]).status.code();
+    assert_eq!(
+        [check("192.168.7.9"), check("cabin")],
+        [Some(0), Some(4)],
+        "what the scope is of, and no more"
+    );
     home.report(&mut cabin, |report| {
         let (name, why) = ("tv".parse().unwrap(), "office does not answer".to_owned());
         report.scopes = vec![ScopeReport { name, state: ScopeState::Blocked, exit: None, rtt_ms: None, why }];

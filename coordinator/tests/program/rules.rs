@@ -201,7 +201,7 @@ fn what_is_refused_says_what_there_is() {
     assert_eq!(sites.coordinator.command(&["network", "set", "home"]).status.code(), Some(2));
     assert_eq!(sites.coordinator.command(&["network", "set", "home", "--dns", "x"]).status.code(), Some(2));
     let (code, said) = sites.check("office 9.9.9.9");
-    assert!(code == 4 && said.contains("full tunnel"), "{said}");
+    assert!(code == 4 && said.contains("no scope of office takes"), "{said}");
     let (code, said) = sites.check("office 192.168.99.1");
     assert!(code == 4 && said.contains("no node serves it"), "{said}");
 }
