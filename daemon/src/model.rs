@@ -148,12 +148,23 @@ pub struct Rule {
     pub mask: u32,
     /// Applies to packets that do *not* have the mark.
     pub invert: bool,
-    /// Table looked up.
+    /// Table looked up; from [`SKIP`](Self::SKIP) on none: the search goes on with the rule of priority `table - SKIP`,
+    /// or with the next one while there is no such rule (`FR_ACT_GOTO`).
     pub table: u32,
     /// Only what comes in over this interface; `lo` is what the router sends itself (`FRA_IIFNAME`).
     pub iif: Option<IfName>,
     /// Only from these sources.
     pub from: Option<Prefix>,
+}
+
+impl Rule {
+    /// See [`Rule::table`].
+    pub const SKIP: u32 = 1 << 31;
+
+    /// Where it skips to, if it looks into no table.
+    pub fn skips_to(&self) -> Option<u32> {
+        self.table.checked_sub(Self::SKIP)
+    }
 }
 
 /// A policy rule of someone else's.

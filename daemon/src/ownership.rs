@@ -38,13 +38,11 @@ pub struct Numbers {
     pub bypass: u32,
     /// Connections that came in from a network for a prefix with NAT on. Within `mask`.
     pub masquerade: u32,
-    /// Routing table of the first scope of Internet traffic; the others follow it, two for each of [`ExitScope::MOST`].
-    /// Default 26500.
-    ///
-    /// [`ExitScope::MOST`]: gatewrt_protocol::ExitScope::MOST
+    /// Routing table of the first scope of Internet traffic; the others follow it, two for each scope of the router and
+    /// its LANs. Default 26500.
     pub exit_table: u32,
-    /// Priority of the rules of the first scope; each scope after it has the next. Default 910: after that of the
-    /// networks' prefixes, before mwan3's (1001).
+    /// Priority of the rules of the first scope; each after it has the next two or four, and what skips all of them is 64
+    /// further. Default 910: after that of the networks' prefixes, before mwan3's (1001).
     pub exit_priority: u32,
 }
 

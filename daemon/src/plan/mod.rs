@@ -64,10 +64,12 @@ impl Plan {
             // Routes need the interface up. What stands in the way of one of ours goes first.
             route::duplicates(view),
             route::additions(view),
+            route::closings(view),
             // Rules last: they lead traffic in, and the tables are complete.
             rule::additions(view),
             // Deletions mirror that: nothing leads in any more before what it led to goes.
             rule::deletions(view),
+            route::openings(view),
             route::deletions(view),
             wireguard::losses(view),
             address::deletions(view),

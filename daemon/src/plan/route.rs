@@ -1,5 +1,7 @@
-//! Routes of ours. A route is known by table, prefix and metric; what it does changes in place. Throw routes
-//! and long prefixes come first and go last: they are the exceptions to the wider ones.
+//! Routes of ours. A route is known by table, prefix and metric; what it does changes in place. Blackholes come
+//! first and go last: nothing gets past them at any moment. After them throw routes and long prefixes: they are the
+//! exceptions to the wider ones. What lets out where nothing got out before waits until the rules are right: who is led
+//! into a table now may not be who will be.
 
 use super::{Step, link::View};
 use crate::{
@@ -24,10 +26,19 @@ pub(super) fn duplicates(view: View<'_>) -> Vec<Step> {
 }
 
 pub(super) fn additions(view: View<'_>) -> Vec<Step> {
+    changes(view, |route| !opens(&view.observed.routes, route))
+}
+
+/// Those that come after the rules.
+pub(super) fn openings(view: View<'_>) -> Vec<Step> {
+    changes(view, |route| opens(&view.observed.routes, route))
+}
+
+fn changes(view: View<'_>, is_due: impl Fn(&Route) -> bool) -> Vec<Step> {
     let there = by_place(view);
     let mut missing: Vec<_> = wanted(view)
         .into_values()
-        .filter(|route| !view.is_unusable(route) && !is_there(&there, route))
+        .filter(|route| !view.is_unusable(route) && !is_there(&there, route) && is_due(route))
         .collect();
     missing.sort_by_key(|route| precedence(route));
     let step = |route: &Route| match there.contains_key(&place(route)) {
@@ -37,10 +48,19 @@ pub(super) fn additions(view: View<'_>) -> Vec<Step> {
     missing.into_iter().map(step).collect()
 }
 
+/// Those that let out what nothing is to get out of any more: they go before the rules change.
+pub(super) fn closings(view: View<'_>) -> Vec<Step> {
+    removals(view, |route| opens(&view.desired.routes, route))
+}
+
 pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
+    removals(view, |route| !opens(&view.desired.routes, route))
+}
+
+fn removals(view: View<'_>, is_due: impl Fn(&Route) -> bool) -> Vec<Step> {
     let wanted = wanted(view);
     let there = by_place(view).into_iter().filter(|(place, _)| !wanted.contains_key(place));
-    let mut extra: Vec<_> = there.flat_map(|(_, routes)| routes).collect();
+    let mut extra: Vec<_> = there.flat_map(|(_, routes)| routes).filter(|route| is_due(route)).collect();
     extra.sort_by_key(|route| Reverse(precedence(route)));
     extra.into_iter().cloned().map(Step::DeleteRoute).collect()
 }
@@ -52,13 +72,26 @@ impl View<'_> {
     }
 }
 
+/// Whether it throws all, or an exception out of a table that holds all back among `routes`.
+fn opens(routes: &SortedSet<Route>, route: &Route) -> bool {
+    let holds = |other: &Route| {
+        (other.table, &other.kind) == (route.table, &RouteKind::Blackhole) && other.prefix.is_default()
+    };
+    route.kind == RouteKind::Throw && (route.prefix.is_default() || routes.iter().any(holds))
+}
+
 fn place(route: &Route) -> Place {
     (route.table, route.prefix, route.metric)
 }
 
 /// What comes first where several are added.
-fn precedence(route: &Route) -> (bool, Reverse<u8>) {
-    (route.kind != RouteKind::Throw, Reverse(route.prefix.len()))
+fn precedence(route: &Route) -> (u8, Reverse<u8>) {
+    let kind = match route.kind {
+        RouteKind::Blackhole => 0,
+        RouteKind::Throw => 1,
+        RouteKind::Device(_) => 2,
+    };
+    (kind, Reverse(route.prefix.len()))
 }
 
 fn wanted(view: View<'_>) -> SortedMap<Place, &Route> {

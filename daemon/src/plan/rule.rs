@@ -1,11 +1,25 @@
-//! Policy rules of ours. A rule has no name to change it by: the new one is added before the old one goes.
+//! Policy rules of ours. A rule has no name to change it by: the new one is added before the old one goes. The first to
+//! be asked comes first and goes last: no packet falls to a later one in between. Only what is skipped to is there
+//! before all, and after.
 
 use super::{Step, link::View};
+use crate::{model::Rule, sorted::SortedSet};
 
 pub(super) fn additions(view: View<'_>) -> Vec<Step> {
-    view.desired.rules.difference(&view.observed.rules).cloned().map(Step::AddRule).collect()
+    let missing = view.desired.rules.difference(&view.observed.rules);
+    in_order(missing.collect(), &view.desired.rules).map(Step::AddRule).collect()
 }
 
 pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
-    view.observed.rules.difference(&view.desired.rules).cloned().map(Step::DeleteRule).collect()
+    let extra = view.observed.rules.difference(&view.desired.rules);
+    in_order(extra.collect(), &view.observed.rules).rev().map(Step::DeleteRule).collect()
+}
+
+fn in_order<'a>(
+    mut rules: Vec<&'a Rule>,
+    all: &SortedSet<Rule>,
+) -> impl DoubleEndedIterator<Item = Rule> + use<'a> {
+    let targets: SortedSet<u32> = all.iter().filter_map(Rule::skips_to).collect();
+    rules.sort_by_key(|rule| (!targets.contains(&rule.priority), rule.priority));
+    rules.into_iter().cloned()
 }

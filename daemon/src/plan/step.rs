@@ -223,7 +223,10 @@ impl fmt::Display for Rule {
         write!(f, "{priority} {family}{not} fwmark {mark:#x}/{mask:#x}")?;
         self.iif.iter().try_for_each(|iif| write!(f, " iif {iif}"))?;
         self.from.iter().try_for_each(|from| write!(f, " from {from}"))?;
-        write!(f, " lookup {table}")
+        match self.skips_to() {
+            Some(priority) => write!(f, " goto {priority}"),
+            None => write!(f, " lookup {table}"),
+        }
     }
 }
 

@@ -146,6 +146,12 @@ fn rules_of_one_scope_share_a_priority_and_go_one_by_one() {
             rule_of_a_scope(Family::V6, Some("lo"), None),
             rule_of_a_scope(Family::V6, Some("br-lan"), None),
             rule_of_a_scope(Family::V6, None, Some("fd00:7::/64")),
+            Rule {
+                priority: 911,
+                table: Rule::SKIP | 974,
+                ..rule_of_a_scope(Family::V4, Some("br-lan"), None)
+            },
+            Rule { priority: 974, ..rule_of_a_scope(Family::V4, None, None) },
         ];
         for rule in rules.iter().chain(&rules) {
             bed.run(Step::AddRule(rule.clone()));
@@ -153,6 +159,8 @@ fn rules_of_one_scope_share_a_priority_and_go_one_by_one() {
         let shown = sh("ip -N rule show pref 910");
         assert!(shown.contains("from all fwmark 0/0xf000000 iif br-lan [detached] lookup 26500"), "{shown}");
         assert!(shown.contains("from 192.168.7.0/24 fwmark 0/0xf000000 lookup 26500"), "{shown}");
+        let shown = sh("ip -N rule show pref 911");
+        assert!(shown.contains("iif br-lan [detached] goto 974"), "{shown}");
         for gone in 0..rules.len() {
             let observed = bed.observe();
             assert_eq!(observed.rules, rules[gone..].iter().cloned().collect());

@@ -3,6 +3,9 @@
 //!
 //! A scope of the router and its LANs is two parts with a table each: the router itself reaches what its WAN is
 //! connected to (the provider's DHCP server, the gateway), a LAN host does not (the provider's resolver).
+//!
+//! What a part's table throws is not for the parts after it either, which are less precise: a second rule skips them,
+//! and the search goes on with whatever else the router has.
 
 use super::super::{
     Network,
@@ -15,9 +18,11 @@ use crate::{
     plan::{Exits, ScopeFlows, ScopeGuard, Source},
     sorted::{SortedMap, SortedSet},
 };
-use gatewrt_protocol::{Failure, Member, NodeId, Prefix, ScopeState, Traffic, WgPublicKey};
+use gatewrt_protocol::{ExitScope, Failure, Member, NodeId, Prefix, ScopeState, Traffic, WgPublicKey};
 use std::{cmp::Reverse, net::IpAddr};
 
+/// So many parts have room before the rule that is skipped to.
+const USUAL: usize = 2 * ExitScope::MOST;
 /// After everything else in a table.
 const LAST: u32 = u32::MAX;
 /// What the router itself never sends through an exit: link-local addresses, multicast, broadcast.
@@ -108,7 +113,7 @@ pub(crate) fn is_beside(link: &IfName) -> bool {
     link.as_str().starts_with(EXIT_PREFIX)
 }
 
-/// A scope's share of the rules: one priority, one table.
+/// A scope's share of the rules: one table, two priorities.
 struct Part<'a> {
     usage: &'a Usage,
     scope: &'a Scope,
@@ -152,12 +157,20 @@ pub(super) fn lay(usages: &[Usage], around: &Around<'_>) -> Laid {
     parts.sort_by_key(|part| part.rank);
     let known = Known::new(around.observed);
     let mut laid = Laid::default();
+    let end = around.numbers.exit_priority + 2 * (parts.len().max(USUAL) as u32);
     for (at, (part, table)) in (0..).zip(parts.iter().zip(tables(&parts, around))) {
         let throws = part.apart(&known);
         laid.routes.extend(part.routes(table, &throws, &known, around.numbers));
-        laid.rules.extend(part.rules(table, around.numbers.exit_priority + at, around.numbers));
+        let priority = around.numbers.exit_priority + 2 * at;
+        laid.rules.extend(part.rules(table, priority, around.numbers));
+        if parts.iter().skip(at as usize).any(|other| other.scope.asked.name != part.scope.asked.name) {
+            laid.rules.extend(part.rules(Rule::SKIP | end, priority + 1, around.numbers));
+        }
         laid.exits.scopes.insert((at, part.scope.asked.name.clone()), part.guard(&known));
         laid.flows.push(part.flows(throws, around));
+    }
+    if laid.rules.iter().any(|rule| rule.skips_to().is_some()) {
+        laid.rules.extend(Family::ALL.map(|family| landing(family, end, around.numbers)));
     }
     let beside = usages.iter().flat_map(|usage| usage.beside.values().map(|link| (link, &usage.link)));
     laid.exits.beside = beside.map(|(link, main)| (link.clone(), main.clone())).collect();
@@ -165,6 +178,12 @@ pub(super) fn lay(usages: &[Usage], around: &Around<'_>) -> Laid {
         laid.exits.inside = around.lans.iter().chain(known.inside.values()).cloned().collect();
     }
     laid
+}
+
+/// What is skipped to has to be a rule: this one finds nothing that was not found before.
+fn landing(family: Family, priority: u32, numbers: &Numbers) -> Rule {
+    let (mask, table) = (numbers.mask, numbers.table);
+    Rule { family, priority, mark: 0, mask, invert: false, table, iif: None, from: None }
 }
 
 fn parts<'a>(usage: &'a Usage, around: &Around<'_>) -> Vec<Part<'a>> {
@@ -369,23 +388,23 @@ fn selector(source: &Source) -> (Option<IfName>, Option<Prefix>) {
     }
 }
 
-/// The tables of the parts. A part keeps the one that its packets look into now: when a more precise one comes before
-/// it, no rule leads for a moment into a table that is another's already.
+/// The tables of the parts. A part keeps one that none but packets of its own are led into now: another's packets never
+/// meet its routes, not even before its rules are there or after they changed their place.
 fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
     let first = around.numbers.exit_table;
-    let now = || around.observed.rules.iter().chain(&around.before.rules).filter(|rule| rule.table >= first);
+    let is_ours = |table| (first..Rule::SKIP).contains(&table);
+    let now = || around.observed.rules.iter().chain(&around.before.rules).filter(|it| is_ours(it.table));
     let mut taken = SortedSet::new();
-    let kept: Vec<Option<u32>> = parts
-        .iter()
-        .map(|part| {
-            let selectors: Vec<_> = part.sources.iter().map(selector).collect();
-            let is_its =
-                |rule: &&Rule| selectors.iter().any(|(iif, from)| (iif, from) == (&rule.iif, &rule.from));
-            let table = now().filter(is_its).map(|rule| rule.table).find(|table| !taken.contains(table));
-            taken.extend(table);
-            table
-        })
-        .collect();
+    let keep = |part: &Part<'_>| {
+        let selectors: Vec<_> = part.sources.iter().map(selector).collect();
+        let is_its = |rule: &Rule| selectors.iter().any(|(iif, from)| (iif, from) == (&rule.iif, &rule.from));
+        let is_only_its = |table: &u32| now().filter(|rule| rule.table == *table).all(is_its);
+        let mut known = now().filter(|rule| is_its(rule)).map(|rule| rule.table);
+        let kept = known.find(|table| !taken.contains(table) && is_only_its(table));
+        taken.extend(kept);
+        kept
+    };
+    let kept: Vec<Option<u32>> = parts.iter().map(keep).collect();
     taken.extend(now().map(|rule| rule.table));
     taken.extend(around.observed.routes.iter().map(|route| route.table));
     let fresh = |kept: Option<u32>| {
@@ -397,29 +416,4 @@ fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lan_that_scopes_knew_is_one_before_its_link_is_up() {
-        let link = |name| IfName::new(name).unwrap();
-        let numbers = Numbers::default();
-        let rule = |table, iif| Rule {
-            family: Family::V4,
-            priority: 910,
-            mark: 0,
-            mask: numbers.mask,
-            invert: false,
-            table,
-            iif: Some(link(iif)),
-            from: None,
-        };
-        let default = |iif| MainRoute { prefix: default(Family::V4), link: Some(link(iif)), on_link: false };
-        let rules = [rule(26500, "br-lan"), rule(26500, "lo"), rule(26501, "eth1"), rule(900, "theirs")];
-        let observed =
-            Observed { rules: rules.into(), main_routes: [default("eth1")].into(), ..Observed::default() };
-        let before = Desired { rules: [rule(26502, "br-guest")].into(), ..Desired::default() };
-        let lans = lans(&observed, &before, &numbers);
-        assert_eq!(lans, [link("br-guest"), link("br-lan")].into());
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ use nix::libc::{self, AF_INET, AF_INET6, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NL
 const HEADER: usize = 12;
 const FRA_SRC: u16 = 2;
 const FRA_IIFNAME: u16 = 3;
+const FRA_GOTO: u16 = 4;
 const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_SUPPRESS_IFGROUP: u16 = 13;
@@ -21,12 +22,13 @@ const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
 const FRA_PROTOCOL: u16 = 21;
-/// What else a rule can select by: destination, goto, flow, tunnel, outgoing interface, l3mdev, users, protocol,
+/// What else a rule can select by: destination, flow, tunnel, outgoing interface, l3mdev, users, protocol,
 /// ports, DSCP, flow label.
-const SELECTORS: [u16; 12] = [1, 4, 11, 12, 17, 19, 20, 22, 23, 24, 25, 26];
+const SELECTORS: [u16; 11] = [1, 11, 12, 17, 19, 20, 22, 23, 24, 25, 26];
 /// `RT_TABLE_LOCAL`, `RT_TABLE_MAIN` and `RT_TABLE_DEFAULT`, at the priorities at which every kernel has them.
 const KERNELS: [(u32, u32); 3] = [(0, 255), (32766, 254), (32767, 253)];
 const FR_ACT_TO_TBL: u8 = 1;
+const FR_ACT_GOTO: u8 = 2;
 const FIB_RULE_INVERT: u32 = 2;
 
 /// Every rule of a family, whoever made it.
@@ -65,10 +67,15 @@ pub fn delete(socket: &mut Socket, rule: &Rule) -> Result<(), NetlinkError> {
 
 fn request(kind: u16, flags: i32, rule: &Rule) -> Message {
     let invert = if rule.invert { FIB_RULE_INVERT } else { 0 };
-    let mut header = header(rule.family, FR_ACT_TO_TBL, invert);
+    let action = if rule.skips_to().is_some() { FR_ACT_GOTO } else { FR_ACT_TO_TBL };
+    let mut header = header(rule.family, action, invert);
     header[2] = rule.from.map_or(0, |from| from.len());
     let mut message = Message::new(kind, flags, &header);
-    message.u32(FRA_PRIORITY, rule.priority).u32(FRA_TABLE, rule.table);
+    message.u32(FRA_PRIORITY, rule.priority);
+    match rule.skips_to() {
+        Some(priority) => message.u32(FRA_GOTO, priority),
+        None => message.u32(FRA_TABLE, rule.table),
+    };
     message.u32(FRA_FWMARK, rule.mark).u32(FRA_FWMASK, rule.mask).u8(FRA_PROTOCOL, PROTOCOL);
     if let Some(iif) = &rule.iif {
         message.text(FRA_IIFNAME, iif.as_str());
@@ -105,14 +112,15 @@ fn parse(received: Received<'_>, family: Family) -> Option<ForeignRule> {
         iif: None,
         from: None,
     };
-    let mut more = action != FR_ACT_TO_TBL || (dst_len, tos) != (0, 0);
+    let mut more = !matches!(action, FR_ACT_TO_TBL | FR_ACT_GOTO) || (dst_len, tos) != (0, 0);
     let (mut protocol, mut suppress) = (0, None);
     for (attr, payload) in attrs_after(body, HEADER) {
         match attr {
             FRA_PRIORITY => rule.priority = u32_at(payload, 0)?,
             FRA_FWMARK => rule.mark = u32_at(payload, 0)?,
             FRA_FWMASK => rule.mask = u32_at(payload, 0)?,
-            FRA_TABLE => rule.table = u32_at(payload, 0)?,
+            FRA_TABLE if action != FR_ACT_GOTO => rule.table = u32_at(payload, 0)?,
+            FRA_GOTO => rule.table = Rule::SKIP | u32_at(payload, 0)?,
             FRA_PROTOCOL => protocol = *payload.first()?,
             FRA_SRC => rule.from = Some(Prefix::new(addr(payload)?, src_len).ok()?),
             FRA_IIFNAME => rule.iif = text(payload).and_then(IfName::new),

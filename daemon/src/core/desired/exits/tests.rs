@@ -1,0 +1,566 @@
+use super::*;
+use crate::{
+    apply::apply,
+    config::Config,
+    core::{
+        Membership, Now,
+        desired::desired,
+        gateways::{Candidate, Service},
+    },
+    kernel::{Interest, Kernel, fake::FakeKernel},
+    model::{Link, LinkKind, SysctlPath, WgSecret},
+    plan::{Plan, Step},
+};
+use gatewrt_protocol::{
+    Access, Assignment, ExitOffer, ExitScope, Member, MemberUpdate, NetworkId, NetworkName, Policy, Role,
+    ServedPrefix, Signer, Topic,
+};
+use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+
+const NET: NetworkId = NetworkId::from_entropy([1; 10]);
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_entropy([number; 10])
+}
+
+fn key(number: u8) -> WgPublicKey {
+    WgPublicKey([number; 32])
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("a prefix")
+}
+
+fn link(text: &str) -> IfName {
+    IfName::new(text).expect("a name")
+}
+
+fn signer() -> Signer {
+    Signer::from_seed(&[7; 32])
+}
+
+/// A scope and the exit that the gateways choose for it.
+#[derive(Debug, Clone)]
+struct Wish {
+    scope: ExitScope,
+    exit: Option<u8>,
+}
+
+fn wish(name: &str, of: &[&str], exit: Option<u8>) -> Wish {
+    let of = of.iter().map(|text| text.parse().expect("traffic")).collect();
+    Wish { scope: ExitScope::auto(name.parse().expect("a tag"), of), exit }
+}
+
+/// A router with two LANs, a WAN of both families, and the nodes 2 to 4: 2 and 3 are exits of both families, 4 of IPv4.
+struct Router {
+    config: Config,
+    network: Network,
+    kernel: FakeKernel,
+    before: Desired,
+    rev: u64,
+    exit: Option<ExitOffer>,
+}
+
+impl Router {
+    fn new() -> Self {
+        let mut kernel = FakeKernel::default();
+        for (at, name) in (1..).zip(["wan", "br-lan", "br-guest"]) {
+            let it = Link { index: at, kind: LinkKind::Other, up: true, mtu: 1500 };
+            kernel.state.links.insert(link(name), it);
+        }
+        for (text, name) in [("192.168.7.1", "br-lan"), ("192.168.8.1", "br-guest"), ("198.51.100.2", "wan")]
+        {
+            let address = Address { link: link(name), addr: text.parse().expect("v4"), len: 24 };
+            kernel.state.addresses.insert(address);
+        }
+        for (text, name) in [("2001:db8:7::1", "br-lan"), ("2001:db8:f::2", "wan")] {
+            let address = Address { link: link(name), addr: text.parse().expect("v6"), len: 64 };
+            kernel.state.addresses.insert(address);
+        }
+        for (text, name, on_link) in [
+            ("0.0.0.0/0", "wan", false),
+            ("::/0", "wan", false),
+            ("198.51.100.0/24", "wan", true),
+            ("203.0.113.0/24", "wan", false),
+            ("2001:db8:f::/64", "wan", true),
+            ("192.168.7.0/24", "br-lan", true),
+            ("2001:db8:7::/64", "br-lan", true),
+            ("192.168.8.0/24", "br-guest", true),
+            ("10.0.0.0/8", "br-lan", false),
+            // What is as good as a default route is none of a LAN's.
+            ("128.0.0.0/1", "tun0", true),
+        ] {
+            let route = MainRoute { prefix: prefix(text), link: Some(link(name)), on_link };
+            kernel.state.main_routes.insert(route);
+        }
+        for setting in ["rp_filter", "forwarding"] {
+            kernel.link_sysctls.insert(format!("net/ipv4/conf/*/{setting}"), "0".into());
+        }
+        for path in [
+            "net/ipv4/conf/all/src_valid_mark",
+            "net/ipv4/conf/wan/forwarding",
+            "net/ipv6/conf/all/forwarding",
+        ] {
+            kernel.state.sysctls.insert(SysctlPath(path.into()), "0".into());
+        }
+        let network = Network::new(membership(), 3, Now::ZERO);
+        let before = Desired::default();
+        Self { config: Config::default(), network, kernel, before, rev: 0, exit: None }
+    }
+
+    /// The coordinator asks for this, and these exits work.
+    fn want(&mut self, wishes: &[Wish]) {
+        self.rev += 1;
+        let assignment = Assignment {
+            net: NET,
+            node: node(1),
+            rev: self.rev,
+            name: "one".parse().expect("a name"),
+            addresses: vec!["10.90.0.1".parse().expect("v4"), "fd90::1".parse().expect("v6")],
+            egress: Vec::new(),
+            ingress: None,
+            exit: self.exit.clone(),
+            scopes: wishes.iter().map(|wish| wish.scope.clone()).collect(),
+            confirm_s: None,
+            attempt: 0,
+            access: Access::default(),
+            control: Vec::new(),
+        };
+        let token = signer().sign(&assignment).expect("short");
+        let topic = Topic::Assignment(node(1)).to_string();
+        self.network.directory.accept(&topic, token.as_bytes()).expect("taken");
+        let service = |wish: &Wish| {
+            let candidate = wish.exit.map(|number| Candidate { rank: 0, node: node(number) });
+            (Service::Scope(wish.scope.name.clone()), candidate.into_iter().collect())
+        };
+        self.network.gateways.handle_wanted(wishes.iter().map(service).collect(), Now::ZERO);
+    }
+
+    fn observe(&mut self) -> Observed {
+        let sysctls = self.kernel.state.sysctls.keys().cloned().collect();
+        let tunnels = self.kernel.state.links.keys().cloned().collect();
+        self.kernel.observe(&Interest { sysctls, tunnels }).expect("a kernel")
+    }
+
+    fn decide(&mut self) -> (Plan, Vec<Failure>) {
+        let observed = self.observe();
+        let name: NetworkName = "home".parse().expect("a name");
+        let networks = [(&name, &self.network)].into();
+        let wanted = desired(&self.config, &networks, &SortedSet::new(), &observed, &self.before);
+        self.before = wanted.desired;
+        (Plan::new(&observed, &self.before), wanted.failures.into_values().flatten().collect())
+    }
+
+    /// Until there is nothing more to do; looks at the kernel after each step.
+    fn settle(&mut self, mut look: impl FnMut(&FakeKernel, &Step)) {
+        for _ in 0..4 {
+            let (plan, _) = self.decide();
+            if plan.is_empty() {
+                return;
+            }
+            for step in plan.steps {
+                let failed = apply(&mut self.kernel, &Plan { steps: vec![step.clone()] });
+                assert!(failed.is_empty(), "{failed:?}");
+                look(&self.kernel, &step);
+            }
+        }
+        panic!("no end: {}", self.decide().0);
+    }
+
+    fn with(wishes: &[Wish]) -> Self {
+        let mut router = Self::new();
+        router.want(wishes);
+        router.settle(|_, _| {});
+        router
+    }
+
+    fn way(&self, from: From, dst: &str) -> Way {
+        way(&self.kernel.state, from, dst.parse().expect("an address"), 0)
+    }
+}
+
+fn membership() -> Membership {
+    let policy = Policy {
+        net: NET,
+        rev: 1,
+        name: "home".parse().expect("a name"),
+        prefixes: vec![prefix("10.90.0.0/16"), prefix("fd90::/64")],
+        mtu: 1420,
+        keepalive: 25,
+        domain: String::new(),
+    };
+    let member = |number: u8| {
+        let member = MemberUpdate::Member(Member {
+            net: NET,
+            node: node(number),
+            rev: 1,
+            name: format!("n{number}").parse().expect("a name"),
+            key: key(number),
+            addresses: vec![format!("10.90.0.{number}").parse().expect("v4")],
+            endpoints: Vec::new(),
+            prefixes: vec![ServedPrefix { prefix: prefix(&format!("172.16.{number}.0/24")), metric: 0 }],
+            clients: if number == 1 { vec![prefix("10.90.1.0/24")] } else { Vec::new() },
+            exit: Some(ExitOffer { v4: true, v6: number < 4, dns: vec!["9.9.9.9".parse().expect("v4")] }),
+        });
+        (Topic::Member(NET, node(number)).to_string(), signer().sign(&member).expect("short"))
+    };
+    let policy = (Topic::Policy(NET).to_string(), signer().sign(&policy).expect("short"));
+    Membership {
+        network: "home".parse().expect("a name"),
+        net: NET,
+        node: node(1),
+        name: "one".parse().expect("a name"),
+        record_key: signer().public(),
+        secret: WgSecret([1; 32]),
+        public: key(1),
+        port: 51820,
+        brokers: Vec::new(),
+        stored: [policy, member(1), member(2), member(3), member(4)].into(),
+        chosen: None,
+    }
+}
+
+/// Who sends a packet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum From {
+    Router,
+    /// Over this interface, from this address or its like of IPv6.
+    Lan(&'static str, u8),
+}
+
+/// Where it goes.
+#[derive(Debug, Clone, PartialEq)]
+enum Way {
+    Nowhere,
+    Peer(u8),
+    Link(String),
+}
+
+/// As the kernel looks it up: rule by rule, in each table the longest prefix and the least metric, and in WireGuard who
+/// has the longest prefix.
+fn way(state: &Observed, from: From, dst: IpAddr, mark: u32) -> Way {
+    let family = if dst.is_ipv4() { Family::V4 } else { Family::V6 };
+    let (iif, src): (&str, Option<IpAddr>) = match from {
+        From::Router => ("lo", None),
+        From::Lan(iif, host) if dst.is_ipv4() => {
+            let lan = if iif == "br-lan" { 7 } else { 8 };
+            (iif, format!("192.168.{lan}.{host}").parse().ok())
+        }
+        From::Lan(iif, host) => (iif, format!("2001:db8:7::{host}").parse().ok()),
+    };
+    let mut rules: Vec<&Rule> = state.rules.iter().filter(|rule| rule.family == family).collect();
+    rules.sort_by_key(|rule| rule.priority);
+    let mut from_priority = 0;
+    for rule in rules
+        .iter()
+        .filter(|rule| rule.table < Rule::SKIP || rules.iter().any(|it| Some(it.priority) == rule.skips_to()))
+    {
+        let matches = (mark & rule.mask == rule.mark)
+            && rule.iif.as_ref().is_none_or(|it| it.as_str() == iif)
+            && rule.from.is_none_or(|from| src.is_some_and(|src| from.contains(src)));
+        if matches == rule.invert || rule.priority < from_priority {
+            continue;
+        }
+        if let Some(priority) = rule.skips_to() {
+            from_priority = priority;
+            continue;
+        }
+        let routes = state.routes.iter().filter(|it| it.table == rule.table && it.prefix.contains(dst));
+        match routes.min_by_key(|it| (Reverse(it.prefix.len()), it.metric)).map(|route| &route.kind) {
+            None | Some(RouteKind::Throw) => {}
+            Some(RouteKind::Blackhole) => return Way::Nowhere,
+            Some(RouteKind::Device(link)) => return through(&state.devices[link], dst),
+        }
+    }
+    let main = state.main_routes.iter().filter(|it| it.prefix.contains(dst));
+    let main = main.max_by_key(|it| it.prefix.len()).and_then(|it| it.link.clone());
+    main.map_or(Way::Nowhere, |link| Way::Link(link.to_string()))
+}
+
+fn through(device: &WgDevice, dst: IpAddr) -> Way {
+    let prefixes = device.peers.iter().flat_map(|(key, peer)| peer.allowed.iter().map(move |it| (it, key)));
+    let held = prefixes.filter(|(prefix, _)| prefix.contains(dst)).max_by_key(|(prefix, _)| prefix.len());
+    held.map_or(Way::Nowhere, |(_, key)| Way::Peer(key.0[0]))
+}
+
+const HOST: From = From::Lan("br-lan", 9);
+const OTHER: From = From::Lan("br-lan", 77);
+const GUEST: From = From::Lan("br-guest", 9);
+const WAN: &str = "8.8.8.8";
+const WAN6: &str = "2606:4700::1111";
+
+fn out() -> Way {
+    Way::Link("wan".into())
+}
+
+#[test]
+fn all_goes_through_the_exit_but_what_stays_in_the_house() {
+    let router = Router::with(&[wish("all", &["all"], Some(2))]);
+    for from in [From::Router, HOST, GUEST] {
+        for dst in [WAN, WAN6, "203.0.113.9", "129.0.0.1"] {
+            assert_eq!(router.way(from, dst), Way::Peer(2), "{from:?} {dst}");
+        }
+        for (dst, link) in [("192.168.7.5", "br-lan"), ("10.1.1.1", "br-lan"), ("2001:db8:7::5", "br-lan")] {
+            assert_eq!(router.way(from, dst), Way::Link(link.into()), "{from:?} {dst}");
+        }
+        assert_eq!(router.way(from, "10.90.0.3"), Way::Peer(3));
+        assert_eq!(router.way(from, "172.16.4.4"), Way::Peer(4));
+    }
+    // The provider's gateway and resolver: the router's own matter.
+    for dst in ["198.51.100.1", "2001:db8:f::1"] {
+        assert_eq!(router.way(From::Router, dst), out());
+        assert_eq!(router.way(HOST, dst), Way::Peer(2));
+    }
+    for dst in [WAN, WAN6] {
+        let marked = router.config.numbers.bypass;
+        assert_eq!(way(&router.kernel.state, From::Router, dst.parse().expect("valid"), marked), out());
+    }
+    let home = &router.kernel.state.devices[&link("gw-home")];
+    assert!(home.peers[&key(2)].allowed.contains(&prefix("::/0")));
+    let value = |path: &str| router.kernel.state.sysctls[&SysctlPath(path.into())].as_str();
+    assert_eq!(value("net/ipv4/conf/gw-home/rp_filter"), "2");
+    assert_eq!(value("net/ipv4/conf/gw-home/forwarding"), "1");
+}
+
+#[test]
+fn without_an_exit_nothing_leaves_while_the_switch_is_on_and_all_while_it_is_off() {
+    let mut router = Router::with(&[wish("all", &["all"], None)]);
+    for from in [From::Router, HOST, GUEST] {
+        assert_eq!((router.way(from, WAN), router.way(from, WAN6)), (Way::Nowhere, Way::Nowhere));
+        assert_eq!(router.way(from, "192.168.7.5"), Way::Link("br-lan".into()));
+    }
+    let mut open = wish("all", &["all"], None);
+    open.scope.open = true;
+    router.want(&[open]);
+    router.settle(|_, _| {});
+    for from in [From::Router, HOST, GUEST] {
+        assert_eq!((router.way(from, WAN), router.way(from, WAN6)), (out(), out()));
+    }
+    assert!(router.kernel.state.routes.iter().all(|route| route.kind != RouteKind::Blackhole));
+}
+
+#[test]
+fn ipv6_goes_nowhere_or_stays_while_the_exit_has_none() {
+    for (open, v6_wan, expected) in
+        [(false, false, Way::Nowhere), (true, false, Way::Nowhere), (false, true, out()), (true, true, out())]
+    {
+        let mut all = wish("all", &["all"], Some(4));
+        (all.scope.open, all.scope.v6_wan) = (open, v6_wan);
+        let router = Router::with(&[all]);
+        assert_eq!((router.way(HOST, WAN), router.way(HOST, WAN6)), (Way::Peer(4), expected));
+    }
+}
+
+#[test]
+fn the_most_precise_scope_has_a_packet() {
+    let router = Router::with(&[
+        wish("all", &["all"], Some(2)),
+        wish("own", &["router"], Some(3)),
+        wish("lan", &["dev:br-lan"], None),
+        wish("net", &["192.168.7.64/26", "192.168.9.0/24"], Some(3)),
+        wish("tv", &["192.168.7.9"], Some(4)),
+    ]);
+    for (from, expected) in [
+        (HOST, Way::Peer(4)),
+        (OTHER, Way::Peer(3)),
+        (From::Lan("br-lan", 5), Way::Nowhere),
+        (GUEST, Way::Peer(2)),
+        (From::Router, Way::Peer(3)),
+    ] {
+        assert_eq!(router.way(from, WAN), expected, "{from:?}");
+    }
+    let others: Vec<_> = links_beside(&router.kernel.state).collect();
+    assert_eq!(others.len(), 2, "one exit stays on the network's interface: {others:?}");
+    // Who is there is reached there, with all that it serves.
+    for number in [2, 3, 4] {
+        assert_eq!(router.way(GUEST, &format!("10.90.0.{number}")), Way::Peer(number));
+        assert_eq!(router.way(GUEST, &format!("172.16.{number}.1")), Way::Peer(number));
+    }
+    let exits = &router.before.exits;
+    let of = |name: &str| exits.scopes.keys().filter(|(_, tag)| tag.to_string() == name).count();
+    assert_eq!((of("all"), of("own"), of("lan")), (2, 1, 1));
+    let order: Vec<_> = exits.scopes.keys().map(|(_, tag)| tag.to_string()).collect();
+    assert_eq!(order, ["tv", "net", "lan", "own", "all", "all"]);
+    assert_eq!(exits.beside.values().collect::<Vec<_>>(), [&link("gw-home"); 2]);
+    assert_eq!(exits.meshes.len(), 3);
+    let guard = exits.scopes.values().next().expect("one");
+    assert!(guard.closed && guard.redirects && guard.resolvers == ["9.9.9.9".parse::<IpAddr>().expect("v4")]);
+}
+
+#[test]
+fn who_has_the_default_routes_keeps_them() {
+    let one = |exit| wish("own", &["router"], exit);
+    let other = wish("lan", &["dev:br-lan"], Some(2));
+    let mut router = Router::with(&[one(Some(3))]);
+    router.want(&[one(Some(3)), other]);
+    router.settle(|_, _| {});
+    let names: Vec<_> = links_beside(&router.kernel.state).cloned().collect();
+    assert_eq!(names, [link(&format!("gw-~{:.11}", node(2).to_string()))]);
+    assert_eq!(router.way(From::Router, WAN), Way::Peer(3));
+    assert_eq!(router.way(HOST, WAN), Way::Peer(2));
+    // It takes what it had with it when it goes.
+    router.want(&[one(Some(3))]);
+    router.settle(|_, _| {});
+    assert_eq!(links_beside(&router.kernel.state).count(), 0);
+    assert_eq!(router.way(HOST, "10.90.0.2"), Way::Peer(2));
+}
+
+#[test]
+fn an_exit_change_is_one_step_and_another_scope_shifts_no_table() {
+    let mut router = Router::with(&[wish("all", &["all"], Some(2))]);
+    let mut steps = Vec::new();
+    router.want(&[wish("all", &["all"], Some(3))]);
+    router.settle(|_, step| steps.push(step.clone()));
+    let of_peers = steps.iter().filter(|step| matches!(step, Step::SetPeers(..))).count();
+    let of_routes = |step: &Step| matches!(step, Step::AddRoute(_) | Step::AddRule(_) | Step::DeleteRule(_));
+    assert_eq!((of_peers, steps.iter().filter(|step| of_routes(step)).count()), (1, 0), "{steps:?}");
+    let before = router.kernel.state.routes.clone();
+    router.want(&[wish("all", &["all"], Some(3)), wish("tv", &["192.168.7.9"], None)]);
+    router.settle(|_, _| {});
+    assert_eq!(before.difference(&router.kernel.state.routes).count(), 0);
+}
+
+#[test]
+fn what_is_excluded_and_what_is_forbidden() {
+    let mut lan = wish("lan", &["dev:br-lan"], Some(2));
+    lan.scope.exclude = vec![prefix("203.0.113.0/24")];
+    lan.scope.forbid_lan = true;
+    let router = Router::with(&[lan]);
+    assert_eq!(router.way(HOST, "203.0.113.9"), out());
+    assert_eq!(router.way(HOST, "192.168.8.9"), Way::Nowhere);
+    assert_eq!(router.way(From::Router, "192.168.7.9"), Way::Link("br-lan".into()));
+    let flows = router.before.flows.as_ref().expect("judged");
+    assert!(flows.scopes[0].apart.contains(&prefix("203.0.113.0/24")));
+    assert!(!flows.scopes[0].apart.contains(&prefix("192.168.8.0/24")));
+    assert!(flows.scopes[0].sources.contains(&prefix("192.168.7.0/24")));
+}
+
+#[test]
+fn what_is_no_lan_is_told() {
+    let mut router = Router::new();
+    router.want(&[wish("odd", &["dev:wan", "dev:gw-home", "dev:br-lan"], Some(2))]);
+    let (_, failures) = router.decide();
+    let told: Vec<_> = failures.iter().map(|failure| failure.what.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "take the Internet traffic of dev:wan through an exit",
+            "take the Internet traffic of dev:gw-home through an exit"
+        ]
+    );
+}
+
+#[test]
+fn an_exit_lets_the_network_out_but_not_its_own_clients() {
+    let mut router = Router::new();
+    router.exit = Some(ExitOffer { v4: true, v6: true, dns: Vec::new() });
+    router.want(&[]);
+    let (_, failures) = router.decide();
+    assert!(failures[0].why.contains("allow_exit"), "{failures:?}");
+    let guard = |router: &Router| {
+        let flows = router.before.flows.clone().expect("judged");
+        flows.realms()[&link("gw-home")].guard.clone()
+    };
+    assert!(guard(&router).internet.is_empty());
+    let owner = router.config.networks.entry("home".parse().expect("a name")).or_default();
+    owner.allowed.insert(Role::Exit);
+    router.settle(|_, _| {});
+    let out = guard(&router);
+    let lets = |text: &str| out.internet.iter().any(|net| net.contains(text.parse().expect("an address")));
+    assert!(lets("10.90.0.2") && lets("fd90::2") && !lets("10.90.1.5"));
+    assert_eq!(out.uplinks, [link("wan")].into());
+    let value = |path: &str| router.kernel.state.sysctls[&SysctlPath(path.into())].as_str();
+    assert_eq!(value("net/ipv4/conf/gw-home/forwarding"), "1");
+    assert_eq!(value("net/ipv6/conf/all/forwarding"), "1");
+}
+
+#[test]
+fn a_lan_that_scopes_knew_is_one_before_its_link_is_up() {
+    let numbers = Numbers::default();
+    let rule = |table, iif| Rule {
+        family: Family::V4,
+        priority: 910,
+        mark: 0,
+        mask: numbers.mask,
+        invert: false,
+        table,
+        iif: Some(link(iif)),
+        from: None,
+    };
+    let default = |iif| MainRoute { prefix: default(Family::V4), link: Some(link(iif)), on_link: false };
+    let rules = [rule(26500, "br-lan"), rule(26500, "lo"), rule(26501, "eth1"), rule(900, "theirs")];
+    let observed =
+        Observed { rules: rules.into(), main_routes: [default("eth1")].into(), ..Observed::default() };
+    let before = Desired { rules: [rule(26502, "br-guest")].into(), ..Desired::default() };
+    let lans = lans(&observed, &before, &numbers);
+    assert_eq!(lans, [link("br-guest"), link("br-lan")].into());
+}
+
+fn any_wish(name: &'static str, of: &'static str) -> impl Strategy<Value = Wish> {
+    (option::weighted(0.7, 2..5u8), any::<[bool; 3]>()).prop_map(move |(exit, [open, forbid_lan, v6_wan])| {
+        let mut wish = wish(name, &[of], exit);
+        (wish.scope.open, wish.scope.forbid_lan, wish.scope.v6_wan) = (open, forbid_lan, v6_wan);
+        wish
+    })
+}
+
+fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+    let all = (
+        any_wish("all", "all"),
+        any_wish("own", "router"),
+        any_wish("lan", "dev:br-lan"),
+        any_wish("net", "192.168.7.64/26"),
+        any_wish("tv", "192.168.7.9"),
+    );
+    let all = all.prop_map(|(a, b, c, d, e)| vec![a, b, c, d, e]);
+    (all, subsequence(vec![0, 1, 2, 3, 4], 0..=5))
+        .prop_map(|(all, chosen)| chosen.into_iter().map(|at| all[at].clone()).collect())
+}
+
+/// Every packet that matters.
+fn packets() -> Vec<(From, IpAddr)> {
+    let to = [WAN, WAN6, "203.0.113.9", "198.51.100.1", "192.168.7.5", "10.90.0.2", "172.16.3.3"];
+    let to = to.map(|text| text.parse::<IpAddr>().expect("an address"));
+    let from = [From::Router, HOST, OTHER, GUEST];
+    from.into_iter().flat_map(|from| to.map(|to| (from, to))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever is asked after whatever: between two steps no packet leaves over the WAN that did not before and will
+    /// not afterwards, and what is marked goes as if there were no scopes.
+    #[test]
+    fn no_packet_strays_between_two_steps(all in vec(wishes(), 1..4)) {
+        let mut router = Router::new();
+        router.want(&[]);
+        router.settle(|_, _| {});
+        let marked = router.config.numbers.bypass;
+        for wishes in all {
+            let mut ways: Vec<Vec<Way>> = Vec::new();
+            let look = |state: &Observed| packets().into_iter().map(|(from, to)| way(state, from, to, 0)).collect();
+            ways.push(look(&router.kernel.state));
+            router.want(&wishes);
+            let mut steps = vec!["(before)".to_owned()];
+            router.settle(|kernel, step| {
+                for (from, to) in packets() {
+                    let free = way(&Observed { rules: SortedSet::new(), ..kernel.state.clone() }, from, to, 0);
+                    assert_eq!(way(&kernel.state, from, to, marked), free, "{from:?} {to} after {step}");
+                }
+                steps.push(step.to_string());
+                ways.push(look(&kernel.state));
+            });
+            let last = ways.len() - 1;
+            for (at, now) in ways.iter().enumerate() {
+                for (which, packet) in packets().into_iter().enumerate() {
+                    let (old, new, now) = (&ways[0][which], &ways[last][which], &now[which]);
+                    let strays = *now == out() && now != old && now != new;
+                    prop_assert!(
+                        !strays,
+                        "{packet:?} goes to {now:?}, from {old:?} to {new:?}, after {:#?}", &steps[..=at]
+                    );
+                }
+            }
+        }
+    }
+}
