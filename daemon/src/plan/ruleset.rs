@@ -11,7 +11,7 @@
 use super::{Exits, judge, scope};
 use crate::{
     model::{IfName, Ruleset},
-    ownership::{NFT_TABLE, Numbers},
+    ownership::{NFT_TABLE, Numbers, PROBE_PORT},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Access, Prefix};
@@ -94,6 +94,13 @@ impl Firewall {
     /// The router itself is reached by those who may.
     fn input(&self) -> Option<String> {
         let mut jumps = self.exits.input();
+        // Whether this node works is asked by those who may reach nothing of it themselves.
+        let guarded = self.tunnels.iter().filter(|(_, guard)| !guard.is_open());
+        jumps.extend(
+            guarded.map(|(link, _)| {
+                format!("iifname \"{link}\" udp dport {PROBE_PORT} accept comment \"probe\"")
+            }),
+        );
         jumps.extend(self.judged("iifname"));
         (!jumps.is_empty()).then(|| base("input", "filter hook input priority filter", jumps))
     }
