@@ -4,8 +4,9 @@ use crate::{
     desk::State,
     registry::{EgressSetting, Node},
 };
-use gatewrt_protocol::{NodeName, Prefix};
+use gatewrt_protocol::{NetworkId, NodeId, NodeName, Prefix};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A prefix that a node serves.
@@ -57,14 +58,20 @@ pub fn egress_of(node: &Node) -> impl Iterator<Item = EgressView> {
     node.egress.iter().map(view)
 }
 
-/// The same with who reaches it through this node.
-pub fn egress_in_use<'a>(state: &'a State, node: &'a Node) -> impl Iterator<Item = EgressView> + 'a {
-    let chose = move |by: &Node, prefix: &Prefix| {
+/// All that nodes of a network serve, with who reaches what through whom.
+pub fn egress_in_use(state: &State, net: NetworkId) -> Vec<EgressView> {
+    let mut used: BTreeMap<(Prefix, NodeId), Vec<NodeName>> = BTreeMap::new();
+    for by in state.registry.live_nodes(net) {
         let report = state.live.now(by.id).and_then(|now| now.report.as_ref());
-        report.is_some_and(|report| report.gateways.get(prefix) == Some(&node.id))
+        for (prefix, through) in report.into_iter().flat_map(|report| &report.gateways) {
+            used.entry((*prefix, *through)).or_default().push(by.name.clone());
+        }
+    }
+    let of_node = |node| egress_of(node).map(move |view| (node.id, view));
+    let all = state.registry.live_nodes(net).flat_map(of_node);
+    let view = |(node, view): (NodeId, EgressView)| EgressView {
+        used_by: used.get(&(view.prefix, node)).cloned().unwrap_or_default(),
+        ..view
     };
-    egress_of(node).map(move |view| {
-        let nodes = state.registry.live_nodes(node.net).filter(|by| chose(by, &view.prefix));
-        EgressView { used_by: nodes.map(|by| by.name.clone()).collect(), ..view }
-    })
+    all.map(view).collect()
 }

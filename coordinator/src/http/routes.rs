@@ -318,7 +318,7 @@ pub(super) async fn unset_egress(
 pub(super) async fn list_egress(by: Caller, Path(net): Path<String>) -> Listed<EgressView> {
     by.list(move |state| {
         let network = state.registry.find_network(&net)?;
-        let all = state.registry.live_nodes(network.id).flat_map(|node| egress_in_use(state, node));
+        let all = egress_in_use(state, network.id).into_iter();
         Ok(all.map(|view| (format!("{} {:010} {}", view.prefix, view.metric, view.node), view)).collect())
     })
     .await
