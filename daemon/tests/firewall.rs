@@ -5,6 +5,7 @@ mod firewall {
     pub mod access;
     pub mod bed;
     pub mod exits;
+    pub mod guard;
 }
 
 use firewall::bed::{Bed, Host, both};

@@ -18,13 +18,13 @@ use std::{
     time::Duration,
 };
 
-const FAR: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
+pub const FAR: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
 const RESOLVER: [&str; 2] = ["9.9.9.9", "2620:fe::fe"];
 /// The router, as the network and its WAN know it.
 const OURS: [&str; 2] = ["10.9.0.1", "fd09::1"];
 const ROUTER: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
 
-fn link(name: &str) -> IfName {
+pub fn link(name: &str) -> IfName {
     IfName::new(name).unwrap()
 }
 
@@ -46,10 +46,19 @@ fn client() -> Bed {
         ip(&format!("route add default via {exit} dev gw-home table 26500 metric 512 onlink"));
         ip("route add blackhole default table 26500 metric 4000000000");
     }
+    acquaint(&bed);
     bed
 }
 
-fn add(host: &Host, address: &str) {
+/// No packet waits for who its next hop is: it would go when it may.
+pub fn acquaint(bed: &Bed) {
+    let pairs = [(&bed.lan, Bed::LAN_ROUTER), (&bed.router, Bed::WAN), (&bed.router, Bed::LAN)];
+    for (from, to) in pairs.into_iter().flat_map(|(from, addresses)| addresses.map(|to| (from, to))) {
+        from.command("ping", &["-c1", "-W20", to], "");
+    }
+}
+
+pub fn add(host: &Host, address: &str) {
     host.ip(&format!("addr add {address} dev lo{}", if address.contains(':') { " nodad" } else { "" }));
 }
 
@@ -61,7 +70,7 @@ fn lead(bed: &Bed, selector: &str) {
     }
 }
 
-fn lan() -> ScopeGuard {
+pub fn lan() -> ScopeGuard {
     ScopeGuard { sources: [Source::Link(link("lan0"))].into(), closed: true, ..ScopeGuard::default() }
 }
 
@@ -69,7 +78,7 @@ fn router() -> ScopeGuard {
     ScopeGuard { sources: [Source::Router].into(), ..lan() }
 }
 
-fn exits(scopes: &[ScopeGuard]) -> Exits {
+pub fn exits(scopes: &[ScopeGuard]) -> Exits {
     let key = |at: u32| (at, format!("s{at}").parse().unwrap());
     Exits {
         scopes: (0..).zip(scopes).map(|(at, scope)| (key(at), scope.clone())).collect(),
@@ -93,11 +102,11 @@ fn unload(bed: &Bed) {
     bed.router.nft("delete table inet gatewrt");
 }
 
-fn any(like: IpAddr) -> IpAddr {
+pub fn any(like: IpAddr) -> IpAddr {
     if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
-fn receive(socket: &UdpSocket) -> (String, SocketAddr) {
+pub fn receive(socket: &UdpSocket) -> (String, SocketAddr) {
     let mut buffer = [0; 16];
     loop {
         match socket.recv_from(&mut buffer) {
