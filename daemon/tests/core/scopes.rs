@@ -137,7 +137,11 @@ fn what_is_said_on_the_router_is_in_effect_at_once() {
     world.run(S);
     let status = world.core.status(world.now);
     let home = &status.networks[0];
-    assert_eq!((home.scopes_by, home.scopes[0].exits[0].as_str()), (Voice::Router, "n3"));
+    assert_eq!((home.scopes_by, home.scopes[0].exit.as_ref().unwrap().as_str()), (Voice::Router, "n3"));
+    assert_eq!(home.scopes[0].dns, ["9.9.9.9".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(home.scopes[0].why, "n3 leads to IPv4 alone: IPv6 goes nowhere");
+    let used: Vec<_> = home.exits.iter().map(|exit| (exit.name.as_str(), exit.used_by.len())).collect();
+    assert_eq!(used, [("n2", 0), ("n3", 1)]);
     world.feed(Input::Chosen(name(), None));
     world.run(S);
     assert!(world.core.status(world.now).networks[0].scopes.is_empty());
