@@ -15,7 +15,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// where it is excluded.
 #[test]
 fn others_that_route_by_policy_go_on_doing_so() -> Result<()> {
-    let exits = Exits::start(&["farm"])?;
+    let mut exits = Exits::start(&["farm"])?;
+    exits.mesh.remove_foreign(HOME)?;
     let home = exits.host(HOME)?;
     let (pc, guest, router) = (exits.talker("home-pc")?, exits.talker("guest-pc")?, exits.talker(HOME)?);
     let farm = exits.through("farm")?;

@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
-    lab::{Host, assert_same, eventually},
-    mesh::exits::{EFFECT, Exits, HOME},
+    lab::{Host, differences, eventually},
+    mesh::exits::{Exits, HOME},
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -27,10 +27,15 @@ impl State {
         Ok(Self { kernel: router.dump()?, files: router.shell(&files)?.stdout })
     }
 
-    #[track_caller]
-    fn assert_same(&self, other: &Self) {
-        assert_same(&self.kernel, &other.kernel);
-        assert_eq!(self.files, other.files);
+    /// Waits until a router is in this state again: what is done last is seen some time after it was asked for.
+    fn wait_for(&self, router: &Host) -> Result<()> {
+        eventually(SOON, &format!("{} is as before", router.name()), || -> Result<()> {
+            let now = Self::of(router)?;
+            let differences = differences(&self.kernel, &now.kernel);
+            ensure!(differences.is_empty(), "{}", differences.join("\n"));
+            ensure!(self.files == now.files, "was:\n{}\nis:\n{}", self.files, now.files);
+            Ok(())
+        })
     }
 }
 
@@ -68,7 +73,7 @@ fn switched_off_it_is_as_before_and_left_too() -> Result<()> {
         }
         exits.wait_for_no_scope()?;
         exits.mesh.wait_until_settled(HOME)?;
-        member.assert_same(&State::of(&home)?);
+        member.wait_for(&home)?;
     }
 
     exits.set_scope("all", &json!({ "of": ["all"], "exits": ["farm"] }))?;
@@ -80,7 +85,7 @@ fn switched_off_it_is_as_before_and_left_too() -> Result<()> {
         ensure!(!processes.contains("wireguard-go"), "{processes}");
         Ok(())
     })?;
-    stranger.assert_same(&State::of(&home)?);
+    stranger.wait_for(&home)?;
     ensure!(!home.exists("/etc/gatewrt/guard.json")?, "a guard for nothing is left");
     Ok(())
 }
@@ -106,10 +111,5 @@ fn a_thousand_times_on_and_off_leave_nothing() -> Result<()> {
     }
     println!("{TIMES} times on and off: {:.1} s", start.elapsed().as_secs_f64());
     home.run(&["gatewrt", "exit", "forget"]).context("the coordinator's word again")?;
-    eventually(EFFECT, "settled", || -> Result<()> {
-        ensure!(exits.mesh.plan(HOME)?.is_empty());
-        Ok(())
-    })?;
-    before.assert_same(&State::of(&home)?);
-    Ok(())
+    before.wait_for(&home)
 }
