@@ -114,6 +114,7 @@ fn two_scopes() -> Firewall {
     let kids = ScopeGuard {
         resolvers: vec!["1.1.1.3".parse().unwrap()],
         v6_wan: true,
+        forbids: true,
         ..scope(hosts.into_iter().map(Source::Prefix))
     };
     let mut exits = exits(&[("kids", kids), ("guests", guests)]);

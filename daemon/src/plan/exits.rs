@@ -25,6 +25,8 @@ pub struct ScopeGuard {
     pub sources: SortedSet<Source>,
     /// The kill switch: over no other interface than [`Exits::inside`] do they leave.
     pub closed: bool,
+    /// What the network has is out of reach too. (LANs are by their routes.)
+    pub forbids: bool,
     /// But IPv6 may, over any: the exit in use leads to IPv4 alone, and the admin wants it so.
     pub v6_wan: bool,
     /// What is reached as if there were no exit.

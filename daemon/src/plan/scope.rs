@@ -80,6 +80,9 @@ impl Exits {
         chains.extend(shut.map(|(label, scope)| shut_chain(&label, scope)));
         chains
             .extend(self.meshes.iter().flat_map(|(link, mesh)| mesh_chains(link, mesh, self.own.get(link))));
+        if self.forbids() {
+            chains.push(self.forbidden());
+        }
         if self.refuses() {
             chains.push(chain("refused", self.refused(numbers)));
         }
@@ -88,9 +91,31 @@ impl Exits {
 
     /// What the forward chain begins with.
     pub(super) fn forward(&self, numbers: &Numbers) -> Vec<String> {
-        let rule =
-            || format!("meta mark & {:#010x} == 0x00000000 oifname != @inside jump scopes", numbers.mask);
-        if self.scopes.is_empty() { Vec::new() } else { vec![rule()] }
+        if self.scopes.is_empty() {
+            return Vec::new();
+        }
+        let unmarked = format!("meta mark & {:#010x} == 0x00000000", numbers.mask);
+        let mut rules = vec![format!("{unmarked} oifname != @inside jump scopes")];
+        for (link, mesh) in self.meshes.iter().filter(|_| self.forbids()) {
+            let asked = meshes("daddr", link, mesh).into_iter();
+            rules.extend(asked.map(|asked| format!("oifname \"{link}\" {asked} jump forbidden")));
+        }
+        rules
+    }
+
+    fn forbids(&self) -> bool {
+        self.scopes.values().any(|scope| scope.forbids)
+    }
+
+    /// What is not to be reached by hosts that are to have nothing but their exit. Its resolver may be there.
+    fn forbidden(&self) -> String {
+        let verdict = |_: &str, scope: &ScopeGuard| match scope.forbids {
+            true => "drop comment \"nothing but its exit\"".to_owned(),
+            false => "return".to_owned(),
+        };
+        let mut rules = vec!["ct status dnat return".to_owned()];
+        rules.extend(self.each(Of::Others, &verdict));
+        chain("forbidden", rules)
     }
 
     /// What the input chain begins with.

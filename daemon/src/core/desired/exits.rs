@@ -295,6 +295,7 @@ impl Part<'_> {
         ScopeGuard {
             sources: self.sources.clone(),
             closed: !asked.open,
+            forbids: asked.forbid_lan,
             v6_wan: self.is_on_wan(Family::V6),
             exclude: asked.exclude.iter().chain(uplinks).copied().collect(),
             resolvers: self.resolvers(),
