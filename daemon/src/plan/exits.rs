@@ -45,7 +45,8 @@ pub struct ScopeGuard {
 /// All scopes of a router.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exits {
-    /// In the order in which they are looked at: the first that a packet belongs to decides.
+    /// In the order in which they are looked at: the first that a packet belongs to decides. The number is how far the
+    /// priority of its rules is from that of the first.
     pub scopes: SortedMap<(u32, Tag), ScopeGuard>,
     /// Interfaces over which scopes may leave: the LAN links, and all of ours. Anything else is the outside.
     pub inside: SortedSet<IfName>,

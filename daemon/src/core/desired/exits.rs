@@ -161,12 +161,14 @@ pub(super) fn lay(usages: &[Usage], around: &Around<'_>) -> Laid {
     for (at, (part, table)) in (0..).zip(parts.iter().zip(tables(&parts, around))) {
         let throws = part.apart(&known);
         laid.routes.extend(part.routes(table, &throws, &known, around.numbers));
-        let priority = around.numbers.exit_priority + 2 * at;
+        // Every other: the one after it skips.
+        let place = 2 * at as u32;
+        let priority = around.numbers.exit_priority + place;
         laid.rules.extend(part.rules(table, priority, around.numbers));
-        if parts.iter().skip(at as usize).any(|other| other.scope.asked.name != part.scope.asked.name) {
+        if parts.iter().skip(at).any(|other| other.scope.asked.name != part.scope.asked.name) {
             laid.rules.extend(part.rules(Rule::SKIP | end, priority + 1, around.numbers));
         }
-        laid.exits.scopes.insert((at, part.scope.asked.name.clone()), part.guard(&known));
+        laid.exits.scopes.insert((place, part.scope.asked.name.clone()), part.guard(&known));
         laid.flows.push(part.flows(throws, around));
     }
     if laid.rules.iter().any(|rule| rule.skips_to().is_some()) {

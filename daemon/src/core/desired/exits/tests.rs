@@ -98,6 +98,9 @@ impl Router {
         }
         for path in [
             "net/ipv4/conf/all/src_valid_mark",
+            "net/ipv4/fwmark_reflect",
+            "net/ipv4/tcp_fwmark_accept",
+            "net/ipv6/fwmark_reflect",
             "net/ipv4/conf/wan/forwarding",
             "net/ipv6/conf/all/forwarding",
         ] {
@@ -383,6 +386,10 @@ fn the_most_precise_scope_has_a_packet() {
     assert_eq!(order, ["tv", "net", "lan", "own", "all", "all"]);
     assert_eq!(exits.beside.values().collect::<Vec<_>>(), [&link("gw-home"); 2]);
     assert_eq!(exits.meshes.len(), 3);
+    let first = router.config.numbers.exit_priority;
+    for (place, _) in exits.scopes.keys() {
+        assert!(router.before.rules.iter().any(|rule| rule.priority == first + place));
+    }
     let guard = exits.scopes.values().next().expect("one");
     assert!(guard.closed && guard.redirects && guard.resolvers == ["9.9.9.9".parse::<IpAddr>().expect("v4")]);
 }
