@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 const ONE_ADDRESS: Duration = Duration::from_secs(4);
 
 /// For looking a name up: half of what an attempt may take.
-const LOOK_UP: Duration = Duration::from_secs(6);
+const LOOK_UP: Duration = Duration::from_secs(5);
 
 /// A connection with what was already read from it.
 pub(super) struct Connection {
