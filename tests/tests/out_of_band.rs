@@ -1,12 +1,13 @@
 //! The control plane and the tunnels' own packets go their way past everything that is ours: names are looked up there,
 //! and every packet carries the mark that says so.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use gatewrt_tests::{
     lab::{Host, Lab, eventually},
     mesh::{CONFIG, Mesh, SERVES},
 };
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -122,16 +123,16 @@ fn the_control_plane_is_found_and_reached_past_everything() -> Result<()> {
     ensure!(mesh.status("office")?["broker"] == broker);
 
     // It moves: its name says where to.
-    let before = wait_for_link(&mesh)?;
-    ensure!(before == v4, "{before}");
+    let before = wait_for_links(&mesh)?;
+    ensure!(before == [v4].into(), "{before:?}");
     names.set(&[v6]);
     restart_coordinator(&mut mesh)?;
-    let after = wait_for_link(&mesh)?;
-    ensure!(after == v6, "{after}");
+    let after = wait_for_links(&mesh)?;
+    ensure!(after == [v6].into(), "{after:?}");
     // Nobody knows the name any more: it is where the coordinator said that it is.
     names.set(&[]);
     restart_coordinator(&mut mesh)?;
-    wait_for_link(&mesh)?;
+    wait_for_links(&mesh)?;
 
     for router in ROUTERS {
         let host = mesh.host(router)?;
@@ -153,17 +154,23 @@ fn restart_coordinator(mesh: &mut Mesh) -> Result<()> {
     Ok(())
 }
 
-/// From where the coordinator that runs now sees `office`: which family it was reached over.
-fn wait_for_link(mesh: &Mesh) -> Result<IpAddr> {
-    let (v4, office) = (mesh.host("coordinator")?.ip4()?, mesh.host("office")?);
-    eventually(2 * SOON, "office's control link is up", || -> Result<IpAddr> {
+/// Where the routers reach the coordinator that runs now: it sees them come over one family or the other.
+fn wait_for_links(mesh: &Mesh) -> Result<BTreeSet<IpAddr>> {
+    let coordinator = mesh.host("coordinator")?;
+    eventually(2 * SOON, "the control links are up", || -> Result<BTreeSet<IpAddr>> {
         let log = mesh.coordinator.log();
-        let (from4, from6) = (office.ip4()?, office.ip6()?);
-        let over4 = log.contains(&format!("from=Some({from4}:"));
-        match (over4, log.contains(&format!("from=Some([{from6}]:"))) {
-            (true, _) => Ok(v4.into()),
-            (_, true) => Ok(mesh.host("coordinator")?.ip6()?.into()),
-            _ => anyhow::bail!("{:?}", mesh.status("office")?["control_error"]),
+        let mut reached = BTreeSet::new();
+        for router in ROUTERS {
+            let host = mesh.host(router)?;
+            let (from4, from6) = (host.ip4()?, host.ip6()?);
+            reached.insert(if log.contains(&format!("from=Some({from4}:")) {
+                coordinator.ip4()?.into()
+            } else if log.contains(&format!("from=Some([{from6}]:")) {
+                coordinator.ip6()?.into()
+            } else {
+                bail!("{router}: {}", mesh.status(router)?["control_error"])
+            });
         }
+        Ok(reached)
     })
 }
