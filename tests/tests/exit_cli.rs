@@ -93,6 +93,8 @@ fn whose_word_counts_is_seen_in_the_traffic() -> Result<()> {
     bed.exit(&["forget"])?;
     bed.wait_until_lans_leave(Some("office"))?;
 
+    // What is said here stays said under UCI's word.
+    bed.exit(&["enable", "office", "farm"])?;
     let uci = |client: &str| format!("config network '{NETWORK}'\n\toption exit_client '{client}'\n");
     let home = bed.exits.host(HOME)?;
     home.write_file(CONFIG, uci("farm"))?;
