@@ -57,6 +57,57 @@ fn what_a_router_says_of_itself_is_no_ones_change() {
 }
 
 #[test]
+fn of_two_admins_the_second_sees_what_the_first_made_of_a_scope() {
+    let coordinator = Coordinator::with_home();
+    let (api, ca) = (Api::of(&coordinator), text(&coordinator.data().join("ca.crt")));
+    let code = coordinator.code(&["--uses", "2"]);
+    let (office, cabin) = (Router::new(1, "office"), Router::new(2, "cabin"));
+    let answers = [&office, &cabin].map(|router| router.join(&code, &ca).unwrap());
+    let record_key = code.parse::<JoinCode>().unwrap().record_key;
+    let (node, scope) = ("/v1/networks/home/nodes/cabin", "/v1/networks/home/nodes/cabin/scopes/tv");
+    let put = |headers: &[(&str, &str)], wish: Value| api.call("PUT", scope, headers, Some(&wish));
+    let tried = api.call("PUT", "/v1/networks/home/nodes/office/exit?dry_run=true", &[], Some(&json!({})));
+    assert_eq!((tried.status, &tried.body["exit"]["enabled"]), (200, &json!(true)));
+    assert_eq!(
+        put(&[], json!({"of": ["all"], "exits": ["office"]})).problem(),
+        "not-an-exit",
+        "it was only tried"
+    );
+    let exit = api.call("PUT", "/v1/networks/home/nodes/office/exit", &[], Some(&json!({})));
+    assert_eq!(exit.status, 200);
+
+    let first = put(&[], json!({"of": ["all"], "exits": ["office"]}));
+    assert_eq!(first.status, 200);
+    let (tag, node_tag) = (first.header("etag").to_owned(), api.get(node).header("etag").to_owned());
+    assert_eq!(api.get(scope).header("etag"), tag);
+    let link = cabin.connect(&answers[1], record_key);
+    let mut report = cabin.report(&answers[1], 1);
+    report.scopes = vec![gatewrt_protocol::ScopeReport {
+        name: "tv".parse().unwrap(),
+        state: gatewrt_protocol::ScopeState::Exit,
+        exit: Some(answers[0].node),
+        rtt_ms: Some(9),
+        why: String::new(),
+    }];
+    link.report(&report);
+    let exits = "/v1/networks/home/exits";
+    eventually("the report", || (api.get(exits).body[1]["used_by"][0]["now"] == true).then_some(()));
+    assert_eq!(api.get(scope).body["live"]["exit"], "office");
+    assert_eq!(api.get(scope).header("etag"), tag, "what becomes of it is no one's change");
+    assert_eq!(api.get(node).header("etag"), node_tag);
+
+    assert_eq!(put(&[("if-match", &tag)], json!({"of": ["router"]})).status, 200);
+    let second = put(&[("if-match", &tag)], json!({"of": ["router"], "kill_switch": false}));
+    assert_eq!(second.problem(), "changed-meanwhile");
+    assert_eq!(api.call("DELETE", scope, &[("if-match", &tag)], None).status, 412);
+    assert_eq!(api.get(scope).body["kill_switch"], true);
+    assert_eq!(api.delete(scope).status, 200);
+    assert_eq!(api.get(scope).problem(), "not-found");
+    let log = names(&api.get("/v1/audit?limit=4").body, "/action");
+    assert_eq!(log, ["scope.unset", "scope.set", "scope.set", "exit.set"], "only what was done");
+}
+
+#[test]
 fn what_is_known_is_not_sent_again() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
