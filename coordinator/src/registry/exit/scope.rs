@@ -118,7 +118,7 @@ impl Registry {
         check("the number of scopes", count, ExitScope::MOST, "0 to 16")?;
         let setting = ScopeSetting {
             of: self.traffic(node, &name, &wish.of)?,
-            exits: self.chosen_exits(net, node, &wish.exits)?,
+            exits: self.chosen_exits(net, node, &name, &wish.exits)?,
             auto: wish.auto.unwrap_or(wish.exits.is_empty()),
             open: !wish.kill_switch,
             forbid_lan: !wish.allow_lan,
@@ -164,7 +164,15 @@ impl Registry {
         Ok(all)
     }
 
-    fn chosen_exits(&self, net: &str, node: &Node, names: &[String]) -> Result<Vec<NodeId>, RegistryError> {
+    /// One that the scope has named all along may be switched off by now: that closes it, and is no reason to refuse what
+    /// else is to be changed.
+    fn chosen_exits(
+        &self,
+        net: &str,
+        node: &Node,
+        scope: &Tag,
+        names: &[String],
+    ) -> Result<Vec<NodeId>, RegistryError> {
         check("the number of exits", names.len(), PARTS, "0 to 32")?;
         let mut exits = Vec::new();
         for name in names {
@@ -172,7 +180,8 @@ impl Registry {
             if exit.id == node.id {
                 return Err(ExitError::Itself { node: node.name.clone() }.into());
             }
-            if exit.exit.is_none() {
+            let named = node.scopes.get(scope).is_some_and(|scope| scope.exits.contains(&exit.id));
+            if exit.exit.is_none() && !named {
                 return Err(self.not_an_exit(exit).into());
             }
             if !exits.contains(&exit.id) {

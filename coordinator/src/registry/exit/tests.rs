@@ -251,6 +251,9 @@ fn an_exit_in_use_is_not_taken_away_unseen() {
     assert!(said.contains("tv of node-1"), "{said}");
     registry.unset_exit("home", "node-3", false).expect("another is left for what takes any");
     registry.apply(registry.unset_exit("home", "node-2", true).unwrap().0);
+    set(&mut registry, "node-1", "tv", &wish(&["192.168.7.9"], &["node-2"])).expect("it was named all along");
+    let error = set(&mut registry, "node-1", "new", &wish(&["all"], &["node-2"])).unwrap_err();
+    assert_eq!(error.kind(), "not-an-exit");
     let said = refused(registry.unset_exit("home", "node-3", false).unwrap_err());
     assert!(said.ends_with("all of node-4"), "the last one that is left: {said}");
     registry.apply(registry.remove_node("home", "node-2", false, &moment(9)).unwrap().0);
