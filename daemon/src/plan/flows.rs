@@ -154,8 +154,11 @@ impl Flows {
     /// Whether it goes another way than is right. What it is translated to tells that also of what was opened before
     /// we began to look.
     fn is_astray(&self, flow: &Flow, before: Option<&Self>) -> bool {
-        let is_routers = || self.scope(&Prefix::host(flow.src)).is_some_and(|scope| scope.router);
-        if flow.mark & self.aside != 0 && is_routers() {
+        let bypasses = |flows: &Self| {
+            let scope = || flows.scope(&Prefix::host(flow.src));
+            flow.mark & flows.aside != 0 && scope().is_some_and(|scope| scope.router)
+        };
+        if bypasses(self) || before.is_some_and(bypasses) {
             return false;
         }
         let way = self.scope_way(flow);

@@ -75,7 +75,7 @@ impl Exits {
         let mut chains = vec![self.leaving(numbers), reroute(numbers)];
         chains.extend(self.resolving(numbers));
         chains.push(chain("scopes", self.each(Of::Others, &verdict)));
-        chains.push(chain("outside", self.from_outside(numbers)));
+        chains.push(chain("outside", self.mark_outside(numbers)));
         let shut = self.labelled().into_iter().filter(|(_, scope)| scope.closed);
         chains.extend(shut.map(|(label, scope)| shut_chain(&label, scope)));
         chains
@@ -143,7 +143,7 @@ impl Exits {
     }
 
     /// A link of a scope may be new: what has a scope's address is none the less of the scope.
-    fn from_outside(&self, numbers: &Numbers) -> Vec<String> {
+    fn mark_outside(&self, numbers: &Numbers) -> Vec<String> {
         let mut rules = Vec::new();
         for (label, scope) in self.labelled() {
             rules.extend(from(&label, scope).into_iter().map(|from| format!("{from}return")));

@@ -2,11 +2,11 @@
 
 use crate::bed::{Bed, eventually, in_namespace, link, sh};
 use gatewrt::{
-    model::{Route, RouteKind},
-    plan::{Flows, Guard, Realm, Step},
+    model::{Family, Route, RouteKind},
+    plan::{Flows, Guard, Realm, ScopeFlows, Step},
     sorted::SortedSet,
 };
-use gatewrt_protocol::Prefix;
+use gatewrt_protocol::{Prefix, WgPublicKey};
 use std::{
     fs,
     net::{IpAddr, UdpSocket},
@@ -115,5 +115,76 @@ fn ten_thousand_connections_are_looked_through_in_a_moment() {
         println!("10,005 connections looked through and 5 cut in {took:?}");
         assert_eq!(count(), 10_000);
         assert!(took.as_millis() < 2000, "{took:?}");
+    });
+}
+
+/// A LAN through an exit, if any; and the router itself.
+fn scopes(exit: Option<u8>) -> Arc<Flows> {
+    let way = exit.map(|key| (link(), WgPublicKey([key; 32])));
+    let lan = ScopeFlows {
+        sources: [prefix("192.168.1.0/24"), prefix("fd99::/64")].into(),
+        apart: [prefix("192.168.0.0/16"), prefix("10.90.0.0/16"), prefix("fd90::/64")].into(),
+        v4: way.clone(),
+        v6: way,
+        closed: Family::ALL.into(),
+        ..ScopeFlows::default()
+    };
+    let router = ScopeFlows { sources: [prefix("203.0.113.1/32")].into(), router: true, ..lan.clone() };
+    let realm = Realm { own: [prefix("10.90.0.1/32"), prefix("fd90::1/128")].into(), ..Realm::default() };
+    let route =
+        |text| Route { table: 26487, prefix: prefix(text), metric: 512, kind: RouteKind::Device(link()) };
+    let routes = ["10.90.0.0/16", "fd90::/64"].map(route).into();
+    Arc::new(Flows::new([(link(), realm)].into(), &routes).with_scopes(vec![lan, router], 0x0300_0000))
+}
+
+/// What goes to the far ends is seen there as these.
+fn translate(v4: &str, v6: &str) {
+    sh(&format!(
+        "nft 'table inet n; delete table inet n; table inet n {{ chain p {{ \
+         type nat hook postrouting priority 100; \
+         ip saddr 192.168.1.5 ip daddr 198.51.100.7 snat ip to {v4}; \
+         ip6 saddr fd99::5 ip6 daddr 2001:db8:7::7 snat ip6 to {v6}; }}; chain m {{ \
+         type filter hook output priority 1; udp dport 700-799 ct mark set 0x01000001; }}; }}'"
+    ));
+}
+
+#[test]
+fn what_goes_another_way_than_its_scope_is_cut_in_both_families() {
+    in_namespace(|bed| {
+        track();
+        for addr in ["10.90.0.1", "198.51.100.7", "203.0.113.1"] {
+            sh(&format!("ip addr add {addr}/32 dev lo"));
+        }
+        for addr in ["fd90::1", "2001:db8:7::7", "2001:db8::1"] {
+            sh(&format!("ip addr add {addr}/128 dev lo nodad"));
+        }
+        let far = |ports: std::ops::Range<u16>| {
+            open("192.168.1.5", "198.51.100.7", ports.clone());
+            open("fd99::5", "2001:db8:7::7", ports);
+        };
+        // Those that no scope concerns: in the LAN, to the network, from outside, and what bypasses.
+        translate("203.0.113.1", "2001:db8::1");
+        open("192.168.1.5", "10.90.1.2", 1..3);
+        open("fd99::5", "fd90::1:2", 1..3);
+        open("198.51.100.7", "192.168.1.5", 1..3);
+        open("203.0.113.1", "198.51.100.7", 700..703);
+        let others = count();
+        // Out over the WAN before there were scopes; then through one exit, another, and none.
+        far(1..4);
+        assert_eq!((count(), cut(bed, &scopes(Some(1)))), (others + 6, 6));
+        translate("10.90.0.1", "fd90::1");
+        far(1..4);
+        open("203.0.113.1", "198.51.100.7", 1..3);
+        assert_eq!(cut(bed, &scopes(Some(1))), 2, "the router's own, not seen as the network's");
+        assert_eq!(cut(bed, &scopes(Some(1))), 0, "what goes the right way");
+        assert_eq!(cut(bed, &scopes(Some(2))), 6);
+        far(1..4);
+        assert_eq!(cut(bed, &scopes(None)), 6);
+        far(1..4);
+        bed.restart();
+        assert_eq!(cut(bed, &scopes(Some(2))), 0, "a daemon that starts anew");
+        // No scope any more: the WAN is right.
+        assert_eq!(cut(bed, &Arc::default()), 6);
+        assert_eq!(count(), others);
     });
 }
