@@ -23,8 +23,7 @@ export function scopesOf(node, all) {
   const names = new Map(all.map((other) => [other.id, other.name]));
   const reported = new Map((node.report?.scopes ?? []).map((live) => [live.name, { ...live, exit: live.exit && (names.get(live.exit) ?? live.exit) }]));
   const wanted = (node.scopes ?? []).map((wish) => ({ name: wish.name, wish, live: reported.get(wish.name) }));
-  const known = new Set(wanted.map((scope) => scope.name));
-  const own = [...reported.values()].filter((live) => !known.has(live.name)).map((live) => ({ name: live.name, live }));
+  const own = (node.own_scopes ?? []).map(({ name, live }) => ({ name, live: reported.get(name) ?? live }));
   return [...wanted, ...own];
 }
 

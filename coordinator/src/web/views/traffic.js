@@ -6,6 +6,7 @@ import { mayChange, nodePath } from "../state.js";
 import { act, announce, button, empty, icon, section, sentence, slot, table, tag } from "../ui.js";
 import { confirm } from "../forms.js";
 import { choiceInWords, fateBadge, isExit, scopesOf, trafficInWords } from "../exits.js";
+import { count } from "../words.js";
 import { scopeDialog } from "./scope.js";
 
 const LEAD = "What of this router's Internet traffic goes out through another router (exit client). All else goes out over its own uplink.";
@@ -31,12 +32,17 @@ function row(net, node, all, scope, page) {
       name,
       wish ? h("div", { class: "chips" }, wish.of.map((of) => tag(trafficInWords(of)))) : "set on the router itself",
       wish ? [choiceInWords(wish), h("small", null, wish.kill_switch === false ? "or else over the WAN" : "or else blocked")] : "",
-      [fateBadge(node, live), live?.why && h("small", null, live.why)],
+      [fateBadge(node, live), live?.why && h("small", null, live.why), warned(wish?.warnings ?? [])],
       wish && mayChange() ? h("div", { class: "right still" },
         button("Edit", () => scopeDialog(net, node, all, wish, page), { class: "button quiet small", "aria-label": `Edit ${name}` }),
         button("Delete", () => drop(net, node, wish, page), { class: "button danger small", "aria-label": `Delete ${name}` })) : "",
     ],
   };
+}
+
+/** What an admin may not expect; folded, for there may be several for each exit. */
+function warned(warnings) {
+  return warnings.length > 0 && h("details", { class: "more warnings", "data-key": "warnings" }, h("summary", null, count(warnings.length, "warning")), warnings.map((warning) => h("small", { class: "surprise" }, sentence(warning))));
 }
 
 function drop(net, node, wish, page) {
