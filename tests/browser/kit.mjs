@@ -124,6 +124,18 @@ function guard(context, page, url) {
   });
 }
 
+export async function go(page, hash, heading) {
+  await page.evaluate((to) => (location.hash = to), hash);
+  await page.getByRole("heading", { level: 1, name: heading, exact: true }).waitFor();
+  await page.locator("main[aria-busy=false]").waitFor();
+}
+
+export const inDialog = (page) => page.getByRole("dialog");
+export async function closeDialog(page, name) {
+  await inDialog(page).getByRole("button", { name, exact: true }).click();
+  await inDialog(page).waitFor({ state: "detached" });
+}
+
 const shot = (name) => {
   mkdirSync(screenshots, { recursive: true });
   return join(screenshots, `${name}.png`);

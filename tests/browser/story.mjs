@@ -1,7 +1,7 @@
 // An admin's day on the page, with real routers and a real phone behind it.
 
 import { readFileSync } from "node:fs";
-import { SOON, decode, ensure, eventually, lab, look, refused, say, tell } from "./kit.mjs";
+import { SOON, closeDialog, decode, ensure, eventually, go, inDialog, lab, look, refused, say, tell } from "./kit.mjs";
 
 /** From an admin's click to its effect. */
 const EFFECT = 2000;
@@ -24,18 +24,6 @@ tell(async ({ page, url }) => {
   await views(page);
   await leave(page, url);
 });
-
-const go = async (page, hash, heading) => {
-  await page.evaluate((to) => (location.hash = to), hash);
-  await page.getByRole("heading", { level: 1, name: heading, exact: true }).waitFor();
-  await page.locator("main[aria-busy=false]").waitFor();
-};
-
-const inDialog = (page) => page.getByRole("dialog");
-const closeDialog = async (page, name) => {
-  await inDialog(page).getByRole("button", { name, exact: true }).click();
-  await inDialog(page).waitFor({ state: "detached" });
-};
 
 async function login(page, url) {
   refused(/\/v1\/me$/, 401);
@@ -215,8 +203,8 @@ async function foreignNames(page) {
   await look(page, "node");
   await go(page, "#/n/home/nodes/home", "home");
   await page.locator("main").getByText(IMAGE).first().waitFor();
-  for (const part of ["", "/nodes", "/clients", "/access"]) {
-    await go(page, `#/n/home${part}`, { "": "home", "/nodes": "Nodes", "/clients": "Clients", "/access": "Access" }[part]);
+  for (const part of ["", "/nodes", "/clients", "/exits", "/access"]) {
+    await go(page, `#/n/home${part}`, { "": "home", "/nodes": "Nodes", "/clients": "Clients", "/exits": "Exits", "/access": "Access" }[part]);
     ensure((await page.locator("img[src=x]").count()) === 0, `a name became a picture at ${part}`);
   }
   await go(page, "#/n/home/nodes", "Nodes");

@@ -4,6 +4,8 @@
 //! The story writes an order a line as JSON, and reads what became of it. The browser and its driver see the machine's
 //! files (fonts, their own profile) but only the PC's network.
 
+mod exits;
+
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gatewrt_tests::{
     lab::{Download, Host, Lab, Whoami, connects, eventually},
@@ -45,8 +47,8 @@ struct Stage {
 impl Stage {
     fn act(&mut self, order: &str, about: &Value) -> Result<Value> {
         match order {
-            "world" => self.world(),
-            "token" => Ok(json!(self.file("admin.token")?.trim())),
+            "world" => world(&self.mesh),
+            "token" => token(&self.mesh),
             "nas" => Ok(json!(self.mesh.host("nas")?.ip4()?)),
             "lans" => Ok(json!(self.mesh.lans(text(about, "router")?)?)),
             "join" => self.join(about),
@@ -61,15 +63,6 @@ impl Stage {
             "phone_to_nas" => self.phone_to_nas(about["passes"] == true, within(about)?),
             _ => bail!("there is no order {order}"),
         }
-    }
-
-    fn world(&self) -> Result<Value> {
-        let address = self.mesh.host("coordinator")?.ip4()?;
-        Ok(json!({ "url": format!("https://{address}:8443"), "ca": self.file("ca.crt")? }))
-    }
-
-    fn file(&self, name: &str) -> Result<String> {
-        self.mesh.host("coordinator")?.read_file(&format!("{DATA}/{name}"))
     }
 
     /// With the code that the page showed, on a board that may have any name.
@@ -122,6 +115,20 @@ impl Stage {
         let nas = SocketAddr::new(self.mesh.host("nas")?.ip4()?.into(), HTTP);
         connects(&self.mesh.host("phone")?, nas)
     }
+}
+
+/// Where the page is, and the CA to trust there.
+fn world(mesh: &Mesh) -> Result<Value> {
+    let address = mesh.host("coordinator")?.ip4()?;
+    Ok(json!({ "url": format!("https://{address}:8443"), "ca": file(mesh, "ca.crt")? }))
+}
+
+fn token(mesh: &Mesh) -> Result<Value> {
+    Ok(json!(file(mesh, "admin.token")?.trim()))
+}
+
+fn file(mesh: &Mesh, name: &str) -> Result<String> {
+    mesh.host("coordinator")?.read_file(&format!("{DATA}/{name}"))
 }
 
 fn done(result: Result<()>) -> Result<Value> {
