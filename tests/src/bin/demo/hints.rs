@@ -37,6 +37,10 @@ pub fn suggest(screen: &Screen, is_good: bool, page: Option<SocketAddr>) -> Resu
         (format!("admin status {NETWORK}"), "who is online"),
         ("admin watch".to_owned(), "records and reports as they change"),
         (format!("admin egress set {NETWORK} barn 192.168.30.0/24 --nat off"), "back to NAT off"),
+        (
+            format!("admin exit-client set {NETWORK} barn lan --of 192.168.30.0/24 --auto"),
+            "out through the nearest exit",
+        ),
         (format!("admin client list {NETWORK}"), "also: qr, config, disable, delete"),
         (format!("admin check {NETWORK} phone site:barn"), "may the phone reach the barn, and why?"),
         (format!("admin node remove {NETWORK} home"), "cut a router off"),

@@ -1,6 +1,7 @@
 //! `demo`: three sites become one network and let a phone in, step by step, on real packets. It tells a newcomer what GateWRT does, and
 //! shows that each word is so by running the real programs in a lab, which goes when the demo ends, however that happens.
 
+mod exits;
 mod hints;
 mod page;
 mod phone;

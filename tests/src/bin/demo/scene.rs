@@ -60,8 +60,14 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Starts a program, waits until its log holds `ready`, and shows chosen lines of it.
-    pub fn start(&self, host: &str, line: &str, ready: &str, chosen: impl Fn(&str) -> bool) -> Result<()> {
+    /// Starts a program, waits until its log holds `ready`, shows chosen lines of it, and returns where the log is.
+    pub fn start(
+        &self,
+        host: &str,
+        line: &str,
+        ready: &str,
+        chosen: impl Fn(&str) -> bool,
+    ) -> Result<PathBuf> {
         self.screen.command(host, &format!("{line} &"));
         let log = self.lab.spawn(host, &line.split(' ').collect::<Vec<_>>())?;
         let text = until(SOON, &format!("“{ready}” in {}", log.display()), || -> Result<String> {
@@ -70,7 +76,7 @@ impl<'a> Scene<'a> {
             Ok(text)
         })?;
         self.screen.output(&pick(&text, chosen));
-        Ok(())
+        Ok(log)
     }
 
     /// Runs a command without showing it, and returns its standard output.

@@ -14,7 +14,7 @@ pub const LAB: &str = "demo";
 const LAST_ONE_GOES: Duration = Duration::from_secs(3);
 /// The programs that are shown, and those of the machine that are used.
 const SHOWN: [&str; 3] = ["gatewrt", "gatewrt-coordinator", "lab"];
-const USED: [&str; 6] = ["ip", "nft", "ping", "curl", "wg-quick", "wireguard-go"];
+const USED: [&str; 7] = ["ip", "nft", "ping", "curl", "tcpdump", "wg-quick", "wireguard-go"];
 
 /// Says why the demo can't run here, if it can't.
 pub fn check_machine() -> Result<()> {

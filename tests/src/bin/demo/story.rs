@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use gatewrt_tests::lab::until;
 use gatewrt_tests::mesh::{CONFIG, SERVES, check_handshakes, owner_config, serve_command};
 
+use crate::exits;
 use crate::phone;
 use crate::scene::{SOON, Scene};
 use crate::screen::{Screen, centred, table};
@@ -28,7 +29,7 @@ pub const ROUTERS: [&str; 3] = ["office", "home", "barn"];
 const HOSTS: [&str; 3] = ["office-pc", "home-pc", "barn-pc"];
 
 /// The play, in order.
-pub const STEPS: [Step; 21] = [
+pub const STEPS: [Step; 23] = [
     Step {
         title: "Three sites, each for itself",
         why: "A farm has an office, a home and a barn: three routers on the Internet, each with a LAN of private \
@@ -99,6 +100,17 @@ pub const STEPS: [Step; 21] = [
         why: "At the coordinator: who is online, and what each router reported last. It reports what happens to itself at \
               once, and all else, such as the revision of the roster that it knows, once a minute.",
         play: network_status,
+    },
+    Step {
+        title: "Exits: two routers take others' Internet traffic out",
+        why: "Each router's owner has to allow it, in UCI; then the admin switches it on.",
+        play: exits::offer,
+    },
+    Step {
+        title: "The barn's LAN goes out through the office, then through home, and never past them",
+        why: "A server on the Internet answers with the address that it sees. What goes out over the barn's own uplink is \
+              captured meanwhile.",
+        play: exits::use_and_lose,
     },
     Step {
         title: "Ingress: the office's router lets phones in",
@@ -193,7 +205,7 @@ fn coordinator(scene: &mut Scene) -> Result<()> {
     let command = serve_command(&scene.host("coordinator")?)?;
     let heading =
         |line: &str| ["is ready", "  HTTPS", "  MQTT", "  data"].iter().any(|word| line.contains(word));
-    scene.start("coordinator", &command, SERVES, heading)
+    scene.start("coordinator", &command, SERVES, heading).map(drop)
 }
 
 fn network(scene: &mut Scene) -> Result<()> {
