@@ -4,6 +4,7 @@
 mod bed;
 
 mod conntrack;
+mod exits;
 mod firewall;
 mod network;
 mod sysctl;
