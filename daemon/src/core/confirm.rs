@@ -5,7 +5,8 @@
 //! On disk a change on trial is marked as such, with the confirmed records beside it. A router that starts with such a
 //! mark goes back: who lost the way to his router pulls its plug, and a change that brings the router down is not to
 //! do so at each boot. The newest records stay in the directory all the same, so that the broker can roll back nothing.
-//! It ends at what is in effect: the plan brings it about.
+//! What is taken back is whole, a kill switch that came with it too: the router is as it was before. It ends at what is in
+//! effect: the plan brings it about.
 
 use super::{Core, Network, Now, Output};
 use crate::sorted::SortedMap;
