@@ -2,6 +2,8 @@
 
 #[path = "core/confirm.rs"]
 mod confirm;
+#[path = "core/guard.rs"]
+mod guard;
 #[path = "core/ingress.rs"]
 mod ingress;
 #[path = "core/scopes.rs"]

@@ -12,12 +12,12 @@ use gatewrt::{
 };
 use gatewrt_protocol::{ExitOffer, ExitScope, Failure, Member, MemberUpdate, NodeId, ScopeState, Traffic};
 
-fn link(text: &str) -> IfName {
+pub fn link(text: &str) -> IfName {
     IfName::new(text).unwrap()
 }
 
 /// A router with a WAN and two LANs.
-fn kernel() -> FakeKernel {
+pub fn kernel() -> FakeKernel {
     let mut kernel = FakeKernel::default();
     let wan = MainRoute { prefix: "0.0.0.0/0".parse().unwrap(), link: Some(link("wan")), on_link: false };
     kernel.state.main_routes.insert(wan);
@@ -37,8 +37,17 @@ fn offering(number: u8, v6: bool) -> Member {
 }
 
 /// Nodes 2 and 3 are exits, the third of IPv4 alone; node 4 is none.
-fn world(scopes: Vec<ExitScope>, config: &str, chosen: Option<Vec<OwnScope>>) -> World {
-    let mut world = World::on(kernel());
+pub fn world(scopes: Vec<ExitScope>, config: &str, chosen: Option<Vec<OwnScope>>) -> World {
+    world_on(kernel(), scopes, config, chosen)
+}
+
+pub fn world_on(
+    kernel: FakeKernel,
+    scopes: Vec<ExitScope>,
+    config: &str,
+    chosen: Option<Vec<OwnScope>>,
+) -> World {
+    let mut world = World::on(kernel);
     let members = [offering(2, true), offering(3, false), member(4, 1)];
     let mut records =
         vec![policy(1), assignment_of(|assignment| gatewrt_protocol::Assignment { scopes, ..assignment })];
@@ -55,7 +64,7 @@ fn own(exits: &[&str], auto: bool) -> OwnScope {
     OwnScope { exits: exits.iter().map(|name| name.parse().unwrap()).collect(), lan: true, scope }
 }
 
-fn of_coordinator() -> ExitScope {
+pub fn of_coordinator() -> ExitScope {
     ExitScope { exits: vec![node(2)], ..ExitScope::auto("told".parse().unwrap(), vec![Traffic::All]) }
 }
 
