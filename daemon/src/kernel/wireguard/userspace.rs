@@ -145,7 +145,10 @@ impl Userspace {
         let read = || uapi::read(&socket(name)).map_err(|e| refused(name, &e));
         let before = read()?;
         self.set(name, &uapi::device(settings, before.settings.as_ref()))?;
-        match read()?.settings.as_ref() == Some(settings) {
+        let mut now = read()?.settings;
+        // Any port was asked for, and it has one.
+        now.iter_mut().filter(|_| settings.port == 0).for_each(|now| now.port = 0);
+        match now.as_ref() == Some(settings) {
             true => Ok(()),
             false => Err(KernelError::Refused(format!("WireGuard of {name} did not take its settings"))),
         }
