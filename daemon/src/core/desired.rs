@@ -17,8 +17,8 @@ use super::{
 use crate::{
     config::Config,
     model::{
-        Desired, Family, IfName, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath, Tunnel, WgPeer,
-        WgSettings,
+        Desired, Family, IfName, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath, Tunnel, WgDevice,
+        WgPeer, WgSettings,
     },
     plan::{Exits, Firewall, Flows, Guard, Realm},
     sorted::{SortedMap, SortedSet},
@@ -180,11 +180,23 @@ fn share(config: &Config, name: &NetworkName, network: &Network, observed: &Obse
         }
     }
     tunnels.push((link.clone(), tunnel(membership.port, peers)));
+    tunnels.iter_mut().for_each(|(link, tunnel)| know_where(network, observed.devices.get(link), tunnel));
     let offer = offer(config, name, observed);
     let asked = server::Asked { assignment, policy, network, offer };
     let internet = server::internet(&asked, &mut failures);
     let realm = realm(network, assignment, &egress, &clients, internet, observed);
     Some(Share { link, tunnels, realm, routes, usage, failures })
+}
+
+/// A peer that comes to an interface is reached where it was on the other, from the first packet: WireGuard tries a
+/// handshake again after five seconds only.
+fn know_where(network: &Network, device: Option<&WgDevice>, tunnel: &mut Tunnel) {
+    let is_there = |key: &WgPublicKey| device.is_some_and(|device| device.peers.contains_key(key));
+    for (key, peer) in &mut tunnel.peers {
+        if peer.endpoint.is_none() && !is_there(key) {
+            peer.endpoint = network.paths.last(key);
+        }
+    }
 }
 
 /// What connections of the network are judged by.

@@ -66,6 +66,12 @@ impl Paths {
         self.peers.get(key)?.wanted.map(|(addr, _)| addr)
     }
 
+    /// Where the peer was reached last, or may be.
+    pub fn last(&self, key: &WgPublicKey) -> Option<SocketAddr> {
+        let peer = self.peers.get(key)?;
+        peer.seen.and_then(|seen| seen.endpoint).or(peer.known.first().copied())
+    }
+
     /// How the peer is reached.
     pub fn path(&self, key: &WgPublicKey) -> Path {
         let fresh = self.peers.get(key).is_some_and(|candidate| candidate.is_fresh());
@@ -167,6 +173,16 @@ mod tests {
         assert_eq!(paths.wanted(&KEY), Some(addr(1)));
         seen(&mut paths, 1, Some(1), 13 * S);
         assert_eq!((paths.wanted(&KEY), paths.path(&KEY)), (None, Path::Direct));
+    }
+
+    #[test]
+    fn a_peer_is_last_where_it_was_seen_and_before_that_where_records_say() {
+        let mut paths = Paths::default();
+        assert_eq!(paths.last(&KEY), None);
+        told(&mut paths, &[1, 2], 10 * S);
+        assert_eq!(paths.last(&KEY), Some(addr(1)));
+        seen(&mut paths, 3, Some(1), 13 * S);
+        assert_eq!((paths.last(&KEY), paths.wanted(&KEY)), (Some(addr(3)), None));
     }
 
     #[test]

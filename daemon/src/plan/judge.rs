@@ -66,9 +66,11 @@ fn families(guard: &Guard) -> impl Iterator<Item = Family> {
     Family::ALL.into_iter().filter(has)
 }
 
-/// The Internet is what is left over: what is served is the network's, whoever else knows it.
+/// The Internet is what is left over: what is served is the network's, whoever else knows it. What belongs to no
+/// connection, as after a change of exits, would not be masqueraded.
 fn internet_chain(link: &IfName, guard: &Guard) -> String {
-    let mut rules: Vec<String> = guard.served().map(|prefix| format!("{} return", to(prefix))).collect();
+    let mut rules = vec!["ct state invalid drop".to_owned()];
+    rules.extend(guard.served().map(|prefix| format!("{} return", to(prefix))));
     rules.extend(NOT_INTERNET.iter().map(|range| format!("ip daddr {range} return")));
     rules.push("meta nfproto ipv4 accept".to_owned());
     rules.push(format!("ip6 daddr {INTERNET6} accept"));

@@ -142,7 +142,7 @@ impl Exits {
 }
 
 /// What a router does with its traffic, for who reads why a test failed.
-const LOOK: &str = "exec 2>&1; wg show all allowed-ips
+const LOOK: &str = "exec 2>&1; wg show
 for family in -4 -6; do
     ip $family rule
     for table in $(seq 26500 26515); do ip $family route show table $table 2>/dev/null | sed \"s/^/$table: /\"; done
