@@ -1,0 +1,122 @@
+//! Of several that serve, one dies: how long until another does, what that leaves alone, and that it goes back, and does
+//! not go to and fro. `GATEWRT_RUNS` says how often each death is measured; it is once when it is not set.
+
+use anyhow::{Context, Result, ensure};
+use gatewrt_tests::{
+    lab::{Family, Talker, TcpStream, Way, eventually, until},
+    mesh::exits::{EFFECT, Exits, HOME, Seen},
+};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// From a death to traffic through the next, at the most.
+const FAILOVER: Duration = Duration::from_secs(5);
+/// From the recovery of the one that goes first to its use: a probe finds it, and it has to answer for 10 s.
+const BACK: Duration = Duration::from_secs(60);
+/// How long bad weather is watched.
+const WEATHER: Duration = Duration::from_secs(20);
+
+/// New connections and a stream, both families.
+const WAYS: [Way; 2] = [Way::Tcp, Way::Udp];
+
+fn runs() -> Result<usize> {
+    std::env::var("GATEWRT_RUNS").map_or(Ok(1), |text| text.parse().context("GATEWRT_RUNS is a number"))
+}
+
+/// How long it takes until new connections and streams of both families are seen as `wanted`.
+fn time_until(talker: &Talker, wanted: Seen) -> Result<Duration> {
+    let start = Instant::now();
+    talker.forget();
+    until(BACK, &format!("traffic is seen as {wanted:?}"), || -> Result<()> {
+        let heard = talker.heard();
+        for (way, family) in WAYS.iter().flat_map(|way| Family::BOTH.map(|family| (*way, family))) {
+            let Some(address) = family.of(&wanted) else { continue };
+            let seen = heard.get(&(way, family)).is_some_and(|heard| heard.seen.contains_key(&address));
+            ensure!(seen, "{way} {family:?}: {heard:?}");
+        }
+        Ok(())
+    })?;
+    Ok(start.elapsed())
+}
+
+fn tell(what: &str, waits: &mut [Duration]) {
+    waits.sort_unstable();
+    let seconds: Vec<String> = waits.iter().map(|wait| format!("{:.1}", wait.as_secs_f32())).collect();
+    let mean = waits.iter().sum::<Duration>().as_secs_f32() / waits.len() as f32;
+    println!("{what}: mean {mean:.2} s, in order: {}", seconds.join(" "));
+}
+
+/// Kills the one in use again and again: the next serves soon, and it is taken again once it is back.
+fn die_and_come_back(exits: &Exits, talker: &Talker, first: &str, next: &str) -> Result<()> {
+    let (mut waits, mut backs) = (Vec::new(), Vec::new());
+    for _ in 0..runs()? {
+        exits.mesh.lab.isolate(first)?;
+        waits.push(time_until(talker, exits.through(next)?)?);
+        exits.mesh.lab.heal()?;
+        backs.push(time_until(talker, exits.through(first)?)?);
+    }
+    tell(&format!("from the death of {first} to {next}"), &mut waits);
+    tell(&format!("from its recovery back to {first}"), &mut backs);
+    ensure!(waits.iter().all(|wait| *wait <= FAILOVER), "too long: {waits:?}");
+    Ok(())
+}
+
+/// Nobody but `first` is used while packets are lost.
+fn stay_in_bad_weather(exits: &Exits, talker: &Talker, first: &str) -> Result<()> {
+    exits.mesh.lab.set_loss(HOME, 5)?;
+    talker.forget();
+    let start = Instant::now();
+    eventually(WEATHER * 2, "bad weather is over", || -> Result<()> {
+        ensure!(start.elapsed() >= WEATHER, "it lasts");
+        Ok(())
+    })?;
+    let seen = exits.through(first)?;
+    for ((way, family), heard) in talker.heard() {
+        let only = heard.seen.keys().all(|address| Some(*address) == family.of(&seen));
+        ensure!(only && !heard.seen.is_empty(), "{way} {family:?} went elsewhere: {heard:?}");
+    }
+    exits.mesh.lab.heal()
+}
+
+/// Three exits in order.
+#[test]
+fn an_exit_that_dies_is_replaced_within_five_seconds_and_taken_again_later() -> Result<()> {
+    let exits = Exits::start(&["farm", "office", "barn"])?;
+    exits.mesh.serve_lans(&[HOME, "office"], false)?;
+    exits.mesh.wait_for_lans(&["home-pc", "office-pc"])?;
+    let lan = json!(exits.host(HOME)?.prefixes("lan")?);
+    exits.set_scope("lan", &json!({ "of": lan, "exits": ["farm", "office", "barn"] }))?;
+    let talker = Talker::start_in(&exits.host("home-pc")?, exits.partners()?, &WAYS)?;
+    talker.wait_until_seen_as(EFFECT, exits.through("farm")?)?;
+    let (pc, office) = (exits.host("home-pc")?, exits.host("office-pc")?);
+    let living = TcpStream::start(&pc, &office, office.ip4()?.into(), 20)?;
+    die_and_come_back(&exits, &talker, "farm", "office")?;
+    living.finish()?.assert_unbroken();
+    stay_in_bad_weather(&exits, &talker, "farm")
+}
+
+/// A prefix that two sites serve: here that of a server that both reach.
+#[test]
+fn a_prefix_is_reached_by_way_of_the_site_that_works() -> Result<()> {
+    let exits = Exits::start(&["farm", "office"])?;
+    exits.mesh.serve_lans(&[HOME], false)?;
+    let web = exits.host("web")?;
+    let prefixes = [format!("{}/32", web.ip4()?), format!("{}/128", web.ip6()?)];
+    for (site, metric) in [("farm", "0"), ("office", "10")] {
+        for prefix in &prefixes {
+            let set = ["egress", "set", "home", site, prefix, "--nat", "on", "--metric", metric];
+            exits.mesh.admin(&set)?;
+        }
+    }
+    let talker = Talker::start_in(&exits.host("home-pc")?, exits.partners()?, &WAYS)?;
+    talker.wait_until_seen_as(EFFECT, exits.through("farm")?)?;
+    eventually(EFFECT, "home says by whom it reaches the prefix", || -> Result<()> {
+        let egress = exits.mesh.api("GET", "egress", None)?;
+        let uses = |one: &&Value| one["used_by"].as_array().is_some_and(|nodes| nodes.contains(&json!(HOME)));
+        let used = egress.as_array().into_iter().flatten().filter(uses).filter(|one| one["node"] == "farm");
+        ensure!(used.count() == prefixes.len(), "{egress}");
+        Ok(())
+    })?;
+    die_and_come_back(&exits, &talker, "farm", "office")?;
+    stay_in_bad_weather(&exits, &talker, "farm")
+}
