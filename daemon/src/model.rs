@@ -276,6 +276,8 @@ pub struct Observed {
     pub sysctls: SortedMap<SysctlPath, String>,
     /// What was there before we first changed a setting; kept until it is put back.
     pub saved_sysctls: SortedMap<SysctlPath, SavedSysctl>,
+    /// Links that were a LAN's when the kernel was read before.
+    pub lans_before: SortedSet<IfName>,
     /// Resolvers that the uplink names: public addresses, at most [`crate::resolvers::MOST`].
     pub resolvers: Vec<IpAddr>,
 }

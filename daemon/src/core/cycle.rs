@@ -73,6 +73,7 @@ impl Core {
         self.rhythm.observing = false;
         self.observe_failure = None;
         let before = std::mem::replace(&mut self.observed, observed);
+        self.observed.lans_before = place::lan_links(&before);
         if self.has_observed {
             self.handle_wan(&before, now);
         }

@@ -43,16 +43,21 @@ pub fn wan_links(observed: &Observed) -> SortedSet<IfName> {
     defaults.filter_map(|route| route.link.clone()).collect()
 }
 
+/// So many links that are a LAN's no more are still taken for one's.
+const PAST_LANS: usize = 16;
+
 /// The links of the router's LANs: with an address that is not only the link's, not ours, no tunnel of someone else's, and
-/// not the WAN.
+/// not the WAN. One that was a LAN's stays so, though it lost its address or is gone: its network is being restarted, and
+/// with the first packet that comes in there again it is one.
 pub fn lan_links(observed: &Observed) -> SortedSet<IfName> {
     let wan = wan_links(observed);
-    let is_lan = |link: &IfName| {
-        let other = observed.links.get(link).is_some_and(|it| it.kind == LinkKind::Other);
-        other && !wan.contains(link) && !link.as_str().starts_with(INTERFACE_PREFIX)
-    };
+    let kind = |link: &IfName| observed.links.get(link).map(|it| it.kind);
+    let foreign = |link: &IfName| !wan.contains(link) && !link.as_str().starts_with(INTERFACE_PREFIX);
     let addressed = observed.addresses.iter().filter(|address| !is_of_link(address.addr));
-    addressed.map(|address| &address.link).filter(|link| is_lan(link)).cloned().collect()
+    let now = addressed.map(|address| &address.link).filter(|link| kind(link) == Some(LinkKind::Other));
+    let past =
+        observed.lans_before.iter().filter(|link| kind(link).is_none_or(|kind| kind == LinkKind::Other));
+    now.chain(past.take(PAST_LANS)).filter(|link| foreign(link)).cloned().collect()
 }
 
 fn is_of_link(addr: IpAddr) -> bool {
@@ -77,4 +82,38 @@ fn interfaces(observed: &Observed, wan: &SortedSet<IfName>) -> Vec<InterfaceRepo
         prefixes: prefixes.into_iter().take(8).collect(),
     };
     by_link.into_iter().take(32).map(report).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Address, Link, MainRoute};
+
+    fn link(name: &str) -> IfName {
+        IfName::new(name).expect("a name")
+    }
+
+    fn observed(addressed: &[&str], wan: &str) -> Observed {
+        let mut observed = Observed::default();
+        for (index, name) in (1..).zip(addressed) {
+            observed.links.insert(link(name), Link { index, kind: LinkKind::Other, up: true, mtu: 1500 });
+            let addr = [192, 168, index as u8, 1].into();
+            observed.addresses.insert(Address { link: link(name), addr, len: 24 });
+        }
+        let prefix = "0.0.0.0/0".parse().expect("a prefix");
+        observed.main_routes.insert(MainRoute { prefix, link: Some(link(wan)), on_link: false });
+        observed
+    }
+
+    #[test]
+    fn a_lan_stays_one_while_its_network_is_restarted() {
+        let before = observed(&["br-lan", "br-guest", "gw-home", "wan"], "wan");
+        let lans: SortedSet<IfName> = ["br-lan", "br-guest"].map(link).into();
+        assert_eq!(lan_links(&before), lans);
+        let without = Observed { lans_before: lans.clone(), ..observed(&["wan"], "wan") };
+        assert_eq!(lan_links(&without), lans);
+        // Unless it is the WAN now.
+        let moved = Observed { lans_before: lans, ..observed(&["br-guest"], "br-guest") };
+        assert_eq!(lan_links(&moved), ["br-lan"].map(link).into());
+    }
 }
