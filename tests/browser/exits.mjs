@@ -15,6 +15,7 @@ tell(async ({ page, url }) => {
   await sendTrafficOut(page);
   await views(page);
   await exitsDie(page);
+  await inUse(page);
   await takenBack(page);
   await stop(page);
 });
@@ -115,6 +116,19 @@ async function exitsDie(page) {
   say("both died, nothing passed, one came back");
 }
 
+/** An exit in use is not switched off by mistake. */
+async function inUse(page) {
+  await node(page, "barn");
+  refused(/\/nodes\/barn\/exit$/, "409");
+  const isExit = page.getByRole("switch", { name: "Be an exit" });
+  await isExit.click();
+  await inDialog(page).getByText("pcs of home").waitFor();
+  await look(page, "exit-in-use");
+  await closeDialog(page, "Cancel");
+  ensure(await isExit.isChecked(), "an exit that is in use was switched off without a yes");
+  await node(page, "home");
+}
+
 /** The router hears of a change and is not heard: for all it knows the change did that. */
 async function takenBack(page) {
   const patient = inDialog(page).getByLabel("Seconds to confirm a change");
@@ -137,7 +151,7 @@ async function takenBack(page) {
   say("a change was taken back, and tried again");
 }
 
-/** An exit in use is not switched off by mistake. */
+/** From now on the home goes out over its own uplink. */
 async function stop(page) {
   await page.getByRole("button", { name: "Delete pcs" }).click();
   await inDialog(page).getByText("own uplink").waitFor();

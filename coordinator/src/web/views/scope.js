@@ -1,7 +1,7 @@
 // The form for traffic that goes through an exit.
 
 import { h } from "../dom.js";
-import { Problem, ask, path, put } from "../api.js";
+import { Problem, ask, opened, path, save } from "../api.js";
 import { announce } from "../ui.js";
 import { checkbox, choice, formDialog, nameField, select, text, values, watch } from "../forms.js";
 import { isExit, trafficInWords } from "../exits.js";
@@ -11,9 +11,11 @@ const NEAREST = "*";
 const SHUT = "While no exit works this traffic goes nowhere: nothing of it leaves over the router's own uplink, not even while it boots.";
 const OPEN = "While no exit works this traffic goes out over the router's own uplink, and its provider sees it.";
 
-/** `wish`: a ScopeView to be changed, or null for a new one. */
-export function scopeDialog(net, node, all, wish, page) {
-  const whereOf = (name) => path`/networks/${net}/nodes/${node.name}/scopes/${name}`;
+/** `name`: of a scope to be changed, or null for a new one. */
+export async function scopeDialog(net, node, all, name, page) {
+  const whereOf = (scope) => path`/networks/${net}/nodes/${node.name}/scopes/${scope}`;
+  const thing = name && (await opened(whereOf(name)));
+  const wish = thing?.data;
   const verdict = h("div", { class: "verdict", "aria-live": "polite", "data-testid": "scope-verdict" });
   const box = formDialog(wish ? `Change ${wish.name}` : "Send traffic through an exit", {
     submit: wish ? "Save" : "Send it", wide: true,
@@ -32,7 +34,7 @@ export function scopeDialog(net, node, all, wish, page) {
       if (wanted.of.length === 0) throw new Problem({ title: "Which traffic?", detail: "Tick at least one line, or name a host or prefix." });
       const isTaken = !wish && (node.scopes ?? []).some((other) => other.name === name);
       if (isTaken) throw new Problem({ title: `There is ${name} already`, detail: "Choose another name, or edit that one." });
-      await put(whereOf(name), wanted);
+      await save(thing ?? { where: whereOf(name) }, "PUT", wanted, page.reload);
       announce(`${node.name} sends ${name} through an exit`);
       await page.reload();
     },

@@ -34,7 +34,7 @@ function row(net, node, all, scope, page) {
       wish ? [choiceInWords(wish), h("small", null, wish.kill_switch === false ? "or else over the WAN" : "or else blocked")] : "",
       [fateBadge(node, live), live?.why && h("small", null, live.why), warned(wish?.warnings ?? [])],
       wish && mayChange() ? h("div", { class: "right still" },
-        button("Edit", () => scopeDialog(net, node, all, wish, page), { class: "button quiet small", "aria-label": `Edit ${name}` }),
+        button("Edit", () => scopeDialog(net, node, all, name, page), { class: "button quiet small", "aria-label": `Edit ${name}` }),
         button("Delete", () => drop(net, node, wish, page), { class: "button danger small", "aria-label": `Delete ${name}` })) : "",
     ],
   };
