@@ -121,7 +121,7 @@ pub struct Route {
     pub kind: RouteKind,
 }
 
-/// A foreign unicast route of the main table: what is known there more precisely stays there.
+/// A foreign unicast route, of the main table if nothing else is said: what is known there more precisely stays there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MainRoute {
     /// Destinations.
@@ -261,6 +261,8 @@ pub struct Observed {
     pub routes: SortedSet<Route>,
     /// Unicast routes of the main table that are not ours, nor made by the kernel for an interface of ours.
     pub main_routes: SortedSet<MainRoute>,
+    /// The same of those tables of others that are asked for.
+    pub foreign_routes: SortedMap<u32, SortedSet<MainRoute>>,
     /// Rules that carry our protocol number.
     pub rules: SortedSet<Rule>,
     /// All others, but for the three that every kernel has (local, main, default).

@@ -21,7 +21,8 @@ use std::fmt::Debug;
 
 fn observe(kernel: &mut FakeKernel, desired: &Desired) -> Observed {
     let tunnels = desired.tunnels.keys().chain(&desired.gone).cloned().collect();
-    let interest = Interest { sysctls: desired.sysctls.keys().cloned().collect(), tunnels };
+    let interest =
+        Interest { sysctls: desired.sysctls.keys().cloned().collect(), tunnels, tables: SortedSet::new() };
     kernel.observe(&interest).unwrap()
 }
 

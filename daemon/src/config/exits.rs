@@ -26,7 +26,7 @@ pub const EXCLUDE: &str = "an address or a prefix, not the whole Internet";
 /// What is allowed.
 pub const DNS: &str = "a resolver's address, not of this router nor of one link alone";
 const TABLE: &str = "1 to 4294967264, so that neither it nor one of the 31 after it is table or the system's";
-const PRIORITY: &str = "more than priority, and at most 32734, before the main table's rule";
+const PRIORITY: &str = "more than priority, and at most 32701, before the main table's rule";
 
 /// The scopes that were read so far.
 #[derive(Debug, Default)]
@@ -155,6 +155,8 @@ impl Exits {
 pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut Numbers) -> Result<(), ConfigError> {
     // A scope of the router and of LANs takes two.
     const LAST: u32 = 2 * ExitScope::MOST as u32 - 1;
+    // Each with two rules, and the one that is skipped to.
+    const RULES: u32 = 4 * ExitScope::MOST as u32;
     let (table_line, priority_line) = (options.line_of("exit_table"), options.line_of("exit_priority"));
     options.set("exit_table", TABLE, number, &mut numbers.exit_table)?;
     options.set("exit_priority", PRIORITY, number, &mut numbers.exit_priority)?;
@@ -164,7 +166,7 @@ pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut Numbers) -> R
         let what = format!("tables {first} to {last} are not free beside table {}", numbers.table);
         return Err(options.bad(table_line, "option exit_table".to_owned(), &what, TABLE));
     }
-    let (first, last) = (numbers.exit_priority, numbers.exit_priority.saturating_add(LAST));
+    let (first, last) = (numbers.exit_priority, numbers.exit_priority.saturating_add(RULES));
     if first <= numbers.priority || last > 32765 {
         let what = format!("rules {first} to {last} do not fit behind priority {}", numbers.priority);
         return Err(options.bad(priority_line, "option exit_priority".to_owned(), &what, PRIORITY));

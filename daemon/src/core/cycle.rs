@@ -1,6 +1,6 @@
 //! The round of observe, decide, apply: when the kernel is looked at, and what is done then.
 
-use super::{Core, Network, Now, Output, Unreadable, desired, is_enabled, place, tries::Tries};
+use super::{Core, Network, Now, Output, Unreadable, clashes, desired, is_enabled, place, tries::Tries};
 use crate::{
     kernel::Interest,
     model::{IfName, Observed, Rule, SysctlPath},
@@ -175,7 +175,9 @@ impl Core {
         sysctls.extend(self.observed.saved_sysctls.keys().cloned());
         let beside = self.observed.links.keys().filter(|link| desired::is_beside(link)).cloned();
         let tunnels = self.networks.keys().map(IfName::from).chain(beside);
-        Interest { sysctls, tunnels: tunnels.collect() }
+        let scopes = !self.desired.exits.scopes.is_empty();
+        let tables = scopes.then(|| clashes::tables(&self.config.numbers, &self.observed));
+        Interest { sysctls, tunnels: tunnels.collect(), tables: tables.unwrap_or_default() }
     }
 
     /// The kernel is as it shall be.

@@ -3,10 +3,11 @@
 mod exits;
 mod server;
 
-pub(super) use exits::is_beside;
+pub(super) use exits::{is_beside, is_wide};
 
 use super::{
     Network,
+    clashes::clashes,
     gateways::Service,
     ingress::{Surroundings, admitted},
     offer::offer,
@@ -93,6 +94,8 @@ pub fn desired(
         let mtu = |link: &IfName| Some((link.clone(), wanted.desired.tunnels.get(link)?.mtu));
         laid.exits.mtus = meshes.keys().filter_map(mtu).collect();
         laid.exits.meshes = meshes;
+        let clashes = clashes(numbers, observed, !laid.exits.scopes.is_empty());
+        wanted.failures.values_mut().for_each(|failures| failures.extend(clashes.iter().cloned()));
         let exits = if laid.exits.scopes.is_empty() { Exits::default() } else { laid.exits };
         wanted.desired.routes = routes(config, &leads, &control(networks), observed);
         wanted.desired.sysctls = sysctls(&realms, &usages, observed);

@@ -2,6 +2,7 @@
 //! takes one input and the time, and gives what is to be done; [`Core::poll_timeout`] says when it wants to be
 //! called again and why. The same inputs give the same outputs.
 
+pub mod clashes;
 pub mod clients;
 pub mod confirm;
 pub mod desired;

@@ -58,6 +58,7 @@ impl Kernel for FakeKernel {
     fn observe(&mut self, interest: &Interest) -> Result<Observed, KernelError> {
         let mut observed = self.state.clone();
         observed.sysctls.retain(|path, _| interest.sysctls.contains(path));
+        observed.foreign_routes.retain(|table, _| interest.tables.contains(table));
         observed.devices.retain(|link, _| interest.tunnels.contains(link));
         Ok(observed)
     }

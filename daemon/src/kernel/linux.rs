@@ -81,7 +81,7 @@ impl LinuxKernel {
 impl Kernel for LinuxKernel {
     fn observe(&mut self, interest: &Interest) -> Result<Observed, KernelError> {
         let mut observed = Observed::default();
-        self.network.observe(&mut observed)?;
+        self.network.observe(&interest.tables, &mut observed)?;
         self.wireguard.observe(&interest.tunnels, &mut observed)?;
         observed.ruleset = self.firewall.observe()?;
         observed.flows = self.flows.clone();

@@ -28,6 +28,8 @@ pub struct Interest {
     pub sysctls: SortedSet<SysctlPath>,
     /// Interfaces that are or were ours: only these are asked for WireGuard state.
     pub tunnels: SortedSet<IfName>,
+    /// Routing tables of others to read.
+    pub tables: SortedSet<u32>,
 }
 
 /// A kernel, or something that behaves like one.

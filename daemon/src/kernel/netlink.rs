@@ -15,7 +15,7 @@ use super::KernelError;
 use crate::{
     model::{Address, Family, IfName, LinkKind, MainRoute, Observed, Route, RouteKind, Rule},
     ownership::{INTERFACE_PREFIX, PROTOCOL},
-    sorted::SortedMap,
+    sorted::{SortedMap, SortedSet},
 };
 use address::FoundAddress;
 use nix::libc::{self, EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
@@ -48,11 +48,16 @@ impl Network {
     }
 
     /// Reads links, addresses, routes and rules.
-    pub fn observe(&mut self, observed: &mut Observed) -> Result<(), KernelError> {
+    pub fn observe(&mut self, tables: &SortedSet<u32>, observed: &mut Observed) -> Result<(), KernelError> {
         let names = self.observe_links(observed).map_err(|e| e.at("read the interfaces"))?;
         self.observe_addresses(&names, observed).map_err(|e| e.at("read the addresses"))?;
         for family in Family::ALL {
             self.observe_routes(family, &names, observed).map_err(|e| e.at("read the routes"))?;
+            for table in tables {
+                let found = self.foreign_routes(family, *table, &names);
+                let found = found.map_err(|e| e.at("read the routes of others"))?;
+                observed.foreign_routes.entry(*table).or_default().extend(found);
+            }
             let rules = rule::rules(&mut self.socket, family).map_err(|e| e.at("read the rules"))?;
             for found in rules.into_iter().filter(|found| !found.is_kernels()) {
                 match found.is_ours() {
@@ -91,9 +96,18 @@ impl Network {
     ) -> Result<(), NetlinkError> {
         let ours = route::routes(&mut self.socket, family, Filter::Ours)?;
         observed.routes.extend(ours.into_iter().filter_map(|r| our_route(r, names)));
-        let main = route::routes(&mut self.socket, family, Filter::Table(MAIN))?;
-        observed.main_routes.extend(main.into_iter().filter_map(|r| main_route(r, names)));
+        observed.main_routes.extend(self.foreign_routes(family, MAIN, names)?);
         Ok(())
+    }
+
+    fn foreign_routes(
+        &mut self,
+        family: Family,
+        table: u32,
+        names: &Names,
+    ) -> Result<Vec<MainRoute>, NetlinkError> {
+        let found = route::routes(&mut self.socket, family, Filter::Table(table))?;
+        Ok(found.into_iter().filter_map(|route| main_route(route, names)).collect())
     }
 
     fn owns(&self, link: &IfName, found: &FoundAddress) -> bool {

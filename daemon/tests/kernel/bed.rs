@@ -70,7 +70,7 @@ impl Bed {
     #[track_caller]
     pub fn observe_with(&mut self, sysctls: &[&str]) -> Observed {
         let sysctls = sysctls.iter().map(|path| SysctlPath((*path).to_owned())).collect();
-        let interest = Interest { sysctls, tunnels: [link()].into() };
+        let interest = Interest { sysctls, tunnels: [link()].into(), tables: [52].into() };
         self.kernel.observe(&interest).expect("observed")
     }
 

@@ -180,6 +180,7 @@ fn rules_of_others_are_read_but_for_the_kernels_own() {
             ip rule add pref 2061 fwmark 0x3d00/0x3f00 blackhole proto 7
             ip rule add pref 32764 lookup main suppress_prefixlength 0 proto 7
             ip -6 rule add pref 5270 from fd00::/8 iif lo lookup 52 proto 7
+            ip link add v0 type veth peer name v1; ip link set v0 up; ip route add 100.64.0.0/10 dev v0 table 52
             ip rule add pref 32766 lookup main uidrange 7-7 proto 7");
         let rule = Rule { priority: 2001, mark: 0x100, mask: 0x3f00, table: 1, ..plain(Family::V4) };
         let from = Some("fd00::/8".parse().expect("valid"));
@@ -194,7 +195,14 @@ fn rules_of_others_are_read_but_for_the_kernels_own() {
             foreign(main(32766), true, None),
             foreign(six, false, None),
         ];
-        assert_eq!(bed.observe().foreign_rules, expected.into());
+        let observed = bed.observe();
+        assert_eq!(observed.foreign_rules, expected.into());
+        let route = MainRoute {
+            prefix: "100.64.0.0/10".parse().expect("valid"),
+            link: IfName::new("v0"),
+            on_link: true,
+        };
+        assert_eq!(observed.foreign_routes, [(52, [route].into())].into());
     });
 }
 

@@ -169,8 +169,8 @@ fn tables_and_rules_of_scopes_stay_clear_of_others() {
         ("option exit_table '26480'", "test:2: option exit_table: tables 26480 to 26511 are not free beside"),
         ("option table '26510'", "test:1: option exit_table: tables 26500 to 26531 are not free"),
         ("option exit_table '4294967290'", "test:2: option exit_table"),
-        ("option exit_priority '900'", "test:2: option exit_priority: rules 900 to 931 do not fit behind"),
-        ("option exit_priority '32755'", "test:2: option exit_priority: rules 32755 to 32786"),
+        ("option exit_priority '900'", "test:2: option exit_priority: rules 900 to 964 do not fit behind"),
+        ("option exit_priority '32755'", "test:2: option exit_priority: rules 32755 to 32819"),
         ("option priority '32760'", "test:1: option exit_priority: rules 32770"),
     ] {
         let error = error(&main(options));

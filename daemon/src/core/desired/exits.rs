@@ -347,7 +347,7 @@ impl Part<'_> {
     }
 }
 
-/// What the main table knows besides the way to the Internet.
+/// What the main table, and the tables of others, know besides the way to the Internet.
 struct Known {
     /// LANs, and what else leads over no WAN link.
     inside: SortedMap<Prefix, IfName>,
@@ -360,8 +360,9 @@ impl Known {
         let wans = wan_links(observed);
         let (mut inside, mut uplinks) = (SortedMap::new(), SortedSet::new());
         uplinks.extend(OF_LINKS.iter().filter_map(|text| text.parse::<Prefix>().ok()));
+        let others = observed.foreign_routes.values().flatten();
         for MainRoute { prefix, link, on_link } in
-            observed.main_routes.iter().filter(|it| !is_wide(&it.prefix))
+            others.chain(&observed.main_routes).filter(|it| !is_wide(&it.prefix))
         {
             match link {
                 Some(link) if !wans.contains(link) => drop(inside.insert(*prefix, link.clone())),
@@ -374,7 +375,7 @@ impl Known {
 }
 
 /// A default route, or one of the few that others split it into (0.0.0.0/1 and 128.0.0.0/1, 2000::/3): the Internet.
-fn is_wide(prefix: &Prefix) -> bool {
+pub(crate) fn is_wide(prefix: &Prefix) -> bool {
     prefix.len() < if prefix.is_ipv4() { 8 } else { 7 }
 }
 

@@ -142,7 +142,7 @@ impl Router {
     fn observe(&mut self) -> Observed {
         let sysctls = self.kernel.state.sysctls.keys().cloned().collect();
         let tunnels = self.kernel.state.links.keys().cloned().collect();
-        self.kernel.observe(&Interest { sysctls, tunnels }).expect("a kernel")
+        self.kernel.observe(&Interest { sysctls, tunnels, tables: [52].into() }).expect("a kernel")
     }
 
     fn decide(&mut self) -> (Plan, Vec<Failure>) {
@@ -440,6 +440,22 @@ fn what_is_excluded_and_what_is_forbidden() {
     assert!(flows.scopes[0].apart.contains(&prefix("203.0.113.0/24")));
     assert!(!flows.scopes[0].apart.contains(&prefix("192.168.8.0/24")));
     assert!(flows.scopes[0].sources.contains(&prefix("192.168.7.0/24")));
+}
+
+#[test]
+fn what_another_program_knows_is_reached_as_it_wants() {
+    let mut router = Router::with(&[wish("all", &["all"], Some(2))]);
+    for (text, name) in
+        [("100.64.0.0/10", "tailscale0"), ("0.0.0.0/0", "tailscale0"), ("192.168.99.0/24", "wan")]
+    {
+        let route = MainRoute { prefix: prefix(text), link: Some(link(name)), on_link: true };
+        router.kernel.state.foreign_routes.entry(52).or_default().insert(route);
+    }
+    router.settle(|_, _| {});
+    // Thrown: behind our rules come theirs.
+    assert_eq!(router.way(HOST, "100.99.1.1"), out());
+    assert_eq!((router.way(HOST, WAN), router.way(HOST, "192.168.99.1")), (Way::Peer(2), Way::Peer(2)));
+    assert!(router.before.exits.inside.contains(&link("tailscale0")));
 }
 
 #[test]
