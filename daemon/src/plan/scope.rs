@@ -305,13 +305,13 @@ fn from(label: &str, scope: &ScopeGuard) -> Vec<String> {
 
 fn shut_chain(label: &str, scope: &ScopeGuard) -> String {
     let except = |family| format!("{} daddr @except-{}-{label} return", ip(family), digit(family));
-    let mut rules = Vec::new();
+    let mut rules: Vec<String> =
+        scope.v6_wan.then(|| "meta nfproto ipv6 return".to_owned()).into_iter().collect();
     if scope.redirects {
         // Wherever they are for: had they a resolver to go to, they would not be here.
         rules.extend(["udp", "tcp"].map(|proto| format!("{proto} dport 53 drop comment \"DNS\"")));
     }
     rules.extend(families(scope.exclude.iter()).map(except));
-    rules.extend(scope.v6_wan.then(|| "meta nfproto ipv6 return".to_owned()));
     rules.push("drop comment \"only through its exit\"".to_owned());
     chain(&format!("shut-{label}"), rules)
 }
