@@ -263,6 +263,8 @@ pub struct Observed {
     pub main_routes: SortedSet<MainRoute>,
     /// The same of those tables of others that are asked for.
     pub foreign_routes: SortedMap<u32, SortedSet<MainRoute>>,
+    /// The links that had a default route when there was one last. The kernel does not know: whoever looks at it does.
+    pub uplinks: SortedSet<IfName>,
     /// Rules that carry our protocol number.
     pub rules: SortedSet<Rule>,
     /// All others, but for the three that every kernel has (local, main, default).

@@ -74,6 +74,8 @@ impl Core {
         self.observe_failure = None;
         let before = std::mem::replace(&mut self.observed, observed);
         self.observed.lans_before = place::lan_links(&before);
+        let uplinks = place::wan_links(&self.observed);
+        self.observed.uplinks = if uplinks.is_empty() { before.uplinks.clone() } else { uplinks };
         if self.has_observed {
             self.handle_wan(&before, now);
         }

@@ -43,6 +43,11 @@ pub fn wan_links(observed: &Observed) -> SortedSet<IfName> {
     defaults.filter_map(|route| route.link.clone()).collect()
 }
 
+/// Those, and while there is no default route at all, the last that had one: a WAN that is down is no LAN.
+pub fn outer_links(observed: &Observed) -> SortedSet<IfName> {
+    wan_links(observed).into_iter().chain(observed.uplinks.iter().cloned()).collect()
+}
+
 /// So many links that are a LAN's no more are still taken for one's.
 const PAST_LANS: usize = 16;
 
@@ -50,7 +55,7 @@ const PAST_LANS: usize = 16;
 /// not the WAN. One that was a LAN's stays so, though it lost its address or is gone: its network is being restarted, and
 /// with the first packet that comes in there again it is one.
 pub fn lan_links(observed: &Observed) -> SortedSet<IfName> {
-    let wan = wan_links(observed);
+    let wan = outer_links(observed);
     let kind = |link: &IfName| observed.links.get(link).map(|it| it.kind);
     let foreign = |link: &IfName| !wan.contains(link) && !link.as_str().starts_with(INTERFACE_PREFIX);
     let addressed = observed.addresses.iter().filter(|address| !is_of_link(address.addr));

@@ -7,7 +7,7 @@ use crate::{
 use gatewrt::{
     core::{Input, Output},
     kernel::fake::FakeKernel,
-    model::{IfName, Observed},
+    model::{IfName, MainRoute, Observed},
     plan::{Guardfile, Step},
 };
 use gatewrt_protocol::ExitScope;
@@ -92,4 +92,17 @@ fn what_is_guarded_stays_while_records_are_missing() {
     assert_eq!(guarded(&world), ["br-guest", "br-lan", "lo"].map(link));
     assert!(world.kernel.state.ruleset.is_some());
     assert_eq!(said(&world), []);
+}
+
+/// Its address is still there, and the network that it is connected to.
+#[test]
+fn a_wan_that_lost_its_default_route_is_no_lan() {
+    let mut world = world(vec![of_coordinator()], "", None);
+    let connected =
+        MainRoute { prefix: "198.51.100.0/24".parse().unwrap(), link: Some(link("wan")), on_link: true };
+    world.kernel.state.main_routes = [connected].into();
+    world.run(5 * S);
+    assert_eq!(guarded(&world), ["br-guest", "br-lan", "lo"].map(link));
+    let table = world.kernel.state.ruleset.clone().unwrap();
+    assert!(table.0.contains("\"br-lan\"") && !table.0.contains("\"wan\""), "{}", table.0);
 }

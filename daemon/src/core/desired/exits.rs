@@ -9,7 +9,7 @@
 
 use super::super::{
     Network,
-    place::{lan_links, wan_links},
+    place::{lan_links, outer_links},
     scopes::Scope,
 };
 use crate::{
@@ -144,7 +144,7 @@ pub(super) struct Laid {
 /// The links of LANs that are there, and those that scopes knew last, which the rules tell: a link comes up before
 /// anyone has looked, and what comes in over it must not leave by the WAN meanwhile.
 pub(super) fn lans(observed: &Observed, before: &Desired, numbers: &Numbers) -> SortedSet<IfName> {
-    let wans = wan_links(observed);
+    let wans = outer_links(observed);
     let rules = observed.rules.iter().chain(&before.rules);
     let known = rules.filter(|rule| rule.table >= numbers.exit_table).filter_map(|rule| rule.iif.as_ref());
     let known = known.filter(|link| link.as_str() != "lo" && !wans.contains(link));
@@ -189,7 +189,7 @@ fn landing(family: Family, priority: u32, numbers: &Numbers) -> Rule {
 }
 
 fn parts<'a>(usage: &'a Usage, around: &Around<'_>) -> Vec<Part<'a>> {
-    let wans = wan_links(around.observed);
+    let wans = outer_links(around.observed);
     let mut parts = Vec::new();
     for scope in &usage.scopes {
         let part = |router| Part { usage, scope, router, sources: SortedSet::new(), rank: (4, Reverse(0)) };
@@ -217,7 +217,7 @@ fn of_lan(name: &str, wans: &SortedSet<IfName>) -> Option<IfName> {
 
 /// What of the scopes can't be taken through an exit.
 pub(super) fn strangers(scopes: &[Scope], observed: &Observed) -> Vec<Failure> {
-    let wans = wan_links(observed);
+    let wans = outer_links(observed);
     let failure = |of: &Traffic| match of {
         Traffic::Device(name) if of_lan(name, &wans).is_none() => Some(Failure {
             what: format!("take the Internet traffic of dev:{name} through an exit"),
@@ -357,7 +357,7 @@ struct Known {
 
 impl Known {
     fn new(observed: &Observed) -> Self {
-        let wans = wan_links(observed);
+        let wans = outer_links(observed);
         let (mut inside, mut uplinks) = (SortedMap::new(), SortedSet::new());
         uplinks.extend(OF_LINKS.iter().filter_map(|text| text.parse::<Prefix>().ok()));
         let others = observed.foreign_routes.values().flatten();
