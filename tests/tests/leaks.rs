@@ -4,14 +4,14 @@
 
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
-    lab::{Capture, Host, Talker, eventually},
+    lab::{Capture, Host, Talker, eventually, until},
     mesh::exits::{EFFECT, Exits, HOME, NOBODY, Seen},
 };
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -229,7 +229,57 @@ fn nothing_leaves_by_another_way() -> Result<()> {
     Ok(())
 }
 
-/// The same with the kill switch off: while no exit works traffic flows, over the WAN.
+/// Switched on a hundred times, and off again: from when it is in effect until it is to go, nothing leaves by another way.
+#[test]
+fn a_hundred_times_on_and_off_nothing_leaves_while_it_is_on() -> Result<()> {
+    const TIMES: usize = 100;
+    let exits = Exits::start(&["farm"])?;
+    let home = exits.host(HOME)?;
+    let talker = exits.talker("home-pc")?;
+    let capture = exits.leaks()?;
+    let mut on = Vec::new();
+    for _ in 0..TIMES {
+        home.run(&["gatewrt", "exit", "enable", "farm"])?;
+        until(SOON, "it is in effect", || -> Result<()> {
+            let rules = home.shell("ip -4 rule show; ip -6 rule show")?.stdout;
+            let ours = rules.lines().filter(|rule| rule.contains("iif lan") && rule.contains("proto 103"));
+            ensure!(ours.count() >= 2, "{rules}");
+            Ok(())
+        })?;
+        let start = time_of_day()?;
+        talker.forget();
+        until(SOON, "all ways were tried", || talker.heard().values().all(|heard| heard.asked > 0))?;
+        on.push(start..time_of_day()?);
+        home.run(&["gatewrt", "exit", "disable"])?;
+    }
+    talker.wait_until_seen_as(EFFECT, exits.direct("home-pc")?)?;
+    let lines = capture.lines();
+    let is_leak =
+        |line: &&String| on.iter().any(|span| captured_at(line).is_some_and(|at| span.contains(&at)));
+    let leaks: Vec<&String> = lines.iter().filter(is_leak).collect();
+    let length: f64 = on.iter().map(|span| span.end - span.start).sum();
+    println!(
+        "on {TIMES} times, {length:.1} s in all: {} packets outside the tunnel, {} while it was off",
+        leaks.len(),
+        lines.len()
+    );
+    ensure!(leaks.is_empty(), "{leaks:#?}");
+    ensure!(!lines.is_empty(), "off, everything is seen");
+    Ok(())
+}
+
+/// Seconds since midnight, as the capture has times.
+fn time_of_day() -> Result<f64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() % 86_400.0)
+}
+
+fn captured_at(line: &str) -> Option<f64> {
+    let mut parts = line.split(' ').next()?.split(':').map(str::parse::<f64>);
+    let mut part = || parts.next()?.ok();
+    Some(part()? * 3600.0 + part()? * 60.0 + part()?)
+}
+
+/// The matrix with the kill switch off: while no exit works traffic flows, over the WAN.
 #[test]
 fn with_the_switch_off_the_same_is_let_through() -> Result<()> {
     let mut site = Site::new(false)?;

@@ -26,12 +26,12 @@ impl Capture {
 
     fn with(on: &Host, arguments: &[&str]) -> Result<Self> {
         let tcpdump = ["tcpdump", "-n", "-l", "--immediate-mode", "-q"];
-        let tcpdump = on.spawn(&[&tcpdump, arguments].concat())?;
+        let tcpdump = on.command(&[&tcpdump, arguments].concat()).env("TZ", "UTC").spawn()?;
         tcpdump.wait_for_log(Duration::from_secs(5), "listening on")?;
         Ok(Self { tcpdump })
     }
 
-    /// The packets so far, one line each as `tcpdump -n -q` writes them.
+    /// The packets so far, one line each as `tcpdump -n -q` writes them, with the time of day in UTC.
     pub fn lines(&self) -> Vec<String> {
         let log = self.tcpdump.log();
         let packet = |line: &&str| line.contains(" > ") && line.starts_with(|c: char| c.is_ascii_digit());
