@@ -13,26 +13,27 @@ use gatewrt::{
 use gatewrt_protocol::{ExitOffer, ExitScope, Failure, Member, MemberUpdate, NodeId, ScopeState, Traffic};
 
 pub fn link(text: &str) -> IfName {
-    IfName::new(text).unwrap()
+    IfName::new(text).expect("sound")
 }
 
 /// A router with a WAN and two LANs.
 pub fn kernel() -> FakeKernel {
     let mut kernel = FakeKernel::default();
-    let wan = MainRoute { prefix: "0.0.0.0/0".parse().unwrap(), link: Some(link("wan")), on_link: false };
+    let wan =
+        MainRoute { prefix: "0.0.0.0/0".parse().expect("sound"), link: Some(link("wan")), on_link: false };
     kernel.state.main_routes.insert(wan);
     for (index, (name, addr)) in
         (2..).zip([("wan", "198.51.100.1"), ("br-lan", "192.168.1.1"), ("br-guest", "192.168.2.1")])
     {
         kernel.state.links.insert(link(name), Link { index, kind: LinkKind::Other, up: true, mtu: 1500 });
-        let address = Address { link: link(name), addr: addr.parse().unwrap(), len: 24 };
+        let address = Address { link: link(name), addr: addr.parse().expect("sound"), len: 24 };
         kernel.state.addresses.insert(address);
     }
     kernel
 }
 
 fn offering(number: u8, v6: bool) -> Member {
-    let offer = ExitOffer { v4: true, v6, dns: vec!["9.9.9.9".parse().unwrap()] };
+    let offer = ExitOffer { v4: true, v6, dns: vec!["9.9.9.9".parse().expect("sound")] };
     Member { exit: Some(offer), prefixes: Vec::new(), ..member(number, 1) }
 }
 
@@ -53,31 +54,31 @@ pub fn world_on(
         vec![policy(1), assignment_of(|assignment| gatewrt_protocol::Assignment { scopes, ..assignment })];
     records.extend(members.into_iter().map(|member| update(&MemberUpdate::Member(member))));
     let membership = gatewrt::core::Membership { chosen, ..membership(records.into_iter().collect()) };
-    let config = Config::parse("test", config.as_bytes()).unwrap();
+    let config = Config::parse("test", config.as_bytes()).expect("sound");
     world.feed(Input::Started(Box::new(config), vec![membership]));
     world.run(S);
     world
 }
 
 fn own(exits: &[&str], auto: bool) -> OwnScope {
-    let scope = ExitScope { auto, ..ExitScope::auto("home".parse().unwrap(), Vec::new()) };
-    OwnScope { exits: exits.iter().map(|name| name.parse().unwrap()).collect(), lan: true, scope }
+    let scope = ExitScope { auto, ..ExitScope::auto("home".parse().expect("sound"), Vec::new()) };
+    OwnScope { exits: exits.iter().map(|name| name.parse().expect("sound")).collect(), lan: true, scope }
 }
 
 pub fn of_coordinator() -> ExitScope {
-    ExitScope { exits: vec![node(2)], ..ExitScope::auto("told".parse().unwrap(), vec![Traffic::All]) }
+    ExitScope { exits: vec![node(2)], ..ExitScope::auto("told".parse().expect("sound"), vec![Traffic::All]) }
 }
 
 /// What is asked, and what of it can't be done.
 fn asked_of(world: &World, config: &str) -> (Vec<ExitScope>, Vec<Failure>) {
-    let config = Config::parse("test", config.as_bytes()).unwrap();
+    let config = Config::parse("test", config.as_bytes()).expect("sound");
     let mut failures = Vec::new();
     let network = &world.core.networks()[&name()];
     (asked(&config, &name(), network, &mut failures), failures)
 }
 
 fn voice_of(world: &World, config: &str) -> Voice {
-    let config = Config::parse("test", config.as_bytes()).unwrap();
+    let config = Config::parse("test", config.as_bytes()).expect("sound");
     voice(&config, &name(), &world.core.networks()[&name()])
 }
 
@@ -112,7 +113,10 @@ fn no_exit_is_a_word_too() {
 fn the_lan_is_every_lan_that_no_other_scope_names() {
     let guests = OwnScope {
         lan: false,
-        scope: ExitScope::auto("guests".parse().unwrap(), vec!["dev:br-guest".parse().unwrap()]),
+        scope: ExitScope::auto(
+            "guests".parse().expect("sound"),
+            vec!["dev:br-guest".parse().expect("sound")],
+        ),
         ..own(&[], true)
     };
     let alone = world(Vec::new(), "", Some(vec![own(&[], true)]));
@@ -146,8 +150,11 @@ fn what_is_said_on_the_router_is_in_effect_at_once() {
     world.run(S);
     let status = world.core.status(world.now);
     let home = &status.networks[0];
-    assert_eq!((home.scopes_by, home.scopes[0].exit.as_ref().unwrap().as_str()), (Voice::Router, "n3"));
-    assert_eq!(home.scopes[0].dns, ["9.9.9.9".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(
+        (home.scopes_by, home.scopes[0].exit.as_ref().expect("sound").as_str()),
+        (Voice::Router, "n3")
+    );
+    assert_eq!(home.scopes[0].dns, ["9.9.9.9".parse::<std::net::IpAddr>().expect("sound")]);
     assert_eq!(home.scopes[0].why, "n3 leads to IPv4 alone: IPv6 goes nowhere");
     let used: Vec<_> = home.exits.iter().map(|exit| (exit.name.as_str(), exit.used_by.len())).collect();
     assert_eq!(used, [("n2", 0), ("n3", 1)]);
@@ -157,7 +164,7 @@ fn what_is_said_on_the_router_is_in_effect_at_once() {
 }
 
 fn enable(world: &World, wish: OwnScope, config: &str) -> Result<(Vec<OwnScope>, String), String> {
-    let config = Config::parse("test", config.as_bytes()).unwrap();
+    let config = Config::parse("test", config.as_bytes()).expect("sound");
     choice::enable(wish, &config, &name(), &world.core.networks()[&name()])
 }
 
@@ -183,14 +190,14 @@ fn what_can_not_work_is_refused_before_anything_changes() {
 #[test]
 fn one_more_scope_leaves_the_others_as_they_are() {
     let world = world(vec![of_coordinator()], "", None);
-    let (scopes, hint) = enable(&world, own(&["n3"], false), "").unwrap();
+    let (scopes, hint) = enable(&world, own(&["n3"], false), "").expect("sound");
     let names: Vec<_> = scopes.iter().map(|own| (own.scope.name.as_str(), own.exits[0].as_str())).collect();
     assert_eq!(names, [("told", "n2"), ("home", "n3")]);
     assert!(hint.starts_with("IPv6 goes nowhere while it goes through n3"), "{hint}");
-    assert_eq!(enable(&world, own(&["n2"], false), "").unwrap().1, "");
+    assert_eq!(enable(&world, own(&["n2"], false), "").expect("sound").1, "");
     let twice = OwnScope {
         lan: false,
-        scope: ExitScope::auto("other".parse().unwrap(), vec![Traffic::All]),
+        scope: ExitScope::auto("other".parse().expect("sound"), vec![Traffic::All]),
         ..own(&["n2"], false)
     };
     let refused = enable(&world, twice, "").unwrap_err();
@@ -205,8 +212,8 @@ fn scopes_are_switched_off_one_by_one_or_all() {
     let world = world(vec![of_coordinator()], "", None);
     let network = &world.core.networks()[&name()];
     let disable = |scope: Option<&str>, config: &str| {
-        let config = Config::parse("test", config.as_bytes()).unwrap();
-        let scope = scope.map(|text| text.parse().unwrap());
+        let config = Config::parse("test", config.as_bytes()).expect("sound");
+        let scope = scope.map(|text| text.parse().expect("sound"));
         choice::disable(scope.as_ref(), &config, &name(), network)
     };
     assert_eq!(disable(None, ""), Ok(Vec::new()));

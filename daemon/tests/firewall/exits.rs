@@ -157,9 +157,9 @@ fn without_a_rule_that_leads_it_nothing_of_a_closed_scope_leaves() {
     let bed = client();
     for (from, scope) in [(&bed.lan, lan()), (&bed.router, router())] {
         for far in both(FAR) {
-            load(&bed, &[scope.clone()]);
+            load(&bed, std::slice::from_ref(&scope));
             assert_kept_in(from, &bed.wan, far, || unload(&bed));
-            load(&bed, &[scope.clone()]);
+            load(&bed, std::slice::from_ref(&scope));
             // An exit that is used no more is inside none the less.
             assert_kept_in(from, &bed.wan, far, || {
                 load(&bed, &[ScopeGuard { closed: false, ..scope.clone() }])
@@ -303,7 +303,7 @@ fn queries_that_the_router_would_ask_over_the_wan_are_refused() {
     let bed = client();
     let [scope, _] = asks(&bed);
     let only_v4 = ScopeGuard { resolvers: vec![both(RESOLVER)[0]], ..scope };
-    load(&bed, &[only_v4.clone()]);
+    load(&bed, std::slice::from_ref(&only_v4));
     let [v4, v6] = both(Bed::LAN_ROUTER);
     assert_asked(&bed.lan, v4, &bed.home, both(RESOLVER)[0]);
     let listener = bed.router.run(move || std::net::TcpListener::bind((v6, 53)).unwrap());

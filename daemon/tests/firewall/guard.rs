@@ -56,7 +56,8 @@ impl Router {
 
     fn boot(&self) {
         let up = |name: &str| self.bed.router.ip(&format!("link set {name} up"));
-        (up("lan0"), up("wan0"));
+        up("lan0");
+        up("wan0");
         for [lan, wan, next] in [
             ["192.168.20.1/24", "203.0.113.1/24", "203.0.113.2"],
             ["fd20::1/64", "2001:db8::1/64", "2001:db8::2"],
