@@ -11,7 +11,7 @@ use crate::{
     apply::apply,
     config::{Config, OwnScope, WireGuard},
     control::{self, Answer, Calls, Done},
-    core::{About, Core, Input, LinkEvent, Membership, Output},
+    core::{About, Core, Input, LinkEvent, Membership, Output, desired::is_beside},
     identity::{self, Identity},
     kernel::{
         Kernel, KernelError,
@@ -361,9 +361,10 @@ impl Daemon {
     }
 
     fn renew_endpoints(&mut self) {
-        for network in self.identities.keys() {
-            if let Err(error) = self.kernel.renew_endpoints(&IfName::from(network)) {
-                log::warn!("{network}: {error}");
+        let beside = self.core.observed().links.keys().filter(|link| is_beside(link)).cloned();
+        for link in self.identities.keys().map(IfName::from).chain(beside) {
+            if let Err(error) = self.kernel.renew_endpoints(&link) {
+                log::warn!("{link}: {error}");
             }
         }
     }

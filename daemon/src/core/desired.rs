@@ -3,7 +3,8 @@
 mod exits;
 mod server;
 
-pub(super) use exits::{is_beside, is_wide};
+pub use exits::is_beside;
+pub(super) use exits::is_wide;
 
 use super::{
     Network,
@@ -100,7 +101,7 @@ pub fn desired(
         wanted.desired.routes = routes(config, &leads, &control(networks), observed);
         wanted.desired.sysctls = sysctls(&realms, &usages, observed);
         wanted.reads = router_links(Family::V6, observed).iter().map(accept_ra).collect();
-        let flows = Flows::new(realms, &wanted.desired.routes);
+        let flows = Flows::new(realms, &of_networks(&wanted.desired.routes, &exits));
         let flows = flows.with_scopes(laid.flows, numbers.bypass | numbers.masquerade);
         wanted.desired.routes.extend(laid.routes);
         wanted.desired.rules = rules(config);
@@ -111,6 +112,18 @@ pub fn desired(
         wanted.desired.flows = Some(same.unwrap_or_else(|| Arc::new(flows)));
     }
     wanted
+}
+
+/// What leads to an exit beside its network's interface leads into that network.
+fn of_networks(routes: &SortedSet<Route>, exits: &Exits) -> SortedSet<Route> {
+    let of_network = |route: &Route| {
+        let main = match &route.kind {
+            RouteKind::Device(link) => exits.beside.get(link).cloned(),
+            RouteKind::Throw | RouteKind::Blackhole => None,
+        };
+        Route { kind: main.map_or(route.kind.clone(), RouteKind::Device), ..route.clone() }
+    };
+    routes.iter().map(of_network).collect()
 }
 
 /// Rules can be many: the text is made anew only when what it is made from changed.
@@ -411,7 +424,8 @@ fn sysctls(
         for link in usage.links() {
             // What comes back from the Internet comes from where the main table would never send it.
             set(format!("net/ipv4/conf/{link}/rp_filter"), "2");
-            if usage.forwards() {
+            let serves = realms.get(&usage.link).is_some_and(|realm| !realm.guard.egress.is_empty());
+            if usage.forwards() || serves {
                 set(format!("net/ipv4/conf/{link}/forwarding"), "1");
             }
         }

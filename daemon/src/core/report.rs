@@ -3,6 +3,7 @@
 use super::{
     Core, Network, Now, Output, Uplink,
     clients::{ClientStatus, present},
+    desired::is_beside,
     offer::offer,
     owner,
     paths::Seen,
@@ -12,6 +13,7 @@ use super::{
         status::{ExitStatus, ScopeStatus, exit_statuses, scope_status},
         voice,
     },
+    serving::device_of,
 };
 use crate::{model::IfName, sorted::SortedMap};
 use gatewrt_protocol::{
@@ -136,7 +138,7 @@ impl Core {
     pub(super) fn report(&self, name: &NetworkName, network: &Network, now: Now) -> Report {
         let membership = &network.membership;
         let place = place(&self.observed, &owner(&self.config, name).endpoints, membership.port);
-        let mut peers = self.peer_reports(name, network);
+        let mut peers = self.peer_reports(network);
         let peer_count = peers.len() as u32;
         freshest(&mut peers, Report::PEERS, |peer| peer.handshake_s);
         Report {
@@ -249,7 +251,7 @@ impl Core {
     fn network_status(&self, name: &NetworkName, network: &Network, now: Now) -> NetworkStatus {
         let membership = &network.membership;
         let assignment = network.directory.assignment();
-        let seen = self.peer_reports(name, network);
+        let seen = self.peer_reports(network);
         let mut seen: SortedMap<NodeId, PeerReport> =
             seen.into_iter().map(|peer| (peer.node, peer)).collect();
         let peers =
@@ -296,9 +298,9 @@ impl Core {
         device.map(|device| device.backend.clone()).unwrap_or_default()
     }
 
-    fn peer_reports(&self, name: &NetworkName, network: &Network) -> Vec<PeerReport> {
-        let device = self.observed.devices.get(&IfName::from(name));
+    fn peer_reports(&self, network: &Network) -> Vec<PeerReport> {
         let report = |member: &Member| {
+            let device = device_of(&self.observed, &member.key).map(|(_, device)| device);
             let seen = device.and_then(|device| device.peers.get(&member.key));
             let counters =
                 device.and_then(|device| device.counters.get(&member.key)).copied().unwrap_or_default();
@@ -319,9 +321,9 @@ impl Core {
     pub(super) fn feed_paths(&mut self, now: Now) {
         let (wall, devices) = (self.wall, &self.observed.devices);
         for (name, network) in &mut self.networks {
-            let device = devices.get(&IfName::from(name));
-            let peers =
-                device.into_iter().flat_map(|device| device.peers.iter().map(move |peer| (device, peer)));
+            let own = IfName::from(name);
+            let devices = devices.iter().filter(|(link, _)| **link == own || is_beside(link));
+            let peers = devices.flat_map(|(_, device)| device.peers.iter().map(move |peer| (device, peer)));
             let seen = peers.map(|(device, (key, peer))| {
                 let handshake = device.counters.get(key).and_then(|counters| counters.handshake);
                 (*key, Seen { endpoint: peer.endpoint, handshake_age: age(wall, handshake) })

@@ -168,7 +168,7 @@ fn found(network: &mut Network, observed: &Observed) {
 }
 
 /// The interface on which a peer is.
-fn device_of<'a>(observed: &'a Observed, key: &WgPublicKey) -> Option<(&'a IfName, &'a WgDevice)> {
+pub(super) fn device_of<'a>(observed: &'a Observed, key: &WgPublicKey) -> Option<(&'a IfName, &'a WgDevice)> {
     observed.devices.iter().find(|(_, device)| device.peers.contains_key(key))
 }
 

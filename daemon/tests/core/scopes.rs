@@ -221,3 +221,23 @@ fn scopes_are_switched_off_one_by_one_or_all() {
     assert_eq!(disable(Some("x"), "").unwrap_err(), "home has no scope x here (there is: told)");
     assert!(disable(None, UCI).is_err());
 }
+
+#[test]
+fn an_exit_on_an_interface_of_its_own_is_a_peer_like_any_other() {
+    let scope = |name: &str, of, exit| ExitScope {
+        exits: vec![node(exit)],
+        auto: false,
+        ..ExitScope::auto(name.parse().expect("a tag"), vec![of])
+    };
+    let lan = Traffic::Device("br-lan".into());
+    let world = world(vec![scope("own", Traffic::Router, 2), scope("lan", lan, 3)], "", None);
+    let beside = link(&format!("gw-~{:.11}", node(3).to_string()));
+    let peers = &world.kernel.state.devices[&beside].peers;
+    assert_eq!(peers.keys().collect::<Vec<_>>(), [&offering(3, false).key]);
+    assert!(!world.kernel.state.devices[&link("gw-home")].peers.contains_key(&offering(3, false).key));
+    let status = world.core.status(world.now);
+    let peer = |name: &str| status.networks[0].peers.iter().find(|peer| peer.name.as_str() == name);
+    let [main, seen] = ["n2", "n3"].map(|name| peer(name).expect("a peer"));
+    assert_eq!(seen.endpoint, peers.values().next().and_then(|peer| peer.endpoint));
+    assert!(seen.endpoint.is_some() && seen.path == main.path, "{seen:?} {main:?}");
+}

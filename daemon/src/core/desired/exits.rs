@@ -108,8 +108,8 @@ pub(super) fn links_beside(observed: &Observed) -> impl Iterator<Item = &IfName>
     observed.links.keys().filter(|link| is_beside(link))
 }
 
-/// Whether it is called so.
-pub(crate) fn is_beside(link: &IfName) -> bool {
+/// Whether an interface is called as those of exits used beside others.
+pub fn is_beside(link: &IfName) -> bool {
     link.as_str().starts_with(EXIT_PREFIX)
 }
 
