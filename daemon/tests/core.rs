@@ -8,6 +8,8 @@ mod guard;
 mod ingress;
 #[path = "core/scopes.rs"]
 mod scopes;
+#[path = "core/serving.rs"]
+mod serving;
 #[path = "core/world.rs"]
 mod world;
 

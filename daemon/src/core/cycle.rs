@@ -79,10 +79,10 @@ impl Core {
         if self.has_observed {
             self.handle_wan(&before, now);
         }
-        let is_first = !std::mem::replace(&mut self.has_observed, true);
+        self.has_observed = true;
         self.feed_paths(now);
         self.feed_lans();
-        self.feed_gateways(is_first, now);
+        self.feed_gateways(now);
         self.look_by(now + if self.has_gateways() { COUNT } else { LOOK });
         self.decide(now);
         self.refresh_reports();

@@ -39,6 +39,8 @@ pub struct Network {
     pub paths: Paths,
     /// Who serves what several could.
     pub gateways: Gateways,
+    /// Whether its interface was looked at, for who serves since before this daemon's start.
+    pub(super) found: bool,
     /// The router's LAN links.
     pub lans: SortedSet<IfName>,
     pub(super) session: Session,
@@ -79,6 +81,7 @@ impl Network {
             directory,
             paths: Paths::default(),
             gateways: Gateways::default(),
+            found: false,
             lans: SortedSet::new(),
             session,
             trial: Trial::default(),

@@ -5,7 +5,7 @@
 use super::{
     Core, Network, Now, Output,
     gateways::{Answer, Candidate, Probe, Service},
-    scopes,
+    offer, scopes,
 };
 use crate::{
     config::Config,
@@ -38,8 +38,8 @@ pub struct Says {
 }
 
 impl Core {
-    /// The kernel was looked at; `is_first` for the first time.
-    pub(super) fn feed_gateways(&mut self, is_first: bool, now: Now) {
+    /// The kernel was looked at.
+    pub(super) fn feed_gateways(&mut self, now: Now) {
         for (name, network) in &mut self.networks {
             let wanted = services(&self.config, name, network);
             network.gateways.handle_wanted(wanted, now);
@@ -49,7 +49,8 @@ impl Core {
                     network.gateways.handle_counters(member.node, counters.rx, counters.tx, now);
                 }
             }
-            if is_first {
+            if !network.found && self.observed.devices.contains_key(&IfName::from(name)) {
+                network.found = true;
                 found(network, &self.observed);
             }
         }
@@ -95,10 +96,7 @@ impl Core {
         let (_, network) =
             self.wanted().into_iter().find(|(_, network)| answers(network).any(|own| own == to))?;
         let is_member = network.directory.peers().any(|member| member.addresses.contains(&from));
-        let leads = |family| {
-            let mut routes = self.observed.main_routes.iter();
-            routes.any(|route| route.prefix.is_default() && Family::of(&route.prefix) == family)
-        };
+        let leads = |family| offer::leads(&self.observed, family);
         let control = network.session.is_connected();
         let says = Says { v4: leads(Family::V4), v6: leads(Family::V6), control };
         (is_member && self.has_observed).then_some(says)
