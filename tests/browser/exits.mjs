@@ -79,6 +79,7 @@ async function sendTrafficOut(page) {
   await form.getByText("this traffic goes nowhere").waitFor();
   await verdict.filter({ hasText: /\w/ }).waitFor();
   await eventually("the coordinator would take it", SOON, async () => !/bad|soft/.test(await verdict.getAttribute("class")));
+  ensure(!/does not do this/.test(await verdict.innerText()), "what is only tried is said to be ignored by the router");
   await look(page, "scope-new");
   await closeDialog(page, "Send it");
   const row = page.getByTestId("scope-pcs");
@@ -135,7 +136,7 @@ async function takenBack(page) {
   await page.getByRole("button", { name: "Edit", exact: true }).click();
   await patient.fill(String(CONFIRM));
   await closeDialog(page, "Save");
-  await eventually("the router has heard of it", EFFECT, () => page.getByText("applied", { exact: true }).isVisible());
+  await lab("wait_until_told", { router: "home", within_ms: EFFECT });
   await lab("mute", { router: "home" });
   await page.getByRole("button", { name: "Edit pcs" }).click();
   await inDialog(page).getByTestId("exit-0").selectOption("*");

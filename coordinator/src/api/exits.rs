@@ -243,11 +243,15 @@ fn in_effect<'a>(state: &'a State, node: &Node) -> Option<&'a Report> {
     report_of(state, node.id).filter(|report| report.applied.assignment == wanted)
 }
 
-/// That a node does not do what is wanted, though it knows of it.
+/// That a node does not do what is wanted, though it knows of it. Of what is only tried no node knows.
 fn ignored(state: &State, node: &Node, name: &Tag) -> Option<String> {
     let report = in_effect(state, node)?;
+    let Some(Content::Assignment(told)) = state.ledger.content(&Topic::Assignment(node.id)) else {
+        return None;
+    };
+    let is_told = told.scopes.iter().any(|scope| scope.name == *name);
     let missing = report.scopes.iter().all(|scope| scope.name != *name);
-    missing.then(|| {
+    (is_told && missing).then(|| {
         let node = &node.name;
         format!("{node} does not do this: what its owner says there goes before it (gatewrt exit status, /etc/config/gatewrt)")
     })

@@ -1,7 +1,7 @@
 //! A home whose Internet traffic goes out elsewhere, set on the page. The browser is a PC at the office, which does not.
 
 use crate::{done, play, text, token, within, world};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use gatewrt_tests::{
     lab::{Lab, Whoami, eventually, fetch},
     mesh::{CONFIG, Mesh, NETWORK, owner_config},
@@ -40,6 +40,7 @@ impl Stage {
             "seen_as" => self.seen_as(about),
             "silence" => self.silence(text(about, "router")?),
             "mute" => self.mute(text(about, "router")?),
+            "wait_until_told" => self.wait_until_told(text(about, "router")?, within(about)?),
             "wait_until_back" => self.wait_until_back(text(about, "router")?, within(about)?),
             "end" => self.end(text(about, "host")?),
             _ => bail!("there is no order {order}"),
@@ -91,6 +92,19 @@ impl Stage {
              add rule inet away in ip saddr {ip4} tcp dport {MQTT} drop\n\
              add rule inet away in ip6 saddr {ip6} tcp dport {MQTT} drop\n"
         )))
+    }
+
+    /// It has put into effect what the coordinator wants of it by now.
+    fn wait_until_told(&self, router: &str, within: Duration) -> Result<Value> {
+        done(eventually(within, &format!("{router} is told"), || -> Result<()> {
+            let status = self.mesh.admin_json(&["status", NETWORK])?;
+            let networks = status["networks"].as_array().into_iter().flatten();
+            let mut nodes = networks.flat_map(|network| network["nodes"].as_array().into_iter().flatten());
+            let node = nodes.find(|node| node["name"] == router).context("the node is there")?;
+            let (wanted, done) = (&node["current"]["assignment"], &node["report"]["applied"]["assignment"]);
+            ensure!(wanted == done, "it has {done} of {wanted}");
+            Ok(())
+        }))
     }
 
     /// On the router itself: who manages it can't hear of it yet.
