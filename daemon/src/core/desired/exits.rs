@@ -12,8 +12,9 @@ use super::super::{
     place::{lan_links, outer_links},
     scopes::Scope,
 };
+use super::known::Known;
 use crate::{
-    model::{Address, Desired, Family, IfName, MainRoute, Observed, Route, RouteKind, Rule, WgDevice},
+    model::{Address, Desired, Family, IfName, Observed, Route, RouteKind, Rule, WgDevice},
     ownership::{EXIT_ID, EXIT_PREFIX, INTERFACE_PREFIX, Numbers},
     plan::{Exits, ScopeFlows, ScopeGuard, Source},
     sorted::{SortedMap, SortedSet},
@@ -25,8 +26,6 @@ use std::{cmp::Reverse, net::IpAddr};
 const USUAL: usize = 2 * ExitScope::MOST;
 /// After everything else in a table.
 const LAST: u32 = u32::MAX;
-/// What the router itself never sends through an exit: link-local addresses, multicast, broadcast.
-const OF_LINKS: [&str; 4] = ["fe80::/10", "ff00::/8", "224.0.0.0/4", "255.255.255.255/32"];
 
 /// The scopes of one network, and where the exits that they use are reached.
 pub(super) struct Usage {
@@ -345,38 +344,6 @@ impl Part<'_> {
         let asked = &self.scope.asked;
         if asked.keep_dns { Vec::new() } else { self.scope.resolvers.clone() }
     }
-}
-
-/// What the main table, and the tables of others, know besides the way to the Internet.
-struct Known {
-    /// LANs, and what else leads over no WAN link.
-    inside: SortedMap<Prefix, IfName>,
-    /// What the WAN links are connected to, and what never leaves a link.
-    uplinks: SortedSet<Prefix>,
-}
-
-impl Known {
-    fn new(observed: &Observed) -> Self {
-        let wans = outer_links(observed);
-        let (mut inside, mut uplinks) = (SortedMap::new(), SortedSet::new());
-        uplinks.extend(OF_LINKS.iter().filter_map(|text| text.parse::<Prefix>().ok()));
-        let others = observed.foreign_routes.values().flatten();
-        for MainRoute { prefix, link, on_link } in
-            others.chain(&observed.main_routes).filter(|it| !is_wide(&it.prefix))
-        {
-            match link {
-                Some(link) if !wans.contains(link) => drop(inside.insert(*prefix, link.clone())),
-                Some(_) if *on_link => drop(uplinks.insert(*prefix)),
-                _ => {}
-            }
-        }
-        Self { inside, uplinks }
-    }
-}
-
-/// A default route, or one of the few that others split it into (0.0.0.0/1 and 128.0.0.0/1, 2000::/3): the Internet.
-pub(crate) fn is_wide(prefix: &Prefix) -> bool {
-    prefix.len() < if prefix.is_ipv4() { 8 } else { 7 }
 }
 
 fn default(family: Family) -> Prefix {

@@ -8,7 +8,7 @@ use crate::{
         gateways::{Candidate, Service},
     },
     kernel::{Interest, Kernel, fake::FakeKernel},
-    model::{Link, LinkKind, SysctlPath, WgSecret},
+    model::{Link, LinkKind, MainRoute, SysctlPath, WgSecret},
     plan::{Plan, Step},
 };
 use gatewrt_protocol::{
