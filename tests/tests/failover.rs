@@ -120,3 +120,26 @@ fn a_prefix_is_reached_by_way_of_the_site_that_works() -> Result<()> {
     die_and_come_back(&exits, &talker, "farm", "office")?;
     stay_in_bad_weather(&exits, &talker, "farm")
 }
+
+/// Two LANs, two exits: when one dies, both use the other, whose connections live on.
+#[test]
+fn connections_through_a_living_exit_outlive_the_death_of_another() -> Result<()> {
+    let exits = Exits::start(&["farm", "office"])?;
+    let lan = json!(exits.host(HOME)?.prefixes("lan")?);
+    exits.set_scope("lan", &json!({ "of": lan, "exits": ["farm", "office"] }))?;
+    exits.set_scope("guest", &json!({ "of": ["dev:guest"], "exits": ["office"] }))?;
+    let talk = |host: &str, exit: &str| -> Result<Talker> {
+        let talker = Talker::start_in(&exits.host(host)?, exits.partners()?, &WAYS)?;
+        talker.wait_until_seen_as(EFFECT, exits.through(exit)?)?;
+        Ok(talker)
+    };
+    let (talker, _guest) = (talk("home-pc", "farm")?, talk("guest-pc", "office")?);
+    let web = exits.host("web")?;
+    let living = TcpStream::start(&exits.host("guest-pc")?, &web, web.ip4()?.into(), 20)?;
+    exits.mesh.lab.isolate("farm")?;
+    let wait = time_until(&talker, exits.through("office")?)?;
+    println!("from the death of farm to office: {wait:?}");
+    ensure!(wait <= FAILOVER, "too long: {wait:?}");
+    living.finish()?.assert_unbroken();
+    Ok(())
+}
