@@ -244,6 +244,8 @@ fn a_hundred_times_on_and_off_nothing_leaves_while_it_is_on() -> Result<()> {
             let rules = home.shell("ip -4 rule show; ip -6 rule show")?.stdout;
             let ours = rules.lines().filter(|rule| rule.contains("iif lan") && rule.contains("proto 103"));
             ensure!(ours.count() >= 2, "{rules}");
+            // And connections from before it are cut.
+            ensure!(exits.mesh.plan(HOME)?.is_empty(), "not all is done");
             Ok(())
         })?;
         let start = time_of_day()?;

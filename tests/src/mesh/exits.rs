@@ -195,7 +195,8 @@ impl Mesh {
 
 /// Starts to look, at the Internet's core, at all that comes from a site and is neither a tunnel's nor the control plane's,
 /// nor one neighbour's word to another. The source tells nothing (what leaks may be masqueraded or not), so whatever comes
-/// from no other host of the lab counts.
+/// from no other host of the lab counts. What a router itself refuses does not: a late answer to a connection that was cut
+/// is for nobody behind it any more.
 pub fn leaks(lab: &Lab, site: &str) -> Result<Capture> {
     let hosts = lab.hosts();
     let others = hosts.iter().filter(|host| host.name() != site);
@@ -203,7 +204,7 @@ pub fn leaks(lab: &Lab, site: &str) -> Result<Capture> {
     let others: Vec<&Host> = others.filter(on_core).filter(|host| host.name() != "core").collect();
     let mut filter = String::from(
         "not arp and not udp dst port 51820 and not ip6 proto 0 and not (icmp6 and ip6[40] >= 130 and ip6[40] <= 143) \
-         and not (icmp and icmp[0] = 3) and not (icmp6 and ip6[40] = 1)",
+         and not (icmp and icmp[0] = 3) and not (icmp6 and ip6[40] = 1) and not (ip and tcp[13] & 4 != 0)",
     );
     for host in others {
         let direction = if host.name() == "coordinator" { "host" } else { "src host" };
