@@ -28,8 +28,9 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 /// Events between two stretches of stillness.
 const BATCH: usize = 40;
-/// How long things are still: longer than an idle exit's death or its recovery goes unnoticed.
-const STILL: Duration = Duration::from_secs(60);
+/// How long things are still: a change on trial is taken back after 60 s, and an idle exit's death or its recovery goes
+/// unnoticed for less than that again.
+const STILL: Duration = Duration::from_secs(130);
 /// Nodes that are exits.
 const EXITS: [u8; 3] = [2, 3, 4];
 /// Nothing on the way takes longer than this.
