@@ -43,14 +43,24 @@ fn track() {
     }
 }
 
-/// Opens connections to so many ports.
+/// Opens connections to so many ports, until the kernel tracks each: the first packets over a new IPv6 address may be
+/// lost on their way.
 fn open(src: &str, dst: &str, ports: std::ops::Range<u16>) {
     let (src, dst): (IpAddr, IpAddr) = (src.parse().expect("valid"), dst.parse().expect("valid"));
     let socket = UdpSocket::bind((src, 0)).expect("bound");
-    for port in ports {
-        // That nobody listens there is told with a later packet.
-        eventually("sent", || socket.send_to(b"x", (dst, port)).is_ok());
-    }
+    let wanted = tracked() + ports.len();
+    eventually("tracked", || {
+        for port in ports.clone() {
+            // That nobody listens there is told with a later packet.
+            eventually("sent", || socket.send_to(b"x", (dst, port)).is_ok());
+        }
+        tracked() >= wanted
+    });
+}
+
+/// Connections that have passed all hooks; [`count`] counts those on their way too.
+fn tracked() -> usize {
+    fs::read_to_string("/proc/thread-self/net/nf_conntrack").expect("tracked").lines().count()
 }
 
 fn count() -> u32 {
