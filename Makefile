@@ -8,7 +8,7 @@ LAB ?= tests/topologies/three-sites.toml
 NEXTEST_PROFILE := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab build bins lint nextest doctest size cross advisories clean bootstrap root
+.PHONY: help demo test lab build bins lint nextest doctest proofs size cross advisories clean bootstrap root
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ demo: root ## three sites become one network, step by step, on real packets (ONC
 	@$(if $(ONCE),GATEWRT_DEMO_ONCE=1) $(TARGET_DIR)/debug/demo
 
 test: root ## everything that can be checked, with the time each stage took
-	@+tests/stages bootstrap lint build nextest doctest size
+	@+tests/stages bootstrap lint build nextest doctest proofs size
 
 lab: root ## three sites, a NAT and LAN hosts in network namespaces, to look around in (LAB=another topology)
 	@tests/bootstrap lab
@@ -48,6 +48,12 @@ nextest: root ## unit tests, and the lab's tests on real packets
 
 doctest:
 	cargo test --locked --workspace --doc --quiet
+
+# Too long for every test run of a developer's: nextest does a few of each.
+proofs: root ## a million events of exits in memory (seeds printed), and twenty deaths of an exit with real packets
+	@tests/bootstrap test
+	GATEWRT_EVENTS=1000000 cargo test --locked --release -p gatewrt --test simulation -- --nocapture
+	GATEWRT_RUNS=20 cargo test --locked -p gatewrt-tests --test failover an_exit_that_dies -- --nocapture
 
 size: ## the daemon for a MIPS router, in bytes of its flash (ARCHS="…|all")
 	@tests/bootstrap cross

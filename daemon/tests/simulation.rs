@@ -1,6 +1,6 @@
 //! The whole core on a kernel in memory, with exits that answer probes or don't, through long random histories: exits die
 //! and come back and lose their uplink, the WAN and the coordinator come and go, the assignment changes, the daemon is
-//! killed and started again with what it stored, and others delete what is ours. Once things have been still for a minute,
+//! killed and started again with what it stored, and others delete what is ours. Once things have been still for two minutes,
 //! a packet of each scope must leave by an exit that works, the first of them where they have an order; where none
 //! does, it must go nowhere, or over the WAN where that is asked for.
 //!
@@ -24,7 +24,14 @@ use gatewrt::{
     store::Records,
 };
 use gatewrt_protocol::{ExitOffer, ExitScope, MemberUpdate, NodeId, Traffic};
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    iter,
+    net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 /// Events between two stretches of stillness.
 const BATCH: usize = 40;
@@ -383,8 +390,14 @@ fn what_leaves_goes_where_it_should_after_any_history() {
     let seeds = corpus.lines().filter(|line| !line.starts_with('#')).map(|line| line.trim().parse().unwrap());
     seeds.for_each(|seed| simulate(seed, HISTORY));
     let (events, first) = (number("GATEWRT_EVENTS", 4000), number("GATEWRT_SEED", 1));
-    for seed in first..first + events.div_ceil(HISTORY as u64) {
-        println!("seed {seed}");
-        simulate(seed, HISTORY);
-    }
+    let end = first + events.div_ceil(HISTORY as u64);
+    println!("{events} events, seeds {first} to {}", end - 1);
+    let next = AtomicU64::new(first);
+    let seeds = || iter::from_fn(|| Some(next.fetch_add(1, Relaxed)).filter(|seed| *seed < end));
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| seeds().for_each(|seed| simulate(seed, HISTORY)));
+        }
+    });
 }

@@ -218,7 +218,13 @@ fn destinations_resolvers_and_neighbours_are_as_the_admin_wants() -> Result<()> 
     for to in [guest.ip4()?.into(), guest.ip6()?.into(), far.ip4()?.into(), IpAddr::from(far.ip6()?)] {
         eventually(EFFECT, &format!("{to} is out of reach"), || ping(&pc, to).is_err())?;
     }
-    Talker::wait_for_all(EFFECT, &[(&web, farm), (provider, farm)])
+    Talker::wait_for_all(EFFECT, &[(&web, farm), (provider, farm)])?;
+    exits.mesh.admin(&["exit", "unset", NETWORK, "farm", "--force"])?;
+    Talker::wait_for_all(EFFECT, &[(&web, NOBODY)])?;
+    for to in [guest.ip4()?.into(), far.ip4()?.into(), IpAddr::from(far.ip6()?)] {
+        ensure!(ping(&pc, to).is_err(), "{to} is reached while there is no exit");
+    }
+    Ok(())
 }
 
 /// A phone that leaves through the router it is let in by goes on doing so, whatever the router's own traffic does.

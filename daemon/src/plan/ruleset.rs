@@ -83,7 +83,7 @@ pub(super) const STANDS: &str = "ct state established,related accept";
 impl Firewall {
     /// What comes from a network is for it, its own router or what is served; we are nobody's open relay.
     fn forward(&self) -> String {
-        let mut rules = self.exits.forward(&self.numbers);
+        let mut rules = self.exits.forward(&self.numbers, self.all_ways());
         for link in self.tunnels.keys() {
             rules.extend(self.ways(link).map(|way| format!("iifname \"{way}\" jump forward-{link}")));
         }

@@ -89,16 +89,27 @@ impl Exits {
         chains
     }
 
-    /// What the forward chain begins with.
-    pub(super) fn forward(&self, numbers: &Numbers) -> Vec<String> {
+    /// What the forward chain begins with. `ways` are the interfaces that lead into our networks.
+    pub(super) fn forward<'a>(
+        &self,
+        numbers: &Numbers,
+        ways: impl Iterator<Item = &'a IfName>,
+    ) -> Vec<String> {
         if self.scopes.is_empty() {
             return Vec::new();
         }
         let unmarked = format!("meta mark & {:#010x} == 0x00000000", numbers.mask);
         let mut rules = vec![format!("{unmarked} oifname != @inside jump scopes")];
-        for (link, mesh) in self.meshes.iter().filter(|_| self.forbids()) {
-            let asked = meshes("daddr", link, mesh).into_iter();
-            rules.extend(asked.map(|asked| format!("oifname \"{link}\" {asked} jump forbidden")));
+        for link in ways.filter(|_| self.forbids()) {
+            let rule = |asked: String| format!("oifname \"{link}\" {asked}jump forbidden");
+            match self.meshes.get(link) {
+                Some(mesh) => {
+                    let asked = meshes("daddr", link, mesh).into_iter();
+                    rules.extend(asked.map(|asked| rule(format!("{asked} "))));
+                }
+                // Nothing leaves there but for the network.
+                None => rules.push(rule(String::new())),
+            }
         }
         rules
     }

@@ -24,8 +24,10 @@ pub struct Kept {
     due: Option<Duration>,
     /// Whether the latest are in neither file.
     loose: bool,
-    /// Whether those on flash are marked as on trial: a start from them goes back to those before.
+    /// Whether those on flash, or in the run-time directory, are marked as on trial: a start from them goes back to
+    /// those before.
     marked: bool,
+    run_marked: bool,
 }
 
 impl Kept {
@@ -36,7 +38,16 @@ impl Kept {
         let newer = read(network, &mut run);
         let due = (!newer.is_empty()).then_some(SETTLE);
         let latest = if newer.is_empty() { read(network, &mut flash) } else { newer };
-        Self { network: network.clone(), flash, run, latest, due, loose: false, marked: false }
+        Self {
+            network: network.clone(),
+            flash,
+            run,
+            latest,
+            due,
+            loose: false,
+            marked: false,
+            run_marked: false,
+        }
     }
 
     /// The latest records.
@@ -49,12 +60,16 @@ impl Kept {
         self.due
     }
 
-    /// These are the latest from now on.
+    /// These are the latest from now on. That a trial is over is kept at once: a daemon that is killed right after must
+    /// not go back.
     pub fn replace(&mut self, latest: Records, now: Duration) {
         let at = now + SETTLE;
         self.latest = latest;
         self.due = Some(self.due.map_or(at, |before| before.min(at)));
         self.loose = true;
+        if (self.marked || self.run_marked) && !on_trial(&self.latest) {
+            self.save(now);
+        }
     }
 
     /// Sees that a restart knows the latest: before the kernel is changed after them. What is on trial is known to be
@@ -74,6 +89,7 @@ impl Kept {
             log::warn!("{}: a restart would not know the latest records: {}", self.network, whole(&error));
             self.run.remove();
         }
+        self.run_marked = on_trial(&self.latest);
     }
 
     /// Brings the latest to flash, unless that has to wait.
@@ -102,6 +118,7 @@ impl Kept {
             Ok(Saved::Written | Saved::Unchanged) => {
                 self.loose = false;
                 self.marked = on_trial(&self.latest);
+                self.run_marked = false;
                 self.run.remove();
             }
             Ok(Saved::Later(_)) => self.write_run(),
@@ -188,6 +205,24 @@ mod tests {
             kept.replace(records(rev), S);
             kept.save(S);
             assert!(!on_flash(dir.path()).contains(ON_TRIAL) && !runtime_copy(dir.path()));
+        }
+    }
+
+    #[test]
+    fn a_daemon_killed_right_after_a_trial_does_not_go_back_even_with_a_full_disk() {
+        for is_full in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            if is_full {
+                std::fs::write(dir.path().join("state"), "not even a folder").unwrap();
+            }
+            let mut kept = kept(dir.path());
+            let mut trial = records(1);
+            trial.insert(ON_TRIAL.to_owned(), "1".to_owned());
+            kept.replace(trial.clone(), S);
+            kept.write_ahead(S);
+            assert_eq!(self::kept(dir.path()).latest(), &trial);
+            kept.replace(records(1), S);
+            assert_eq!(self::kept(dir.path()).latest(), &records(1), "{is_full}");
         }
     }
 
