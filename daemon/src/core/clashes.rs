@@ -15,14 +15,24 @@ const EVERYONES: [u32; 3] = [253, MAIN, 255];
 /// How far the last of our tables and priorities for scopes is from the first.
 const SPAN: u32 = 4 * ExitScope::MOST as u32;
 
-/// What of others' rules stands in the way; `scopes`: whether Internet traffic goes through exits.
+/// What of others' rules stands in the way, each reason once; `scopes`: whether Internet traffic goes through exits.
 pub fn clashes(numbers: &Numbers, observed: &Observed, scopes: bool) -> Vec<Failure> {
-    let clash = |foreign: &ForeignRule| {
+    let mut found: Vec<(String, &Rule, usize)> = Vec::new();
+    for foreign in &observed.foreign_rules {
         let why = by_mark(&foreign.rule, numbers).or_else(|| by_table(&foreign.rule, numbers));
-        let why = why.or_else(|| if scopes { by_order(foreign, numbers, observed) } else { None })?;
-        Some(Failure { what: format!("get along with rule {}, which is not ours", foreign.rule), why })
-    };
-    observed.foreign_rules.iter().filter_map(clash).collect()
+        let why = why.or_else(|| if scopes { by_order(foreign, numbers, observed) } else { None });
+        let Some(why) = why else { continue };
+        match found.iter_mut().find(|(known, ..)| *known == why) {
+            Some((_, _, more)) => *more += 1,
+            None => found.push((why, &foreign.rule, 0)),
+        }
+    }
+    found.into_iter().map(|(why, rule, more)| failure(why, rule, more)).collect()
+}
+
+fn failure(why: String, rule: &Rule, more: usize) -> Failure {
+    let others = if more > 0 { format!(" and {more} more like it") } else { String::new() };
+    Failure { what: format!("get along with rule {rule}{others}, not ours"), why }
 }
 
 /// Tables that others lead packets into that have none of our marks: what those know is reached as they want it.
@@ -186,6 +196,13 @@ mod tests {
         assert!(clashes(&Numbers::default(), &halves, false).is_empty());
         // What has no default route of this family leads nowhere else.
         assert!(told(&observed(netbird(), &[(7120, "::/0")])).is_empty());
+    }
+
+    #[test]
+    fn many_rules_of_one_kind_are_one_matter() {
+        let said = told(&observed((1..40).map(|n| rule(n, 0x100_0000, 0xf00_0000, 100)).collect(), &[]));
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("and 38 more like it"), "{said:?}");
     }
 
     #[test]
