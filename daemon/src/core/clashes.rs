@@ -15,24 +15,33 @@ const EVERYONES: [u32; 3] = [253, MAIN, 255];
 /// How far the last of our tables and priorities for scopes is from the first.
 const SPAN: u32 = 4 * ExitScope::MOST as u32;
 
-/// What of others' rules stands in the way, each reason once; `scopes`: whether Internet traffic goes through exits.
+/// So many priorities of further rules are named.
+const MOST_NAMED: usize = 12;
+
+/// What of others' rules stands in the way, each reason once. Where no Internet traffic goes through exits (`scopes`) it
+/// is only what leads our own packets astray.
 pub fn clashes(numbers: &Numbers, observed: &Observed, scopes: bool) -> Vec<Failure> {
-    let mut found: Vec<(String, &Rule, usize)> = Vec::new();
-    for foreign in &observed.foreign_rules {
+    let mut found: Vec<(String, &Rule, SortedSet<u32>)> = Vec::new();
+    for foreign in observed.foreign_rules.iter().filter(|it| scopes || takes_ours(&it.rule, numbers)) {
         let why = by_mark(&foreign.rule, numbers).or_else(|| by_table(&foreign.rule, numbers));
-        let why = why.or_else(|| if scopes { by_order(foreign, numbers, observed) } else { None });
+        let why = why.or_else(|| by_order(foreign, numbers, observed));
         let Some(why) = why else { continue };
         match found.iter_mut().find(|(known, ..)| *known == why) {
-            Some((_, _, more)) => *more += 1,
-            None => found.push((why, &foreign.rule, 0)),
+            Some((.., more)) => drop(more.insert(foreign.rule.priority)),
+            None => found.push((why, &foreign.rule, SortedSet::new())),
         }
     }
-    found.into_iter().map(|(why, rule, more)| failure(why, rule, more)).collect()
+    found.into_iter().map(|(why, rule, more)| failure(why, rule, &more)).collect()
 }
 
-fn failure(why: String, rule: &Rule, more: usize) -> Failure {
-    let others = if more > 0 { format!(" and {more} more like it") } else { String::new() };
-    Failure { what: format!("get along with rule {rule}{others}, not ours"), why }
+fn failure(why: String, rule: &Rule, more: &SortedSet<u32>) -> Failure {
+    let mut what = format!("get along with rule {rule}, not ours");
+    let others: Vec<String> = more.iter().take(MOST_NAMED).map(u32::to_string).collect();
+    if !others.is_empty() {
+        let rest = if more.len() > others.len() { ", …" } else { "" };
+        what.push_str(&format!(" (those of priority {}{rest} neither)", others.join(", ")));
+    }
+    Failure { what, why }
 }
 
 /// Tables that others lead packets into that have none of our marks: what those know is reached as they want it.
@@ -80,6 +89,12 @@ fn by_order(foreign: &ForeignRule, numbers: &Numbers, observed: &Observed) -> Op
             numbers.exit_priority + SPAN
         )
     })
+}
+
+/// Whether it takes the packets of tunnels and of the control link.
+fn takes_ours(rule: &Rule, numbers: &Numbers) -> bool {
+    let fits = numbers.bypass & rule.mask == rule.mark & rule.mask;
+    rule.mask & numbers.mask != 0 && rule.mark != 0 && fits && !rule.invert
 }
 
 /// Whether packets without any mark of ours or theirs look into its table.
@@ -202,7 +217,18 @@ mod tests {
     fn many_rules_of_one_kind_are_one_matter() {
         let said = told(&observed((1..40).map(|n| rule(n, 0x100_0000, 0xf00_0000, 100)).collect(), &[]));
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].contains("and 38 more like it"), "{said:?}");
+        assert!(
+            said[0].contains("(those of priority 2, 3, 4") && said[0].contains("13, … neither)"),
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn without_scopes_only_what_takes_our_own_packets_matters() {
+        let said = |rule| clashes(&Numbers::default(), &observed(vec![rule], &[]), false).len();
+        assert_eq!(said(rule(20000, 0x100_0000, 0xf00_0000, 100)), 1);
+        assert_eq!(said(rule(20000, 0x5a00_0000, 0xff00_0000, 100)), 0);
+        assert_eq!(said(not(rule(20000, 0x100_0000, 0xf00_0000, 26487))), 0);
     }
 
     #[test]
