@@ -2,7 +2,7 @@
 //! and come back and lose their uplink, the WAN and the coordinator come and go, the assignment changes, the daemon is
 //! killed and started again with what it stored, and others delete what is ours. Once things have been still for two minutes,
 //! a packet of each scope must leave by an exit that works, the first of them where they have an order; where none
-//! does, it must go nowhere, or over the WAN where that is asked for.
+//! does, it must go nowhere, or over the WAN where that is asked for. And at no time does what is closed go over the WAN.
 //!
 //! `GATEWRT_EVENTS` says how many events a run has, `GATEWRT_SEED` with which seed it begins. A seed that failed goes into
 //! `simulation/corpus`, which is run each time.
@@ -38,6 +38,8 @@ const BATCH: usize = 40;
 /// How long things are still: a change on trial is taken back after 60 s, and an idle exit's death or its recovery goes
 /// unnoticed for less than that again.
 const STILL: Duration = Duration::from_secs(130);
+/// After so long the daemon has looked at what was changed.
+const LOOKED: Duration = Duration::from_millis(1000);
 /// Nodes that are exits.
 const EXITS: [u8; 3] = [2, 3, 4];
 /// Nothing on the way takes longer than this.
@@ -347,6 +349,21 @@ impl Simulation {
         assert!(settled, "seed {}, event {}: not settled: {plan:?}", self.seed, self.events);
     }
 
+    /// At any moment, but for those in which the kernel is other than it was last seen: what is closed leaves by no WAN.
+    fn check_closed(&self) {
+        if !self.world.core.is_settled() {
+            return;
+        }
+        let all = self.world.core.networks();
+        let scopes = &all[&name()].directory.assignment().unwrap().scopes;
+        for (scope, iif, source) in [("lan", "lan", [192, 168, 1, 5]), ("own", "lo", [198, 51, 100, 1])] {
+            let closed = scopes.iter().any(|asked| asked.name.as_str() == scope && !asked.open);
+            let leaks = closed && self.fate(iif, source.into()) == Fate::Wan;
+            let log: Vec<&str> = self.log.iter().map(String::as_str).collect();
+            assert!(!leaks, "seed {}, event {}: {scope} leaks\n{}", self.seed, self.events, log.join("\n"));
+        }
+    }
+
     fn is_right(&self, scope: &ExitScope, fate: Fate) -> bool {
         let works =
             |exit: &NodeId| self.wan && self.exit(*exit).is_some_and(|exit| exit.lives && exit.uplink);
@@ -371,6 +388,9 @@ fn simulate(seed: u64, events: usize) {
             simulation.event();
             let pause = S * simulation.below(3000) as u32 / 1000;
             simulation.run(pause);
+            if pause >= LOOKED {
+                simulation.check_closed();
+            }
         }
         simulation.run(STILL);
         simulation.check();
