@@ -134,6 +134,8 @@ export const inDialog = (page) => page.getByRole("dialog");
 export async function closeDialog(page, name) {
   await inDialog(page).getByRole("button", { name, exact: true }).click();
   await inDialog(page).waitFor({ state: "detached" });
+  // A dialog that is closed is no dialog to people any more, and leaves the page a moment later.
+  await page.locator("dialog").waitFor({ state: "detached" });
 }
 
 const shot = (name) => {
