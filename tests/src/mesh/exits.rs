@@ -147,7 +147,7 @@ for family in -4 -6; do
     ip $family rule
     for table in $(seq 26500 26515); do ip $family route show table $table 2>/dev/null | sed \"s/^/$table: /\"; done
 done
-nft list table inet gatewrt; gatewrt status";
+nft list table inet gatewrt; cat /proc/net/nf_conntrack; gatewrt status";
 
 impl Drop for Exits {
     /// A test that passes shows no output.
