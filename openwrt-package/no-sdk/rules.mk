@@ -1,0 +1,8 @@
+# Stands in for the SDK's rules.mk: as much of it as the packages here use.
+INCLUDE_DIR := $(TOPDIR)/include
+INSTALL_DIR := install -d -m0755
+INSTALL_BIN := install -m0755
+INSTALL_DATA := install -m0644
+INSTALL_CONF := install -m0600
+CP := cp -fpR
+LN := ln -sf
