@@ -1,0 +1,34 @@
+# Stands in for the luci.mk of the feed luci: an application of files alone, named as its folder is.
+PKG_NAME := $(notdir $(CURDIR))
+include $(INCLUDE_DIR)/package.mk
+
+define Package/$(PKG_NAME)
+  SECTION:=luci
+  TITLE:=$(LUCI_TITLE)
+  DEPENDS:=$(LUCI_DEPENDS)
+  PKGARCH:=$(LUCI_PKGARCH)
+endef
+
+define Package/$(PKG_NAME)/description
+ $(LUCI_DESCRIPTION)
+endef
+
+define Package/$(PKG_NAME)/install
+	$(INSTALL_DIR) $(1)/www
+	$(CP) ./htdocs/. $(1)/www/
+	$(CP) ./root/. $(1)/
+	chmod -R u=rwX,go=rX $(1)
+endef
+
+# Menu and access lists are read anew.
+define Package/$(PKG_NAME)/postinst
+#!/bin/sh
+[ -n "$${IPKG_INSTROOT}" ] || {
+	rm -f /tmp/luci-indexcache.*
+	rm -rf /tmp/luci-modulecache/
+	killall -HUP rpcd 2>/dev/null
+	exit 0
+}
+endef
+
+$(eval $(call BuildPackage,$(PKG_NAME)))
