@@ -1,4 +1,5 @@
-//! The program on the router. Called as `gatewrtd` it is the daemon, else the command line.
+//! The program on the router. Called as `gatewrtd` it is the daemon, out of a folder `rpcd` it is the plugin of rpcd, else
+//! the command line.
 
 use gatewrt::{cli, config, crash, runtime, whole::whole};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -8,6 +9,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let called = args.next().map(PathBuf::from).unwrap_or_default();
     let args: Vec<OsString> = args.collect();
+    if called.parent().is_some_and(|folder| folder.ends_with("rpcd")) {
+        return cli::rpcd::run(&args);
+    }
     let is_daemon = called.file_name().is_some_and(|name| name == "gatewrtd");
     let wants_text = |arg: &OsString| ["--help", "-h", "--version", "-V"].iter().any(|word| arg == word);
     if is_daemon && !args.iter().any(wants_text) {

@@ -1,7 +1,7 @@
 //! `gatewrt diag`: what the daemon needs, checked one by one, each with what to do when it is missing. It
 //! works with and without a running daemon, and changes nothing.
 
-use super::{CliError, print, print_json};
+use super::{CliError, print, print_json, to_json};
 use crate::{
     config::Config,
     control::{self, Answer, ControlError, Request},
@@ -18,8 +18,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+/// One thing that was looked at.
 #[derive(Debug, Serialize)]
-struct Check {
+pub struct Check {
     /// What was looked at.
     what: String,
     /// Whether it is as it should be.
@@ -36,7 +37,7 @@ pub fn run(file: &Path, json: bool) -> Result<ExitCode, CliError> {
     let checks = checks(file);
     let sound = checks.iter().all(|check| check.ok);
     if json {
-        print_json(&checks)?;
+        print_json(&to_json(&checks)?);
     } else {
         checks.iter().for_each(|check| print(&line(check)));
     }
@@ -53,7 +54,8 @@ fn line(check: &Check) -> String {
     format!("{mark}  {}: {}{advice}\n", check.what, check.found)
 }
 
-fn checks(file: &Path) -> Vec<Check> {
+/// Looks at everything.
+pub fn checks(file: &Path) -> Vec<Check> {
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => return vec![bad("configuration", whole(&error), "mend the line named")],

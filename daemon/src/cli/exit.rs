@@ -1,7 +1,7 @@
 //! `gatewrt exit`: whose Internet traffic of this router goes through which exit. It ends at a request; whether that can
 //! be done is the daemon's to say.
 
-use super::{CliError, print, print_json, show};
+use super::{CliError, print, show, to_json};
 use crate::{
     config::{
         OwnScope,
@@ -135,7 +135,8 @@ fn scope(exits: &[String], given: &Given) -> Result<OwnScope, CliError> {
     Ok(OwnScope { exits, lan, scope })
 }
 
-fn all<'a>(given: &'a Given, name: &'static str) -> impl Iterator<Item = &'a str> {
+/// Every value of an option.
+pub fn all<'a>(given: &'a Given, name: &'static str) -> impl Iterator<Item = &'a str> {
     given.iter().filter(move |(given, _)| *given == name).map(|(_, value)| value.as_str())
 }
 
@@ -153,15 +154,24 @@ fn usage(what: String) -> CliError {
     CliError::Usage(what)
 }
 
+/// The answer to [`Exit::List`] and [`Exit::Status`] as JSON; `None` for any other.
+pub fn json(exit: &Exit, status: &Status) -> Result<Option<String>, CliError> {
+    let json = match exit {
+        Exit::List { given } => to_json(&by_name(&chosen(given, status)?, |network| &network.exits)),
+        Exit::Status { given } => to_json(&by_name(&chosen(given, status)?, |network| &network.scopes)),
+        _ => return Ok(None),
+    };
+    json.map(Some)
+}
+
+fn chosen<'a>(given: &Given, status: &'a Status) -> Result<Vec<&'a NetworkStatus>, CliError> {
+    show::networks(status, all(given, "network").last())
+}
+
 /// Shows the answer to [`Exit::List`] and [`Exit::Status`].
-pub fn show(exit: &Exit, status: &Status, json: bool) -> Result<(), CliError> {
+pub fn show(exit: &Exit, status: &Status) -> Result<(), CliError> {
     let (Exit::List { given } | Exit::Status { given }) = exit else { return Ok(()) };
-    let networks = show::networks(status, all(given, "network").last())?;
-    match (exit, json) {
-        (Exit::List { .. }, true) => return print_json(&by_name(&networks, |network| &network.exits)),
-        (_, true) => return print_json(&by_name(&networks, |network| &network.scopes)),
-        (_, false) => {}
-    }
+    let networks = chosen(given, status)?;
     if networks.is_empty() {
         print("No network joined yet: “gatewrt join CODE”.\n");
     }

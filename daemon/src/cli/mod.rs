@@ -6,6 +6,7 @@ mod exit;
 mod guard;
 mod json;
 mod offline;
+pub mod rpcd;
 mod show;
 
 use crate::{
@@ -238,16 +239,20 @@ fn execute(asked: &Asked) -> Result<ExitCode, CliError> {
         Command::Diag => return diag::run(&asked.config, asked.json),
         Command::Guard => return guard::run(&asked.config),
         command => {
-            let request = request(command)?;
-            let config = config(asked, &request)?;
-            let answer = match request {
-                Request::Plan => offline::plan(&config)?,
-                request => control::ask(&config.run_dir, &request, patience(&request))?,
-            };
+            let answer = ask(asked, request(command)?, Duration::MAX)?;
             show::answer(command, &answer, asked.json)?
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the answer as long as it takes, but no longer than `limit`.
+fn ask(asked: &Asked, request: Request, limit: Duration) -> Result<Answer, CliError> {
+    let config = config(asked, &request)?;
+    match request {
+        Request::Plan => offline::plan(&config),
+        request => Ok(control::ask(&config.run_dir, &request, patience(&request).min(limit))?),
+    }
 }
 
 /// To ask a daemon that runs, only the place of its socket is needed: the usual one when the file has an error.
@@ -300,21 +305,12 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string(value).map_err(|error| CliError::Other(error.to_string()))?;
-    print(&format!("{}\n", json::pretty(&text)));
-    Ok(())
+fn print_json(compact: &str) {
+    print(&format!("{}\n", json::pretty(compact)));
 }
 
-/// The answer as JSON, without the envelope that names its kind.
-fn print_answer(answer: &Answer) -> Result<(), CliError> {
-    match answer {
-        Answer::Status(status) => print_json(status),
-        Answer::Plan(plan) => print_json(plan),
-        Answer::Joined(joined) => print_json(joined),
-        Answer::Done(done) => print_json(done),
-        Answer::Failed(why) => Err(CliError::Other(why.clone())),
-    }
+fn to_json(value: &impl serde::Serialize) -> Result<String, CliError> {
+    serde_json::to_string(value).map_err(|error| CliError::Other(error.to_string()))
 }
 
 #[cfg(test)]

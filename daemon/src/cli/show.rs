@@ -3,10 +3,10 @@
 use super::{
     CliError, Command,
     exit::{self, Exit},
-    print, print_answer, print_json,
+    print, print_json, to_json,
 };
 use crate::{
-    control::Answer,
+    control::{Answer, ControlError},
     core::{
         clients::ClientStatus,
         report::{NetworkStatus, Status},
@@ -22,28 +22,46 @@ use std::{
 
 /// Prints the answer to `command`.
 pub fn answer(command: &Command, answer: &Answer, json: bool) -> Result<(), CliError> {
-    match (command, answer, json) {
-        (Command::Peers(only), Answer::Status(status), true) => {
-            let networks = networks(status, only.as_deref())?;
-            print_json(&networks.iter().flat_map(|network| &network.peers).collect::<Vec<_>>())?;
-        }
-        (Command::Peers(only), Answer::Status(status), false) => {
+    match (command, answer) {
+        _ if json => print_json(&self::json(command, answer)?),
+        (Command::Peers(only), Answer::Status(status)) => {
             networks(status, only.as_deref())?.into_iter().for_each(|network| print(&all_peers(network)));
         }
-        (Command::Clients(only), Answer::Status(status), true) => {
-            let networks = networks(status, only.as_deref())?;
-            print_json(&networks.iter().flat_map(|network| &network.clients).collect::<Vec<_>>())?;
-        }
-        (Command::Clients(only), Answer::Status(status), false) => {
+        (Command::Clients(only), Answer::Status(status)) => {
             networks(status, only.as_deref())?.into_iter().for_each(|network| print(&clients(network)));
         }
-        (Command::Exit(exit @ (Exit::List { .. } | Exit::Status { .. })), Answer::Status(status), json) => {
-            self::exit::show(exit, status, json)?;
+        (Command::Exit(exit @ (Exit::List { .. } | Exit::Status { .. })), Answer::Status(status)) => {
+            self::exit::show(exit, status)?;
         }
-        (_, _, true) => print_answer(answer)?,
-        (_, _, false) => print(&text(answer)),
+        _ => print(&text(answer)),
     }
     Ok(())
+}
+
+/// The answer as JSON, without the envelope that names its kind.
+pub fn json(command: &Command, answer: &Answer) -> Result<String, CliError> {
+    match answer {
+        Answer::Status(status) => status_json(command, status),
+        Answer::Plan(plan) => to_json(plan),
+        Answer::Joined(joined) => to_json(joined),
+        Answer::Done(done) => to_json(done),
+        Answer::Failed(why) => Err(ControlError::Failed(why.clone()).into()),
+    }
+}
+
+fn status_json(command: &Command, status: &Status) -> Result<String, CliError> {
+    match command {
+        Command::Peers(only) => {
+            let networks = networks(status, only.as_deref())?;
+            to_json(&networks.iter().flat_map(|network| &network.peers).collect::<Vec<_>>())
+        }
+        Command::Clients(only) => {
+            let networks = networks(status, only.as_deref())?;
+            to_json(&networks.iter().flat_map(|network| &network.clients).collect::<Vec<_>>())
+        }
+        Command::Exit(exit) => exit::json(exit, status)?.map_or_else(|| to_json(status), Ok),
+        _ => to_json(status),
+    }
 }
 
 pub fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a NetworkStatus>, CliError> {
@@ -54,7 +72,7 @@ pub fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a Ne
         .collect();
     match only {
         Some(only) if chosen.is_empty() => {
-            Err(CliError::Other(format!("this router has not joined a network “{only}”")))
+            Err(ControlError::Failed(format!("this router has not joined a network “{only}”")).into())
         }
         _ => Ok(chosen),
     }

@@ -1,0 +1,177 @@
+use super::*;
+use crate::control::Request;
+use proptest::prelude::*;
+
+/// What a method with these arguments asks of the daemon.
+fn asks(method: &str, arguments: &str) -> Result<Request, CliError> {
+    let given = super::arguments(method, &mut arguments.as_bytes())?;
+    request(&asked(method, "/nowhere".into(), given)?.command).map_err(misuse)
+}
+
+fn as_on_the_command_line(line: &str) -> Request {
+    let asked = super::super::parse(line.split_whitespace().map(Into::into).collect()).expect(line);
+    request(&asked.command).expect(line)
+}
+
+/// The answer of a call without a daemon.
+fn answer(method: &str, arguments: &[u8]) -> serde_json::Value {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config");
+    std::fs::write(&file, format!("config gatewrt 'main'\n\toption run_dir '{}'\n", dir.path().display()))
+        .unwrap();
+    let text = call(method, file.into(), &mut &*arguments).unwrap_or_else(|error| told(&error));
+    serde_json::from_str(&text).expect(&text)
+}
+
+#[test]
+fn every_method_asks_what_its_command_asks() {
+    for (method, arguments, line) in [
+        ("status", "{}", "status"),
+        ("status", "", "status"),
+        ("peers", r#"{"network":"home"}"#, "peers home"),
+        ("clients", r#"{"network":null}"#, "clients"),
+        ("exit_list", "{ }", "exit list"),
+        ("leave", r#"{"network":"home"}"#, "leave home"),
+        ("exit_disable", "{}", "exit disable"),
+        ("exit_disable", r#"{"scope":"guests","network":"home"}"#, "exit disable guests --network home"),
+        ("exit_forget", r#"{"network":"home"}"#, "exit forget --network home"),
+        (
+            "exit_enable",
+            r#"{"exits":["berlin","oslo","auto"],"network":"home","scope":["dev:br-guest","192.168.7.0/24"],
+                "as":"guests","no_kill_switch":true,"forbid_lan":true,"ipv6":"wan","exclude":["203.0.113.0/24"],
+                "dns":["9.9.9.9"],"keep_dns":true,"ubus_rpc_session":"0123456789abcdef"}"#,
+            "exit enable berlin oslo auto --network home --scope dev:br-guest --scope 192.168.7.0/24 --as guests \
+             --no-kill-switch --forbid-lan --ipv6 wan --exclude 203.0.113.0/24 --dns 9.9.9.9 --keep-dns",
+        ),
+        ("exit_enable", r#"{"exits":["auto"],"no_kill_switch":false,"scope":[]}"#, "exit enable auto"),
+    ] {
+        let asked = asks(method, arguments).expect(arguments);
+        assert_eq!(
+            format!("{asked:?}"),
+            format!("{:?}", as_on_the_command_line(line)),
+            "{method} {arguments}"
+        );
+    }
+}
+
+#[test]
+fn what_can_not_be_asked_is_said_and_where() {
+    for (method, arguments, said) in [
+        ("fly", "{}", "“fly” is no method"),
+        ("", "{}", "is no method"),
+        ("status", r#"{"network":"home"}"#, "“network” is no argument of “status”"),
+        ("peers", r#"{"netwrok":"home"}"#, "“netwrok” is no argument"),
+        ("peers", r#"{"network":["home"]}"#, "“network” must be a string"),
+        ("peers", r#"{"network":5}"#, "integer `5`, expected a string"),
+        ("peers", r#"{"network":{"a":1}}"#, "expected a string"),
+        ("peers", "[]", "can't be used"),
+        ("peers", r#"{"network":"ho"#, "can't be used"),
+        ("peers", "{} {}", "can't be used"),
+        ("leave", "{}", "“network” is missing"),
+        ("leave", r#"{"network":"no such name"}"#, "name"),
+        ("join", "{}", "“code” is missing"),
+        ("join", r#"{"code":"gw1.x"}"#, "code"),
+        ("join", r#"{"code":"-"}"#, "code"),
+        ("join", r#"{"code":true}"#, "“code” must be a string"),
+        ("exit_enable", "{}", "which exit?"),
+        ("exit_enable", r#"{"exits":"auto"}"#, "“exits” must be an array of strings"),
+        ("exit_enable", r#"{"exits":["auto",["x"]]}"#, "expected a string"),
+        ("exit_enable", r#"{"exits":["auto"],"keep_dns":"yes"}"#, "“keep_dns” must be true or false"),
+        ("exit_enable", r#"{"exits":["auto"],"keep-dns":true}"#, "“keep-dns” is no argument"),
+        ("exit_enable", r#"{"exits":["auto"],"scope":["br-lan"]}"#, "dev:<interface>"),
+        ("exit_disable", r#"{"scope":"No Such"}"#, "“No Such”"),
+    ] {
+        let error = asks(method, arguments).expect_err(arguments);
+        let answer: serde_json::Value = serde_json::from_str(&told(&error)).unwrap();
+        assert_eq!(answer["error"]["kind"], "usage", "{method} {arguments}: {answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(said) && !message.contains("--help"), "{method} {arguments}: {message}");
+    }
+}
+
+#[test]
+fn the_list_is_what_rpcd_registers() {
+    let list: serde_json::Value = serde_json::from_str(&list()).expect("JSON");
+    assert_eq!(list.as_object().unwrap().len(), METHODS.len());
+    assert_eq!(list["status"], serde_json::json!({}));
+    assert_eq!(list["join"], serde_json::json!({"code": "", "name": ""}));
+    assert_eq!(list["exit_enable"]["exits"], serde_json::json!([]));
+    assert_eq!(list["exit_enable"]["no_kill_switch"], true);
+}
+
+#[test]
+fn what_needs_the_daemon_says_that_it_does_not_run() {
+    for (method, _) in METHODS {
+        let arguments = match method {
+            "leave" => r#"{"network":"home"}"#,
+            "exit_enable" => r#"{"exits":["auto"]}"#,
+            "join" | "diag" | "version" => continue,
+            _ => "{}",
+        };
+        let answer = answer(method, arguments.as_bytes());
+        assert_eq!(answer["error"]["kind"], "not_running", "{method}: {answer}");
+        assert!(
+            answer["error"]["message"].as_str().unwrap().contains("/etc/init.d/gatewrt start"),
+            "{answer}"
+        );
+    }
+    assert_eq!(answer("version", b""), serde_json::json!({"version": env!("CARGO_PKG_VERSION")}));
+}
+
+#[test]
+fn too_long_arguments_are_refused_unread() {
+    let long = format!(r#"{{"network":"{}"}}"#, "a".repeat(1 << 20));
+    let mut input = long.as_bytes();
+    let error = arguments("peers", &mut input).expect_err("too long");
+    assert!(error.to_string().contains("longer than 65536 bytes") && input.len() > 900_000, "{error}");
+}
+
+/// JSON as no one in their right mind sends it, the names among it that mean something.
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        ".*".prop_map(Into::into),
+        r"(auto|home|dev:br-lan|all|lan|wan|block|192\.168\.0\.0/16|gw1\.[A-Za-z0-9_-]{0,200})"
+            .prop_map(Into::into),
+    ];
+    let names: Vec<_> =
+        METHODS.iter().flat_map(|(_, signature)| *signature).map(|(name, _)| ubus_name(name)).collect();
+    let name = prop_oneof![
+        3 => prop::sample::select(names),
+        1 => ".*",
+    ];
+    leaf.prop_recursive(4, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+            prop::collection::btree_map(name.clone(), inner, 0..6)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// It is asked for, or it is said what was wrong, as JSON.
+fn is_asked_or_told(method: &str, arguments: &[u8]) {
+    let asked = super::arguments(method, &mut &*arguments)
+        .and_then(|given| asked(method, "/nowhere".into(), given))
+        .and_then(|asked| request(&asked.command));
+    if let Err(error) = asked {
+        let told: serde_json::Value = serde_json::from_str(&told(&misuse(error))).expect("JSON");
+        assert_eq!(told["error"]["kind"], "usage", "{told}");
+        assert!(!told["error"]["message"].as_str().unwrap().is_empty());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_json_makes_it_panic(method in 0..METHODS.len(), arguments in json()) {
+        is_asked_or_told(METHODS[method].0, arguments.to_string().as_bytes());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(method in 0..METHODS.len(), arguments in any::<Vec<u8>>(), head in "[{\\[\" ]{0,300}") {
+        is_asked_or_told(METHODS[method].0, &[head.as_bytes(), &arguments].concat());
+    }
+}
