@@ -8,7 +8,7 @@ LAB ?= tests/topologies/three-sites.toml
 NEXTEST_PROFILE := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab build bins lint nextest doctest proofs size cross advisories clean bootstrap root
+.PHONY: help demo test lab build bins lint nextest doctest proofs vm size cross advisories clean bootstrap root
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ proofs: root ## a million events of exits in memory (seeds printed), and twenty 
 	@tests/bootstrap test
 	GATEWRT_EVENTS=1000000 cargo test --locked --release -p gatewrt --test simulation -- --nocapture
 	GATEWRT_RUNS=20 cargo test --locked -p gatewrt-tests --test failover an_exit_that_dies -- --nocapture
+
+vm: root ## the daemon as built for routers, on an emulated MIPS router and with kernel WireGuard (after make size)
+	@tests/bootstrap test vm
+	@$(MAKE) --no-print-directory bins
+	cargo nextest run --locked --workspace --features gatewrt-tests/vm --test 'vm_*' --profile $(NEXTEST_PROFILE) --no-capture
 
 size: ## the daemon for a MIPS router, in bytes of its flash (ARCHS="…|all")
 	@tests/bootstrap cross

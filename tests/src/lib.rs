@@ -7,4 +7,5 @@
 pub mod lab;
 pub mod mesh;
 pub mod phone;
+pub mod vm;
 pub mod wg;

@@ -75,6 +75,11 @@ impl Namespaces {
     /// Moves the calling thread, and the processes it starts, into the host. The thread cannot start threads afterwards.
     pub(crate) fn enter(&self) -> nix::Result<()> {
         self.enter_files()?;
+        self.enter_beside_files()
+    }
+
+    /// The same without the host's view of files.
+    pub(crate) fn enter_beside_files(&self) -> nix::Result<()> {
         setns(&self.uts, CloneFlags::CLONE_NEWUTS)?;
         self.enter_net()?;
         setns(&self.pid, CloneFlags::CLONE_NEWPID)
@@ -167,7 +172,20 @@ impl Holder {
 
     /// Starts a command inside the host.
     pub(crate) fn spawn(&self, command: &mut Command) -> Result<Arc<SharedChild>> {
-        let child = self.on_thread(Namespaces::enter, || command.spawn())??;
+        self.spawn_in(Namespaces::enter, command)
+    }
+
+    /// Starts a command inside the host, which sees the machine's files.
+    pub(crate) fn spawn_beside_files(&self, command: &mut Command) -> Result<Arc<SharedChild>> {
+        self.spawn_in(Namespaces::enter_beside_files, command)
+    }
+
+    fn spawn_in(
+        &self,
+        enter: fn(&Namespaces) -> nix::Result<()>,
+        command: &mut Command,
+    ) -> Result<Arc<SharedChild>> {
+        let child = self.on_thread(enter, || command.spawn())??;
         let child = Arc::new(Mutex::new(child));
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
         children.retain(|other| other.strong_count() > 0);

@@ -23,6 +23,15 @@ pub struct Host {
     machine: Arc<Machine>,
 }
 
+/// What an interface is configured with.
+#[derive(Clone, Debug)]
+pub struct Wiring {
+    /// Its addresses with their networks.
+    pub addresses: Vec<IpNet>,
+    /// Destinations behind it, each with its gateway.
+    pub routes: Vec<(IpNet, IpAddr)>,
+}
+
 impl Host {
     pub(crate) fn new(name: &str, machine: &Arc<Machine>) -> Self {
         Self { name: name.to_owned(), machine: machine.clone() }
@@ -76,6 +85,11 @@ impl Host {
     /// Starts a prepared command inside the host.
     pub(crate) fn start(&self, command: &mut Command) -> Result<Arc<SharedChild>> {
         self.machine.holder(&self.name)?.spawn(command)
+    }
+
+    /// The same for a command that sees the machine's files instead of the host's.
+    pub(crate) fn start_beside_files(&self, command: &mut Command) -> Result<Arc<SharedChild>> {
+        self.machine.holder(&self.name)?.spawn_beside_files(command)
     }
 
     /// Runs a closure on a thread that sees the host's files, to hand out open files or read many.
@@ -221,6 +235,14 @@ impl Host {
             .iter()
             .find_map(v6)
             .with_context(|| format!("{}: no IPv6 on {ifname}", self.name))
+    }
+
+    /// All addresses and routes of an interface, as laid out.
+    pub fn wiring(&self, ifname: &str) -> Result<Wiring> {
+        let layout = self.machine.layout();
+        let end = layout.end(&self.name, ifname).with_context(|| format!("{}: no {ifname}", self.name))?;
+        let routes = end.routes.iter().map(|route| (route.to, route.via)).collect();
+        Ok(Wiring { addresses: end.addresses.clone(), routes })
     }
 
     /// The kernel's index of an interface: the same number means the same interface, never one that was made anew.

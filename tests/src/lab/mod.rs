@@ -58,7 +58,7 @@ pub use capture::Capture;
 pub use diff::{assert_same, differences};
 pub use download::Download;
 pub use foreign::{Foreign, ForeignKit};
-pub use host::Host;
+pub use host::{Host, Wiring};
 pub use kept::{KeptLab, STATE_DIR};
 pub use layout::Kind;
 pub use machine::program_directory;
