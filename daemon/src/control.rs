@@ -194,7 +194,12 @@ pub fn ask(run_dir: &Path, request: &Request, patience: Duration) -> Result<Answ
         io::ErrorKind::PermissionDenied => ControlError::Permission(path.clone()),
         _ => ControlError::NotRunning(path.clone()),
     })?;
-    let broken = |error: io::Error| ControlError::Broken(error.to_string());
+    let broken = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            ControlError::Broken(format!("none within {} s; it may still be at it", patience.as_secs()))
+        }
+        _ => ControlError::Broken(error.to_string()),
+    };
     stream.set_read_timeout(Some(patience)).map_err(broken)?;
     let line = serde_json::to_string(request).map_err(|error| ControlError::Broken(error.to_string()))?;
     (&stream).write_all(format!("{line}\n").as_bytes()).map_err(broken)?;
@@ -300,6 +305,14 @@ async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_come_is_not_waited_for_any_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let _silent = std::os::unix::net::UnixListener::bind(socket_of(dir.path())).unwrap();
+        let error = ask(dir.path(), &Request::Status, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.to_string(), "no answer from the daemon: none within 0 s; it may still be at it");
+    }
 
     #[test]
     fn the_last_answer_arrives() {

@@ -8,7 +8,7 @@ use gatewrt_protocol::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-use std::fmt;
+use std::{fmt, fs::File, io::Read};
 
 /// The system gave no random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,14 @@ pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
     Ok(bytes)
+}
+
+/// `N` bytes that hardly ever come again, but that may be guessed. They are there at once: a router that has just booted
+/// may have to gather [`random`] ones for a while, which the tunnels shall not wait for.
+pub fn nonce<const N: usize>() -> Result<[u8; N], NoRandomness> {
+    let mut bytes = [0; N];
+    let read = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
+    read.map_err(|_| NoRandomness).map(|()| bytes)
 }
 
 /// A node's private keys in one network. `Debug` shows nothing of them.

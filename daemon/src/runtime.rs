@@ -38,7 +38,7 @@ use std::{
 };
 use tokio::{
     io::unix::AsyncFd,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
@@ -145,6 +145,8 @@ fn chosen(config: &Config, network: &NetworkName) -> Option<Vec<OwnScope>> {
 pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
     logging::init(config.log_level);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    // Before it can be found by its socket: a reload at that moment must not end it.
+    let mut signals = Signals::catch()?;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir);
     made.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
     let calls = control::listen(&config.run_dir);
@@ -152,9 +154,31 @@ pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
     let mut daemon = Daemon::new(file, config)?;
     log::info!("gatewrt {} is running", env!("CARGO_PKG_VERSION"));
     daemon.start()?;
-    daemon.turn(&mut calls).await?;
+    daemon.turn(&mut calls, &mut signals).await?;
     calls.finish().await;
     Ok(())
+}
+
+fn unwatched(error: io::Error) -> RunError {
+    RunError::Start(format!("can't watch the system: {error}"))
+}
+
+/// What others tell by signals.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, RunError> {
+        let catch = |kind| signal(kind).map_err(unwatched);
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            hangup: catch(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Everything the daemon holds.
@@ -180,8 +204,8 @@ struct Daemon {
 impl Daemon {
     fn new(file: PathBuf, config: Config) -> Result<Self, RunError> {
         let start = |error: identity::NoRandomness| RunError::Start(error.to_string());
-        let boot = identity::random::<5>().map_err(start)?;
-        let seed = identity::random::<4>().map_err(start)?;
+        let boot = identity::nonce::<5>().map_err(start)?;
+        let seed = identity::nonce::<4>().map_err(start)?;
         let about = About {
             boot: HEX.encode(&boot),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -231,14 +255,10 @@ impl Daemon {
         membership
     }
 
-    async fn turn(&mut self, calls: &mut Calls) -> Result<(), RunError> {
-        let start = |error: std::io::Error| RunError::Start(format!("can't watch the system: {error}"));
+    async fn turn(&mut self, calls: &mut Calls, signals: &mut Signals) -> Result<(), RunError> {
         let watch = Watch::open().map_err(RunError::Kernel)?;
         // SAFETY: the watch owns its descriptor and gives the same one for as long as it lives.
-        let mut watch = unsafe { AsyncFd::register(watch) }.map_err(|error| start(error.into()))?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(start)?;
+        let mut watch = unsafe { AsyncFd::register(watch) }.map_err(|error| unwatched(error.into()))?;
         // What changed before the watch was open is seen by one more look.
         self.feed(Input::Changed);
         while !self.stopped {
@@ -257,9 +277,9 @@ impl Daemon {
                         }
                     }
                 }
-                _ = terminate.recv() => self.feed(Input::Stop { teardown: false }),
-                _ = interrupt.recv() => self.feed(Input::Stop { teardown: false }),
-                _ = hangup.recv() => drop(self.reload()),
+                _ = signals.terminate.recv() => self.feed(Input::Stop { teardown: false }),
+                _ = signals.interrupt.recv() => self.feed(Input::Stop { teardown: false }),
+                _ = signals.hangup.recv() => drop(self.reload()),
                 () = tokio::time::sleep_until(due.into()) => self.handle_due(),
             }
         }

@@ -44,7 +44,8 @@ fn a_coordinator_that_comes_back_is_heard() -> Result<()> {
 }
 
 /// Routers have no clock battery. One that takes it to be 1970 joins, boots into the network, and hears its coordinator.
-/// Only the daemon's clock can be set here: its userspace WireGuard has the machine's.
+/// When it boots, its kernel has not gathered enough randomness yet, which no tunnel waits for. Only the daemon's clock can
+/// be set here: its userspace WireGuard has the machine's.
 #[test]
 fn a_router_that_takes_it_to_be_1970_takes_part() -> Result<()> {
     let mut mesh = Mesh::start(Lab::two_sites()?, &["home"])?;
@@ -58,9 +59,11 @@ fn a_router_that_takes_it_to_be_1970_takes_part() -> Result<()> {
     office.reboot()?;
     mesh.place_foreign("office")?;
     let streams = both_ways(&mesh, "office-pc", "home-pc")?;
+    office.write_file(NO_RANDOMNESS, "")?;
     let start = Instant::now();
     start_in_1970(&mut mesh, &office)?;
     wait_for_packets(&streams, start + BOOT)?;
+    office.remove(NO_RANDOMNESS)?;
     eprintln!("office booted in 1970: packets in both directions after {:?}", start.elapsed());
     wait_for_control(&mesh, &["office"], SOON)?;
     check_change_arrives(&mesh)
@@ -158,28 +161,59 @@ fn check_change_arrives(mesh: &Mesh) -> Result<()> {
 /// Starts the daemon with a clock that begins at 1970.
 fn start_in_1970(mesh: &mut Mesh, router: &Host) -> Result<()> {
     mesh.place_foreign(router.name())?;
-    router.command(&["cc", "-shared", "-fPIC", "-o", "/tmp/clock.so", "-xc", "-"]).stdin(CLOCK).run()?;
-    let year = router.command(&["date", "+%Y"]).env("LD_PRELOAD", "/tmp/clock.so").run()?.stdout;
+    router.command(&["cc", "-shared", "-fPIC", "-o", "/tmp/boot.so", "-xc", "-"]).stdin(BOOTED).run()?;
+    let year = router.command(&["date", "+%Y"]).env("LD_PRELOAD", "/tmp/boot.so").run()?.stdout;
     ensure!(year.trim() == "1970", "the year is {year}");
-    let daemon = router.command(&["gatewrtd"]).env("LD_PRELOAD", "/tmp/clock.so").spawn()?;
+    let daemon = router.command(&["gatewrtd"]).env("LD_PRELOAD", "/tmp/boot.so").spawn()?;
     daemon.wait_for_log(SOON, "is running").context("with a clock of its own")?;
     mesh.daemons.insert(router.name().to_owned(), daemon);
     Ok(())
 }
 
-/// A clock that begins at 1970 when it is looked at first.
-const CLOCK: &str = r"
+/// While this file is there, who asks for randomness that nobody can guess has to wait.
+const NO_RANDOMNESS: &str = "/tmp/no-randomness";
+
+/// A clock that begins at 1970 when it is looked at first, and a kernel that may have no randomness yet.
+const BOOTED: &str = r#"
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+static long raw(long n, long a, long b, long c, long d, long e, long f) {
+    static long (*next)(long, ...);
+    if (!next) next = (long (*)(long, ...)) dlsym(RTLD_NEXT, "syscall");
+    return next(n, a, b, c, d, e, f);
+}
+
+static void wait_for_randomness(long flags) {
+    while (!flags && !access("/tmp/no-randomness", F_OK)) usleep(10000);
+}
+
+long syscall(long n, ...) {
+    long of[6];
+    va_list list;
+    va_start(list, n);
+    for (int i = 0; i < 6; i++) of[i] = va_arg(list, long);
+    va_end(list);
+    if (n == SYS_getrandom) wait_for_randomness(of[2]);
+    return raw(n, of[0], of[1], of[2], of[3], of[4], of[5]);
+}
+
+ssize_t getrandom(void *buffer, size_t length, unsigned flags) {
+    wait_for_randomness(flags);
+    return raw(SYS_getrandom, (long) buffer, length, flags, 0, 0, 0);
+}
+
 int clock_gettime(clockid_t clock, struct timespec *now) {
     static long start;
-    int failed = syscall(SYS_clock_gettime, clock, now);
+    int failed = raw(SYS_clock_gettime, clock, (long) now, 0, 0, 0, 0);
     if (failed || clock != CLOCK_REALTIME) return failed;
     if (!start) start = now->tv_sec;
     now->tv_sec -= start;
     return 0;
 }
-";
+"#;

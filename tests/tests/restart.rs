@@ -3,13 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
     lab::{Lab, Topology, UdpStream, eventually},
-    mesh::{INTERFACE, Mesh},
+    mesh::{CONFIG, INTERFACE, Mesh},
     wg,
 };
 use nix::sys::signal::Signal;
 use std::{collections::BTreeMap, time::Duration};
 
 const SOON: Duration = Duration::from_secs(10);
+const SOCKET: &str = "/var/run/gatewrt/control.sock";
 
 /// A daemon that is killed ten times, and taken up again each time.
 #[test]
@@ -46,6 +47,45 @@ fn a_stopped_and_an_upgraded_daemon_is_not_missed() -> Result<()> {
     upgraded.wait_for_log(SOON, "is running")?;
     mesh.daemons.insert("office".to_owned(), upgraded);
     check_nothing_was_done(&mesh, "office", &before)?;
+    finish(streams)
+}
+
+/// What the owner changes takes effect when the daemon is told so by a signal, as init does it, even in the moment of its
+/// start: the process stays, and so does the tunnel.
+#[test]
+fn a_reloaded_daemon_is_the_same_process() -> Result<()> {
+    let mut mesh = Mesh::two_sites()?;
+    let streams = streams(&mesh, "office-pc", "home-pc")?;
+    let office = mesh.host("office")?;
+    let index = office.ifindex(INTERFACE)?;
+    let set_mtu =
+        |mtu: &str| office.write_file(CONFIG, format!("config network 'home'\n\toption mtu '{mtu}'\n"));
+    let wait_for_mtu = |mtu: &str| {
+        eventually(SOON, &format!("the interface has MTU {mtu}"), || -> Result<()> {
+            let link = office.run(&["ip", "link", "show", "dev", INTERFACE])?.stdout;
+            ensure!(link.contains(&format!(" mtu {mtu} ")), "{link}");
+            Ok(())
+        })
+    };
+    set_mtu("1400")?;
+    mesh.daemon("office")?.kill(Signal::SIGHUP)?;
+    wait_for_mtu("1400")?;
+    ensure!(mesh.daemon("office")?.is_running() && office.ifindex(INTERFACE)? == index);
+
+    for _ in 0..5 {
+        mesh.gatewrt("office", &["stop"])?;
+        mesh.daemon("office")?.wait(SOON)?;
+        office.remove(SOCKET)?;
+        let hasty = format!("until test -S {SOCKET}; do :; done; kill -HUP $(pidof gatewrtd)");
+        let hasty = office.spawn(&["sh", "-c", &hasty])?;
+        let daemon = office.spawn(&["gatewrtd"])?;
+        ensure!(hasty.wait(SOON)?.success(), "{}", hasty.log());
+        daemon.wait_for_log(SOON, "the configuration was read again")?;
+        mesh.daemons.insert("office".to_owned(), daemon);
+    }
+    set_mtu("1390")?;
+    mesh.daemon("office")?.kill(Signal::SIGHUP)?;
+    wait_for_mtu("1390")?;
     finish(streams)
 }
 

@@ -250,6 +250,49 @@ fn a_full_disk_stops_a_join_before_anyone_is_asked() {
     assert!(matches!(store.pending_keys(&code()), Err(StoreError::Full(_))));
 }
 
+/// Whatever is to be kept, and however much room there is for it: it is kept whole, or what was kept before is.
+#[test]
+fn a_disk_that_fills_up_anywhere_leaves_nothing_half() {
+    let choice = |n: usize| {
+        let scope = gatewrt_protocol::ExitScope::auto("all".parse().unwrap(), Vec::new());
+        let exits = (0..n).map(|at| format!("exit-{at}").parse().unwrap()).collect();
+        vec![OwnScope { exits, lan: true, scope }]
+    };
+    let (small, large) = (records(&[("a", "1")]), records(&[("a", &"x".repeat(9000))]));
+    let (mut failed, mut done) = (0, 0);
+    for room in 0..6 {
+        let disk = SmallDisk::new();
+        let store = Store::new(&disk.0.path().join("gatewrt"));
+        store.save_identity(&code(), &identity()).unwrap();
+        store.records(&home()).flush(&small).unwrap();
+        store.save_choice(&home(), Some(&choice(1))).unwrap();
+        let _ = fs::write(disk.0.path().join("filler"), [0; 64 * 1024]);
+        let filler = fs::OpenOptions::new().write(true).open(disk.0.path().join("filler")).unwrap();
+        let length = filler.metadata().unwrap().len();
+        filler.set_len(length - room * 4096).unwrap();
+        let before = files(&store);
+        let mut check = |kept: Result<(), StoreError>, is_new: bool, is_old: bool| {
+            match kept {
+                Ok(()) => done += 1,
+                Err(StoreError::Full(_)) => failed += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+            assert_ne!(is_new, is_old, "{room} pages");
+        };
+        let kept = store.records(&home()).flush(&large).map(drop);
+        let now = store.records(&home()).load().0;
+        check(kept, now == large, now == small);
+        let kept = store.save_choice(&home(), Some(&choice(900)));
+        let now = store.choice(&home()).unwrap();
+        check(kept, now == Some(choice(900)), now == Some(choice(1)));
+        let kept = store.pending_keys(&code()).map(drop);
+        check(kept, store.pending(&code()).exists(), files(&store) == before);
+        assert!(store.identity(&home()).unwrap().is_some());
+        store.forget(&home()).expect("room is not needed to forget");
+    }
+    assert!(failed > 3 && done > 3, "{failed} failed, {done} did not");
+}
+
 #[test]
 fn what_is_not_permitted_says_so() {
     let disk = SmallDisk::new();
