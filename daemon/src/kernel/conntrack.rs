@@ -1,5 +1,11 @@
 //! The connections that the kernel tracks (`linux/netfilter/nfnetlink_conntrack.h`): looked through, and forgotten
 //! where they are forbidden. Which those are is for the caller to say. To forget one ends its flow offload too.
+//!
+//! The other side of a connection that goes another way now does not know of it and answers on. Such an answer would be
+//! taken for a call from outside, and what the host says next for the reply to it, which stays out of the host's scope. It
+//! is expected therefore: an entry that has the answers' tuple, but not that of the host's packets, stands for
+//! a minute after the last of them. Our table drops what belongs to one, known by where its replies would go:
+//! addresses that nobody has (0.0.0.0/8, RFC 1122; 100::/64, RFC 6666).
 
 use super::{
     KernelError,
@@ -8,16 +14,26 @@ use super::{
         socket::{NetlinkError, Socket},
     },
 };
-use crate::plan::Flow;
+use crate::plan::{Fate, Flow};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc::{
-    AF_UNSPEC, EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NFNL_SUBSYS_CTNETLINK, NLM_F_ACK, NLM_F_DUMP,
+    AF_UNSPEC, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, IPPROTO_TCP, IPPROTO_UDP,
+    NFNL_SUBSYS_CTNETLINK, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
 };
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 /// There as soon as the kernel tracks connections.
 const TRACKING: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
+/// How long late answers are expected, in seconds. Each that comes prolongs it: UDP to 30 seconds, TCP to two minutes.
+const LATE_FOR: u32 = 60;
+/// How often an entry is made again because an answer came just then.
+const LATE_ATTEMPTS: usize = 5;
+
+const IPCTNL_MSG_CT_NEW: u16 = 0;
 const IPCTNL_MSG_CT_GET: u16 = 1;
 const IPCTNL_MSG_CT_DELETE: u16 = 2;
 /// `struct nfgenmsg`: family, version, resource.
@@ -26,6 +42,11 @@ const NLA_F_NESTED: u16 = 1 << 15;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_PROTOINFO: u16 = 4;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+const TCP_CONNTRACK_TIME_WAIT: u8 = 7;
+const CTA_TIMEOUT: u16 = 7;
 const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
@@ -36,36 +57,153 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
 const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
-/// Has the kernel forget the connections that `is_forbidden` names; gives how many those were.
-pub fn cut(is_forbidden: &mut dyn FnMut(&Flow) -> bool) -> Result<usize, KernelError> {
-    if !Path::new(TRACKING).exists() {
-        return Ok(0);
-    }
-    forget(is_forbidden).map_err(|error| match error.errno {
+/// Has the kernel forget the connections that may not stand; gives how many those were.
+pub fn cut(judge: &mut dyn FnMut(&Flow) -> Fate) -> Result<usize, KernelError> {
+    if Path::new(TRACKING).exists() { forget(judge).map_err(explain) } else { Ok(0) }
+}
+
+/// Whether connections can be looked through.
+pub fn check() -> Result<(), KernelError> {
+    if Path::new(TRACKING).exists() { dump(&mut |_| ()).map(drop).map_err(explain) } else { Ok(()) }
+}
+
+fn explain(error: NetlinkError) -> KernelError {
+    match error.errno {
         EINVAL | EOPNOTSUPP | EPROTONOSUPPORT => KernelError::Missing(
             "this kernel does not show its connections: those that stand go on when they are forbidden; install \
              kmod-nf-conntrack-netlink"
                 .to_owned(),
         ),
         _ => error.at("look through the connections"),
-    })
+    }
 }
 
-fn forget(is_forbidden: &mut dyn FnMut(&Flow) -> bool) -> Result<usize, NetlinkError> {
+fn dump(take: &mut dyn FnMut(Received<'_>)) -> Result<Socket, NetlinkError> {
     let mut socket = Socket::open(NETLINK_NETFILTER)?;
-    let deletions = socket.read(&message(IPCTNL_MSG_CT_GET, NLM_F_DUMP, AF_UNSPEC as u8), |received| {
-        flow(received).filter(&mut *is_forbidden).and_then(|_| deletion(received))
+    socket.read(&message(IPCTNL_MSG_CT_GET, NLM_F_DUMP, AF_UNSPEC as u8), |received| {
+        take(received);
+        None::<()>
     })?;
-    for deletion in &deletions {
-        match socket.change(deletion) {
-            // It ended by itself meanwhile.
-            Err(error) if error.is(&[ENOENT]) => (),
-            outcome => outcome?,
-        }
+    Ok(socket)
+}
+
+fn forget(judge: &mut dyn FnMut(&Flow) -> Fate) -> Result<usize, NetlinkError> {
+    let (mut cuts, mut late) = (Vec::new(), 0);
+    let mut socket = dump(&mut |received| {
+        let Some((flow, deletion)) = flow(received).zip(deletion(received)) else { return };
+        // What is expected is found out anew.
+        let is_late = is_late(&flow);
+        let fate = if is_late { Fate::Forbidden } else { judge(&flow) };
+        let answers = (fate == Fate::Elsewhere).then(|| answers(received)).flatten();
+        late += usize::from(is_late);
+        cuts.extend((fate != Fate::Stands).then_some((deletion, answers)));
+    })?;
+    for (deletion, _) in &cuts {
+        gone(socket.change(deletion))?;
     }
-    Ok(deletions.len())
+    let answers = cuts.iter().filter_map(|(_, answers)| answers.as_ref());
+    for (number, answers) in (1..).zip(answers) {
+        answers.expect(&mut socket, number)?;
+    }
+    Ok(cuts.len().saturating_sub(late))
+}
+
+/// It may have ended by itself meanwhile.
+fn gone(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    match outcome {
+        Err(error) if error.is(&[ENOENT]) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_late(flow: &Flow) -> bool {
+    match flow.seen {
+        IpAddr::V4(v4) => v4.octets()[0] == 0,
+        IpAddr::V6(v6) => v6.octets().starts_with(&[1, 0, 0, 0, 0, 0, 0, 0]),
+    }
+}
+
+/// Where replies to the answers would go: to another place for each, since no two entries may have the same tuple.
+fn nowhere(like: IpAddr, number: u32) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::from_bits(number & 0x00ff_ffff).into(),
+        IpAddr::V6(_) => Ipv6Addr::from_bits(0x0100 << 112 | u128::from(number)).into(),
+    }
+}
+
+/// How the other side of a connection answers.
+struct Answers {
+    family: u8,
+    /// The tuple as the kernel has it, and what is in it.
+    tuple: Vec<u8>,
+    to: IpAddr,
+    proto: u8,
+    ports: [u16; 2],
+    zone: Option<Vec<u8>>,
+}
+
+fn answers(received: Received<'_>) -> Option<Answers> {
+    let attr = |wanted| {
+        let mut all = attrs_after(received.body, NFGENMSG);
+        all.find(|(kind, _)| *kind == wanted).map(|(_, payload)| payload)
+    };
+    let raw = attr(CTA_TUPLE_REPLY)?;
+    let Tuple { dst: to, proto, ports, .. } = tuple(raw)?;
+    let (family, zone) = (*received.body.first()?, attr(CTA_ZONE).map(<[u8]>::to_vec));
+    let has_ports = [IPPROTO_TCP, IPPROTO_UDP].contains(&i32::from(proto));
+    has_ports.then(|| Answers { family, tuple: raw.to_vec(), to, proto, ports, zone })
+}
+
+impl Answers {
+    /// In place of what an answer that came since may have opened.
+    fn expect(&self, socket: &mut Socket, number: u32) -> Result<(), NetlinkError> {
+        let own = |command, flags| {
+            let mut message = message(command, flags | NLM_F_ACK, self.family);
+            message.attr(CTA_TUPLE_ORIG | NLA_F_NESTED, &self.tuple);
+            message
+        };
+        let mut entry = own(IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL);
+        let [from_port, to_port] = self.ports.map(u16::to_be_bytes);
+        entry.nest(CTA_TUPLE_REPLY, |reply| {
+            reply.nest(CTA_TUPLE_IP, |ip| {
+                let [src, dst] = if self.to.is_ipv4() {
+                    [CTA_IP_V4_SRC, CTA_IP_V4_DST]
+                } else {
+                    [CTA_IP_V6_SRC, CTA_IP_V6_DST]
+                };
+                ip.addr(src, self.to).addr(dst, nowhere(self.to, number));
+            });
+            reply.nest(CTA_TUPLE_PROTO, |proto| {
+                proto.u8(CTA_PROTO_NUM, self.proto);
+                proto.attr(CTA_PROTO_SRC_PORT, &to_port).attr(CTA_PROTO_DST_PORT, &from_port);
+            });
+        });
+        if i32::from(self.proto) == IPPROTO_TCP {
+            // At its end: what belongs to it does not open it again.
+            entry.nest(CTA_PROTOINFO, |info| {
+                info.nest(CTA_PROTOINFO_TCP, |tcp| {
+                    tcp.u8(CTA_PROTOINFO_TCP_STATE, TCP_CONNTRACK_TIME_WAIT);
+                });
+            });
+        }
+        entry.attr(CTA_TIMEOUT, &LATE_FOR.to_be_bytes());
+        let mut other = own(IPCTNL_MSG_CT_DELETE, 0);
+        for message in [&mut entry, &mut other] {
+            if let Some(zone) = &self.zone {
+                message.attr(CTA_ZONE, zone);
+            }
+        }
+        for _ in 0..LATE_ATTEMPTS {
+            match socket.change(&entry) {
+                Err(error) if error.is(&[EEXIST]) => gone(socket.change(&other))?,
+                outcome => return outcome,
+            }
+        }
+        Ok(())
+    }
 }
 
 fn message(command: u16, flags: i32, family: u8) -> Message {
@@ -95,7 +233,7 @@ fn flow(received: Received<'_>) -> Option<Flow> {
             _ => (),
         }
     }
-    let Tuple { src, dst, proto, port } = original?;
+    let Tuple { src, dst, proto, ports: [_, port] } = original?;
     let (answers, seen) = reply.map_or((dst, src), |reply| (reply.src, reply.dst));
     Some(Flow { src, dst, proto, port, answers, seen, mark })
 }
@@ -104,23 +242,24 @@ struct Tuple {
     src: IpAddr,
     dst: IpAddr,
     proto: u8,
-    port: u16,
+    /// Source and destination; 0 where the protocol has none.
+    ports: [u16; 2],
 }
 
 fn tuple(tuple: &[u8]) -> Option<Tuple> {
-    let (mut src, mut dst, mut proto, mut port) = (None, None, None, 0);
+    let (mut src, mut dst, mut proto, mut ports) = (None, None, None, [0; 2]);
     for (kind, payload) in attrs(tuple).flat_map(|(kind, nested)| attrs(nested).map(move |a| (kind, a))) {
         match (kind, payload) {
             (CTA_TUPLE_IP, (CTA_IP_V4_SRC | CTA_IP_V6_SRC, bytes)) => src = addr(bytes),
             (CTA_TUPLE_IP, (CTA_IP_V4_DST | CTA_IP_V6_DST, bytes)) => dst = addr(bytes),
             (CTA_TUPLE_PROTO, (CTA_PROTO_NUM, bytes)) => proto = bytes.first().copied(),
-            (CTA_TUPLE_PROTO, (CTA_PROTO_DST_PORT, bytes)) => {
-                port = u16::from_be_bytes(bytes.try_into().ok()?)
+            (CTA_TUPLE_PROTO, (kind @ (CTA_PROTO_SRC_PORT | CTA_PROTO_DST_PORT), bytes)) => {
+                ports[usize::from(kind == CTA_PROTO_DST_PORT)] = u16::from_be_bytes(bytes.try_into().ok()?);
             }
             _ => (),
         }
     }
-    Some(Tuple { src: src?, dst: dst?, proto: proto?, port })
+    Some(Tuple { src: src?, dst: dst?, proto: proto?, ports })
 }
 
 #[cfg(test)]
@@ -171,7 +310,7 @@ mod tests {
         #[test]
         fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let received = Received { kind: 0, flags: 0, sequence: 0, body: &bytes };
-            let _ = (flow(received), deletion(received));
+            let _ = (flow(received), deletion(received), answers(received));
         }
     }
 }

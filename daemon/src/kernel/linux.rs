@@ -69,7 +69,7 @@ impl LinuxKernel {
 
     fn cut(&mut self, flows: &Arc<Flows>) -> Result<(), KernelError> {
         let mut judge = flows.judge(self.flows.as_deref());
-        let count = conntrack::cut(&mut |flow| judge.forbids(flow))?;
+        let count = conntrack::cut(&mut |flow| judge.fate(flow))?;
         if count > 0 {
             log::info!("connections that are forbidden now: {count} cut");
         }

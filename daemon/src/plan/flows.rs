@@ -63,6 +63,17 @@ pub struct Flows {
     pub aside: u32,
 }
 
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Stands,
+    /// It is to go another way than it does: cut, it is opened again. The other side does not know, and answers on.
+    Elsewhere,
+    /// It may not be.
+    Forbidden,
+}
+
 /// Where a connection goes.
 #[derive(PartialEq, Eq)]
 enum Way<'a> {
@@ -194,8 +205,8 @@ pub struct Judge<'a> {
 const MOST_KNOWN: usize = 1024;
 
 impl<'a> Judge<'a> {
-    /// Whether a connection may not stand.
-    pub fn forbids(&mut self, flow: &Flow) -> bool {
+    /// What becomes of a connection.
+    pub fn fate(&mut self, flow: &Flow) -> Fate {
         let (src, dst) = (Prefix::host(flow.src), Prefix::host(flow.dst));
         let (from, to) = (self.flows.way(&src), self.flows.way(&dst));
         let mut realms = self.flows.realms.iter();
@@ -214,7 +225,15 @@ impl<'a> Judge<'a> {
                 || (leaves && realm.took_internet(&src, &dst, was))
                 || (concerns && self.is_refused(link, realm, flow))
         });
-        is_refused || self.flows.is_astray(flow, self.before)
+        if is_refused {
+            return Fate::Forbidden;
+        }
+        match (self.flows.is_astray(flow, self.before), self.flows.scope_way(flow)) {
+            (false, _) => Fate::Stands,
+            // Through an exit it had another address.
+            (true, Way::Own) => Fate::Forbidden,
+            (true, Way::Exit(..) | Way::Nowhere) => Fate::Elsewhere,
+        }
     }
 
     fn is_refused(&mut self, link: &'a IfName, realm: &Realm, flow: &Flow) -> bool {

@@ -25,7 +25,7 @@ mod wireguard;
 
 pub use access::{Block, PairSet};
 pub use exits::{Exits, ScopeFlows, ScopeGuard, Source};
-pub use flows::{Flow, Flows, Judge, Realm};
+pub use flows::{Fate, Flow, Flows, Judge, Realm};
 pub use guard::Guardfile;
 pub use ruleset::{Firewall, Guard};
 pub(crate) use step::Short;

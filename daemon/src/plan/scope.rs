@@ -25,6 +25,14 @@ const OF_THE_LINK: [&str; 4] = [
     "icmpv6 type 143 return",
 ];
 
+/// What answers a connection that was cut because it goes another way now: expected (`kernel/conntrack.rs`), or
+/// of a host's TCP connection that nobody knows. Taken for a call from outside, it would pull the connection back.
+const LATE: [&str; 3] = [
+    "ct state new fib daddr type != local tcp flags & (fin | syn | rst | ack) != syn",
+    "ct reply ip daddr 0.0.0.0/8",
+    "ct reply ip6 daddr 100::/64",
+];
+
 /// Whose packets a chain meets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Of {
@@ -142,6 +150,8 @@ impl Exits {
         let (outside, keep) = (numbers.outside(), !mask);
         let mut rules = Vec::new();
         if !self.scopes.is_empty() {
+            rules
+                .extend(LATE.map(|late| format!("iifname != @inside {late} drop comment \"a late answer\"")));
             rules.push(format!(
                 "iifname != @inside ct direction original ct mark & {mask:#010x} == 0x00000000 jump outside"
             ));
