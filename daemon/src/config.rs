@@ -42,6 +42,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// Which WireGuard is used.
     pub wireguard: WireGuard,
+    /// Which firewall is used.
+    pub firewall: FirewallChoice,
     /// Tables, priorities and marks.
     pub numbers: Numbers,
     /// Time between two reports when nothing changes, at the least: long ones are rarer. 10 seconds to 1 hour.
@@ -60,6 +62,7 @@ impl Default for Config {
             state_dir: "/etc/gatewrt".into(),
             run_dir: "/var/run/gatewrt".into(),
             wireguard: WireGuard::Auto,
+            firewall: FirewallChoice::Auto,
             numbers: Numbers::default(),
             heartbeat: Duration::from_secs(60),
             networks: SortedMap::new(),
@@ -77,6 +80,17 @@ pub enum WireGuard {
     Kernel,
     /// This userspace program, by name or path.
     Program(String),
+}
+
+/// Which firewall is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirewallChoice {
+    /// nftables where the kernel and a program have it, else iptables.
+    Auto,
+    /// nftables.
+    Nft,
+    /// iptables and ip6tables.
+    Iptables,
 }
 
 /// Settings of one network.
@@ -246,6 +260,7 @@ impl Config {
             wireguard,
             &mut self.wireguard,
         )?;
+        options.set("firewall", "auto, nft or iptables", firewall, &mut self.firewall)?;
         options.set("heartbeat", "10 to 3600 seconds", seconds, &mut self.heartbeat)?;
         self.numbers = numbers(options)?;
         Ok(())
@@ -353,6 +368,15 @@ fn wireguard(text: &str) -> Option<WireGuard> {
         "kernel" => Some(WireGuard::Kernel),
         _ if text.chars().any(|c| c.is_whitespace() || c.is_control()) => None,
         program => Some(WireGuard::Program(program.to_owned())),
+    }
+}
+
+fn firewall(text: &str) -> Option<FirewallChoice> {
+    match text {
+        "auto" => Some(FirewallChoice::Auto),
+        "nft" => Some(FirewallChoice::Nft),
+        "iptables" => Some(FirewallChoice::Iptables),
+        _ => None,
     }
 }
 

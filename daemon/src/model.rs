@@ -276,6 +276,8 @@ pub struct Observed {
     /// Our table as it was written, if it still reads as it did then; some other text when it was changed
     /// since; `None` when there is none.
     pub ruleset: Option<Ruleset>,
+    /// What our table is told to: `nft` or `iptables`.
+    pub firewall: &'static str,
     /// Values of the settings asked for.
     pub sysctls: SortedMap<SysctlPath, String>,
     /// What was there before we first changed a setting; kept until it is put back.

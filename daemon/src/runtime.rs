@@ -87,6 +87,7 @@ pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
         run_dir: config.run_dir.clone(),
         userspace,
         kernel_only,
+        firewall: config.firewall,
         ..Options::default()
     })
 }

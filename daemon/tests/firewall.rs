@@ -8,7 +8,7 @@ mod firewall {
     pub mod guard;
 }
 
-use firewall::bed::{Bed, Host, both};
+use firewall::bed::{Bed, CHANGES, Host, both};
 use gatewrt::{
     model::{IfName, Ruleset},
     ownership::Numbers,
@@ -37,7 +37,7 @@ fn lan(nat: bool) -> Ruleset {
 
 fn with(ruleset: &Ruleset) -> Bed {
     let bed = Bed::new();
-    bed.router.nft(&ruleset.0);
+    bed.router.table(&ruleset.0);
     bed
 }
 
@@ -228,7 +228,7 @@ fn answers_to_what_bypasses_pass_a_strict_reverse_path_check() {
     let error =
         ask(&bed, Duration::from_secs(1)).expect_err("the check is not in force: this test shows nothing");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    bed.router.nft(&ruleset(&[]).0);
+    bed.router.table(&ruleset(&[]).0);
     bed.router.nft(THEIRS);
     assert_eq!(ask(&bed, Duration::from_secs(20)).unwrap().ip(), IpAddr::from(FAR));
 }
@@ -247,7 +247,7 @@ fn connections_outlive_every_change_of_the_table() {
     assert_eq!(sources, both(Bed::LAN_ROUTER));
     let mut open: Vec<_> = inward.into_iter().chain(outward).collect();
     for table in [lan(false), lan(true), ruleset(&[]), ruleset(&[("192.168.0.0/16", true)])] {
-        bed.router.nft(&table.0);
+        bed.router.table(&table.0);
         for (client, server) in &mut open {
             say(client, server);
             say(server, client);
@@ -257,7 +257,7 @@ fn connections_outlive_every_change_of_the_table() {
 
 /// One packet at a time, there and back, until enough tables were met: each that is lost is noticed.
 fn ping_pong(client: &UdpSocket, server: &UdpSocket, turns: &AtomicU32, tables: &AtomicU32) {
-    while tables.load(Ordering::Relaxed) < 30 {
+    while tables.load(Ordering::Relaxed) < CHANGES / 2 {
         let turn = turns.fetch_add(1, Ordering::Relaxed);
         client.send(b"?").unwrap();
         let from = receive(server).unwrap_or_else(|error| panic!("lost after {turn}: {error}"));
@@ -277,7 +277,7 @@ fn a_stream_loses_nothing_while_nat_is_switched() {
             let stream = scope.spawn(|| ping_pong(&client, &server, &turns, &tables));
             while !stream.is_finished() {
                 let before = turns.load(Ordering::Relaxed);
-                bed.router.nft(&lan(before % 2 == 0).0);
+                bed.router.table(&lan(before % 2 == 0).0);
                 // A table counts that packets have met.
                 tables.fetch_add(u32::from(turns.load(Ordering::Relaxed) > before), Ordering::Relaxed);
             }
@@ -300,8 +300,8 @@ fn new_connections_get_through_while_the_table_changes() {
                     receive(&server).expect("a first packet got lost");
                 }
             });
-            for turn in 0..60 {
-                bed.router.nft(&lan(turn % 2 == 0).0);
+            for turn in 0..CHANGES {
+                bed.router.table(&lan(turn % 2 == 0).0);
             }
             done.store(true, Ordering::Relaxed);
             opening.join().unwrap();

@@ -98,10 +98,11 @@ fn text(answer: &Answer) -> String {
 fn status(status: &Status) -> String {
     let state = if status.settled { "all in effect" } else { "changes under way" };
     let mut text = format!(
-        "gatewrt {}, up {}, {} MB, {state}\n",
+        "gatewrt {}, up {}, {} MB, firewall {}, {state}\n",
         status.version,
         duration(status.uptime_s),
-        tenths((status.memory_kib * 10 + 512) / 1024)
+        tenths((status.memory_kib * 10 + 512) / 1024),
+        if status.firewall.is_empty() { "not looked at yet" } else { &status.firewall }
     );
     if status.networks.is_empty() && status.unreadable.is_empty() {
         text.push_str("No network joined yet: “gatewrt join CODE”.\n");

@@ -33,7 +33,7 @@ fn every_option_is_read() {
     };
     let config = read(&format!(
         "config gatewrt 'main'\n option enabled 'off'\n option log_level 'debug'\n option state_dir '/a'\n
-         option run_dir '/b'\n option wireguard 'boringtun-cli'\n option table '0x77'\n option priority '800'\n
+         option run_dir '/b'\n option wireguard 'boringtun-cli'\n option firewall 'iptables'\n option table '0x77'\n option priority '800'\n
          option metric '7'\n option mask '0x60'\n option heartbeat '30'\n
          config network 'site_2'\n option enabled '0'\n option join_code '{code}'\n option listen_port '51820'\n
          list endpoint '198.51.100.1:51820'\n list endpoint '[2001:db8::1]:51821'\n option allow_egress '0'\n
@@ -55,6 +55,7 @@ fn every_option_is_read() {
         state_dir: "/a".into(),
         run_dir: "/b".into(),
         wireguard: WireGuard::Program("boringtun-cli".into()),
+        firewall: FirewallChoice::Iptables,
         numbers: Numbers {
             table: 0x77,
             priority: 800,
@@ -121,6 +122,7 @@ fn what_is_refused_in_the_main_section() {
         "log_level loud",
         "log_level off",
         "state_dir etc",
+        "firewall 'ipfw'",
         "wireguard 'a b'",
         "enabled 2",
     ] {

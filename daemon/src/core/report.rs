@@ -35,6 +35,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// Resident memory, in KiB.
     pub memory_kib: u64,
+    /// The firewall in use: `nft` or `iptables`; empty before the kernel was looked at.
+    #[serde(default)]
+    pub firewall: String,
     /// Networks joined.
     pub networks: Vec<NetworkStatus>,
     /// Networks on disk that can't be read, with the reason. What runs of them is left as it is.
@@ -231,6 +234,7 @@ impl Core {
     /// All there is to know, for people and programs on the router.
     pub fn status(&self, now: Now) -> Status {
         Status {
+            firewall: self.observed.firewall.to_owned(),
             version: self.about.version.clone(),
             uptime_s: now.as_secs(),
             memory_kib: self.memory_kib,

@@ -1,12 +1,17 @@
 //! What the daemon needs of a system, looked at without changing anything.
 
 use super::{
+    backend::Backend,
     conntrack,
+    iptables::Iptables,
     linux::Options,
-    process::{find, run},
+    process::{ask, find, run},
     wireguard::userspace::PROGRAMS,
 };
-use crate::config::{Config, WireGuard};
+use crate::{
+    config::{Config, WireGuard},
+    model::Family,
+};
 use std::{fs, path::Path, process::Command, time::Duration};
 
 /// How long a program may take.
@@ -25,12 +30,16 @@ pub struct Finding {
 
 /// Looks at everything the daemon needs.
 pub fn diagnose(config: &Config) -> Vec<Finding> {
-    let exits = [
-        exits(EXITS, "install kmod-nft-nat and kmod-nft-fib"),
-        exits(EXITS_V6, "install kmod-nf-nat6; without it IPv4 alone"),
-    ];
-    let mut all = vec![privileges(), wireguard(config), nft(), connections(), ipv6()];
-    all.extend(exits);
+    let mut all = vec![privileges(), wireguard(config), connections(), ipv6()];
+    let Options { nft, iptables, .. } = Options::default();
+    all.extend(match Backend::new(config.firewall, nft, iptables, &config.run_dir).by_iptables() {
+        Some(programs) => Family::ALL.map(|family| self::iptables(programs, family)).into(),
+        None => vec![
+            self::nft(),
+            exits(EXITS, "install kmod-nft-nat and kmod-nft-fib"),
+            exits(EXITS_V6, "install kmod-nf-nat6; without it IPv4 alone"),
+        ],
+    });
     all
 }
 
@@ -137,6 +146,25 @@ fn exits((what, rules): (&'static str, &str), install: &str) -> Finding {
     }
 }
 
+/// What the table needs of iptables beyond what every kernel with it has, exits among it. Nothing of it is made.
+const CHAINS: &str = "*filter\n:gwrt-check - [0:0]\n-A gwrt-check -m conntrack --ctstate NEW -j REJECT\nCOMMIT\n\
+    *mangle\n:gwrt-check - [0:0]\n-A gwrt-check -m addrtype --src-type LOCAL -j RETURN\n\
+    -A gwrt-check -m connmark --mark 0x1/0x1 -j MARK --set-xmark 0x1/0x1\n\
+    -A gwrt-check -p tcp --tcp-flags SYN SYN -j TCPMSS --clamp-mss-to-pmtu\nCOMMIT\n\
+    *nat\n:gwrt-check - [0:0]\n-A gwrt-check -j MASQUERADE\nCOMMIT\n";
+
+fn iptables(programs: &Iptables, family: Family) -> Finding {
+    let (what, install) = match family {
+        Family::V4 => ("firewall", "install nftables, or iptables with iptables-mod-extra and kmod-ipt-nat"),
+        Family::V6 => ("firewall for IPv6", "install ip6tables and kmod-ipt-nat6; without it IPv4 alone"),
+    };
+    let program = programs.restore(family);
+    match ask(&program, &["--noflush", "--test"], CHAINS, "iptables") {
+        Ok(_) => good(what, format!("{program} (no nftables in use)")),
+        Err(error) => bad(what, error.to_string(), install),
+    }
+}
+
 fn ipv6() -> Finding {
     match fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6") {
         Ok(value) if value.trim() == "0" => good("IPv6", "on"),
@@ -152,6 +180,18 @@ fn ipv6() -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_iptables_can_do_is_told_for_each_family() {
+        let there = Iptables::new("iptables-legacy".to_owned(), Path::new("/nowhere"));
+        let missing = Iptables::new("/nowhere/iptables".to_owned(), Path::new("/nowhere"));
+        for family in Family::ALL {
+            let finding = iptables(&there, family);
+            assert_eq!(finding.problem, None, "{finding:?}");
+            let finding = iptables(&missing, family);
+            assert!(finding.problem.is_some_and(|advice| advice.contains("install")), "{}", finding.found);
+        }
+    }
 
     #[test]
     fn what_a_firewall_can_not_do_is_told_with_advice() {

@@ -7,21 +7,13 @@ use super::{
         attr::{Message, attrs_after},
         socket::{NetlinkError, Socket},
     },
-    process::{self, find},
-    record,
+    process, record,
 };
 use crate::{model::Ruleset, ownership::NFT_TABLE, plan::rewrite};
 use log::{debug, warn};
 use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NLM_F_ACK};
-use std::{
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
-/// Many times what `nft` needs on a slow router for a thousand rules.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked again when the tables change meanwhile.
 const LOOKS: usize = 3;
 
@@ -150,28 +142,11 @@ impl Firewall {
     }
 
     fn nft(&self, arguments: &[&str], input: &str) -> Result<String, KernelError> {
-        let missing = || {
-            KernelError::Missing(format!(
-                "the program {} is missing: install nftables (Debian) or nftables-nojson (OpenWrt)",
-                self.nft
-            ))
-        };
-        let mut command = Command::new(find(&self.nft).ok_or_else(missing)?);
-        command.args(arguments).env("LC_ALL", "C");
-        match process::run(command, input, PATIENCE) {
-            Ok(finished) if finished.success => Ok(finished.stdout),
-            Ok(finished) => Err(refusal(&finished.stderr)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(missing()),
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                let seconds = PATIENCE.as_secs();
-                Err(KernelError::Refused(format!("{} did not end within {seconds} s", self.nft)))
-            }
-            Err(error) => Err(KernelError::Refused(format!("{}: {error}", self.nft))),
-        }
+        process::ask(&self.nft, arguments, input, "nftables (Debian) or nftables-nojson (OpenWrt)")
     }
 
     /// Grows with every change of any table; `None` when the kernel has no nftables.
-    fn generation(&mut self) -> Result<Option<u32>, KernelError> {
+    pub fn generation(&mut self) -> Result<Option<u32>, KernelError> {
         let found = self.ask(&request(NFT_MSG_GETGEN, 0), |body| {
             let found = attrs_after(body, GEN_HEADER).find(|(kind, _)| *kind == NFTA_GEN_ID);
             found.and_then(|(_, payload)| Some(u32::from_be_bytes(payload.try_into().ok()?)))
@@ -209,7 +184,7 @@ impl Firewall {
 }
 
 /// A listing is long.
-fn digest(listing: &str) -> String {
+pub fn digest(listing: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, listing.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -217,12 +192,4 @@ fn digest(listing: &str) -> String {
 /// `nlmsghdr` and `struct nfgenmsg`.
 fn request(kind: u16, family: u8) -> Message {
     Message::new(NFNL_SUBSYS_NFTABLES << 8 | kind, NLM_F_ACK, &[family, 0, 0, 0])
-}
-
-fn refusal(stderr: &str) -> KernelError {
-    let said: String = stderr.chars().take(2000).collect();
-    match said.contains("Operation not permitted") {
-        true => KernelError::Permission("change the firewall".into()),
-        false => KernelError::Refused(format!("nft refused: {said}")),
-    }
 }

@@ -1,10 +1,11 @@
 //! A Linux kernel: the parts of [`Kernel`] put together.
 
 use super::{
-    Interest, Kernel, KernelError, conntrack, firewall::Firewall, netlink::Network, sysctl::Sysctls,
+    Interest, Kernel, KernelError, backend::Backend, conntrack, netlink::Network, sysctl::Sysctls,
     wireguard::WireGuard,
 };
 use crate::{
+    config::FirewallChoice,
     model::{IfName, LinkKind, Observed},
     plan::{Flows, Step},
     resolvers,
@@ -22,8 +23,12 @@ pub struct Options {
     pub userspace: Option<String>,
     /// Only the kernel's WireGuard makes interfaces; `userspace` goes before this.
     pub kernel_only: bool,
+    /// Which firewall our table is told to.
+    pub firewall: FirewallChoice,
     /// The program `nft`: a name to be found in `PATH`, or a path.
     pub nft: String,
+    /// What `iptables-restore` and the others like it begin with, with or without a folder.
+    pub iptables: String,
 }
 
 impl Default for Options {
@@ -32,7 +37,9 @@ impl Default for Options {
             run_dir: "/var/run/gatewrt".into(),
             userspace: None,
             kernel_only: false,
+            firewall: FirewallChoice::Auto,
             nft: "nft".to_owned(),
+            iptables: "iptables".to_owned(),
         }
     }
 }
@@ -42,7 +49,7 @@ impl Default for Options {
 pub struct LinuxKernel {
     network: Network,
     wireguard: WireGuard,
-    firewall: Firewall,
+    firewall: Backend,
     sysctls: Sysctls,
     /// What connections were judged by last.
     flows: Option<Arc<Flows>>,
@@ -54,7 +61,7 @@ impl LinuxKernel {
         Ok(Self {
             network: Network::open()?,
             wireguard: WireGuard::new(options.userspace, options.kernel_only),
-            firewall: Firewall::new(options.nft, &options.run_dir),
+            firewall: Backend::new(options.firewall, options.nft, options.iptables, &options.run_dir),
             sysctls: Sysctls::new(&options.run_dir),
             flows: None,
         })
@@ -84,6 +91,7 @@ impl Kernel for LinuxKernel {
         self.network.observe(&interest.tables, &mut observed)?;
         self.wireguard.observe(&interest.tunnels, &mut observed)?;
         observed.ruleset = self.firewall.observe()?;
+        observed.firewall = self.firewall.name();
         observed.flows = self.flows.clone();
         for path in &interest.sysctls {
             observed.sysctls.extend(self.sysctls.read(path)?.map(|value| (path.clone(), value)));

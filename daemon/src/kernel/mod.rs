@@ -6,8 +6,10 @@ pub mod fake;
 pub mod linux;
 pub mod watch;
 
+mod backend;
 mod conntrack;
 mod firewall;
+mod iptables;
 mod netlink;
 mod process;
 mod record;

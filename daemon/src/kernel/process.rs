@@ -1,5 +1,6 @@
 //! Finds a program and runs it to its end: bounded in time and output, nothing of ours inherited.
 
+use super::KernelError;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -11,6 +12,8 @@ use std::{
 
 /// What `PATH` has on a router, for when we were started without one.
 pub const PATHS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Many times what `nft` needs on a slow router for a thousand rules.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More than any listing of a table of ours.
 const MOST_OUTPUT: usize = 8 << 20;
 
@@ -33,6 +36,31 @@ pub fn find(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::env::split_paths(&paths).chain(std::env::split_paths(PATHS));
     paths.map(|path| path.join(program)).find(|path| path.is_file())
+}
+
+/// What a program that changes the firewall says; `install` is what brings it where it is missing.
+pub fn ask(program: &str, arguments: &[&str], input: &str, install: &str) -> Result<String, KernelError> {
+    let missing = || KernelError::Missing(format!("the program {program} is missing: install {install}"));
+    let mut command = Command::new(find(program).ok_or_else(missing)?);
+    command.args(arguments).env("LC_ALL", "C");
+    match run(command, input, PATIENCE) {
+        Ok(finished) if finished.success => Ok(finished.stdout),
+        Ok(finished) => Err(refusal(program, &finished.stderr)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(missing()),
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            let seconds = PATIENCE.as_secs();
+            Err(KernelError::Refused(format!("{program} did not end within {seconds} s")))
+        }
+        Err(error) => Err(KernelError::Refused(format!("{program}: {error}"))),
+    }
+}
+
+fn refusal(program: &str, stderr: &str) -> KernelError {
+    let said: String = stderr.chars().take(2000).collect();
+    match said.contains("Operation not permitted") || said.contains("you must be root") {
+        true => KernelError::Permission("change the firewall".into()),
+        false => KernelError::Refused(format!("{program} refused: {said}")),
+    }
 }
 
 /// Runs `command` with `input`; killed when it takes longer than `patience`.

@@ -12,6 +12,7 @@ mod exits;
 mod firewall;
 mod flows;
 mod guard;
+pub mod iptables;
 mod judge;
 mod link;
 pub mod rewrite;

@@ -6,16 +6,17 @@ use super::ruleset::head;
 use crate::ownership::NFT_TABLE;
 
 /// A set or a chain, as [`Firewall`](super::Firewall) writes it.
-struct Part<'a> {
+pub(super) struct Part<'a> {
     /// All of it.
     text: &'a str,
     /// `set` or `chain`.
-    kind: &'a str,
-    name: &'a str,
+    pub(super) kind: &'a str,
+    /// Of its kind there is one of this name.
+    pub(super) name: &'a str,
     /// What a set is; all of a chain.
-    body: &'a str,
+    pub(super) body: &'a str,
     /// Elements of a set, in order.
-    elements: Vec<&'a str>,
+    pub(super) elements: Vec<&'a str>,
 }
 
 /// The transaction; empty where nothing differs. `None` where it takes a table made anew: a set is of another type, or
@@ -50,7 +51,7 @@ pub fn change(old: &str, new: &str) -> Option<String> {
     Some(flushed + &written + &deleted)
 }
 
-fn parts(text: &str) -> Option<Vec<Part<'_>>> {
+pub(super) fn parts(text: &str) -> Option<Vec<Part<'_>>> {
     let body = text.strip_prefix(&head())?.strip_suffix("}\n")?;
     body.split_inclusive("\n\t}\n").map(part).collect()
 }

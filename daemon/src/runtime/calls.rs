@@ -121,14 +121,15 @@ impl Daemon {
         logging::set_level(config.log_level);
         let moved = config.state_dir != self.config.state_dir
             || config.run_dir != self.config.run_dir
-            || config.wireguard != self.config.wireguard;
+            || config.wireguard != self.config.wireguard
+            || config.firewall != self.config.firewall;
         self.config = config;
         log::info!("the configuration was read again");
         self.feed(Input::Configured(Box::new(self.config.clone())));
         self.joining.allow_refused();
         self.join_configured();
         let hint = if moved {
-            "state_dir, run_dir and wireguard take effect with a restart of the daemon."
+            "state_dir, run_dir, wireguard and firewall take effect with a restart of the daemon."
         } else {
             ""
         };

@@ -1,6 +1,6 @@
 //! Who may open which connection, with real packets.
 
-use super::bed::{Bed, Host, both};
+use super::bed::{self, Bed, Host, both, options};
 use gatewrt::{
     kernel::{
         Kernel,
@@ -24,6 +24,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A change of the table.
+const CHANGES: u32 = bed::CHANGES * 5 / 2;
 const HOME: [&str; 2] = ["10.9.0.0/24", "fd09::/64"];
 const LAN: [&str; 2] = ["192.168.20.0/24", "fd20::/64"];
 const OFFICE: [&str; 2] = ["10.8.0.0/24", "fd08::/64"];
@@ -89,7 +91,7 @@ pub fn bed() -> Bed {
 
 fn with(home: Guard) -> Bed {
     let bed = bed();
-    bed.router.nft(&firewall(home, Guard::default()).ruleset().0);
+    bed.router.table(&firewall(home, Guard::default()).ruleset().0);
     bed
 }
 
@@ -139,7 +141,7 @@ fn two_networks_on_one_router_each_reach_their_own_range_and_are_reached_from_it
         let access = Access { default: Verdict::Deny, sets, rules: both_ways };
         Guard { egress, access, ..Guard::default() }
     };
-    bed.router.nft(&firewall(guard(HOME, LAN), guard(OFFICE, LAN2)).ruleset().0);
+    bed.router.table(&firewall(guard(HOME, LAN), guard(OFFICE, LAN2)).ruleset().0);
     // The LAN's host speaks as whom it is told to.
     let speak_as = |[v4, v6]: [&str; 2]| {
         bed.lan.ip(&format!("route replace default via 192.168.20.1 dev eth0 src {v4}"));
@@ -169,7 +171,7 @@ fn to_a_closed_client_no_one_opens_a_connection_and_it_reaches_all() {
     assert!(open(&bed.home2, &bed.home, Bed::HOME, 80));
     assert!(open(&bed.home2, &bed.router, ROUTER, 80));
     bed.home2.seen(&bed.lan, both(Bed::LAN)[0]);
-    bed.router.nft(&firewall(serving(LAN, false), Guard::default()).ruleset().0);
+    bed.router.table(&firewall(serving(LAN, false), Guard::default()).ruleset().0);
     assert!(open(&bed.lan, &bed.home2, Bed::HOME2, 80), "with the switch on");
 }
 
@@ -189,7 +191,7 @@ fn a_full_tunnel_goes_out_as_the_router_to_the_internet_alone() {
             access: Access { default, ..Access::default() },
             ..serving(LAN, false)
         };
-        bed.router.nft(&firewall(guard, Guard::default()).ruleset().0);
+        bed.router.table(&firewall(guard, Guard::default()).ruleset().0);
         for (at, router) in both(Bed::WAN).into_iter().zip(["203.0.113.1", "2001:db8::1"]) {
             assert_eq!(bed.home.seen(&bed.wan, at).to_string(), router);
         }
@@ -268,7 +270,7 @@ fn the_kernel_decides_as_the_rules_say() {
     for _ in 0..40 {
         let access = some_access().new_tree(&mut runner).unwrap().current();
         let guard = with_access(access);
-        bed.router.nft(&firewall(guard.clone(), Guard::default()).ruleset().0);
+        bed.router.table(&firewall(guard.clone(), Guard::default()).ruleset().0);
         let pairs = [
             (&bed.home, Bed::HOME, &bed.home2, Bed::HOME2),
             (&bed.home2, Bed::HOME2, &bed.lan, Bed::LAN),
@@ -298,7 +300,7 @@ struct Driver {
 impl Driver {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { run_dir: folder.path().into(), ..Options::default() };
+        let options = Options { run_dir: folder.path().into(), ..options() };
         Self { kernel: LinuxKernel::new(options).unwrap(), _folder: folder }
     }
 
@@ -351,7 +353,6 @@ fn flows(guard: Guard) -> Flows {
 }
 
 /// How often the table changes while connections are opened.
-const CHANGES: u32 = 150;
 
 /// New connections that every one of the tables allows, while elements are cut and put together again, sets come and
 /// go, and chains are written.

@@ -1,14 +1,26 @@
 //! A router between two networks, a LAN and a WAN, each a network namespace that ends with the test. Where the
 //! real router has WireGuard, this one has bridges and veth: the table sees only interfaces.
 
+use gatewrt::{
+    config::FirewallChoice,
+    kernel::{
+        Kernel,
+        linux::{LinuxKernel, Options},
+    },
+    model::Ruleset,
+    plan::Step,
+};
 use nix::{
     sched::{CloneFlags, unshare},
     unistd::gettid,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
+    fs,
     io::{self, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::symlink,
+    path::Path,
     process::{Command, Stdio},
     sync::mpsc::{Sender, channel},
     thread,
@@ -17,6 +29,42 @@ use std::{
 
 /// For what must come, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The iptables that these tests are about, told by the name under which the file is built: as a link it stands beside
+/// itself. Empty: nftables.
+const IPTABLES: &str = match (env!("CARGO_CRATE_NAME").as_bytes(), option_env!("GATEWRT_IPTABLES")) {
+    (b"firewall_iptables", None) => "iptables-legacy",
+    (b"firewall_iptables", Some(name)) => name,
+    _ => "",
+};
+
+/// How often tables are changed to see whether a packet gets lost: iptables takes programs for each family.
+pub const CHANGES: u32 = if IPTABLES.is_empty() { 60 } else { 10 };
+
+/// The owner's word for it.
+pub const CHOICE: &str = if IPTABLES.is_empty() { "" } else { " option firewall 'iptables'\n" };
+
+pub fn options() -> Options {
+    match IPTABLES {
+        "" => Options { firewall: FirewallChoice::Nft, ..Options::default() },
+        name => {
+            Options { firewall: FirewallChoice::Iptables, iptables: name.to_owned(), ..Options::default() }
+        }
+    }
+}
+
+/// A folder where iptables is the one that these tests are about.
+pub fn programs(folder: &Path) -> String {
+    fs::create_dir_all(folder).unwrap();
+    for what in ["restore", "save"] {
+        for (name, real) in
+            [("iptables", IPTABLES.to_owned()), ("ip6tables", IPTABLES.replace("iptables", "ip6tables"))]
+        {
+            let _ = symlink(format!("/usr/sbin/{real}-{what}"), folder.join(format!("{name}-{what}")));
+        }
+    }
+    folder.display().to_string()
+}
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -70,6 +118,35 @@ impl Host {
 
     pub fn nft(&self, text: &str) {
         self.command("nft", &["-f", "-"], text);
+    }
+
+    /// Makes our table read so, with the firewall that these tests are about.
+    pub fn table(&self, text: &str) {
+        self.change(Step::WriteRuleset(Ruleset(text.into())));
+    }
+
+    /// As a foreign program that clears everything.
+    pub fn flush(&self) {
+        self.nft("flush ruleset");
+        for program in [IPTABLES.to_owned(), IPTABLES.replace("iptables", "ip6tables")] {
+            if !program.is_empty() {
+                let text: String =
+                    ["filter", "mangle", "nat"].iter().map(|table| format!("*{table}\nCOMMIT\n")).collect();
+                self.command(&format!("{program}-restore"), &["-w"], &text);
+            }
+        }
+    }
+
+    pub fn without_table(&self) {
+        self.change(Step::DeleteRuleset);
+    }
+
+    fn change(&self, step: Step) {
+        self.run(move || {
+            let folder = tempfile::tempdir().unwrap();
+            let options = Options { run_dir: folder.path().into(), ..options() };
+            LinuxKernel::new(options).unwrap().execute(&step).unwrap();
+        });
     }
 
     pub fn sysctl(&self, path: &'static str, value: &'static str) {

@@ -95,11 +95,11 @@ fn guarded(home: Guard, exits: Exits) -> Firewall {
 }
 
 fn load(bed: &Bed, scopes: &[ScopeGuard]) {
-    bed.router.nft(&guarded(Guard::default(), exits(scopes)).to_string());
+    bed.router.table(&guarded(Guard::default(), exits(scopes)).to_string());
 }
 
 fn unload(bed: &Bed) {
-    bed.router.nft("delete table inet gatewrt");
+    bed.router.without_table();
 }
 
 pub fn any(like: IpAddr) -> IpAddr {
@@ -144,7 +144,7 @@ fn a_lan_leaves_through_the_exit_as_its_router_whatever_the_rules_of_the_network
     lead(&bed, "iif lan0");
     let access = Access { default: Verdict::Deny, ..Access::default() };
     let home = Guard { access, ..Guard::default() };
-    bed.router.nft(&guarded(home, exits(&[lan()])).to_string());
+    bed.router.table(&guarded(home, exits(&[lan()])).to_string());
     for ((far, ours), member) in both(FAR).into_iter().zip(both(OURS)).zip(both(Bed::HOME)) {
         assert_eq!(bed.lan.seen(&bed.home, far), ours);
         bed.lan.reach(&bed.home, member).expect_err("the network's rules hold for the network");
@@ -338,7 +338,7 @@ fn nobody_comes_in_from_the_internet_through_the_exit() {
     lead(&bed, "iif lan0");
     let lan_served = prefixes(["192.168.20.0/24", "fd20::/64"]).map(|prefix| (prefix, false));
     let home = Guard { egress: lan_served.collect(), ..Guard::default() };
-    bed.router.nft(&guarded(home.clone(), exits(&[lan()])).to_string());
+    bed.router.table(&guarded(home.clone(), exits(&[lan()])).to_string());
     for (at, [member, far]) in both(Bed::LAN)
         .into_iter()
         .zip([[both(Bed::HOME)[0], both(FAR)[0]], [both(Bed::HOME)[1], both(FAR)[1]]])
@@ -349,10 +349,10 @@ fn nobody_comes_in_from_the_internet_through_the_exit() {
         bed.home.udp(member).send_to(b"member", to).unwrap();
         assert_eq!(receive(&server).0, "member");
         // It is this that kept it out.
-        bed.router.nft(&guarded(home.clone(), Exits::default()).to_string());
+        bed.router.table(&guarded(home.clone(), Exits::default()).to_string());
         bed.home.udp(far).send_to(b"far", to).unwrap();
         assert_eq!(receive(&server).0, "far");
-        bed.router.nft(&guarded(home.clone(), exits(&[lan()])).to_string());
+        bed.router.table(&guarded(home.clone(), exits(&[lan()])).to_string());
     }
 }
 
@@ -376,7 +376,7 @@ fn an_exit_lets_its_network_out_and_opens_no_other_door() {
             access: Access { default, ..Access::default() },
             ..Guard::default()
         };
-        bed.router.nft(&guarded(home, Exits::default()).to_string());
+        bed.router.table(&guarded(home, Exits::default()).to_string());
         for family in [0, 1] {
             let (wan, seen) = (both(Bed::WAN)[family], both(ROUTER)[family]);
             for member in [&bed.home, &bed.home2] {
@@ -405,7 +405,7 @@ fn segments_fit_an_exits_tunnel() {
     let bed = client();
     lead(&bed, "iif lan0");
     let exits = Exits { mtus: [(link("gw-home"), 1300)].into(), ..exits(&[lan()]) };
-    bed.router.nft(&guarded(Guard::default(), exits).to_string());
+    bed.router.table(&guarded(Guard::default(), exits).to_string());
     bed.router.ip("link set gw-home mtu 1300");
     for (far, headers) in both(FAR).into_iter().zip([40, 60]) {
         let (client, server) = bed.lan.reach(&bed.home, far).unwrap();

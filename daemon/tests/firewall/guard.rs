@@ -2,7 +2,7 @@
 //! leaves, with the program that init runs.
 
 use super::{
-    bed::{Bed, both},
+    bed::{self, Bed, both},
     exits::{FAR, acquaint, add, any, exits, lan, link, receive},
 };
 use gatewrt::{
@@ -37,8 +37,10 @@ impl Router {
             bed.router.ip(&format!("link set {name} down"));
         }
         let path = disk.path().display();
-        let config =
-            format!("config gatewrt main\n option state_dir '{path}/state'\n option run_dir '{path}/run'\n");
+        let config = format!(
+            "config gatewrt main\n option state_dir '{path}/state'\n option run_dir '{path}/run'\n{}",
+            bed::CHOICE
+        );
         fs::write(disk.path().join("config"), config).unwrap();
         Self { bed, disk }
     }
@@ -50,7 +52,9 @@ impl Router {
     /// What the program says, with its exit status in the last line.
     fn guard(&self) -> String {
         let (program, config) = (env!("CARGO_BIN_EXE_gatewrt"), self.disk.path().join("config"));
-        let script = format!("{program} guard --config {} 2>&1; echo $?", config.display());
+        let programs = bed::programs(&self.disk.path().join("bin"));
+        let script =
+            format!("PATH={programs}:$PATH {program} guard --config {} 2>&1; echo $?", config.display());
         self.bed.router.command("sh", &["-c", &script], "")
     }
 
@@ -72,7 +76,7 @@ impl Router {
     }
 
     fn options(&self) -> Options {
-        Options { run_dir: self.disk.path().join("run"), ..Options::default() }
+        Options { run_dir: self.disk.path().join("run"), ..bed::options() }
     }
 
     fn observe(&self) -> Observed {
@@ -87,7 +91,7 @@ impl Router {
     }
 
     fn off(&self) {
-        self.bed.router.nft("delete table inet gatewrt");
+        self.bed.router.without_table();
         for family in ["-4", "-6"] {
             self.bed.router.ip(&format!("{family} rule del pref 910"));
         }
@@ -165,7 +169,7 @@ fn nothing_of_a_closed_scope_leaves_between_the_first_link_and_the_daemon() {
     let send = |text: &str| streams.iter().for_each(|stream| stream.send(text));
     send("boot");
     // Each of the two holds alone.
-    router.bed.router.nft("flush ruleset");
+    router.bed.router.flush();
     send("no table");
     assert!(router.guard().starts_with("write firewall table\n"));
     for family in ["-4", "-6"] {

@@ -2,6 +2,7 @@
 
 use crate::bed::{Bed, in_namespace, kernel, sh};
 use gatewrt::{
+    config::FirewallChoice,
     kernel::{KernelError, linux::Options},
     model::{IfName, Ruleset},
     plan::{Firewall, Guard, Step, rewrite},
@@ -12,6 +13,98 @@ use std::{
     os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
+
+/// What the daemon would write for one network.
+fn served() -> Ruleset {
+    let guard =
+        Guard { egress: [("192.168.20.0/24".parse().expect("valid"), true)].into(), ..Guard::default() };
+    Firewall { tunnels: [(IfName::new("gw-t").expect("valid"), guard)].into(), ..Firewall::default() }
+        .ruleset()
+}
+
+fn iptables(program: &str) -> Options {
+    Options { firewall: FirewallChoice::Iptables, iptables: program.into(), ..Options::default() }
+}
+
+/// All rules of iptables, in both families.
+fn rules() -> String {
+    sh("for t in filter mangle nat; do iptables-legacy -t $t -S; ip6tables-legacy -t $t -S; done")
+}
+
+#[test]
+fn iptables_has_our_chains_beside_those_of_others() {
+    in_namespace(|bed| {
+        sh(
+            "iptables-legacy -N zone_lan; iptables-legacy -A FORWARD -j zone_lan; iptables-legacy -P INPUT DROP",
+        );
+        let before = rules();
+        bed.options = iptables("iptables-legacy");
+        bed.restart();
+        assert_eq!(bed.observe().ruleset, None);
+        bed.run(Step::DeleteRuleset);
+        assert_eq!(rules(), before);
+        bed.run(Step::WriteRuleset(served()));
+        let written = rules();
+        assert!(written.contains("-A FORWARD -j gwrt-forward\n-A FORWARD -j zone_lan"), "{written}");
+        bed.run(Step::WriteRuleset(served()));
+        assert_eq!(rules(), written);
+        bed.restart();
+        assert_eq!((bed.observe().ruleset, bed.observe().firewall), (Some(served()), "iptables"));
+        for change in ["iptables-legacy -F gwrt-forward", "ip6tables-legacy -D FORWARD -j gwrt-forward"] {
+            sh(change);
+            bed.restart();
+            assert_ne!(bed.observe().ruleset.expect("something of ours"), served(), "{change}");
+            bed.run(Step::WriteRuleset(served()));
+            assert_eq!((rules(), bed.observe().ruleset), (written.clone(), Some(served())));
+        }
+        bed.run(Step::DeleteRuleset);
+        assert_eq!((rules(), bed.observe().ruleset), (before, None));
+    });
+}
+
+#[test]
+fn the_firewall_is_the_one_that_is_there_and_the_other_one_gives_way() {
+    in_namespace(|bed| {
+        let auto =
+            |nft: &str| Options { nft: nft.into(), iptables: "iptables-legacy".into(), ..Options::default() };
+        let others = "table ip gatewrt {\n}\n";
+        sh("nft add table ip gatewrt");
+        bed.kernel = kernel(auto("nft"));
+        bed.run(Step::WriteRuleset(served()));
+        assert_eq!((bed.observe().firewall, rules().contains("gwrt-")), ("nft", false));
+        bed.kernel = kernel(iptables("iptables-legacy"));
+        bed.run(Step::WriteRuleset(served()));
+        assert_eq!((sh("nft list ruleset").as_str(), rules().contains("gwrt-")), (others, true));
+        bed.kernel = kernel(auto("/nowhere/nft"));
+        assert_eq!((bed.observe().firewall, bed.observe().ruleset), ("iptables", Some(served())));
+        bed.kernel = kernel(auto("nft"));
+        assert_eq!((bed.observe().firewall, bed.observe().ruleset), ("nft", None));
+        bed.run(Step::WriteRuleset(served()));
+        assert_eq!((bed.observe().ruleset, rules().contains("gwrt-")), (Some(served()), false));
+    });
+}
+
+#[test]
+fn what_iptables_can_not_write_lets_nothing_through_our_interfaces() {
+    in_namespace(|bed| {
+        bed.kernel = kernel(iptables("iptables-legacy"));
+        let text = served().0.replace("iifname \"gw-t\" jump", "iifname \"gw-t\" meta skuid 0 jump");
+        let error = bed.fail(Step::WriteRuleset(ruleset(&text)));
+        assert!(error.to_string().contains("iptables can't say “iifname"), "{error}");
+        let said = rules();
+        let cuts = said.matches("-A gwrt-forward -i gw-+ -j DROP\n-A gwrt-forward -o gw-+ -j DROP\n").count();
+        assert_eq!(cuts, 2, "{said}");
+        assert_eq!(bed.observe().ruleset.map(|there| there == served()), Some(false));
+        bed.run(Step::WriteRuleset(served()));
+        let whole = rules();
+        // What guards them stays.
+        bed.fail(Step::WriteRuleset(ruleset(&text)));
+        assert_eq!(rules(), whole);
+        bed.kernel = kernel(iptables("/nowhere/iptables"));
+        let error = bed.fail(Step::WriteRuleset(served()));
+        assert!(error.to_string().contains("install nftables, or iptables"), "{error}");
+    });
+}
 
 /// With all that reads back otherwise than it was written.
 const TABLE: &str = "table inet gatewrt {
@@ -120,7 +213,9 @@ fn a_table_that_is_refused_leaves_the_old_one() {
 #[test]
 fn without_nft_it_says_what_to_install() {
     in_namespace(|bed| {
-        let without = || kernel(Options { nft: "/run/nft".into(), ..Options::default() });
+        let without = || {
+            kernel(Options { firewall: FirewallChoice::Nft, nft: "/run/nft".into(), ..Options::default() })
+        };
         bed.kernel = without();
         assert_eq!(bed.observe().ruleset, None);
         bed.run(Step::DeleteRuleset);
@@ -141,7 +236,8 @@ fn without_nft_it_says_what_to_install() {
 fn looking_again_costs_no_program() {
     in_namespace(|bed| {
         write(bed);
-        bed.kernel = kernel(Options { nft: "/run/nft".into(), ..Options::default() });
+        bed.kernel =
+            kernel(Options { firewall: FirewallChoice::Nft, nft: "/run/nft".into(), ..Options::default() });
         let script = "#!/bin/sh\necho x >> /run/calls\nexec nft \"$@\"\n";
         fs::write("/run/nft", script).expect("written");
         sh("chmod +x /run/nft");
@@ -179,7 +275,7 @@ fn handle() -> String {
 fn wrap_nft(script: &str) -> Options {
     fs::write("/run/nft", format!("#!/bin/sh\n{script}\nexec nft \"$@\"\n")).expect("written");
     sh("chmod +x /run/nft");
-    Options { nft: "/run/nft".into(), ..Options::default() }
+    Options { firewall: FirewallChoice::Nft, nft: "/run/nft".into(), ..Options::default() }
 }
 
 #[test]
