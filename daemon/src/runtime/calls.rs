@@ -1,6 +1,6 @@
 //! What is asked over the control socket.
 
-use super::{Daemon, TEARDOWN};
+use super::{Daemon, TEARDOWN, system};
 use crate::{
     config::{Config, OwnScope},
     control::{Answer, Done, PlanAnswer, Request},
@@ -141,6 +141,7 @@ impl Daemon {
         self.records.remove(network);
         self.links.close(network);
         let forgotten = Store::new(&self.config.run_dir).forget(network).and(self.store.forget(network));
+        system::networks_changed();
         let answer = match forgotten {
             Ok(()) => {
                 log::info!("left {network}");

@@ -1,6 +1,6 @@
 //! Joining networks: by request, and by a join code in the configuration, which is tried until it works.
 
-use super::Daemon;
+use super::{Daemon, system};
 use crate::{
     control::{Answer, Joined},
     core::{Input, place::place},
@@ -179,6 +179,7 @@ impl Daemon {
             jws::open(answer.assignment.as_bytes(), &identity.record_key).ok();
         log::info!("joined {network} as {name}");
         let membership = self.take_up(identity);
+        system::networks_changed();
         self.feed(Input::Joined(Box::new(membership)));
         Answer::Joined(Joined {
             network,

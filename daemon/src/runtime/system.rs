@@ -3,6 +3,8 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr, UdpSocket},
+    path::Path,
+    process::Command,
 };
 
 /// Where a packet is sent that only has to be sent (RFC 863).
@@ -17,6 +19,14 @@ pub fn poke(addresses: &[IpAddr]) {
         if let Err(error) = send(local, SocketAddr::new(*address, DISCARD)) {
             log::debug!("no packet to {address}: {error}");
         }
+    }
+}
+
+/// Has OpenWrt's service look anew at which ports networks listen on, for the firewall to let them in. It runs on beside.
+pub fn networks_changed() {
+    if Path::new("/etc/init.d/gatewrt").exists() {
+        let reload = "/etc/init.d/gatewrt reload </dev/null >/dev/null 2>&1 &";
+        let _ = Command::new("sh").args(["-c", reload]).status();
     }
 }
 
