@@ -8,7 +8,7 @@ LAB ?= tests/topologies/three-sites.toml
 NEXTEST_PROFILE := $(if $(filter true,$(CI)),ci,default)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab build bins lint nextest doctest proofs vm size cross advisories clean bootstrap root
+.PHONY: help demo test lab build bins lint nextest doctest proofs vm size cross package advisories clean bootstrap root
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,11 @@ size: ## the daemon for a MIPS router, in bytes of its flash (ARCHS="…|all")
 cross: ## the daemon for every architecture of cross/targets, into dist/
 	@tests/bootstrap cross
 	@cross/build all
+
+package: ## packages for OpenWrt, .ipk and .apk, of every architecture of cross/targets, and looks at them (into dist/)
+	@tests/bootstrap cross
+	@cross/build all
+	@openwrt-package/check
 
 clean: ## removes what was built and what bootstrap put under target/
 	rm -rf dist target
