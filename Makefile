@@ -33,11 +33,12 @@ build: ## all programs and tests
 bins:
 	cargo build --locked --workspace --bins
 
-lint: ## format, clippy, licences, bans and sources, LuCI's pages
+lint: ## format, clippy, shellcheck, licences, bans and sources, LuCI's pages
 	@tests/bootstrap lint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo deny --locked --log-level error check --hide-inclusion-graph licenses bans sources
+	tests/shellcheck
 	tests/luci/lint
 
 advisories: ## known vulnerabilities in dependencies (fetches RustSec's database: needs the open network)
