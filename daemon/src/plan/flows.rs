@@ -68,7 +68,8 @@ pub struct Flows {
 pub enum Fate {
     /// It goes on.
     Stands,
-    /// It is to go another way than it does: cut, it is opened again. The other side does not know, and answers on.
+    /// It leaves by the WAN, and is not to: cut, it is opened again another way. The other side does not know, and
+    /// answers on.
     Elsewhere,
     /// It may not be.
     Forbidden,
@@ -228,12 +229,13 @@ impl<'a> Judge<'a> {
         if is_refused {
             return Fate::Forbidden;
         }
-        match (self.flows.is_astray(flow, self.before), self.flows.scope_way(flow)) {
-            (false, _) => Fate::Stands,
-            // Through an exit it had another address.
-            (true, Way::Own) => Fate::Forbidden,
-            (true, Way::Exit(..) | Way::Nowhere) => Fate::Elsewhere,
+        if !self.flows.is_astray(flow, self.before) {
+            return Fate::Stands;
         }
+        // Over a tunnel it has another address than over the WAN, and answers come in from there.
+        let leaves_by_tunnel = self.flows.way(&Prefix::host(flow.seen)).is_some();
+        let is_to_leave_by_wan = self.flows.scope_way(flow) == Way::Own;
+        if leaves_by_tunnel || is_to_leave_by_wan { Fate::Forbidden } else { Fate::Elsewhere }
     }
 
     fn is_refused(&mut self, link: &'a IfName, realm: &Realm, flow: &Flow) -> bool {

@@ -93,6 +93,22 @@ fn what_left_over_the_wan_is_cut_when_its_scope_begins_whatever_is_known_of_befo
     assert_cut(&now, None, &flow(LAN, FAR, OURS), false);
 }
 
+/// Only who leaves by the WAN is answered there.
+#[test]
+fn late_answers_are_expected_of_what_left_over_the_wan() {
+    let (none, first) = (flows(vec![]), flows(vec![lan(exit(1), None)]));
+    let (second, dead) = (flows(vec![lan(exit(2), None)]), flows(vec![lan(None, None)]));
+    for (before, now, seen, fate) in [
+        (&none, &first, WAN, Fate::Elsewhere),
+        (&none, &dead, WAN, Fate::Elsewhere),
+        (&first, &second, OURS, Fate::Forbidden),
+        (&first, &dead, OURS, Fate::Forbidden),
+        (&first, &none, OURS, Fate::Forbidden),
+    ] {
+        assert_eq!(now.judge(Some(before)).fate(&flow(LAN, FAR, seen)), fate);
+    }
+}
+
 #[test]
 fn what_came_in_from_outside_or_bypasses_stays() {
     let router = ScopeFlows { sources: prefixes(&["203.0.113.1/32"]), router: true, ..lan(None, None) };
