@@ -50,7 +50,7 @@ fn all_that_luci_asks_is_answered() -> Result<()> {
     ensure!(office.call("version", json!({}))?["version"].is_string());
     ensure!(office.call("peers", json!({}))? == json!({"peers": []}));
 
-    office.refuses("join", json!({}), "usage", "“code” is missing")?;
+    office.refuses("join", json!({}), "usage", "needs a join code")?;
     office.refuses("join", json!({"code": "please"}), "usage", "join code")?;
     office.refuses("join", json!({"code": 5}), "usage", "expected a string")?;
     let joined = office.call("join", json!({"code": mesh.code(1)?, "name": "office"}))?;
@@ -92,7 +92,7 @@ fn check_exits(mesh: &Mesh, office: &Router) -> Result<()> {
         Ok(())
     })?;
     office.refuses("exit_enable", json!({"exits": ["nowhere"]}), "refused", "no node of this name")?;
-    office.refuses("exit_enable", json!({"exits": "home"}), "usage", "an array of strings")?;
+    office.refuses("exit_enable", json!({"exits": "home"}), "usage", "“exits”: invalid type")?;
     let enable = json!({"exits": ["home", "auto"], "scope": ["lan"], "as": "lans", "no_kill_switch": true});
     let done = office.call("exit_enable", enable)?;
     ensure!(done.get("error").is_none(), "{done}");

@@ -5,15 +5,11 @@
 //! rpcd looks at no argument's type, and throws away what a plugin that fails printed: so each argument is checked here,
 //! and an error is an answer too, `{"error": {"kind": …, "message": …}}`.
 
-use super::{
-    Asked, CliError, Command, ask, diag,
-    exit::{Exit, Given, all},
-    print, request, show, to_json,
-};
-use crate::{config::DEFAULT_FILE, control::ControlError, sorted::SortedMap};
+use super::{Asked, CliError, Command, ask, diag, parse, print, request, show, to_json};
+use crate::{config::DEFAULT_FILE, control::ControlError};
 use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
+    Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 use std::{
     ffi::OsString,
@@ -30,46 +26,53 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// Who calls; LuCI's way to ubus adds it to all arguments.
 const SESSION: &str = "ubus_rpc_session";
 
-/// What an argument must be.
-#[derive(Clone, Copy)]
+/// What an argument is, and what it becomes on the command line.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// A string: a word.
+    Word,
+    /// An array of strings: words.
+    Words,
+    /// A string: an option with its value.
     Text,
+    /// An array of strings: the option once for each.
     Texts,
+    /// True or false: an option that is there or not.
     Flag,
 }
-use Kind::{Flag, Text, Texts};
+use Kind::{Flag, Text, Texts, Word, Words};
 
 /// Arguments, called as on the command line but with “_” where that has “-”.
 type Signature = &'static [(&'static str, Kind)];
 
-const NETWORK: Signature = &[("network", Text)];
-const ENABLE: Signature = &[
-    ("exits", Texts),
-    ("network", Text),
-    ("scope", Texts),
-    ("as", Text),
-    ("no-kill-switch", Flag),
-    ("forbid-lan", Flag),
-    ("ipv6", Text),
-    ("exclude", Texts),
-    ("dns", Texts),
-    ("keep-dns", Flag),
-];
-
-/// All methods with what they take.
+/// All methods with what they take. Each is called as its command, but with “_” between words.
 const METHODS: [(&str, Signature); 12] = [
     ("status", &[]),
-    ("peers", NETWORK),
-    ("clients", NETWORK),
-    ("exit_list", NETWORK),
-    ("exit_status", NETWORK),
+    ("peers", &[("network", Word)]),
+    ("clients", &[("network", Word)]),
+    ("exit_list", &[("network", Text)]),
+    ("exit_status", &[("network", Text)]),
     ("diag", &[]),
     ("version", &[]),
-    ("join", &[("code", Text), ("name", Text)]),
-    ("leave", NETWORK),
-    ("exit_enable", ENABLE),
-    ("exit_disable", &[("scope", Text), ("network", Text)]),
-    ("exit_forget", NETWORK),
+    ("join", &[("code", Word), ("name", Text)]),
+    ("leave", &[("network", Word)]),
+    (
+        "exit_enable",
+        &[
+            ("exits", Words),
+            ("network", Text),
+            ("scope", Texts),
+            ("as", Text),
+            ("no-kill-switch", Flag),
+            ("forbid-lan", Flag),
+            ("ipv6", Text),
+            ("exclude", Texts),
+            ("dns", Texts),
+            ("keep-dns", Flag),
+        ],
+    ),
+    ("exit_disable", &[("scope", Word), ("network", Text)]),
+    ("exit_forget", &[("network", Text)]),
 ];
 
 /// Runs as rpcd's plugin, with the arguments after the program's name: `list`, or `call METHOD [FILE]` with another
@@ -79,7 +82,7 @@ pub fn run(args: &[OsString]) -> ExitCode {
     let text = match word(0) {
         "list" => list(),
         "call" => {
-            let file = args.get(2).cloned().unwrap_or_else(|| DEFAULT_FILE.into());
+            let file = if args.len() > 2 { word(2) } else { DEFAULT_FILE };
             call(word(1), file, &mut io::stdin()).unwrap_or_else(|error| told(&error))
         }
         _ => {
@@ -89,48 +92,44 @@ pub fn run(args: &[OsString]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    print(&format!("{text}\n"));
+    print(&text);
     ExitCode::SUCCESS
 }
 
 /// The methods as rpcd wants to know them: each argument with an example of its type.
 fn list() -> String {
-    let argument = |(name, kind): &(&str, Kind)| format!("\"{}\":{}", ubus_name(name), kind.example());
-    let method = |(name, signature): &(&str, Signature)| {
-        let arguments: Vec<_> = signature.iter().map(argument).collect();
-        format!("\"{name}\":{{{}}}", arguments.join(","))
-    };
-    let methods: Vec<_> = METHODS.iter().map(method).collect();
-    format!("{{{}}}", methods.join(","))
+    let mut text = String::from("{");
+    for (name, signature) in METHODS {
+        push_name(name, &mut text);
+        text.push('{');
+        for (name, kind) in signature {
+            push_name(&ubus_name(name), &mut text);
+            text.push_str(match kind {
+                Word | Text => "\"\"",
+                Words | Texts => "[]",
+                Flag => "true",
+            });
+        }
+        text.push('}');
+    }
+    text.push('}');
+    text
+}
+
+fn push_name(name: &str, text: &mut String) {
+    let comma = if text.ends_with('{') { "" } else { "," };
+    [comma, "\"", name, "\":"].into_iter().for_each(|part| text.push_str(part));
 }
 
 fn ubus_name(name: &str) -> String {
     name.replace('-', "_")
 }
 
-impl Kind {
-    fn example(self) -> &'static str {
-        match self {
-            Text => "\"\"",
-            Texts => "[]",
-            Flag => "true",
-        }
-    }
-
-    fn in_words(self) -> &'static str {
-        match self {
-            Text => "a string",
-            Texts => "an array of strings",
-            Flag => "true or false",
-        }
-    }
-}
-
 /// The answer as JSON.
-fn call(method: &str, file: OsString, input: &mut dyn Read) -> Result<String, CliError> {
-    let asked = asked(method, file, arguments(method, input)?)?;
+fn call(method: &str, file: &str, input: &mut dyn Read) -> Result<String, CliError> {
+    let asked = asked(method, file, input)?;
     let text = match &asked.command {
-        Command::Version => format!("\"{}\"", env!("CARGO_PKG_VERSION")),
+        Command::Version => to_json(&env!("CARGO_PKG_VERSION"))?,
         Command::Diag => to_json(&diag::checks(&asked.config))?,
         command => {
             let answer = ask(&asked, request(command).map_err(misuse)?, PATIENCE)?;
@@ -139,7 +138,7 @@ fn call(method: &str, file: OsString, input: &mut dyn Read) -> Result<String, Cl
     };
     Ok(match wrapped_as(method) {
         "" => text,
-        name => format!("{{\"{name}\":{text}}}"),
+        name => ["{\"", name, "\":", &text, "}"].concat(),
     })
 }
 
@@ -162,68 +161,32 @@ fn wrapped_as(method: &str) -> &str {
     }
 }
 
-/// What was given, each value with its argument's name. Each is known to the method and of its type.
-fn arguments(method: &str, input: &mut dyn Read) -> Result<Given, CliError> {
-    let usage = |what: String| Err(CliError::Usage(what));
+/// What is asked, by way of the command line: each argument known to the method and of its type.
+fn asked(method: &str, file: &str, input: &mut dyn Read) -> Result<Asked, CliError> {
     let Some((_, signature)) = METHODS.iter().find(|(name, _)| *name == method) else {
-        return usage(format!("“{method}” is no method"));
+        return Err(CliError::Usage(["“", method, "” is no method"].concat()));
     };
     let mut text = Vec::new();
     let read = input.take(LONGEST + 1).read_to_end(&mut text);
     read.map_err(|error| CliError::Other(format!("can't read the arguments: {error}")))?;
     if text.len() as u64 > LONGEST {
-        return usage(format!("the arguments are longer than {LONGEST} bytes"));
+        return Err(CliError::Usage(format!("the arguments are longer than {LONGEST} bytes")));
     }
     let text = if text.trim_ascii().is_empty() { b"{}" } else { text.as_slice() };
-    let unusable =
-        |error: serde_json::Error| CliError::Usage(format!("the arguments can't be used: {error}"));
-    let read: SortedMap<String, Value> = serde_json::from_slice(text).map_err(unusable)?;
-    let mut given = Given::new();
-    for (name, value) in read {
-        let known = signature.iter().find(|(known, _)| ubus_name(known) == name);
-        match (known, value) {
-            (None, _) if name == SESSION => {}
-            (None, _) => return usage(format!("“{name}” is no argument of “{method}”")),
-            (Some(_), Value::Nothing) => {}
-            (Some((known, Text)), Value::Text(text)) => given.push((known, text)),
-            (Some((known, Texts)), Value::Texts(texts)) => {
-                given.extend(texts.into_iter().map(|text| (*known, text)));
-            }
-            (Some((known, Flag)), Value::Flag(on)) => given.extend(on.then(|| (*known, String::new()))),
-            (Some((_, kind)), _) => return usage(format!("“{name}” must be {}", kind.in_words())),
-        }
-    }
-    Ok(given)
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let read = json.deserialize_map(Arguments(signature)).and_then(|read| json.end().map(|()| read));
+    let (options, words) =
+        read.map_err(|error| CliError::Usage(format!("the arguments can't be used: {error}")))?;
+    let mut line: Vec<_> = method.split('_').map(OsString::from).collect();
+    line.push(["--config=", file].concat().into());
+    line.extend(options);
+    // Whatever comes now is no option.
+    line.push("--".into());
+    line.extend(words);
+    parse(line)
 }
 
-/// The same, as it is asked on the command line.
-fn asked(method: &str, file: OsString, mut given: Given) -> Result<Asked, CliError> {
-    let text = |name: &'static str| all(&given, name).last().map(str::to_owned);
-    let need = |name: &'static str| text(name).ok_or_else(|| CliError::Usage(format!("“{name}” is missing")));
-    let command = match method {
-        "status" => Command::Status,
-        "peers" => Command::Peers(text("network")),
-        "clients" => Command::Clients(text("network")),
-        "diag" => Command::Diag,
-        "version" => Command::Version,
-        "join" => Command::Join { code: need("code")?, name: text("name") },
-        "leave" => Command::Leave(need("network")?),
-        _ => Command::Exit(match method {
-            "exit_list" => Exit::List { given },
-            "exit_status" => Exit::Status { given },
-            "exit_enable" => {
-                let exits = all(&given, "exits").map(str::to_owned).collect();
-                given.retain(|(name, _)| *name != "exits");
-                Exit::Enable { exits, given }
-            }
-            "exit_disable" => Exit::Disable { only: text("scope"), given },
-            _ => Exit::Forget { given },
-        }),
-    };
-    Ok(Asked { config: file.into(), json: true, command })
-}
-
-/// The answer to what can't be done. What can't be asked at all is a wrong use, whoever finds it.
+/// The answer to what can't be done.
 fn told(error: &CliError) -> String {
     let (kind, message) = match error {
         CliError::Usage(what) => ("usage", what.clone()),
@@ -231,51 +194,49 @@ fn told(error: &CliError) -> String {
         CliError::Control(ControlError::Failed(why)) => ("refused", why.clone()),
         error => ("failed", error.to_string()),
     };
-    let fields = SortedMap::from([("kind", kind), ("message", &message)]);
-    to_json(&SortedMap::from([("error", fields)])).unwrap_or_default()
+    let message = to_json(&message.as_str()).unwrap_or_default();
+    ["{\"error\":{\"kind\":\"", kind, "\",\"message\":", &message, "}}"].concat()
 }
 
-/// What an argument can be at all: neither numbers nor anything deeper has a use.
-enum Value {
-    Nothing,
-    Flag(bool),
-    Text(String),
-    Texts(Vec<String>),
-}
+/// Reads arguments as options and words of a command line. One that is null is not there.
+struct Arguments(Signature);
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+impl<'de> Visitor<'de> for Arguments {
+    type Value = (Vec<OsString>, Vec<OsString>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, an array of strings, true or false")
+        f.write_str("an object")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Nothing)
-    }
-
-    fn visit_bool<E>(self, on: bool) -> Result<Value, E> {
-        Ok(Value::Flag(on))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut texts = Vec::new();
-        while let Some(text) = list.next_element()? {
-            texts.push(text);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut options, mut words) = (Vec::new(), Vec::new());
+        while let Some(name) = map.next_key::<String>()? {
+            let of_it = |error: A::Error| A::Error::custom(format!("“{name}”: {error}"));
+            let known = self.0.iter().find(|(known, _)| ubus_name(known) == name);
+            let Some((option, kind)) = known else {
+                map.next_value::<IgnoredAny>()?;
+                if name == SESSION {
+                    continue;
+                }
+                return Err(A::Error::custom(format!("“{name}” is no argument of this method")));
+            };
+            let values = match kind {
+                Word | Text => map.next_value::<Option<String>>().map_err(of_it)?.into_iter().collect(),
+                Words | Texts => map.next_value::<Option<Vec<String>>>().map_err(of_it)?.unwrap_or_default(),
+                Flag => {
+                    let is_on = map.next_value::<Option<bool>>().map_err(of_it)?.unwrap_or_default();
+                    options.extend(is_on.then(|| ["--", *option].concat().into()));
+                    continue;
+                }
+            };
+            for value in values {
+                match kind {
+                    Word | Words => words.push(value.into()),
+                    _ => options.push(["--", *option, "=", &*value].concat().into()),
+                }
+            }
         }
-        Ok(Value::Texts(texts))
+        Ok((options, words))
     }
 }
 

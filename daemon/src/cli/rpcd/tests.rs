@@ -3,9 +3,8 @@ use crate::control::Request;
 use proptest::prelude::*;
 
 /// What a method with these arguments asks of the daemon.
-fn asks(method: &str, arguments: &str) -> Result<Request, CliError> {
-    let given = super::arguments(method, &mut arguments.as_bytes())?;
-    request(&asked(method, "/nowhere".into(), given)?.command).map_err(misuse)
+fn asks(method: &str, arguments: &[u8]) -> Result<Request, CliError> {
+    request(&asked(method, "/nowhere", &mut &*arguments)?.command).map_err(misuse)
 }
 
 fn as_on_the_command_line(line: &str) -> Request {
@@ -19,7 +18,7 @@ fn answer(method: &str, arguments: &[u8]) -> serde_json::Value {
     let file = dir.path().join("config");
     std::fs::write(&file, format!("config gatewrt 'main'\n\toption run_dir '{}'\n", dir.path().display()))
         .unwrap();
-    let text = call(method, file.into(), &mut &*arguments).unwrap_or_else(|error| told(&error));
+    let text = call(method, file.to_str().unwrap(), &mut &*arguments).unwrap_or_else(|error| told(&error));
     serde_json::from_str(&text).expect(&text)
 }
 
@@ -45,7 +44,7 @@ fn every_method_asks_what_its_command_asks() {
         ),
         ("exit_enable", r#"{"exits":["auto"],"no_kill_switch":false,"scope":[]}"#, "exit enable auto"),
     ] {
-        let asked = asks(method, arguments).expect(arguments);
+        let asked = asks(method, arguments.as_bytes()).expect(arguments);
         assert_eq!(
             format!("{asked:?}"),
             format!("{:?}", as_on_the_command_line(line)),
@@ -59,29 +58,41 @@ fn what_can_not_be_asked_is_said_and_where() {
     for (method, arguments, said) in [
         ("fly", "{}", "“fly” is no method"),
         ("", "{}", "is no method"),
-        ("status", r#"{"network":"home"}"#, "“network” is no argument of “status”"),
+        ("status", r#"{"network":"home"}"#, "“network” is no argument of this method"),
         ("peers", r#"{"netwrok":"home"}"#, "“netwrok” is no argument"),
-        ("peers", r#"{"network":["home"]}"#, "“network” must be a string"),
-        ("peers", r#"{"network":5}"#, "integer `5`, expected a string"),
+        ("peers", r#"{"network":["home"]}"#, "“network”: invalid type: sequence, expected a string"),
+        (
+            "peers",
+            r#"{"network":5}"#,
+            "“network”: invalid type: integer `5`, expected a string at line 1 column 12",
+        ),
         ("peers", r#"{"network":{"a":1}}"#, "expected a string"),
         ("peers", "[]", "can't be used"),
         ("peers", r#"{"network":"ho"#, "can't be used"),
         ("peers", "{} {}", "can't be used"),
-        ("leave", "{}", "“network” is missing"),
+        ("peers", "5", "expected an object"),
+        ("leave", "{}", "needs a network"),
+        ("leave", r#"{"network":"--teardown"}"#, "“--teardown” can't be a name"),
         ("leave", r#"{"network":"no such name"}"#, "name"),
-        ("join", "{}", "“code” is missing"),
+        ("join", "{}", "needs a join code"),
         ("join", r#"{"code":"gw1.x"}"#, "code"),
         ("join", r#"{"code":"-"}"#, "code"),
-        ("join", r#"{"code":true}"#, "“code” must be a string"),
+        ("join", r#"{"code":true}"#, "“code”: invalid type: boolean `true`, expected a string"),
         ("exit_enable", "{}", "which exit?"),
-        ("exit_enable", r#"{"exits":"auto"}"#, "“exits” must be an array of strings"),
-        ("exit_enable", r#"{"exits":["auto",["x"]]}"#, "expected a string"),
-        ("exit_enable", r#"{"exits":["auto"],"keep_dns":"yes"}"#, "“keep_dns” must be true or false"),
+        ("exit_enable", r#"{"exits":"auto"}"#, "“exits”: invalid type: string \"auto\", expected a sequence"),
+        ("exit_enable", r#"{"exits":["auto",["x"]]}"#, "“exits”: invalid type: sequence, expected a string"),
+        (
+            "exit_enable",
+            r#"{"exits":["auto"],"keep_dns":"yes"}"#,
+            "“keep_dns”: invalid type: string \"yes\", expected a boolean",
+        ),
+        ("exit_enable", r#"{"exits":["--keep-dns"]}"#, "“--keep-dns” can't be used"),
+        ("exit_enable", r#"{"exits":["auto"],"as":"a --keep-dns"}"#, "“a --keep-dns”"),
         ("exit_enable", r#"{"exits":["auto"],"keep-dns":true}"#, "“keep-dns” is no argument"),
         ("exit_enable", r#"{"exits":["auto"],"scope":["br-lan"]}"#, "dev:<interface>"),
         ("exit_disable", r#"{"scope":"No Such"}"#, "“No Such”"),
     ] {
-        let error = asks(method, arguments).expect_err(arguments);
+        let error = asks(method, arguments.as_bytes()).expect_err(arguments);
         let answer: serde_json::Value = serde_json::from_str(&told(&error)).unwrap();
         assert_eq!(answer["error"]["kind"], "usage", "{method} {arguments}: {answer}");
         let message = answer["error"]["message"].as_str().unwrap();
@@ -122,7 +133,7 @@ fn what_needs_the_daemon_says_that_it_does_not_run() {
 fn too_long_arguments_are_refused_unread() {
     let long = format!(r#"{{"network":"{}"}}"#, "a".repeat(1 << 20));
     let mut input = long.as_bytes();
-    let error = arguments("peers", &mut input).expect_err("too long");
+    let error = asked("peers", "/nowhere", &mut input).expect_err("too long");
     assert!(error.to_string().contains("longer than 65536 bytes") && input.len() > 900_000, "{error}");
 }
 
@@ -154,11 +165,8 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 
 /// It is asked for, or it is said what was wrong, as JSON.
 fn is_asked_or_told(method: &str, arguments: &[u8]) {
-    let asked = super::arguments(method, &mut &*arguments)
-        .and_then(|given| asked(method, "/nowhere".into(), given))
-        .and_then(|asked| request(&asked.command));
-    if let Err(error) = asked {
-        let told: serde_json::Value = serde_json::from_str(&told(&misuse(error))).expect("JSON");
+    if let Err(error) = asks(method, arguments) {
+        let told: serde_json::Value = serde_json::from_str(&told(&error)).expect("JSON");
         assert_eq!(told["error"]["kind"], "usage", "{told}");
         assert!(!told["error"]["message"].as_str().unwrap().is_empty());
     }
