@@ -1,7 +1,7 @@
 //! The control socket, `<run dir>/control.sock`, mode 0600: one line of JSON asks, one line answers. The
 //! command line and the rpcd plugin use it; nothing else needs to.
 
-use crate::{config::OwnScope, core::report::Status};
+use crate::{config::OwnScope, core::report::Status, task};
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Tag};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -254,14 +254,14 @@ pub fn listen(run_dir: &Path) -> io::Result<Calls> {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let (sender, calls) = mpsc::channel(WAITING);
     let (guard, serving) = mpsc::channel(1);
-    tokio::spawn(async move {
+    task::spawn(async move {
         loop {
             tokio::select! {
                 () = sender.closed() => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let (sender, guard) = (sender.clone(), guard.clone());
-                        tokio::spawn(async move {
+                        task::spawn(async move {
                             serve(stream, sender).await;
                             drop(guard);
                         });

@@ -32,5 +32,6 @@ pub mod runtime;
 pub mod socket;
 pub mod sorted;
 pub mod store;
+pub mod task;
 pub mod tls;
 pub mod whole;

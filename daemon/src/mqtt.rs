@@ -11,7 +11,7 @@ mod driver;
 mod inbox;
 mod session;
 
-use crate::tls::TlsFailure;
+use crate::{task, tls::TlsFailure};
 use rustls::ClientConfig;
 use std::{
     fmt, io,
@@ -172,11 +172,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts one attempt, as a task of its own (`tokio::spawn`) of the runtime this is called in.
+    /// Starts one attempt, as a task of its own of the runtime this is called in.
     pub fn open(options: Options) -> Self {
         let (publishes, to_publish) = mpsc::channel(PUBLISHES);
         let (happened, events) = mpsc::channel(EVENTS);
-        let task = tokio::spawn(driver::drive(options, to_publish, happened));
+        let task = task::spawn(driver::drive(options, to_publish, happened));
         Self { publishes, events, task }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     identity::random,
     ownership::PROBE_PORT,
     sorted::SortedSet,
+    task,
 };
 use gatewrt_protocol::NetworkName;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -85,7 +86,7 @@ impl Probes {
         match ask(aim) {
             Ok((token, socket)) => {
                 let answers = self.answers.clone();
-                tokio::spawn(async move {
+                task::spawn(async move {
                     if let Ok(Some(answer)) = timeout(PATIENCE, answer_to(token, socket)).await {
                         let _ = answers.send(Event::Answered(network, probe, answer)).await;
                     }

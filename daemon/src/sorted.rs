@@ -2,11 +2,13 @@
 //! a type, which is what counts on a router's flash, and less memory. An insertion in the middle moves what is
 //! behind it: for collections that are built at once, or that stay in the hundreds.
 
+mod order;
+
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
 };
-use std::{borrow::Borrow, fmt, marker::PhantomData, mem, ops::Index, slice, vec};
+use std::{borrow::Borrow, cmp::Ordering, fmt, marker::PhantomData, mem, ops::Index, slice, vec};
 
 /// A map whose entries are in order of their keys.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,7 +85,7 @@ impl<K: Ord, V> SortedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.0.binary_search_by(|(known, _)| known.borrow().cmp(key))
+        order::find(self.0.len(), &|at| self.0[at].0.borrow().cmp(key))
     }
 
     /// The value of a key.
@@ -219,7 +221,7 @@ impl<T: Ord> SortedSet<T> {
     where
         T: Borrow<Q>,
     {
-        self.0.binary_search_by(|known| known.borrow().cmp(value))
+        order::find(self.0.len(), &|at| self.0[at].borrow().cmp(value))
     }
 
     /// The value that is equal to this one.
@@ -275,28 +277,51 @@ impl<T: Ord> SortedSet<T> {
 impl<K: Ord, V> Extend<(K, V)> for SortedMap<K, V> {
     /// What has the same key as something before takes its place.
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
-        self.0.extend(entries);
-        if !self.0.is_sorted_by(|(a, _), (b, _)| a < b) {
-            self.0.sort_by(|(a, _), (b, _)| a.cmp(b));
-            self.0.dedup_by(|later, kept| {
-                let same = later.0 == kept.0;
-                if same {
-                    mem::swap(later, kept);
-                }
-                same
-            });
-        }
+        append(&mut self.0, entries);
+        settle(&mut self.0, |(a, _), (b, _)| a.cmp(b));
     }
 }
 
 impl<T: Ord> Extend<T> for SortedSet<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
-        self.0.extend(values);
-        if !self.0.is_sorted_by(|a, b| a < b) {
-            self.0.sort_unstable();
-            self.0.dedup();
-        }
+        append(&mut self.0, values);
+        settle(&mut self.0, T::cmp);
     }
+}
+
+/// `Vec::extend` without its many ways, each of which is code of its own for every iterator.
+fn append<T>(values: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
+    for value in more {
+        push(values, value);
+    }
+}
+
+#[inline(never)]
+fn push<T>(values: &mut Vec<T>, value: T) {
+    values.push(value);
+}
+
+/// Puts values in order; of equal ones the last stays.
+#[inline(never)]
+fn settle<T>(values: &mut Vec<T>, compare: fn(&T, &T) -> Ordering) {
+    let places = |a: usize, b: usize| compare(&values[a], &values[b]);
+    if !order::is_strict(values.len(), &places) {
+        let (places, distinct) = order::distinct(values.len(), &places);
+        order::rearrange(values, places);
+        values.truncate(distinct);
+    }
+}
+
+/// Puts values in order of what `compare` sees; equal ones stay in the order they are in. Like `slice::sort_by`, but
+/// one code for all types.
+pub fn sort_by<T>(values: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
+    let places = order::stable(values.len(), &|a, b| compare(&values[a], &values[b]));
+    order::rearrange(values, places);
+}
+
+/// Puts values in order of their keys; equal ones stay in the order they are in.
+pub fn sort_by_key<T, K: Ord>(values: &mut [T], key: impl Fn(&T) -> K) {
+    sort_by(values, |a, b| key(a).cmp(&key(b)));
 }
 
 impl<K: Ord, V> FromIterator<(K, V)> for SortedMap<K, V> {
@@ -317,13 +342,17 @@ impl<T: Ord> FromIterator<T> for SortedSet<T> {
 
 impl<K: Ord, V, const N: usize> From<[(K, V); N]> for SortedMap<K, V> {
     fn from(entries: [(K, V); N]) -> Self {
-        entries.into_iter().collect()
+        let mut entries = Vec::from(entries);
+        settle(&mut entries, |(a, _), (b, _)| a.cmp(b));
+        Self(entries)
     }
 }
 
 impl<T: Ord, const N: usize> From<[T; N]> for SortedSet<T> {
     fn from(values: [T; N]) -> Self {
-        values.into_iter().collect()
+        let mut values = Vec::from(values);
+        settle(&mut values, T::cmp);
+        Self(values)
     }
 }
 
@@ -539,6 +568,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_sorted_is_all_there_and_equal_ones_stay_in_order(values in prop::collection::vec((0u8..9, "[a-z]{0,3}"), 0..40)) {
+            let (mut ours, mut reference) = (values.clone(), values);
+            sort_by_key(&mut ours, |(key, _)| *key);
+            reference.sort_by_key(|(key, _)| *key);
+            prop_assert_eq!(ours, reference);
+        }
+
         #[test]
         fn they_do_as_the_standard_ones(acts in prop::collection::vec(act(), 0..40)) {
             let (mut map, mut reference_map) = (SortedMap::new(), BTreeMap::new());

@@ -10,6 +10,7 @@ use crate::{
     config::OwnScope,
     identity::{Identity, Keys, NoRandomness},
     plan::Guardfile,
+    sorted::sort_by,
 };
 use gatewrt_protocol::{JoinCode, NetworkName};
 pub use records::{Bucket, Records, RecordsFile, Saved};
@@ -163,7 +164,7 @@ impl Store {
         let joined = |name: &NetworkName| self.folder(name).join(IDENTITY).exists();
         let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
         let mut names: Vec<_> = entries.filter_map(name).filter(joined).collect();
-        names.sort();
+        sort_by(&mut names, Ord::cmp);
         Ok(names)
     }
 

@@ -13,6 +13,7 @@ use crate::{
         scopes::Voice,
     },
     plan::Short,
+    sorted::sort_by,
 };
 use gatewrt_protocol::{Path, Prefix};
 use std::{
@@ -195,7 +196,7 @@ fn peers(network: &NetworkStatus) -> String {
             .map(str::to_owned),
     ];
     let mut peers: Vec<_> = network.peers.iter().collect();
-    peers.sort_by_key(|peer| peer.name.as_str());
+    sort_by(&mut peers, |a, b| a.name.cmp(&b.name));
     for peer in peers {
         let path = match peer.path {
             Path::Direct => "direct",

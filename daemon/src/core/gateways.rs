@@ -18,7 +18,7 @@ mod pulse;
 mod tests;
 
 use super::Now;
-use crate::sorted::{SortedMap, SortedSet};
+use crate::sorted::{SortedMap, SortedSet, sort_by};
 use gatewrt_protocol::{NodeId, Prefix, Tag};
 use pulse::Pulse;
 use std::{fmt, time::Duration};
@@ -134,7 +134,7 @@ impl Gateways {
     pub fn handle_wanted(&mut self, wanted: SortedMap<Service, Vec<Candidate>>, now: Now) {
         let mut before = std::mem::take(&mut self.services);
         let served = |(service, mut candidates): (Service, Vec<Candidate>)| {
-            candidates.sort_unstable();
+            sort_by(&mut candidates, Ord::cmp);
             let before = before.remove(&service).unwrap_or_default();
             (service, Served { candidates, ..before })
         };

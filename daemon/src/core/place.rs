@@ -4,7 +4,7 @@ use super::desired::is_public;
 use crate::{
     model::{IfName, LinkKind, Observed},
     ownership::INTERFACE_PREFIX,
-    sorted::{SortedMap, SortedSet},
+    sorted::{SortedMap, SortedSet, sort_by_key},
 };
 use gatewrt_protocol::{Endpoint, EndpointKind, InterfaceKind, InterfaceReport, Prefix};
 use std::net::{IpAddr, SocketAddr};
@@ -33,7 +33,7 @@ pub fn place(observed: &Observed, configured: &[SocketAddr], port: u16) -> Place
         }
     }
     let mut endpoints: Vec<Endpoint> = endpoints.into_iter().collect();
-    endpoints.sort_by_key(|endpoint| (endpoint.kind, endpoint.addr));
+    sort_by_key(&mut endpoints, |endpoint| (endpoint.kind, endpoint.addr));
     Place { endpoints, interfaces: interfaces(observed, &wan) }
 }
 

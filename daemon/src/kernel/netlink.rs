@@ -15,7 +15,7 @@ use super::KernelError;
 use crate::{
     model::{Address, Family, IfName, LinkKind, MainRoute, Observed, Route, RouteKind, Rule},
     ownership::{INTERFACE_PREFIX, PROTOCOL},
-    sorted::{SortedMap, SortedSet},
+    sorted::{SortedMap, SortedSet, sort_by_key},
 };
 use address::FoundAddress;
 use nix::libc::{self, EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
@@ -200,7 +200,7 @@ impl Network {
         let found = found.map_err(|e| e.at("read the addresses"))?;
         let mut same: Vec<_> = found.into_iter().filter(|f| f.addr == address.addr).collect();
         // IPv4 has an address several times, with different lengths.
-        same.sort_by_key(|f| f.len == address.len);
+        sort_by_key(&mut same, |f| f.len == address.len);
         Ok(same.pop())
     }
 

@@ -5,7 +5,7 @@ use super::{
     inbox::{Inbox, Incoming},
     session,
 };
-use crate::{dns, socket, tls::TlsFailure};
+use crate::{dns, socket, task, tls::TlsFailure};
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use std::{io, net::SocketAddr, time::Duration};
@@ -62,8 +62,8 @@ async fn resolve(host: &str, port: u16, mark: u32) -> Result<Vec<SocketAddr>, Li
         return Ok(vec![SocketAddr::new(addr, port)]);
     }
     let host = host.to_owned();
-    let looked_up = tokio::task::spawn_blocking(move || dns::resolve(&host, port, mark)).await;
-    looked_up.map_err(io::Error::other).flatten().map_err(LinkError::Name)
+    let looked_up = task::block(move || dns::resolve(&host, port, mark)).await;
+    looked_up.ok_or(LinkError::Left)?.map_err(LinkError::Name)
 }
 
 async fn connect_any(addrs: &[SocketAddr], mark: u32) -> Result<TcpStream, LinkError> {

@@ -6,7 +6,7 @@
 //! of every narrow one, so that they multiply. Each way therefore has sets of its own, cut along its narrow side.
 
 use super::Guard;
-use crate::model::Family;
+use crate::{model::Family, sorted::sort_by};
 use gatewrt_protocol::{AccessRule, Prefix, Proto, Service, Verdict};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -237,7 +237,7 @@ fn segments(ranges: &[Range], most: u128) -> Ranges {
         starts.push(*first);
         starts.extend(last.checked_add(1).filter(|next| *next <= most));
     }
-    starts.sort_unstable();
+    sort_by(&mut starts, Ord::cmp);
     starts.dedup();
     let end = |index: usize| starts.get(index + 1).map_or(most, |next| next - 1);
     starts.iter().enumerate().map(|(index, start)| (*start, end(index))).collect()
@@ -268,7 +268,7 @@ fn range(prefix: &Prefix, family: Family) -> Range {
 }
 
 fn merged(mut ranges: Ranges) -> Ranges {
-    ranges.sort_unstable();
+    sort_by(&mut ranges, Ord::cmp);
     ranges.dedup_by(|next, before| {
         let touches = next.0 <= before.1.saturating_add(1);
         if touches {

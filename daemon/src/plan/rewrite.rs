@@ -3,7 +3,7 @@
 //! stays loses an element that stays, so no packet misses it. It ends at the text for `nft -f`.
 
 use super::ruleset::head;
-use crate::ownership::NFT_TABLE;
+use crate::{ownership::NFT_TABLE, sorted::sort_by};
 
 /// A set or a chain, as [`Firewall`](super::Firewall) writes it.
 pub(super) struct Part<'a> {
@@ -62,7 +62,7 @@ fn part(text: &str) -> Option<Part<'_>> {
     let (body, elements) = rest.split_once("\t\telements = {\n").unwrap_or((rest, ""));
     let mut elements: Vec<&str> =
         elements.lines().filter_map(|line| line.trim_start().strip_suffix(',')).collect();
-    elements.sort_unstable();
+    sort_by(&mut elements, Ord::cmp);
     Some(Part { text, kind, name, body, elements })
 }
 

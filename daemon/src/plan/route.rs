@@ -6,7 +6,7 @@
 use super::{Step, link::View};
 use crate::{
     model::{Route, RouteKind},
-    sorted::{SortedMap, SortedSet},
+    sorted::{SortedMap, SortedSet, sort_by_key},
 };
 use gatewrt_protocol::Prefix;
 use std::cmp::Reverse;
@@ -40,7 +40,7 @@ fn changes(view: View<'_>, is_due: impl Fn(&Route) -> bool) -> Vec<Step> {
         .into_values()
         .filter(|route| !view.is_unusable(route) && !is_there(&there, route) && is_due(route))
         .collect();
-    missing.sort_by_key(|route| precedence(route));
+    sort_by_key(&mut missing, |route| precedence(route));
     let step = |route: &Route| match there.contains_key(&place(route)) {
         true => Step::ReplaceRoute(route.clone()),
         false => Step::AddRoute(route.clone()),
@@ -61,7 +61,7 @@ fn removals(view: View<'_>, is_due: impl Fn(&Route) -> bool) -> Vec<Step> {
     let wanted = wanted(view);
     let there = by_place(view).into_iter().filter(|(place, _)| !wanted.contains_key(place));
     let mut extra: Vec<_> = there.flat_map(|(_, routes)| routes).filter(|route| is_due(route)).collect();
-    extra.sort_by_key(|route| Reverse(precedence(route)));
+    sort_by_key(&mut extra, |route| Reverse(precedence(route)));
     extra.into_iter().cloned().map(Step::DeleteRoute).collect()
 }
 

@@ -3,7 +3,10 @@
 //! before all, and after.
 
 use super::{Step, link::View};
-use crate::{model::Rule, sorted::SortedSet};
+use crate::{
+    model::Rule,
+    sorted::{SortedSet, sort_by_key},
+};
 
 pub(super) fn additions(view: View<'_>) -> Vec<Step> {
     let missing = view.desired.rules.difference(&view.observed.rules);
@@ -20,6 +23,6 @@ fn in_order<'a>(
     all: &SortedSet<Rule>,
 ) -> impl DoubleEndedIterator<Item = Rule> + use<'a> {
     let targets: SortedSet<u32> = all.iter().filter_map(Rule::skips_to).collect();
-    rules.sort_by_key(|rule| (!targets.contains(&rule.priority), rule.priority));
+    sort_by_key(&mut rules, |rule| (!targets.contains(&rule.priority), rule.priority));
     rules.into_iter().cloned()
 }

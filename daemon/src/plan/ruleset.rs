@@ -12,7 +12,7 @@ use super::{Exits, judge, scope};
 use crate::{
     model::{IfName, Ruleset},
     ownership::{NFT_TABLE, Numbers, PROBE_PORT},
-    sorted::{SortedMap, SortedSet},
+    sorted::{SortedMap, SortedSet, sort_by_key},
 };
 use gatewrt_protocol::{Access, Prefix};
 use std::{cmp::Reverse, fmt};
@@ -169,7 +169,7 @@ impl Firewall {
         let Numbers { mask, masquerade, .. } = self.numbers;
         let mark = format!("ct mark set ct mark & {:#010x} | {masquerade:#010x}", !mask);
         let mut prefixes: Vec<_> = guard.egress.iter().collect();
-        prefixes.sort_by_key(|(prefix, _)| Reverse(prefix.len()));
+        sort_by_key(&mut prefixes, |(prefix, _)| Reverse(prefix.len()));
         let rule = |(prefix, nat): (&Prefix, &bool)| match nat {
             true => format!("{} {mark} return", to(prefix)),
             false => format!("{} return", to(prefix)),

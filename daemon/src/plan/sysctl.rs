@@ -4,20 +4,23 @@
 //! kernel copies the former over the latter (`inet_forward_change` in `net/ipv4/devinet.c`).
 
 use super::{Step, link::View};
-use crate::model::{IfName, SysctlPath};
+use crate::{
+    model::{IfName, SysctlPath},
+    sorted::sort_by_key,
+};
 
 pub(super) fn settings(view: View<'_>) -> Vec<Step> {
     let wanted = view.desired.sysctls.iter().filter(|(path, _)| !view.is_on_taken(path));
     let mut differing: Vec<_> =
         wanted.filter(|(path, value)| view.observed.sysctls.get(*path) != Some(*value)).collect();
-    differing.sort_by_key(|(path, _)| (is_forwarding(path), interface(path).is_some()));
+    sort_by_key(&mut differing, |(path, _)| (is_forwarding(path), interface(path).is_some()));
     differing.into_iter().map(|(path, value)| Step::SetSysctl(path.clone(), value.clone())).collect()
 }
 
 pub(super) fn restorations(view: View<'_>) -> Vec<Step> {
     let saved = view.observed.saved_sysctls.keys();
     let mut unwanted: Vec<_> = saved.filter(|path| !view.desired.sysctls.contains_key(path)).collect();
-    unwanted.sort_by_key(|path| (!is_forwarding(path), interface(path).is_some()));
+    sort_by_key(&mut unwanted, |path| (!is_forwarding(path), interface(path).is_some()));
     unwanted.into_iter().cloned().map(Step::RestoreSysctl).collect()
 }
 

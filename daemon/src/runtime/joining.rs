@@ -7,6 +7,7 @@ use crate::{
     enroll::{self, EnrollError, Facts},
     identity::Identity,
     sorted::SortedSet,
+    task,
     whole::whole,
 };
 use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, NetworkName, NodeName, jws};
@@ -116,10 +117,10 @@ impl Daemon {
         let facts = self.facts(&network, name);
         let (sender, mark) = (self.joining.sender.clone(), self.config.numbers.bypass);
         log::info!("joining {network} at {}", code.url);
-        tokio::task::spawn_blocking(move || {
+        task::start_blocking(Box::new(move || {
             let outcome = enroll::join(&code, &keys, facts, mark);
             let _ = sender.blocking_send(Enrolled { code, reply, outcome });
-        });
+        }));
     }
 
     fn facts(&self, network: &NetworkName, name: Option<NodeName>) -> Facts {

@@ -5,7 +5,7 @@ use crate::{
     identity::Identity,
     mqtt::{Event, Link, Message, NotTaken, Options},
     sorted::SortedMap,
-    tls,
+    task, tls,
 };
 use gatewrt_protocol::{NetworkName, Presence, Record, RecordError, Topic};
 use std::{
@@ -61,7 +61,7 @@ impl Links {
     pub fn close(&mut self, network: &NetworkName) {
         if let Some(link) = self.open.remove(network) {
             self.closing.retain(|closing| !closing.is_finished());
-            self.closing.push(tokio::spawn(link.close(GOODBYE)));
+            self.closing.push(task::spawn(link.close(GOODBYE)));
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     model::{Address, Desired, Family, IfName, Observed, Route, RouteKind, Rule, WgDevice},
     ownership::{EXIT_ID, EXIT_PREFIX, INTERFACE_PREFIX, Numbers},
     plan::{Exits, ScopeFlows, ScopeGuard, Source},
-    sorted::{SortedMap, SortedSet},
+    sorted::{SortedMap, SortedSet, sort_by_key},
 };
 use gatewrt_protocol::{ExitScope, Failure, Member, NodeId, Prefix, ScopeState, Traffic, WgPublicKey};
 use std::{cmp::Reverse, net::IpAddr};
@@ -153,7 +153,7 @@ pub(super) fn lans(observed: &Observed, before: &Desired, numbers: &Numbers) -> 
 /// Lays out the scopes of all networks.
 pub(super) fn lay(usages: &[Usage], around: &Around<'_>) -> Laid {
     let mut parts: Vec<Part<'_>> = usages.iter().flat_map(|usage| parts(usage, around)).collect();
-    parts.sort_by_key(|part| part.rank);
+    sort_by_key(&mut parts, |part| part.rank);
     let known = Known::new(around.observed);
     let mut laid = Laid::default();
     let end = around.numbers.exit_priority + 2 * (parts.len().max(USUAL) as u32);
