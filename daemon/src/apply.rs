@@ -1,6 +1,6 @@
 //! Carries out a plan, step by step. It chooses nothing: a step that fails is named, and the rest goes on.
 
-use crate::{kernel::Kernel, plan::Plan};
+use crate::{gather::Gather, kernel::Kernel, plan::Plan};
 use gatewrt_protocol::Failure;
 
 /// Carries out `plan`; gives the steps that failed, each with its reason.
@@ -25,7 +25,7 @@ pub fn apply(kernel: &mut impl Kernel, plan: &Plan) -> Vec<Failure> {
 
 /// The first steps of a plan in one line.
 fn brief(plan: &Plan) -> String {
-    let mut text: Vec<String> = plan.steps.iter().take(3).map(ToString::to_string).collect();
+    let mut text: Vec<String> = plan.steps.iter().take(3).map(ToString::to_string).gather();
     if plan.steps.len() > 3 {
         text.push("…".to_owned());
     }

@@ -2,7 +2,7 @@
 //! router's other traffic, through an exit that may not work; these carry the bypass mark and go to the resolvers of the
 //! uplink. It ends at addresses: which are tried, and in which order, is for whoever connects.
 
-use crate::socket;
+use crate::{gather::Gather, socket};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     fs, io,
@@ -40,7 +40,7 @@ pub fn ask_uplink(host: &str, port: u16, mark: u32) -> Vec<SocketAddr> {
         Ok(addr) => vec![addr],
         Err(_) => ask_all(&uplink_resolvers(), host, mark),
     };
-    found.into_iter().take(socket::MAX_ADDRESSES).map(|addr| SocketAddr::new(addr, port)).collect()
+    found.into_iter().take(socket::MAX_ADDRESSES).map(|addr| SocketAddr::new(addr, port)).gather()
 }
 
 /// The resolvers that the uplinks name. Those of the router itself are no use: they ask on by the ways of the router.
@@ -62,7 +62,7 @@ fn resolvers_of(text: &str) -> Vec<SocketAddr> {
             IpAddr::V6(addr) => Some(std::net::SocketAddrV6::new(addr, PORT, 0, scope).into()),
         }
     });
-    addresses.filter(|addr| !addr.ip().is_loopback()).take(RESOLVERS).collect()
+    addresses.filter(|addr| !addr.ip().is_loopback()).take(RESOLVERS).gather()
 }
 
 /// What the first resolver that knows any address answers: both families, IPv4 first.
@@ -111,7 +111,7 @@ fn ask(resolver: SocketAddr, host: &str, mark: u32, by: Instant) -> io::Result<V
             }
         }
     }
-    Ok(answers.into_iter().flatten().flatten().collect())
+    Ok(answers.into_iter().flatten().flatten().gather())
 }
 
 fn connected(resolver: SocketAddr, mark: u32) -> io::Result<UdpSocket> {

@@ -19,6 +19,7 @@ pub mod core;
 pub mod crash;
 pub mod dns;
 pub mod enroll;
+pub mod gather;
 pub mod identity;
 pub mod kernel;
 pub mod log;

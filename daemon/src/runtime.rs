@@ -12,6 +12,7 @@ use crate::{
     config::{Config, OwnScope, WireGuard},
     control::{self, Answer, Calls, Done},
     core::{About, Core, Input, LinkEvent, Membership, Output, desired::is_beside},
+    gather::Gather,
     identity::{self, Identity},
     kernel::{
         Kernel, KernelError,
@@ -100,7 +101,7 @@ pub fn memberships(config: &Config) -> Result<(Vec<Membership>, SortedMap<Networ
         let stored = Kept::load(config, &identity.network).latest().clone();
         membership(identity, stored, config)
     };
-    Ok((identities.iter().map(membership).collect(), unreadable))
+    Ok((identities.iter().map(membership).gather(), unreadable))
 }
 
 fn identities(store: &Store) -> Result<(Vec<Identity>, SortedMap<NetworkName, String>), StoreError> {
@@ -240,7 +241,7 @@ impl Daemon {
             log::error!("{network} is left as it runs: {why}");
             self.core.leave_alone(network, why);
         }
-        let memberships = identities.into_iter().map(|identity| self.take_up(identity)).collect();
+        let memberships = identities.into_iter().map(|identity| self.take_up(identity)).gather();
         self.feed(Input::Started(Box::new(self.config.clone()), memberships));
         self.join_configured();
         Ok(())

@@ -1,6 +1,7 @@
 //! TCP connections of the daemon's own: they carry the bypass mark, so that they never enter a network of
 //! ours, and they notice a dead path in seconds.
 
+use crate::gather::Gather;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
@@ -63,7 +64,7 @@ pub fn split_host_port(text: &str) -> Option<(&str, u16)> {
 
 /// The addresses of a host, at most [`MAX_ADDRESSES`]; blocks for as long as the system's resolver does.
 pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addrs: Vec<_> = (host, port).to_socket_addrs()?.take(MAX_ADDRESSES).collect();
+    let addrs: Vec<_> = (host, port).to_socket_addrs()?.take(MAX_ADDRESSES).gather();
     if addrs.is_empty() {
         Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
     } else {

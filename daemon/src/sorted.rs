@@ -4,6 +4,7 @@
 
 mod order;
 
+use crate::gather::append;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
@@ -287,18 +288,6 @@ impl<T: Ord> Extend<T> for SortedSet<T> {
         append(&mut self.0, values);
         settle(&mut self.0, T::cmp);
     }
-}
-
-/// `Vec::extend` without its many ways, each of which is code of its own for every iterator.
-fn append<T>(values: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
-    for value in more {
-        push(values, value);
-    }
-}
-
-#[inline(never)]
-fn push<T>(values: &mut Vec<T>, value: T) {
-    values.push(value);
 }
 
 /// Puts values in order; of equal ones the last stays.

@@ -8,6 +8,7 @@ pub mod records;
 
 use crate::{
     config::OwnScope,
+    gather::Gather,
     identity::{Identity, Keys, NoRandomness},
     plan::Guardfile,
     sorted::sort_by,
@@ -163,7 +164,7 @@ impl Store {
         };
         let joined = |name: &NetworkName| self.folder(name).join(IDENTITY).exists();
         let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-        let mut names: Vec<_> = entries.filter_map(name).filter(joined).collect();
+        let mut names: Vec<_> = entries.filter_map(name).filter(joined).gather();
         sort_by(&mut names, Ord::cmp);
         Ok(names)
     }

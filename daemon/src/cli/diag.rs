@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     control::{self, Answer, ControlError, Request},
     core::report::Status,
+    gather::Gather,
     kernel,
     store::Store,
     whole::whole,
@@ -79,7 +80,7 @@ fn bad(what: impl Into<String>, found: impl Into<String>, advice: &str) -> Check
 }
 
 fn configuration(file: &Path, config: &Config) -> Check {
-    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).gather();
     match warnings.is_empty() {
         true => good("configuration", file.display().to_string()),
         false => bad("configuration", warnings.join("; "), "remove or mend these lines: they are skipped"),
@@ -113,7 +114,7 @@ fn state(config: &Config) -> Vec<Check> {
         Ok(_) => good(what.clone(), network.to_string()),
         Err(error) => bad(what.clone(), whole(&error), "its tunnel stays as it runs, other networks go on"),
     };
-    networks.iter().map(check).collect()
+    networks.iter().map(check).gather()
 }
 
 fn daemon(config: &Config) -> Vec<Check> {
@@ -144,8 +145,8 @@ fn networks(status: &Status) -> Vec<Check> {
             ),
         });
         let down: Vec<_> =
-            network.peers.iter().filter(|peer| peer.path == gatewrt_protocol::Path::Down).collect();
-        let names: Vec<_> = down.iter().map(|peer| peer.name.to_string()).collect();
+            network.peers.iter().filter(|peer| peer.path == gatewrt_protocol::Path::Down).gather();
+        let names: Vec<_> = down.iter().map(|peer| peer.name.to_string()).gather();
         checks.push(match names.is_empty() {
             true => good(what.clone(), format!("{} peers, none down", network.peers.len())),
             false => bad(

@@ -15,6 +15,7 @@ use crate::{
             status::{ExitStatus, ScopeStatus},
         },
     },
+    gather::Gather,
     sorted::SortedMap,
 };
 use gatewrt_protocol::{ExitOffer, ExitScope, NetworkName, ScopeState, Tag};
@@ -84,7 +85,7 @@ pub fn option(name: &str) -> Option<(&'static str, bool)> {
 pub fn command(values: &mut dyn Iterator<Item = String>, given: Given) -> Result<Exit, CliError> {
     let exit = match values.next().as_deref() {
         None => return Ok(Exit::Help),
-        Some("enable") => return Ok(Exit::Enable { exits: values.collect(), given }),
+        Some("enable") => return Ok(Exit::Enable { exits: values.gather(), given }),
         _ if given.iter().any(|(name, _)| *name != "network") => {
             return Err(usage("of these options only --network goes with this command".to_owned()));
         }
@@ -130,7 +131,7 @@ fn scope(exits: &[String], given: &Given) -> Result<OwnScope, CliError> {
         v6_wan: each(all(given, "ipv6"), "--ipv6", IPV6, on_wan)?.pop().unwrap_or_default(),
         exclude: each(all(given, "exclude"), "--exclude", EXCLUDE, exclude)?,
         dns: each(all(given, "dns"), "--dns", DNS, resolver)?,
-        ..ExitScope::auto(name, of.into_iter().flatten().collect())
+        ..ExitScope::auto(name, of.into_iter().flatten().gather())
     };
     Ok(OwnScope { exits, lan, scope })
 }
@@ -203,7 +204,7 @@ fn list(network: &NetworkStatus) -> String {
         );
     }
     let head = ["EXIT", "LEADS TO", "ANSWERS", "ROUND TRIP", "RESOLVERS", "USED BY"].map(str::to_owned);
-    let rows: Vec<_> = [head].into_iter().chain(exits.iter().map(row)).collect();
+    let rows: Vec<_> = [head].into_iter().chain(exits.iter().map(row)).gather();
     show::table(&rows) + &own(offer.as_ref(), *serves)
 }
 
@@ -272,7 +273,7 @@ fn line(scope: &ScopeStatus) -> String {
     };
     let rtt = scope.rtt_ms.map(|ms| format!(", {ms} ms away")).unwrap_or_default();
     let auto = scope.auto.then(|| "auto".to_owned());
-    let asked: Vec<_> = scope.exits.iter().map(ToString::to_string).chain(auto).collect();
+    let asked: Vec<_> = scope.exits.iter().map(ToString::to_string).chain(auto).gather();
     let asked = if asked.is_empty() { "none".to_owned() } else { asked.join(" ") };
     let switch = if scope.kill_switch { "on" } else { "off" };
     let dns = if scope.dns.is_empty() { String::new() } else { format!(", DNS {}", joined(&scope.dns)) };
@@ -280,7 +281,7 @@ fn line(scope: &ScopeStatus) -> String {
 }
 
 fn joined<T: ToString>(list: &[T]) -> String {
-    let list: Vec<_> = list.iter().map(ToString::to_string).collect();
+    let list: Vec<_> = list.iter().map(ToString::to_string).gather();
     if list.is_empty() { dash() } else { list.join(" ") }
 }
 

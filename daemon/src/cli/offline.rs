@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     control::{self, Answer, ControlError, PlanAnswer, Request},
     core::{About, Core, Input, Output},
+    gather::Gather,
     kernel::Kernel,
     runtime,
     whole::whole,
@@ -40,6 +41,6 @@ fn alone(config: &Config) -> Result<Answer, CliError> {
         let input = Input::Observed { observed: Box::new(observed), wall: Duration::ZERO, memory_kib: 0 };
         outputs = core.handle(input, Duration::ZERO);
     }
-    let steps = core.plan().steps.iter().map(ToString::to_string).collect();
+    let steps = core.plan().steps.iter().map(ToString::to_string).gather();
     Ok(Answer::Plan(PlanAnswer { steps }))
 }

@@ -12,6 +12,7 @@ use crate::{
         report::{NetworkStatus, Status},
         scopes::Voice,
     },
+    gather::Gather,
     plan::Short,
     sorted::sort_by,
 };
@@ -54,11 +55,11 @@ fn status_json(command: &Command, status: &Status) -> Result<String, CliError> {
     match command {
         Command::Peers(only) => {
             let networks = networks(status, only.as_deref())?;
-            to_json(&networks.iter().flat_map(|network| &network.peers).collect::<Vec<_>>())
+            to_json(&networks.iter().flat_map(|network| &network.peers).gather())
         }
         Command::Clients(only) => {
             let networks = networks(status, only.as_deref())?;
-            to_json(&networks.iter().flat_map(|network| &network.clients).collect::<Vec<_>>())
+            to_json(&networks.iter().flat_map(|network| &network.clients).gather())
         }
         Command::Exit(exit) => exit::json(exit, status)?.map_or_else(|| to_json(status), Ok),
         _ => to_json(status),
@@ -70,7 +71,7 @@ pub fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a Ne
         .networks
         .iter()
         .filter(|network| only.is_none_or(|only| network.name.as_str() == only))
-        .collect();
+        .gather();
     match only {
         Some(only) if chosen.is_empty() => {
             Err(ControlError::Failed(format!("this router has not joined a network “{only}”")).into())
@@ -87,7 +88,7 @@ fn text(answer: &Answer) -> String {
         }
         Answer::Plan(plan) => plan.steps.iter().map(|step| format!("{step}\n")).collect(),
         Answer::Joined(joined) => {
-            let addresses: Vec<_> = joined.addresses.iter().map(ToString::to_string).collect();
+            let addresses: Vec<_> = joined.addresses.iter().map(ToString::to_string).gather();
             format!("Joined {} as {}: {}\n", joined.network, joined.name, addresses.join(", "))
         }
         Answer::Done(done) if done.hint.is_empty() => String::new(),
@@ -130,7 +131,7 @@ fn network(network: &NetworkStatus) -> String {
     let mut line = |what: &str, value: String| {
         let _ = writeln!(text, "  {what:<10} {value}");
     };
-    let addresses: Vec<_> = network.addresses.iter().map(ToString::to_string).collect();
+    let addresses: Vec<_> = network.addresses.iter().map(ToString::to_string).gather();
     line("this node", format!("{} {}", network.node_name, addresses.join(" ")));
     line(
         "interface",
@@ -146,7 +147,7 @@ fn network(network: &NetworkStatus) -> String {
     let served = network.egress.iter();
     let served: Vec<_> = served
         .map(|egress| format!("{} (NAT {})", egress.prefix, if egress.nat { "on" } else { "off" }))
-        .collect();
+        .gather();
     if !served.is_empty() {
         line("serves", served.join(", "));
     }
@@ -164,7 +165,7 @@ fn network(network: &NetworkStatus) -> String {
     let refused: u64 = network.refused.values().sum();
     if refused > 0 {
         let reasons: Vec<_> =
-            network.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+            network.refused.iter().map(|(reason, count)| format!("{count} {reason}")).gather();
         let _ = writeln!(text, "  {:<10} {refused} messages: {}", "refused", reasons.join(", "));
     }
     text
@@ -195,7 +196,7 @@ fn peers(network: &NetworkStatus) -> String {
         ["PEER", "ADDRESS", "PREFIXES", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]
             .map(str::to_owned),
     ];
-    let mut peers: Vec<_> = network.peers.iter().collect();
+    let mut peers: Vec<_> = network.peers.iter().gather();
     sort_by(&mut peers, |a, b| a.name.cmp(&b.name));
     for peer in peers {
         let path = match peer.path {
@@ -270,10 +271,10 @@ fn seen(endpoint: Option<SocketAddr>, handshake_s: Option<u64>, rx: u64, tx: u64
 /// Rows with their columns aligned, indented by two.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..N).map(width).collect();
+    let widths: Vec<usize> = (0..N).map(width).gather();
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).gather();
         let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
     }
     text

@@ -3,6 +3,7 @@
 
 use super::{BOOL, ConfigError, NetworkConfig, OwnScope, boolean, number, options::Options};
 use crate::{
+    gather::Gather,
     ownership::Numbers,
     sorted::{SortedMap, SortedSet},
 };
@@ -130,7 +131,7 @@ impl Exits {
             }
         }
         let lan = listed.iter().any(Option::is_none);
-        let scope = ExitScope { auto, ..ExitScope::auto(name, listed.into_iter().flatten().collect()) };
+        let scope = ExitScope { auto, ..ExitScope::auto(name, listed.into_iter().flatten().gather()) };
         Ok(OwnScope { exits, lan, scope })
     }
 

@@ -4,6 +4,7 @@ use super::{
     ConfigError, Warning,
     uci::{Entry, Section},
 };
+use crate::gather::Gather;
 use gatewrt_protocol::{JoinCode, NetworkName};
 
 /// A value from its text; `None` when it is none.
@@ -90,11 +91,11 @@ impl Options<'_> {
         let warn = |entry: &Entry| {
             self.warning(entry.line, format!("{}: unknown here, skipped", entry_place(entry)))
         };
-        self.section.entries.iter().map(warn).collect()
+        self.section.entries.iter().map(warn).gather()
     }
 
     fn take(&mut self, key: &str) -> Vec<Entry> {
-        self.section.entries.extract_if(.., |entry| entry.key == key).collect()
+        self.section.entries.extract_if(.., |entry| entry.key == key).gather()
     }
 
     /// Of several the last counts, as in libuci, and an empty value is none.

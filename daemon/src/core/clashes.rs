@@ -3,6 +3,7 @@
 
 use super::desired::is_wide;
 use crate::{
+    gather::Gather,
     model::{Family, ForeignRule, Observed, Rule},
     ownership::Numbers,
     sorted::SortedSet,
@@ -31,12 +32,12 @@ pub fn clashes(numbers: &Numbers, observed: &Observed, scopes: bool) -> Vec<Fail
             None => found.push((why, &foreign.rule, SortedSet::new())),
         }
     }
-    found.into_iter().map(|(why, rule, more)| failure(why, rule, &more)).collect()
+    found.into_iter().map(|(why, rule, more)| failure(why, rule, &more)).gather()
 }
 
 fn failure(why: String, rule: &Rule, more: &SortedSet<u32>) -> Failure {
     let mut what = format!("get along with rule {rule}, not ours");
-    let others: Vec<String> = more.iter().take(MOST_NAMED).map(u32::to_string).collect();
+    let others: Vec<String> = more.iter().take(MOST_NAMED).map(u32::to_string).gather();
     if !others.is_empty() {
         let rest = if more.len() > others.len() { ", …" } else { "" };
         what.push_str(&format!(" (those of priority {}{rest} neither)", others.join(", ")));

@@ -2,6 +2,7 @@
 
 use super::{Core, Network, paths::FRESH, report::age};
 use crate::{
+    gather::Gather,
     model::{IfName, WgCounters, WgPeer},
     sorted::SortedSet,
 };
@@ -38,7 +39,7 @@ impl Core {
     /// Those that ever came.
     pub(super) fn client_reports(&self, name: &NetworkName, network: &Network) -> Vec<ClientReport> {
         let seen = self.clients_seen(name, network).into_iter().map(|(_, report)| report);
-        seen.filter(|client| client.handshake_s.is_some()).collect()
+        seen.filter(|client| client.handshake_s.is_some()).gather()
     }
 
     /// Those that are let in.
@@ -54,7 +55,7 @@ impl Core {
             rx: seen.rx,
             tx: seen.tx,
         };
-        self.clients_seen(name, network).into_iter().map(status).collect()
+        self.clients_seen(name, network).into_iter().map(status).gather()
     }
 
     fn clients_seen<'a>(
@@ -70,7 +71,7 @@ impl Core {
             let counters = device.counters.get(&client.key).copied().unwrap_or_default();
             Some((client, self.client_report(client.key, peer, counters)))
         };
-        clients.filter_map(seen).collect()
+        clients.filter_map(seen).gather()
     }
 
     fn client_report(&self, key: WgPublicKey, peer: &WgPeer, counters: WgCounters) -> ClientReport {

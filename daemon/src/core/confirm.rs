@@ -9,7 +9,7 @@
 //! effect: the plan brings it about.
 
 use super::{Core, Network, Now, Output};
-use crate::sorted::SortedMap;
+use crate::{gather::Gather, sorted::SortedMap};
 use gatewrt_protocol::{Assignment, NetworkName, Policy, TakenBack};
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub fn risks(before: (&Policy, &Assignment), after: (&Policy, &Assignment)) -> V
         (old.access != new.access, "access rules"),
         (old.control != new.control, "the coordinator's addresses"),
     ];
-    parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).collect()
+    parts.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what).gather()
 }
 
 impl Trial {

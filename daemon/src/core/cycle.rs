@@ -2,6 +2,7 @@
 
 use super::{Core, Network, Now, Output, Unreadable, clashes, desired, is_enabled, place, tries::Tries};
 use crate::{
+    gather::Gather,
     kernel::Interest,
     model::{IfName, Observed, Rule, SysctlPath},
     plan::{Guardfile, Plan},
@@ -189,7 +190,7 @@ impl Core {
         }
         let left = self.networks.iter().filter(|(_, network)| network.leaving).map(|(name, _)| name);
         let unreadable = self.unreadable.iter().filter(|(_, network)| network.leaving).map(|(name, _)| name);
-        let left: Vec<NetworkName> = left.chain(unreadable).cloned().collect();
+        let left: Vec<NetworkName> = left.chain(unreadable).cloned().gather();
         for name in left {
             self.networks.remove(&name);
             self.unreadable.remove(&name);

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    gather::Gather,
     model::{
         Desired, Family, IfName, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath, Tunnel, WgDevice,
         WgPeer, WgSettings,
@@ -305,7 +306,7 @@ fn serving(
 ) -> SortedMap<Prefix, gatewrt_protocol::NodeId> {
     let mut best: SortedMap<Prefix, (bool, u32, gatewrt_protocol::NodeId)> = SortedMap::new();
     let offers = |member: &Member| -> Vec<(Prefix, u32, gatewrt_protocol::NodeId)> {
-        member.prefixes.iter().map(|served| (served.prefix, served.metric, member.node)).collect()
+        member.prefixes.iter().map(|served| (served.prefix, served.metric, member.node)).gather()
     };
     for (prefix, metric, node) in network.directory.peers().flat_map(offers) {
         let behind_clients = clients.iter().any(|client| client.prefixes.contains(&prefix));

@@ -18,7 +18,10 @@ mod pulse;
 mod tests;
 
 use super::Now;
-use crate::sorted::{SortedMap, SortedSet, sort_by};
+use crate::{
+    gather::Gather,
+    sorted::{SortedMap, SortedSet, sort_by},
+};
 use gatewrt_protocol::{NodeId, Prefix, Tag};
 use pulse::Pulse;
 use std::{fmt, time::Duration};
@@ -190,7 +193,7 @@ impl Gateways {
         let mut probes = Vec::new();
         // One that is asked again puts others in doubt.
         loop {
-            let due: Vec<NodeId> = self.dues().filter(|(_, at)| *at <= now).map(|(node, _)| node).collect();
+            let due: Vec<NodeId> = self.dues().filter(|(_, at)| *at <= now).map(|(node, _)| node).gather();
             if due.is_empty() {
                 return probes;
             }
@@ -242,7 +245,7 @@ impl Gateways {
     pub fn troubles(&self, service: &Service) -> Vec<(NodeId, Trouble)> {
         let Some(served) = self.services.get(service) else { return Vec::new() };
         let before = served.candidates.iter().take_while(|candidate| Some(candidate.node) != served.chosen);
-        before.filter_map(|candidate| Some((candidate.node, self.trouble(candidate.node)?))).collect()
+        before.filter_map(|candidate| Some((candidate.node, self.trouble(candidate.node)?))).gather()
     }
 
     fn trouble(&self, node: NodeId) -> Option<Trouble> {

@@ -3,6 +3,7 @@
 
 use super::Network;
 use crate::{
+    gather::Gather,
     model::Observed,
     plan::{NO_PSK, Short},
     sorted::SortedSet,
@@ -36,7 +37,7 @@ pub(super) fn admitted(
         return Vec::new();
     }
     let mut taken = Taken::by_nodes(around.network);
-    ingress.clients.iter().filter_map(|client| taken.admit(client, around, failures)).collect()
+    ingress.clients.iter().filter_map(|client| taken.admit(client, around, failures)).gather()
 }
 
 /// Keys, addresses and prefixes that someone has.

@@ -27,6 +27,7 @@ pub use network::Network;
 
 use crate::{
     config::{Config, NetworkConfig, OwnScope},
+    gather::Gather,
     kernel::Interest,
     model::{Desired, Observed},
     plan::Plan,
@@ -212,7 +213,7 @@ impl Core {
 
     fn handle_stop(&mut self, teardown: bool, now: Now) {
         self.stopping = Some(teardown);
-        let names: Vec<_> = self.networks.keys().cloned().collect();
+        let names: Vec<_> = self.networks.keys().cloned().gather();
         names.iter().for_each(|name| self.say_goodbye(name));
         if teardown && !(self.networks.is_empty() && self.unreadable.is_empty()) {
             self.want_anew(now);
@@ -314,7 +315,7 @@ impl Core {
             }
             network.gateways.handle_moved();
             let peers = network.directory.peers().filter_map(|member| member.addresses.first());
-            self.outputs.push(Output::Poke(peers.copied().collect()));
+            self.outputs.push(Output::Poke(peers.copied().gather()));
         }
     }
 
@@ -330,7 +331,7 @@ impl Core {
         if self.stopping.is_some() {
             return;
         }
-        let names: Vec<NetworkName> = self.wanted().into_keys().cloned().collect();
+        let names: Vec<NetworkName> = self.wanted().into_keys().cloned().gather();
         for name in names {
             self.poll_trial(&name, now);
             self.poll_gateways(&name, now);

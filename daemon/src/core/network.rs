@@ -10,6 +10,7 @@ use super::{
 };
 use crate::socket;
 use crate::{
+    gather::Gather,
     model::IfName,
     sorted::{SortedMap, SortedSet},
     store::Bucket,
@@ -127,7 +128,7 @@ impl Network {
         let port = socket::split_host_port(broker).map(|(_, port)| port);
         let control = self.directory.assignment().map(|assignment| assignment.control.as_slice());
         let there = control.unwrap_or_default().iter().filter(|addr| Some(addr.port()) == port);
-        there.copied().take(socket::MAX_ADDRESSES).collect()
+        there.copied().take(socket::MAX_ADDRESSES).gather()
     }
 
     pub(super) fn presence(&self, boot: &str, online: bool) -> Presence {

@@ -2,7 +2,7 @@
 //! peer roamed to one that works.
 
 use super::Now;
-use crate::sorted::SortedMap;
+use crate::{gather::Gather, sorted::SortedMap};
 use gatewrt_protocol::{Endpoint, Path, WgPublicKey};
 use std::{net::SocketAddr, time::Duration};
 
@@ -46,7 +46,7 @@ impl Paths {
         let mut before = std::mem::take(&mut self.peers);
         for (key, endpoints) in members {
             let mut candidate = before.remove(&key).unwrap_or_default();
-            candidate.handle_known(endpoints.iter().map(|endpoint| endpoint.addr).collect(), now);
+            candidate.handle_known(endpoints.iter().map(|endpoint| endpoint.addr).gather(), now);
             self.peers.insert(key, candidate);
         }
     }

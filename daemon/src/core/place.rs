@@ -2,6 +2,7 @@
 
 use super::desired::is_public;
 use crate::{
+    gather::Gather,
     model::{IfName, LinkKind, Observed},
     ownership::INTERFACE_PREFIX,
     sorted::{SortedMap, SortedSet, sort_by_key},
@@ -32,7 +33,7 @@ pub fn place(observed: &Observed, configured: &[SocketAddr], port: u16) -> Place
             endpoints.insert(Endpoint { addr, kind: EndpointKind::Wan });
         }
     }
-    let mut endpoints: Vec<Endpoint> = endpoints.into_iter().collect();
+    let mut endpoints: Vec<Endpoint> = endpoints.into_iter().gather();
     sort_by_key(&mut endpoints, |endpoint| (endpoint.kind, endpoint.addr));
     Place { endpoints, interfaces: interfaces(observed, &wan) }
 }
@@ -84,9 +85,9 @@ fn interfaces(observed: &Observed, wan: &SortedSet<IfName>) -> Vec<InterfaceRepo
     let report = |(link, prefixes): (&IfName, SortedSet<Prefix>)| InterfaceReport {
         name: link.to_string(),
         kind: kind(link),
-        prefixes: prefixes.into_iter().take(8).collect(),
+        prefixes: prefixes.into_iter().take(8).gather(),
     };
-    by_link.into_iter().take(32).map(report).collect()
+    by_link.into_iter().take(32).map(report).gather()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{
     },
     serving::device_of,
 };
-use crate::{model::IfName, sorted::SortedMap};
+use crate::{gather::Gather, model::IfName, sorted::SortedMap};
 use gatewrt_protocol::{
     Applied, Assignment, Egress, ExitOffer, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId,
     NodeName, Path, PeerReport, Prefix, Report, ScopeReport, TakenBack,
@@ -201,7 +201,7 @@ impl Core {
 
     fn failures_of(&self, name: &NetworkName, network: &Network) -> Vec<Failure> {
         let mut all: Vec<Failure> =
-            self.observe_failure.iter().chain(self.rhythm.tries.failures()).cloned().collect();
+            self.observe_failure.iter().chain(self.rhythm.tries.failures()).cloned().gather();
         all.extend(self.view_failures.get(name).into_iter().flatten().cloned());
         all.extend(network.last_refusal.clone());
         if network.directory.is_removed() {
@@ -242,7 +242,7 @@ impl Core {
                 .networks
                 .iter()
                 .map(|(name, network)| self.network_status(name, network, now))
-                .collect(),
+                .gather(),
             unreadable: self
                 .unreadable
                 .iter()
@@ -285,10 +285,10 @@ impl Core {
             clients: self.client_statuses(name, network),
             scopes_by: voice(&self.config, name, network),
             exits: exit_statuses(&scopes, network),
-            scopes: scopes.into_iter().map(|scope| scope_status(scope, network)).collect(),
+            scopes: scopes.into_iter().map(|scope| scope_status(scope, network)).gather(),
             is_exit: offer.is_some() && assignment.is_some_and(|assignment| assignment.exit.is_some()),
             offer,
-            peers: peers.collect(),
+            peers: peers.gather(),
             applied: network.applied.clone(),
             taken_back: network.taken_back().cloned(),
             trial_s: network.trial_deadline().map(|at| at.saturating_sub(now).as_secs()),
@@ -318,7 +318,7 @@ impl Core {
                 rtt_ms: network.gateways.health(member.node).and_then(|health| health.rtt_ms),
             }
         };
-        network.directory.peers().map(report).collect()
+        network.directory.peers().map(report).gather()
     }
 
     /// What the kernel shows of every peer goes to the paths.
@@ -348,7 +348,7 @@ fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
         name: member.name.clone(),
         key: member.key,
         addresses: member.addresses.clone(),
-        prefixes: member.prefixes.iter().map(|served| served.prefix).collect(),
+        prefixes: member.prefixes.iter().map(|served| served.prefix).gather(),
         node: seen.node,
         endpoint: seen.endpoint,
         handshake_s: seen.handshake_s,
@@ -391,7 +391,7 @@ fn bytes_of(report: &Report) -> u32 {
 /// The parts of a report whose change is news; the rest waits for the next heartbeat.
 fn facts_of(report: Report) -> Report {
     let applied = Applied { roster: 0, ..report.applied };
-    let scopes = report.scopes.into_iter().map(|scope| ScopeReport { rtt_ms: None, ..scope }).collect();
+    let scopes = report.scopes.into_iter().map(|scope| ScopeReport { rtt_ms: None, ..scope }).gather();
     Report {
         seq: 0,
         uptime_s: 0,

@@ -5,7 +5,10 @@ pub mod choice;
 pub mod status;
 
 use super::{Network, gateways::Service};
-use crate::config::{Config, OwnScope};
+use crate::{
+    config::{Config, OwnScope},
+    gather::Gather,
+};
 use gatewrt_protocol::{
     ExitOffer, ExitScope, Failure, Member, NetworkName, NodeId, NodeName, ScopeState, Traffic,
 };
@@ -59,7 +62,7 @@ pub fn asked(
 ) -> Vec<ExitScope> {
     let said = own(config, name).or(network.membership.chosen.as_deref());
     let mut asked = match said {
-        Some(all) => all.iter().map(|own| resolved(own, all, network, failures)).collect(),
+        Some(all) => all.iter().map(|own| resolved(own, all, network, failures)).gather(),
         None => network.directory.assignment().map(|it| it.scopes.clone()).unwrap_or_default(),
     };
     asked.truncate(ExitScope::MOST);
@@ -70,7 +73,7 @@ pub fn asked(
 
 /// What becomes of each scope now, as [`Gateways`](super::gateways::Gateways) chose.
 pub fn scopes(asked: Vec<ExitScope>, network: &Network) -> Vec<Scope> {
-    asked.into_iter().map(|asked| scope(asked, network)).collect()
+    asked.into_iter().map(|asked| scope(asked, network)).gather()
 }
 
 /// Why a node can't be the exit of this router; `None` when it can.
@@ -114,7 +117,7 @@ fn keep_exits(scope: &mut ExitScope, network: &Network, failures: &mut Vec<Failu
         .iter()
         .map(|node| (*node, unfit_node(*node, network)))
         .partition(|(_, why)| why.is_none());
-    scope.exits = fit.into_iter().map(|(node, _)| node).collect();
+    scope.exits = fit.into_iter().map(|(node, _)| node).gather();
     for (node, why) in unfit {
         let why = why.unwrap_or_default();
         failures.push(match member(node, network) {
@@ -170,7 +173,7 @@ fn resolvers(asked: &ExitScope, offer: &ExitOffer) -> Vec<IpAddr> {
         (true, _) => Vec::new(),
         (false, []) => {
             let reached = |addr: &&IpAddr| if addr.is_ipv4() { offer.v4 } else { offer.v6 };
-            offer.dns.iter().filter(reached).copied().collect()
+            offer.dns.iter().filter(reached).copied().gather()
         }
         (false, named) => named.to_vec(),
     }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    gather::Gather,
     model::{Family, IfName, Observed, WgDevice},
     sorted::{SortedMap, SortedSet},
 };
@@ -137,10 +138,10 @@ fn services(config: &Config, name: &NetworkName, network: &Network) -> SortedMap
         let named = exits.len() as u32;
         let offers = network.directory.peers().filter(|member| scope.auto && member.exit.is_some());
         let others: Vec<NodeId> =
-            offers.map(|member| member.node).filter(|node| !exits.contains(node)).collect();
+            offers.map(|member| member.node).filter(|node| !exits.contains(node)).gather();
         exits.extend(others);
         let candidate = |(at, node)| Candidate { rank: named.min(at as u32), node };
-        let candidates = exits.into_iter().enumerate().map(candidate).collect();
+        let candidates = exits.into_iter().enumerate().map(candidate).gather();
         all.insert(Service::Scope(scope.name), candidates);
     }
     all
@@ -153,9 +154,9 @@ fn found(network: &mut Network, observed: &Observed) {
             let peer = device_of(observed, &member.key).and_then(|(_, device)| device.peers.get(&member.key));
             peer.is_some_and(|peer| peer.allowed.iter().any(wanted))
         };
-        network.directory.peers().filter(holds).map(|member| member.node).collect()
+        network.directory.peers().filter(holds).map(|member| member.node).gather()
     };
-    let services: Vec<Service> = network.gateways.services().cloned().collect();
+    let services: Vec<Service> = network.gateways.services().cloned().gather();
     for service in services {
         let found = match &service {
             Service::Prefix(prefix) => holders(&|allowed| allowed == prefix),

@@ -3,6 +3,7 @@
 
 use super::Now;
 use crate::{
+    gather::Gather,
     plan::{Plan, Step},
     sorted::SortedMap,
 };
@@ -44,7 +45,7 @@ impl Tries {
             later.extend(Some(tried.next).filter(|next| *next > now));
             tried.next <= now
         };
-        let steps = plan.steps.into_iter().filter(|step| is_due(step)).collect();
+        let steps = plan.steps.into_iter().filter(|step| is_due(step)).gather();
         for tried in self.steps.values_mut().filter(|tried| tried.wanted < now) {
             tried.failure = None;
         }

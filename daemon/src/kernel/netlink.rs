@@ -13,6 +13,7 @@ pub use link::FoundLink;
 
 use super::KernelError;
 use crate::{
+    gather::Gather,
     model::{Address, Family, IfName, LinkKind, MainRoute, Observed, Route, RouteKind, Rule},
     ownership::{INTERFACE_PREFIX, PROTOCOL},
     sorted::{SortedMap, SortedSet, sort_by_key},
@@ -107,7 +108,7 @@ impl Network {
         names: &Names,
     ) -> Result<Vec<MainRoute>, NetlinkError> {
         let found = route::routes(&mut self.socket, family, Filter::Table(table))?;
-        Ok(found.into_iter().filter_map(|route| main_route(route, names)).collect())
+        Ok(found.into_iter().filter_map(|route| main_route(route, names)).gather())
     }
 
     fn owns(&self, link: &IfName, found: &FoundAddress) -> bool {
@@ -198,7 +199,7 @@ impl Network {
     fn find_address(&mut self, index: u32, address: &Address) -> Result<Option<FoundAddress>, KernelError> {
         let found = address::addresses(&mut self.socket, Some(index));
         let found = found.map_err(|e| e.at("read the addresses"))?;
-        let mut same: Vec<_> = found.into_iter().filter(|f| f.addr == address.addr).collect();
+        let mut same: Vec<_> = found.into_iter().filter(|f| f.addr == address.addr).gather();
         // IPv4 has an address several times, with different lengths.
         sort_by_key(&mut same, |f| f.len == address.len);
         Ok(same.pop())

@@ -11,6 +11,7 @@ use super::{
     netlink::{FoundLink, Network},
 };
 use crate::{
+    gather::Gather,
     model::{IfName, LinkKind, Observed, WgSettings},
     plan::PeerChange,
     sorted::SortedSet,
@@ -157,7 +158,7 @@ impl WireGuard {
         name: &IfName,
         changes: &[(WgPublicKey, PeerChange)],
     ) -> Result<(), KernelError> {
-        let orders: Vec<_> = changes.iter().map(|(key, change)| order(*key, change)).collect();
+        let orders: Vec<_> = changes.iter().map(|(key, change)| order(*key, change)).gather();
         match self.kind(network, name)? {
             LinkKind::WireGuard => self.genl()?.set_peers(name, &orders),
             _ => self.userspace.set_peers(name, &orders),

@@ -6,7 +6,7 @@
 //! of every narrow one, so that they multiply. Each way therefore has sets of its own, cut along its narrow side.
 
 use super::Guard;
-use crate::{model::Family, sorted::sort_by};
+use crate::{gather::Gather, model::Family, sorted::sort_by};
 use gatewrt_protocol::{AccessRule, Prefix, Proto, Service, Verdict};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -67,7 +67,7 @@ impl Guard {
 
     /// Of each set that the rules name, whether an address is in it.
     pub(super) fn sets_with(&self, addr: IpAddr) -> Vec<bool> {
-        self.access.sets.iter().map(|set| set.iter().any(|prefix| prefix.contains(addr))).collect()
+        self.access.sets.iter().map(|set| set.iter().any(|prefix| prefix.contains(addr))).gather()
     }
 
     /// As [`Self::forbids`], for who knows already which sets the two are in.
@@ -128,7 +128,7 @@ impl PairSet {
                 let pairs = pairs(guard, verdict, family);
                 for (services, by_source) in [(false, false), (false, true), (true, false), (true, true)] {
                     let pairs: Vec<&Pair<'_>> =
-                        pairs.iter().filter(|pair| pair.by_source == by_source).collect();
+                        pairs.iter().filter(|pair| pair.by_source == by_source).gather();
                     let mut set = Self { verdict, family, services, by_source, blocks: Vec::new() };
                     for (parts, service) in if services { by_service(&pairs) } else { everything(&pairs) } {
                         set.add(parts, service);
@@ -164,11 +164,11 @@ struct Pair<'a> {
 
 fn pairs(guard: &Guard, verdict: Verdict, family: Family) -> Vec<Pair<'_>> {
     let access = &guard.access;
-    let sets: Vec<Ranges> = access.sets.iter().map(|set| ranges(&mut set.iter(), family)).collect();
+    let sets: Vec<Ranges> = access.sets.iter().map(|set| ranges(&mut set.iter(), family)).gather();
     let set = |index: u32| sets.get(index as usize).cloned().unwrap_or_default();
     let rules = access.rules.iter().filter(|rule| rule.verdict == verdict);
     let mut pairs: Vec<Pair<'_>> =
-        rules.map(|rule| pair(set(rule.from), set(rule.to), &rule.services)).collect();
+        rules.map(|rule| pair(set(rule.from), set(rule.to), &rule.services)).gather();
     if verdict == Verdict::Deny {
         pairs.push(pair(vec![(0, most(family))], ranges(&mut guard.closed.iter(), family), &[]));
     }
@@ -196,7 +196,7 @@ fn by_service(pairs: &[&Pair<'_>]) -> Vec<(Parts, Option<Service>)> {
     let mut all: Vec<(Parts, Option<Service>)> = Vec::new();
     for proto in [Proto::Tcp, Proto::Udp, Proto::Icmp] {
         let services = pairs.iter().flat_map(|pair| pair.services).filter(|service| service.proto == proto);
-        let ports: Ranges = services.map(|service| (service.first.into(), service.last.into())).collect();
+        let ports: Ranges = services.map(|service| (service.first.into(), service.last.into())).gather();
         for (first, last) in segments(&ports, u16::MAX.into()) {
             let service = Service { proto, first: first as u16, last: last as u16 };
             let here =
@@ -213,9 +213,9 @@ fn by_service(pairs: &[&Pair<'_>]) -> Vec<(Parts, Option<Service>)> {
 }
 
 fn parts(pairs: &[&Pair<'_>], are_meant: &dyn Fn(&Pair<'_>) -> bool) -> Parts {
-    let pairs: Vec<&Pair<'_>> = pairs.iter().copied().filter(|pair| are_meant(pair)).collect();
+    let pairs: Vec<&Pair<'_>> = pairs.iter().copied().filter(|pair| are_meant(pair)).gather();
     let mut parts = Parts::new();
-    let narrow: Ranges = pairs.iter().flat_map(|pair| &pair.narrow).copied().collect();
+    let narrow: Ranges = pairs.iter().flat_map(|pair| &pair.narrow).copied().gather();
     for narrow in segments(&narrow, u128::MAX) {
         let mut wide = Ranges::new();
         for pair in pairs.iter().filter(|pair| holds(&pair.narrow, narrow.0)) {
@@ -240,13 +240,13 @@ fn segments(ranges: &[Range], most: u128) -> Ranges {
     sort_by(&mut starts, Ord::cmp);
     starts.dedup();
     let end = |index: usize| starts.get(index + 1).map_or(most, |next| next - 1);
-    starts.iter().enumerate().map(|(index, start)| (*start, end(index))).collect()
+    starts.iter().enumerate().map(|(index, start)| (*start, end(index))).gather()
 }
 
 /// What these prefixes hold of a family: first and last addresses.
 pub(super) fn spans(prefixes: &mut dyn Iterator<Item = &Prefix>, family: Family) -> Vec<(IpAddr, IpAddr)> {
     let span = |(first, last)| (address(first, family), address(last, family));
-    ranges(prefixes, family).into_iter().map(span).collect()
+    ranges(prefixes, family).into_iter().map(span).gather()
 }
 
 fn holds(ranges: &Ranges, addr: u128) -> bool {
@@ -256,7 +256,7 @@ fn holds(ranges: &Ranges, addr: u128) -> bool {
 
 fn ranges(prefixes: &mut dyn Iterator<Item = &Prefix>, family: Family) -> Ranges {
     let prefixes = prefixes.filter(|prefix| Family::of(prefix) == family);
-    merged(prefixes.map(|prefix| range(prefix, family)).collect())
+    merged(prefixes.map(|prefix| range(prefix, family)).gather())
 }
 
 fn range(prefix: &Prefix, family: Family) -> Range {

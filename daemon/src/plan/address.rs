@@ -3,20 +3,21 @@
 
 use super::{Step, link::View};
 use crate::{
+    gather::Gather,
     model::{Address, IfName, Tunnel},
     sorted::SortedSet,
 };
 
 pub(super) fn additions(view: View<'_>) -> Vec<Step> {
     let wanted = view.tunnels().flat_map(|(name, tunnel)| addresses(name, tunnel));
-    wanted.filter(|address| !is_there(view, address)).map(Step::AddAddress).collect()
+    wanted.filter(|address| !is_there(view, address)).map(Step::AddAddress).gather()
 }
 
 pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
     let wanted: SortedSet<_> = view.tunnels().flat_map(|(name, tunnel)| addresses(name, tunnel)).collect();
     let on_usable = view.observed.our_addresses.iter().filter(|address| view.device(&address.link).is_some());
     let on_wanted = on_usable.filter(|address| view.desired.tunnels.contains_key(&address.link));
-    on_wanted.filter(|address| !wanted.contains(address)).cloned().map(Step::DeleteAddress).collect()
+    on_wanted.filter(|address| !wanted.contains(address)).cloned().map(Step::DeleteAddress).gather()
 }
 
 fn addresses<'a>(link: &'a IfName, tunnel: &'a Tunnel) -> impl Iterator<Item = Address> + 'a {

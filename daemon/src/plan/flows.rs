@@ -3,6 +3,7 @@
 
 use super::{Guard, ScopeFlows, Step, link::View};
 use crate::{
+    gather::Gather,
     model::{Family, IfName, Route, RouteKind},
     sorted::{SortedMap, SortedSet},
 };
@@ -88,7 +89,7 @@ pub(super) fn cut(view: View<'_>) -> Vec<Step> {
     let (observed, desired) = (view.observed, view.desired);
     let is_news = observed.flows != desired.flows || observed.ruleset != desired.ruleset;
     let due = desired.flows.iter().filter(|flows| is_news && !flows.is_open(observed.flows.as_deref()));
-    due.cloned().map(Step::CutFlows).collect()
+    due.cloned().map(Step::CutFlows).gather()
 }
 
 impl Flows {

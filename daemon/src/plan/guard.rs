@@ -4,6 +4,7 @@
 
 use super::{Exits, Firewall, ScopeGuard, Source, Step};
 use crate::{
+    gather::Gather,
     model::{Desired, Family, IfName, Observed, Route, RouteKind, Rule, Ruleset},
     ownership::{INTERFACE_PREFIX, Numbers},
     sorted::{SortedMap, SortedSet},
@@ -39,15 +40,15 @@ impl Guardfile {
         }
         let scope_of = |rule: &Rule| place(rule).and_then(|at| closed.get(&at).copied());
         let rules: Vec<(&Rule, &ScopeGuard)> =
-            desired.rules.iter().filter_map(|rule| Some((rule, scope_of(rule)?))).collect();
+            desired.rules.iter().filter_map(|rule| Some((rule, scope_of(rule)?))).gather();
         let tables: SortedMap<u32, &ScopeGuard> =
             rules.iter().map(|(rule, scope)| (rule.table, *scope)).collect();
         let is_lasting =
             |route: &&Route| tables.get(&route.table).is_some_and(|scope| is_lasting(route, &passing(scope)));
         Some(Self {
             table: table(&desired.exits, numbers),
-            rules: rules.iter().map(|(rule, _)| rule_line(rule)).collect(),
-            routes: desired.routes.iter().filter(is_lasting).map(route_line).collect(),
+            rules: rules.iter().map(|(rule, _)| rule_line(rule)).gather(),
+            routes: desired.routes.iter().filter(is_lasting).map(route_line).gather(),
         })
     }
 

@@ -7,6 +7,7 @@ use super::{
     ruleset::{REJECT, STANDS, chain, to},
 };
 use crate::{
+    gather::Gather,
     model::{Family, IfName},
     sorted::SortedSet,
 };
@@ -78,7 +79,7 @@ fn internet_chain(link: &IfName, guard: &Guard) -> String {
 }
 
 fn internet_set(family: Family, link: &IfName, guard: &Guard) -> String {
-    let elements = spans(&mut guard.internet.iter(), family).into_iter().map(range).collect();
+    let elements = spans(&mut guard.internet.iter(), family).into_iter().map(range).gather();
     let digit = digit(family);
     set(&format!("internet-{digit}-{link}"), &format!("ipv{digit}_addr"), elements)
 }
@@ -87,7 +88,7 @@ fn pair_set(pairs: &PairSet, link: &IfName) -> String {
     let service = if pairs.services { " . inet_proto . inet_service" } else { "" };
     let digit = digit(pairs.family);
     let kind = format!("ipv{digit}_addr . ipv{digit}_addr{service}");
-    set(&name(pairs, link), &kind, pairs.blocks.iter().map(element).collect())
+    set(&name(pairs, link), &kind, pairs.blocks.iter().map(element).gather())
 }
 
 fn name(pairs: &PairSet, link: &IfName) -> String {

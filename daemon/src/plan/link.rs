@@ -3,6 +3,7 @@
 
 use super::Step;
 use crate::{
+    gather::Gather,
     model::{Desired, IfName, Link, LinkKind, Observed, Tunnel, WgDevice},
     ownership::INTERFACE_PREFIX,
 };
@@ -58,7 +59,7 @@ pub(super) fn additions(view: View<'_>) -> Vec<Step> {
         .tunnels
         .iter()
         .filter_map(|(name, tunnel)| addition(view.state(name), name, tunnel.mtu))
-        .collect()
+        .gather()
 }
 
 fn addition(state: State<'_>, name: &IfName, mtu: u32) -> Option<Step> {
@@ -70,12 +71,12 @@ fn addition(state: State<'_>, name: &IfName, mtu: u32) -> Option<Step> {
 
 pub(super) fn ups(view: View<'_>) -> Vec<Step> {
     let is_up = |name| matches!(view.state(name), State::Usable(link) if link.up);
-    view.tunnels().filter(|(name, _)| !is_up(name)).map(|(name, _)| Step::SetUp(name.clone())).collect()
+    view.tunnels().filter(|(name, _)| !is_up(name)).map(|(name, _)| Step::SetUp(name.clone())).gather()
 }
 
 pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
     let unwanted = view.desired.gone.iter().filter(|name| !view.desired.tunnels.contains_key(name));
-    unwanted.filter(|name| is_ours(view.observed, name)).cloned().map(Step::DeleteTunnel).collect()
+    unwanted.filter(|name| is_ours(view.observed, name)).cloned().map(Step::DeleteTunnel).gather()
 }
 
 fn is_ours(observed: &Observed, name: &IfName) -> bool {

@@ -32,7 +32,10 @@ pub use ruleset::{Firewall, Guard};
 pub(crate) use step::Short;
 pub use step::{NO_PSK, PeerChange, PeerUpdate, Step};
 
-use crate::model::{Desired, Observed};
+use crate::{
+    gather::Gather,
+    model::{Desired, Observed},
+};
 use link::View;
 use std::fmt;
 
@@ -81,7 +84,7 @@ impl Plan {
             // Forwarding was guarded by the table, but what it forwarded for is gone by now.
             sysctl::restorations(view),
         ];
-        Self { steps: phases.into_iter().flatten().collect() }
+        Self { steps: phases.into_iter().flatten().gather() }
     }
 
     /// Whether nothing is to be done.

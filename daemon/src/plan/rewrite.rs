@@ -3,7 +3,7 @@
 //! stays loses an element that stays, so no packet misses it. It ends at the text for `nft -f`.
 
 use super::ruleset::head;
-use crate::{ownership::NFT_TABLE, sorted::sort_by};
+use crate::{gather::Gather, ownership::NFT_TABLE, sorted::sort_by};
 
 /// A set or a chain, as [`Firewall`](super::Firewall) writes it.
 pub(super) struct Part<'a> {
@@ -41,7 +41,7 @@ pub fn change(old: &str, new: &str) -> Option<String> {
         }
     }
     // Chains first: they are what uses sets. Those that go may jump to each other until they are flushed.
-    let gone: Vec<&Part<'_>> = old.iter().filter(|part| find(&new, part).is_none()).collect();
+    let gone: Vec<&Part<'_>> = old.iter().filter(|part| find(&new, part).is_none()).gather();
     let (sets, chains): (Vec<&Part<'_>>, Vec<_>) = gone.into_iter().partition(|part| part.kind == "set");
     chains.iter().for_each(|part| flushed += &command("flush", part));
     chains.iter().chain(&sets).for_each(|part| deleted += &command("delete", part));
@@ -61,7 +61,7 @@ fn part(text: &str) -> Option<Part<'_>> {
     let (kind, name) = first.split_once(' ')?;
     let (body, elements) = rest.split_once("\t\telements = {\n").unwrap_or((rest, ""));
     let mut elements: Vec<&str> =
-        elements.lines().filter_map(|line| line.trim_start().strip_suffix(',')).collect();
+        elements.lines().filter_map(|line| line.trim_start().strip_suffix(',')).gather();
     sort_by(&mut elements, Ord::cmp);
     Some(Part { text, kind, name, body, elements })
 }
@@ -72,7 +72,7 @@ fn find<'a>(parts: &'a [Part<'a>], like: &Part<'_>) -> Option<&'a Part<'a>> {
 
 /// What is in the first only; both are in order.
 fn missing<'a>(these: &[&'a str], those: &[&str]) -> Vec<&'a str> {
-    these.iter().copied().filter(|element| those.binary_search(element).is_err()).collect()
+    these.iter().copied().filter(|element| those.binary_search(element).is_err()).gather()
 }
 
 fn elements(verb: &str, set: &Part<'_>, elements: &[&str]) -> String {

@@ -5,6 +5,7 @@
 
 use super::{Step, link::View};
 use crate::{
+    gather::Gather,
     model::{Route, RouteKind},
     sorted::{SortedMap, SortedSet, sort_by_key},
 };
@@ -20,9 +21,9 @@ pub(super) fn duplicates(view: View<'_>) -> Vec<Step> {
     let extra = |(place, routes): (&Place, &SortedSet<&Route>)| {
         let keep = wanted.get(place).map(|route| routes.get(route).or(routes.first()).copied());
         let extra = routes.iter().copied().filter(move |route| keep.is_some_and(|keep| Some(*route) != keep));
-        extra.cloned().collect::<Vec<_>>()
+        extra.cloned().gather()
     };
-    there.iter().flat_map(extra).map(Step::DeleteRoute).collect()
+    there.iter().flat_map(extra).map(Step::DeleteRoute).gather()
 }
 
 pub(super) fn additions(view: View<'_>) -> Vec<Step> {
@@ -39,13 +40,13 @@ fn changes(view: View<'_>, is_due: impl Fn(&Route) -> bool) -> Vec<Step> {
     let mut missing: Vec<_> = wanted(view)
         .into_values()
         .filter(|route| !view.is_unusable(route) && !is_there(&there, route) && is_due(route))
-        .collect();
+        .gather();
     sort_by_key(&mut missing, |route| precedence(route));
     let step = |route: &Route| match there.contains_key(&place(route)) {
         true => Step::ReplaceRoute(route.clone()),
         false => Step::AddRoute(route.clone()),
     };
-    missing.into_iter().map(step).collect()
+    missing.into_iter().map(step).gather()
 }
 
 /// Those that let out what nothing is to get out of any more: they go before the rules change.
@@ -60,9 +61,9 @@ pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
 fn removals(view: View<'_>, is_due: impl Fn(&Route) -> bool) -> Vec<Step> {
     let wanted = wanted(view);
     let there = by_place(view).into_iter().filter(|(place, _)| !wanted.contains_key(place));
-    let mut extra: Vec<_> = there.flat_map(|(_, routes)| routes).filter(|route| is_due(route)).collect();
+    let mut extra: Vec<_> = there.flat_map(|(_, routes)| routes).filter(|route| is_due(route)).gather();
     sort_by_key(&mut extra, |route| Reverse(precedence(route)));
-    extra.into_iter().cloned().map(Step::DeleteRoute).collect()
+    extra.into_iter().cloned().map(Step::DeleteRoute).gather()
 }
 
 impl View<'_> {

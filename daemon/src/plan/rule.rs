@@ -4,18 +4,19 @@
 
 use super::{Step, link::View};
 use crate::{
+    gather::Gather,
     model::Rule,
     sorted::{SortedSet, sort_by_key},
 };
 
 pub(super) fn additions(view: View<'_>) -> Vec<Step> {
     let missing = view.desired.rules.difference(&view.observed.rules);
-    in_order(missing.collect(), &view.desired.rules).map(Step::AddRule).collect()
+    in_order(missing.gather(), &view.desired.rules).map(Step::AddRule).gather()
 }
 
 pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
     let extra = view.observed.rules.difference(&view.desired.rules);
-    in_order(extra.collect(), &view.observed.rules).rev().map(Step::DeleteRule).collect()
+    in_order(extra.gather(), &view.observed.rules).rev().map(Step::DeleteRule).gather()
 }
 
 fn in_order<'a>(

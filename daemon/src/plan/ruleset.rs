@@ -10,6 +10,7 @@
 
 use super::{Exits, judge, scope};
 use crate::{
+    gather::Gather,
     model::{IfName, Ruleset},
     ownership::{NFT_TABLE, Numbers, PROBE_PORT},
     sorted::{SortedMap, SortedSet, sort_by_key},
@@ -168,13 +169,13 @@ impl Firewall {
     fn marks(&self, link: &IfName, guard: &Guard) -> String {
         let Numbers { mask, masquerade, .. } = self.numbers;
         let mark = format!("ct mark set ct mark & {:#010x} | {masquerade:#010x}", !mask);
-        let mut prefixes: Vec<_> = guard.egress.iter().collect();
+        let mut prefixes: Vec<_> = guard.egress.iter().gather();
         sort_by_key(&mut prefixes, |(prefix, _)| Reverse(prefix.len()));
         let rule = |(prefix, nat): (&Prefix, &bool)| match nat {
             true => format!("{} {mark} return", to(prefix)),
             false => format!("{} return", to(prefix)),
         };
-        let mut rules: Vec<String> = prefixes.into_iter().map(rule).collect();
+        let mut rules: Vec<String> = prefixes.into_iter().map(rule).gather();
         rules.extend(judge::sources(link, guard).map(|source| format!("{source} {mark}")));
         chain(&format!("mark-{link}"), rules)
     }
@@ -206,7 +207,7 @@ impl Firewall {
             let elsewhere: String = self.all_ways().map(|way| format!("oifname != \"{way}\" ")).collect();
             format!("ct mark & {mask:#010x} == {masquerade:#010x} {elsewhere}masquerade")
         });
-        let rules = rule.into_iter().chain(self.exits.masquerades()).collect();
+        let rules = rule.into_iter().chain(self.exits.masquerades()).gather();
         base("postrouting", "nat hook postrouting priority srcnat", rules)
     }
 
@@ -215,7 +216,7 @@ impl Firewall {
         let sides = self.all_ways().flat_map(|way| [("iifname", way), ("oifname", way)]);
         let rules = sides
             .map(|(side, link)| format!("{side} \"{link}\" tcp flags syn tcp option maxseg size set rt mtu"));
-        let rules = rules.chain(self.exits.mss()).collect();
+        let rules = rules.chain(self.exits.mss()).gather();
         base("mss", "filter hook forward priority mangle", rules)
     }
 }

@@ -10,6 +10,7 @@ use super::{
     ruleset::{REJECT, base, chain},
 };
 use crate::{
+    gather::Gather,
     model::{Family, IfName},
     ownership::Numbers,
     sorted::SortedSet,
@@ -53,7 +54,7 @@ fn plain(link: &IfName) -> String {
 /// What the network of an interface has, as a rule asks for it: once a family.
 pub(super) fn meshes(side: &str, link: &IfName, mesh: &SortedSet<Prefix>) -> Vec<String> {
     let asked = |family| format!("{} {side} @mesh-{}-{}", ip(family), digit(family), plain(link));
-    families(mesh.iter()).map(asked).collect()
+    families(mesh.iter()).map(asked).gather()
 }
 
 impl Exits {
@@ -140,7 +141,7 @@ impl Exits {
     /// What the input chain begins with.
     pub(super) fn input(&self) -> Vec<String> {
         let rules = ["udp dport 53 jump refused", "tcp dport 53 jump refused"];
-        rules.into_iter().filter(|_| self.refuses()).map(str::to_owned).collect()
+        rules.into_iter().filter(|_| self.refuses()).map(str::to_owned).gather()
     }
 
     /// What comes in from outside is remembered, and told from what scopes open by a mark on all its packets. It may
@@ -176,7 +177,7 @@ impl Exits {
     /// What the chain after routing ends with.
     pub(super) fn masquerades(&self) -> Vec<String> {
         let jump = |link: &IfName| format!("oifname \"{link}\" jump leave-{}", plain(link));
-        self.meshes.keys().map(jump).collect()
+        self.meshes.keys().map(jump).gather()
     }
 
     /// What the chain that clamps segments ends with. What comes in through an exit is not what the main table would send
@@ -189,7 +190,7 @@ impl Exits {
             )
         };
         let families = [(Family::V4, 40), (Family::V6, 60)];
-        self.mtus.iter().flat_map(|(link, mtu)| families.map(|family| clamp(link, *mtu, family))).collect()
+        self.mtus.iter().flat_map(|(link, mtu)| families.map(|family| clamp(link, *mtu, family))).gather()
     }
 
     /// What the router sends, where it is known over what it leaves: some of it was led elsewhere since it was made.
@@ -204,7 +205,7 @@ impl Exits {
     fn resolving(&self, numbers: &Numbers) -> Vec<String> {
         let redirects = self.labelled().into_iter().filter(|(_, scope)| scope.redirects_queries());
         let mut resolvers: Vec<String> =
-            redirects.map(|(label, scope)| resolver_chain(&label, scope)).collect();
+            redirects.map(|(label, scope)| resolver_chain(&label, scope)).gather();
         if resolvers.is_empty() {
             return resolvers;
         }
@@ -321,13 +322,13 @@ fn telling(label: &str, scope: &ScopeGuard, of: Of) -> Vec<String> {
 
 fn from(label: &str, scope: &ScopeGuard) -> Vec<String> {
     let from = |family| format!("{} saddr @from-{}-{label} ", ip(family), digit(family));
-    families(prefixes(scope)).map(from).collect()
+    families(prefixes(scope)).map(from).gather()
 }
 
 fn shut_chain(label: &str, scope: &ScopeGuard) -> String {
     let except = |family| format!("{} daddr @except-{}-{label} return", ip(family), digit(family));
     let mut rules: Vec<String> =
-        scope.v6_wan.then(|| "meta nfproto ipv6 return".to_owned()).into_iter().collect();
+        scope.v6_wan.then(|| "meta nfproto ipv6 return".to_owned()).into_iter().gather();
     if scope.redirects {
         // Wherever they are for: had they a resolver to go to, they would not be here.
         rules.extend(["udp", "tcp"].map(|proto| format!("{proto} dport 53 drop comment \"DNS\"")));
@@ -343,7 +344,7 @@ fn resolver_chain(label: &str, scope: &ScopeGuard) -> String {
         Some(format!("meta nfproto ipv{} dnat {} to {resolver}", digit(family), ip(family)))
     };
     let own = scope.router_answers.then(|| "fib daddr type local return".to_owned());
-    let rules = own.into_iter().chain(Family::ALL.into_iter().filter_map(to)).collect();
+    let rules = own.into_iter().chain(Family::ALL.into_iter().filter_map(to)).gather();
     chain(&format!("resolver-{label}"), rules)
 }
 
@@ -353,7 +354,7 @@ fn mesh_chains(link: &IfName, mesh: &SortedSet<Prefix>, own: Option<&SortedSet<I
     let mut enter = vec!["ct state established,related return".to_owned()];
     enter.extend(known("saddr"));
     enter.push("drop comment \"not the network's\"".to_owned());
-    let mut leave: Vec<String> = known("saddr").chain(known("daddr")).collect();
+    let mut leave: Vec<String> = known("saddr").chain(known("daddr")).gather();
     for address in own.into_iter().flatten() {
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         leave.push(format!("meta nfproto ipv{} snat {} to {address}", digit(family), ip(family)));
@@ -388,13 +389,13 @@ fn families<'a>(prefixes: impl Iterator<Item = &'a Prefix>) -> impl Iterator<Ite
 }
 
 fn prefix_sets<'a>(what: &str, label: &str, prefixes: impl Iterator<Item = &'a Prefix>) -> Vec<String> {
-    let prefixes: Vec<&Prefix> = prefixes.collect();
+    let prefixes: Vec<&Prefix> = prefixes.gather();
     let of = |family| {
-        let elements = spans(&mut prefixes.iter().copied(), family).into_iter().map(range).collect();
+        let elements = spans(&mut prefixes.iter().copied(), family).into_iter().map(range).gather();
         let digit = digit(family);
         set(&format!("{what}-{digit}-{label}"), &format!("ipv{digit}_addr"), elements)
     };
-    families(prefixes.iter().copied()).map(of).collect()
+    families(prefixes.iter().copied()).map(of).gather()
 }
 
 /// A name that means itself in nft's language, as almost all do.

@@ -3,6 +3,7 @@
 
 use super::Flows;
 use crate::{
+    gather::Gather,
     model::{Address, Family, IfName, Route, RouteKind, Rule, Ruleset, SysctlPath, WgPeer, WgSettings},
     sorted::SortedSet,
 };
@@ -179,7 +180,7 @@ impl fmt::Display for Prefixes<'_> {
         if self.0.is_empty() {
             return f.write_str("no prefix");
         }
-        let texts: Vec<String> = self.0.iter().map(Prefix::to_string).collect();
+        let texts: Vec<String> = self.0.iter().map(Prefix::to_string).gather();
         f.write_str(&texts.join(", "))
     }
 }

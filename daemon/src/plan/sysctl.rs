@@ -5,6 +5,7 @@
 
 use super::{Step, link::View};
 use crate::{
+    gather::Gather,
     model::{IfName, SysctlPath},
     sorted::sort_by_key,
 };
@@ -12,16 +13,16 @@ use crate::{
 pub(super) fn settings(view: View<'_>) -> Vec<Step> {
     let wanted = view.desired.sysctls.iter().filter(|(path, _)| !view.is_on_taken(path));
     let mut differing: Vec<_> =
-        wanted.filter(|(path, value)| view.observed.sysctls.get(*path) != Some(*value)).collect();
+        wanted.filter(|(path, value)| view.observed.sysctls.get(*path) != Some(*value)).gather();
     sort_by_key(&mut differing, |(path, _)| (is_forwarding(path), interface(path).is_some()));
-    differing.into_iter().map(|(path, value)| Step::SetSysctl(path.clone(), value.clone())).collect()
+    differing.into_iter().map(|(path, value)| Step::SetSysctl(path.clone(), value.clone())).gather()
 }
 
 pub(super) fn restorations(view: View<'_>) -> Vec<Step> {
     let saved = view.observed.saved_sysctls.keys();
-    let mut unwanted: Vec<_> = saved.filter(|path| !view.desired.sysctls.contains_key(path)).collect();
+    let mut unwanted: Vec<_> = saved.filter(|path| !view.desired.sysctls.contains_key(path)).gather();
     sort_by_key(&mut unwanted, |path| (!is_forwarding(path), interface(path).is_some()));
-    unwanted.into_iter().cloned().map(Step::RestoreSysctl).collect()
+    unwanted.into_iter().cloned().map(Step::RestoreSysctl).gather()
 }
 
 impl View<'_> {

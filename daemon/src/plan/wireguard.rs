@@ -8,6 +8,7 @@
 
 use super::{NO_PSK, PeerChange, PeerUpdate, Step, link::View};
 use crate::{
+    gather::Gather,
     model::{IfName, WgPeer, WgSettings},
     sorted::{SortedMap, SortedSet},
 };
@@ -25,7 +26,7 @@ pub(super) fn devices(view: View<'_>) -> Vec<Step> {
     let differing = view
         .tunnels()
         .filter(|(name, tunnel)| !settings(name).is_some_and(|there| is_so(there, &tunnel.settings)));
-    differing.map(|(name, tunnel)| Step::SetDevice(name.clone(), tunnel.settings.clone())).collect()
+    differing.map(|(name, tunnel)| Step::SetDevice(name.clone(), tunnel.settings.clone())).gather()
 }
 
 /// Steps in which a peer is added or changed; also those that go or shrink in exchange.
@@ -45,7 +46,7 @@ fn steps(view: View<'_>, filter: fn(&Changes) -> bool) -> Vec<Step> {
         let old = view.device(name).map_or(&none, |device| &device.peers);
         messages(old, &tunnel.peers).into_iter().map(move |changes| (name, changes))
     });
-    messages.filter(|(_, changes)| filter(changes)).map(step).collect()
+    messages.filter(|(_, changes)| filter(changes)).map(step).gather()
 }
 
 fn only_loses(changes: &Changes) -> bool {
@@ -67,7 +68,7 @@ fn messages(old: &Peers, new: &Peers) -> Vec<Changes> {
     for (key, change) in changes {
         groups.entry(labels[&key]).or_default().push((key, change));
     }
-    groups.into_values().map(in_order).collect()
+    groups.into_values().map(in_order).gather()
 }
 
 fn changes(old: &Peers, new: &Peers) -> SortedMap<WgPublicKey, PeerChange> {
@@ -130,7 +131,7 @@ fn in_order(group: Changes) -> Changes {
         return group;
     }
     let (gives, takes): (Vec<_>, Vec<_>) = group.into_iter().map(split).unzip();
-    gives.into_iter().chain(takes).flatten().collect()
+    gives.into_iter().chain(takes).flatten().gather()
 }
 
 type Entry = Option<(WgPublicKey, PeerChange)>;

@@ -5,6 +5,7 @@ use crate::{
     config::{Config, OwnScope},
     control::{Answer, Done, PlanAnswer, Request},
     core::{Input, Network, scopes::choice},
+    gather::Gather,
     log as logging,
     store::Store,
     whole::whole,
@@ -18,7 +19,7 @@ impl Daemon {
         let answer = match request {
             Request::Status => Answer::Status(Box::new(self.core.status(self.now()))),
             Request::Plan => {
-                let steps = self.core.plan().steps.iter().map(ToString::to_string).collect();
+                let steps = self.core.plan().steps.iter().map(ToString::to_string).gather();
                 Answer::Plan(PlanAnswer { steps })
             }
             Request::Join { code, name } => return self.join(code, name, Some(reply)),
@@ -66,7 +67,7 @@ impl Daemon {
         }
         match &scopes {
             Some(scopes) => {
-                let names: Vec<_> = scopes.iter().map(|own| own.scope.name.to_string()).collect();
+                let names: Vec<_> = scopes.iter().map(|own| own.scope.name.to_string()).gather();
                 log::info!("{name}: said on this router: scopes through exits: [{}]", names.join(", "));
             }
             None => log::info!("{name}: the coordinator's word counts for exits again"),
@@ -91,7 +92,7 @@ impl Daemon {
     }
 
     fn joined(&self) -> String {
-        let joined: Vec<_> = self.identities.keys().map(ToString::to_string).collect();
+        let joined: Vec<_> = self.identities.keys().map(ToString::to_string).gather();
         if joined.is_empty() { "none".to_owned() } else { joined.join(", ") }
     }
 

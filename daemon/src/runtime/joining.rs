@@ -5,6 +5,7 @@ use crate::{
     control::{Answer, Joined},
     core::{Input, place::place},
     enroll::{self, EnrollError, Facts},
+    gather::Gather,
     identity::Identity,
     sorted::SortedSet,
     task,
@@ -68,7 +69,7 @@ impl Daemon {
         let wanted = wanted.filter_map(|(name, network)| {
             Some((name.clone(), network.join_code.clone()?, network.name.clone()))
         });
-        for (name, code, node_name) in wanted.collect::<Vec<_>>() {
+        for (name, code, node_name) in wanted.gather() {
             let done = self.identities.contains_key(&name) || self.joining.refused.contains(&name);
             if code.network != name && !done {
                 log::error!(

@@ -1,5 +1,6 @@
 //! Searching and sorting by places alone, which is one code for values of all types.
 
+use crate::gather::Gather;
 use std::{cmp::Ordering, mem, mem::MaybeUninit, slice};
 
 /// The place of what `compare` says to be equal, of `count` in order; else the place where it would be.
@@ -23,7 +24,7 @@ pub fn is_strict(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> bo
 
 /// Where what shall be at each place is now, so that `count` values are in order and equal ones stay as they are.
 pub fn stable(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..count).collect();
+    let mut places: Vec<usize> = (0..count).gather();
     places.sort_by(|&a, &b| compare(a, b));
     places
 }

@@ -14,6 +14,7 @@ use super::super::{
 };
 use super::known::Known;
 use crate::{
+    gather::Gather,
     model::{Address, Desired, Family, IfName, Observed, Route, RouteKind, Rule, WgDevice},
     ownership::{EXIT_ID, EXIT_PREFIX, INTERFACE_PREFIX, Numbers},
     plan::{Exits, ScopeFlows, ScopeGuard, Source},
@@ -152,7 +153,7 @@ pub(super) fn lans(observed: &Observed, before: &Desired, numbers: &Numbers) -> 
 
 /// Lays out the scopes of all networks.
 pub(super) fn lay(usages: &[Usage], around: &Around<'_>) -> Laid {
-    let mut parts: Vec<Part<'_>> = usages.iter().flat_map(|usage| parts(usage, around)).collect();
+    let mut parts: Vec<Part<'_>> = usages.iter().flat_map(|usage| parts(usage, around)).gather();
     sort_by_key(&mut parts, |part| part.rank);
     let known = Known::new(around.observed);
     let mut laid = Laid::default();
@@ -224,7 +225,7 @@ pub(super) fn strangers(scopes: &[Scope], observed: &Observed) -> Vec<Failure> {
         }),
         _ => None,
     };
-    scopes.iter().flat_map(|scope| &scope.asked.of).filter_map(failure).collect()
+    scopes.iter().flat_map(|scope| &scope.asked.of).filter_map(failure).gather()
 }
 
 impl Part<'_> {
@@ -249,7 +250,7 @@ impl Part<'_> {
         let route = |prefix, metric, kind| Route { table, prefix, metric, kind };
         let forbidden = known.inside.keys().filter(|prefix| !apart.contains(*prefix));
         let mut routes: Vec<_> =
-            forbidden.map(|to| route(*to, numbers.metric, RouteKind::Blackhole)).collect();
+            forbidden.map(|to| route(*to, numbers.metric, RouteKind::Blackhole)).gather();
         routes.extend(apart.iter().map(|to| route(*to, numbers.metric, RouteKind::Throw)));
         for family in Family::ALL {
             let way = self.default(family);
@@ -287,7 +288,7 @@ impl Part<'_> {
             is_of.then_some(rule)
         };
         let of = |source| Family::ALL.into_iter().filter_map(move |family| rule(source, family));
-        self.sources.iter().flat_map(of).collect()
+        self.sources.iter().flat_map(of).gather()
     }
 
     fn guard(&self, known: &Known) -> ScopeGuard {
@@ -314,7 +315,7 @@ impl Part<'_> {
                 Some(_) => Prefix::containing(it.addr, it.len).ok(),
                 None => Some(Prefix::host(it.addr)),
             };
-            on_it.filter_map(within).collect()
+            on_it.filter_map(within).gather()
         };
         let prefixes = |source: &Source| match source {
             Source::Prefix(prefix) => vec![*prefix],
@@ -367,7 +368,7 @@ fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
     let now = || around.observed.rules.iter().chain(&around.before.rules).filter(|it| is_ours(it.table));
     let mut taken = SortedSet::new();
     let keep = |part: &Part<'_>| {
-        let selectors: Vec<_> = part.sources.iter().map(selector).collect();
+        let selectors: Vec<_> = part.sources.iter().map(selector).gather();
         let is_its = |rule: &Rule| selectors.iter().any(|(iif, from)| (iif, from) == (&rule.iif, &rule.from));
         let is_only_its = |table: &u32| now().filter(|rule| rule.table == *table).all(is_its);
         let mut known = now().filter(|rule| is_its(rule)).map(|rule| rule.table);
@@ -375,7 +376,7 @@ fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
         taken.extend(kept);
         kept
     };
-    let kept: Vec<Option<u32>> = parts.iter().map(keep).collect();
+    let kept: Vec<Option<u32>> = parts.iter().map(keep).gather();
     taken.extend(now().map(|rule| rule.table));
     taken.extend(around.observed.routes.iter().map(|route| route.table));
     let fresh = |kept: Option<u32>| {
@@ -383,7 +384,7 @@ fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
         taken.insert(table);
         table
     };
-    kept.into_iter().map(fresh).collect()
+    kept.into_iter().map(fresh).gather()
 }
 
 #[cfg(test)]

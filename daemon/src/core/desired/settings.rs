@@ -2,6 +2,7 @@
 
 use super::exits::Usage;
 use crate::{
+    gather::Gather,
     model::{Family, IfName, Observed, SysctlPath},
     plan::Realm,
     sorted::{SortedMap, SortedSet},
@@ -91,7 +92,7 @@ fn accepting_routers(observed: &Observed) -> Vec<IfName> {
         observed.saved_sysctls.contains_key(&path)
             || observed.sysctls.get(&path).is_some_and(|value| value == "1")
     };
-    router_links(Family::V6, observed).into_iter().filter(accepts).collect()
+    router_links(Family::V6, observed).into_iter().filter(accepts).gather()
 }
 
 /// The links with a default route of a family.

@@ -2,7 +2,10 @@
 //! anything changes.
 
 use super::{Voice, unfit, voice};
-use crate::config::{Config, OwnScope};
+use crate::{
+    config::{Config, OwnScope},
+    gather::Gather,
+};
 use gatewrt_protocol::{Assignment, ExitScope, NetworkName, NodeId, NodeName, Tag};
 
 /// The scopes with `wish` among them, in the place of one of its name, and what is to be known of it.
@@ -46,7 +49,7 @@ pub fn disable(
     let before = in_effect(network);
     let (_, rest): (Vec<_>, Vec<_>) = before.iter().cloned().partition(|own| own.scope.name == *gone);
     if rest.len() == before.len() {
-        let names: Vec<_> = before.iter().map(|own| own.scope.name.to_string()).collect();
+        let names: Vec<_> = before.iter().map(|own| own.scope.name.to_string()).gather();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(format!("{name} has no scope {gone} here (there is: {names})"));
     }
@@ -70,7 +73,7 @@ pub fn refuse_against_owner(
 
 fn refuse_unfit(wish: &OwnScope, name: &NetworkName, network: &super::Network) -> Result<(), String> {
     let exits = network.directory.peers().filter(|member| member.exit.is_some());
-    let exits: Vec<_> = exits.map(|member| member.name.to_string()).collect();
+    let exits: Vec<_> = exits.map(|member| member.name.to_string()).gather();
     if exits.is_empty() {
         return Err(format!(
             "no node of {name} is an exit: its owner allows it (option allow_exit '1'), then \
@@ -91,7 +94,7 @@ fn hint(wish: &OwnScope, network: &super::Network) -> String {
     let v4_alone = network.directory.peers().filter(|member| {
         named(&member.name) && member.exit.as_ref().is_some_and(|offer| !offer.v6) && !wish.scope.v6_wan
     });
-    let names: Vec<_> = v4_alone.map(|member| member.name.to_string()).collect();
+    let names: Vec<_> = v4_alone.map(|member| member.name.to_string()).gather();
     match names.as_slice() {
         [] => String::new(),
         names => format!(
@@ -110,9 +113,9 @@ fn in_effect(network: &super::Network) -> Vec<OwnScope> {
 fn as_own(assignment: &Assignment, network: &super::Network) -> Vec<OwnScope> {
     let name = |node: &NodeId| super::member(*node, network).map(|member| member.name.clone());
     let own = |scope: &ExitScope| OwnScope {
-        exits: scope.exits.iter().filter_map(name).collect(),
+        exits: scope.exits.iter().filter_map(name).gather(),
         lan: false,
         scope: ExitScope { exits: Vec::new(), ..scope.clone() },
     };
-    assignment.scopes.iter().map(own).collect()
+    assignment.scopes.iter().map(own).gather()
 }

@@ -1,9 +1,12 @@
 //! What is told of scopes and exits: to the coordinator, and on the router.
 
 use super::{Scope, asked, member, scopes, unfit_node};
-use crate::core::{
-    Core, Network,
-    gateways::{Service, Trouble},
+use crate::{
+    core::{
+        Core, Network,
+        gateways::{Service, Trouble},
+    },
+    gather::Gather,
 };
 use gatewrt_protocol::{
     ExitOffer, Member, NetworkName, NodeId, NodeName, ScopeReport, ScopeState, Tag, Traffic,
@@ -69,7 +72,7 @@ impl Core {
             state: scope.state,
             exit: scope.exit,
         };
-        self.scopes_of(name, network).into_iter().map(report).collect()
+        self.scopes_of(name, network).into_iter().map(report).gather()
     }
 
     /// What becomes of each scope of a network.
@@ -85,7 +88,7 @@ pub fn scope_status(scope: Scope, network: &Network) -> ScopeStatus {
         exit: scope.exit.and_then(name),
         rtt_ms: scope.exit.and_then(|exit| network.gateways.health(exit)?.rtt_ms),
         why: why(&scope, network),
-        exits: scope.asked.exits.iter().copied().filter_map(name).collect(),
+        exits: scope.asked.exits.iter().copied().filter_map(name).gather(),
         name: scope.asked.name,
         of: scope.asked.of,
         state: scope.state,
@@ -97,7 +100,7 @@ pub fn scope_status(scope: Scope, network: &Network) -> ScopeStatus {
 
 /// The other nodes that are exits.
 pub fn exit_statuses(scopes: &[Scope], network: &Network) -> Vec<ExitStatus> {
-    network.directory.peers().filter_map(|member| exit_status(member, scopes, network)).collect()
+    network.directory.peers().filter_map(|member| exit_status(member, scopes, network)).gather()
 }
 
 fn exit_status(member: &Member, scopes: &[Scope], network: &Network) -> Option<ExitStatus> {
@@ -108,7 +111,7 @@ fn exit_status(member: &Member, scopes: &[Scope], network: &Network) -> Option<E
         offer: member.exit.clone()?,
         alive: health.map(|health| health.alive),
         rtt_ms: health.and_then(|health| health.rtt_ms),
-        used_by: uses.map(|scope| scope.asked.name.clone()).collect(),
+        used_by: uses.map(|scope| scope.asked.name.clone()).gather(),
     })
 }
 

@@ -4,7 +4,7 @@ use super::{
     attr::{Message, Received, addr, attrs_after, u32_at},
     socket::{NetlinkError, Socket},
 };
-use crate::{model::Address, ownership::PROTOCOL};
+use crate::{gather::Gather, model::Address, ownership::PROTOCOL};
 use nix::libc::{self, AF_INET, AF_INET6, AF_UNSPEC, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ pub struct FoundAddress {
 pub fn addresses(socket: &mut Socket, index: Option<u32>) -> Result<Vec<FoundAddress>, NetlinkError> {
     let header = header(AF_UNSPEC as u8, 0, index.unwrap_or(0));
     let found = socket.read(&Message::new(libc::RTM_GETADDR, NLM_F_DUMP, &header), parse)?;
-    Ok(found.into_iter().filter(|a| index.is_none_or(|index| a.index == index)).collect())
+    Ok(found.into_iter().filter(|a| index.is_none_or(|index| a.index == index)).gather())
 }
 
 /// Adds an address of ours.

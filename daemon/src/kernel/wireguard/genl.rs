@@ -3,6 +3,7 @@
 
 use super::{Action, PeerOrder};
 use crate::{
+    gather::Gather,
     kernel::{
         KernelError,
         netlink::{
@@ -249,7 +250,7 @@ fn part(received: Received<'_>) -> Option<Part> {
             DEVICE_PRIVATE_KEY => part.secret = payload.try_into().ok().filter(|key| *key != [0; 32]),
             DEVICE_LISTEN_PORT => part.port = u16_at(payload, 0)?,
             DEVICE_FWMARK => part.mark = u32_at(payload, 0)?,
-            DEVICE_PEERS => part.peers = attrs(payload).filter_map(|(_, peer)| peer_part(peer)).collect(),
+            DEVICE_PEERS => part.peers = attrs(payload).filter_map(|(_, peer)| peer_part(peer)).gather(),
             _ => (),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Action, PeerOrder};
 use crate::{
+    gather::Gather,
     model::{WgCounters, WgDevice, WgPeer, WgSecret, WgSettings},
     plan::NO_PSK,
 };
@@ -102,7 +103,7 @@ pub fn peer(order: &PeerOrder) -> set::Peer {
         endpoint: order.endpoint,
         persistent_keepalive_interval: order.keepalive,
         preshared_key: order.psk.map(|psk| psk.0),
-        allowed_ips: order.allowed.iter().map(allowed).collect(),
+        allowed_ips: order.allowed.iter().map(allowed).gather(),
         ..set::Peer::from_public_key(order.key.0)
     }
     .remove(order.action == Action::Remove)

@@ -5,6 +5,7 @@ use super::{
     uapi::{self, UapiError},
 };
 use crate::{
+    gather::Gather,
     kernel::{
         KernelError,
         netlink::{FoundLink, Network},
@@ -156,7 +157,7 @@ impl Userspace {
 
     /// Carries out `orders` in one go.
     pub fn set_peers(&self, name: &IfName, orders: &[PeerOrder]) -> Result<(), KernelError> {
-        let peers = orders.iter().map(uapi::peer).collect();
+        let peers = orders.iter().map(uapi::peer).gather();
         self.set(name, &set::Device { peers, ..set::Device::default() })
     }
 
@@ -175,7 +176,7 @@ impl Userspace {
             allowed: SortedSet::new(),
         };
         let peers = device.peers.into_iter().filter_map(|(key, peer)| Some((key, peer.endpoint?)));
-        self.set_peers(name, &peers.map(order).collect::<Vec<_>>())
+        self.set_peers(name, &peers.map(order).gather())
     }
 
     fn set(&self, name: &IfName, device: &set::Device) -> Result<(), KernelError> {
@@ -242,7 +243,7 @@ fn running(name: &IfName, configured: Option<&str>) -> String {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let serving = |process: fs::DirEntry| {
         let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
-        let arguments: Vec<&str> = line.split_terminator('\0').collect();
+        let arguments: Vec<&str> = line.split_terminator('\0').gather();
         let program = base(Path::new(arguments.first()?));
         (arguments.last() == Some(&name.as_str()) && known(&program)).then_some(program)
     };
