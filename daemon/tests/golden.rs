@@ -1,11 +1,11 @@
-//! The firewall table's text for named configurations, as a person reads it in `tests/golden/`. To accept a
+//! The firewall table's text for named configurations, as a person reads it in `tests/golden/`, for nft and iptables. To accept a
 //! change: `UPDATE_GOLDEN=1 cargo test -p gatewrt --test golden`, and read the difference.
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 
 use gatewrt::{
-    model::IfName,
+    model::{Family, IfName},
     ownership::Numbers,
-    plan::{Exits, Firewall, Guard, ScopeGuard, Source, rewrite},
+    plan::{Exits, Firewall, Guard, ScopeGuard, Source, iptables, rewrite},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Access, AccessRule, Prefix, Verdict};
@@ -14,7 +14,7 @@ use std::{
     fs,
     io::Write,
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
@@ -216,19 +216,63 @@ fn configurations() -> SortedMap<&'static str, Firewall> {
 
 #[test]
 fn the_text_is_as_it_was() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     for (name, firewall) in configurations() {
-        let path = folder.join(name).with_extension("nft");
-        let text = firewall.to_string();
-        if update {
-            fs::write(&path, &text).unwrap();
-        }
-        let golden = fs::read_to_string(&path).unwrap_or_default();
-        assert!(golden == text, "{name}.nft would change:\n{}", difference(&golden, &text));
+        assert_golden(name, "nft", &firewall.to_string());
     }
-    let files = fs::read_dir(folder).unwrap().count();
+    let extension = |file: &fs::DirEntry| file.path().extension().is_some_and(|nft| nft == "nft");
+    let files = fs::read_dir(golden()).unwrap().flatten().filter(extension).count();
     assert_eq!(files, configurations().len(), "a file without a configuration");
+}
+
+/// What the same says where there is no nftables, of those configurations that show all of it.
+#[test]
+fn the_text_for_iptables_is_as_it_was() {
+    for name in ["masquerade", "phones", "scope-of-everything"] {
+        let text = configurations()[name].to_string();
+        for (family, extension) in [(Family::V4, "iptables"), (Family::V6, "ip6tables")] {
+            assert_golden(name, extension, &iptables::change("", &text, family).unwrap());
+        }
+    }
+}
+
+/// From nothing, from any other, and to nothing again.
+#[test]
+fn iptables_takes_it() {
+    let check = || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
+        for family in [Family::V4, Family::V6] {
+            let program = if family == Family::V4 { "iptables" } else { "ip6tables" };
+            let save = || run(&format!("{program}-legacy-save"), &[], "").unwrap();
+            let restore = |name: &str, text: &str| {
+                let change = iptables::change(&save(), text, family).unwrap();
+                run(&format!("{program}-legacy-restore"), &["--noflush", "-w"], &change)
+                    .unwrap_or_else(|error| panic!("{name}: {error}\n{change}"));
+            };
+            for (name, firewall) in configurations() {
+                let text = firewall.to_string();
+                restore(name, &text);
+                let once = iptables::ours(&save());
+                restore(name, &text);
+                assert_eq!(iptables::ours(&save()), once, "{name}");
+            }
+            restore("nothing", "");
+            assert!(!save().contains("gwrt-"), "{}", save());
+        }
+    };
+    thread::spawn(check).join().unwrap();
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn assert_golden(name: &str, extension: &str, text: &str) {
+    let path = golden().join(name).with_extension(extension);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    assert!(before == text, "{name}.{extension} would change:\n{}", difference(&before, text));
 }
 
 /// Lines that went and came, at their places.
@@ -294,13 +338,17 @@ fn parts(listing: &str) -> Vec<Vec<String>> {
 }
 
 fn nft(arguments: &[&str], input: &str) -> Result<String, String> {
-    let mut child = Command::new("nft")
+    run("nft", arguments, input)
+}
+
+fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("needs the package nftables");
+        .expect("needs the packages nftables and iptables");
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

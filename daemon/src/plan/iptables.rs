@@ -40,7 +40,10 @@ const PHRASES: &[(u8, &str, &str)] = &[
     (0, "ct state invalid", "-m conntrack --ctstate INVALID"),
     (0, "ct status dnat", "-m conntrack --ctstate DNAT"),
     (0, "ct direction original", "-m conntrack --ctdir ORIGINAL"),
+    (4, "ct reply ip daddr $1", "-m conntrack --ctrepldst $1"),
+    (6, "ct reply ip6 daddr $1", "-m conntrack --ctrepldst $1"),
     (0, "iif != 0", "-m addrtype ! --src-type LOCAL"),
+    (0, "fib daddr type != local", "-m addrtype ! --dst-type LOCAL"),
     (0, "fib daddr type local", "-m addrtype --dst-type LOCAL"),
     (0, "iifname != $1", "!-i $1"),
     (0, "oifname != $1", "!-o $1"),
@@ -285,12 +288,12 @@ impl<'a> Script<'a> {
                 };
                 format!("-g {}", self.chain(enter(to, back))?)
             }
+            // Each of these is said in the other of the two tables.
             ("-j DROP", _) if here.table == NAT => return Ok(None),
+            ("-j MASQUERADE", _) if here.table == MANGLE => return Ok(None),
             ("-j ACCEPT", _) => "-j RETURN".to_owned(),
             ("-j RETURN", _) => returning(here),
-            _ if here.table == MANGLE && (said.starts_with("-j SNAT") || said == "-j MASQUERADE") => {
-                returning(here)
-            }
+            _ if here.table == MANGLE && said.starts_with("-j SNAT") => returning(here),
             _ if here.table != FILTER && said.starts_with("-j REJECT") => {
                 return Err(format!("refuse in the table {}", TABLES[here.table]));
             }
@@ -306,6 +309,9 @@ impl<'a> Script<'a> {
     }
 
     fn say(&mut self, chain: &str, table: usize, rule: Rule, targets: &[String], rules: &mut String) {
+        if targets.is_empty() {
+            return;
+        }
         if rule.but.is_empty() {
             for asked in &rule.matches {
                 targets.iter().for_each(|target| rules.extend(["-A ", chain, asked, " ", target, "\n"]));
