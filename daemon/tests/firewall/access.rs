@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A change of the table.
+/// How often the table changes while connections are opened.
 const CHANGES: u32 = bed::CHANGES * 5 / 2;
 const HOME: [&str; 2] = ["10.9.0.0/24", "fd09::/64"];
 const LAN: [&str; 2] = ["192.168.20.0/24", "fd20::/64"];
@@ -351,8 +351,6 @@ fn flows(guard: Guard) -> Flows {
     let realms: SortedMap<IfName, Realm> = [(home.clone(), realm)].into();
     Flows::new(realms, &prefixes(HOME).into_iter().map(route).collect())
 }
-
-/// How often the table changes while connections are opened.
 
 /// New connections that every one of the tables allows, while elements are cut and put together again, sets come and
 /// go, and chains are written.
