@@ -20,6 +20,7 @@ const PORT: u16 = 53;
 /// Where netifd writes down what the uplinks say.
 const UPLINK: &str = "/tmp/resolv.conf.d/resolv.conf.auto";
 const SYSTEM: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
 /// The longest answer over UDP without extensions (RFC 1035, 4.2.1); some send a little more.
 const LONGEST: usize = 1232;
 const A: u16 = 1;
@@ -27,31 +28,58 @@ const AAAA: u16 = 28;
 const INTERNET: u16 = 1;
 const HEADER: usize = 12;
 
-/// The addresses of a host: asked of the uplinks' resolvers, else of the system. Blocks for [`PATIENCE`] at most, and
-/// then for as long as the system's resolver does.
+/// The addresses of a host, which may be one itself: by the hosts file, else the uplinks' resolvers, else the system's. Not
+/// by the C library, whose resolver would take more of a router's flash than this one. Blocks for twice [`PATIENCE`] at most.
 pub fn resolve(host: &str, port: u16, mark: u32) -> io::Result<Vec<SocketAddr>> {
-    let found = ask_uplink(host, port, mark);
-    if found.is_empty() { socket::resolve(host, port) } else { Ok(found) }
+    let found = look_up(host, mark);
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no hosts file and no name server knows it"));
+    }
+    Ok(found.into_iter().take(socket::MAX_ADDRESSES).map(|addr| SocketAddr::new(addr, port)).gather())
 }
 
-/// What the uplinks' resolvers answer; nothing when they don't.
-pub fn ask_uplink(host: &str, port: u16, mark: u32) -> Vec<SocketAddr> {
-    let found = match host.parse() {
-        Ok(addr) => vec![addr],
-        Err(_) => ask_all(&uplink_resolvers(), host, mark),
-    };
-    found.into_iter().take(socket::MAX_ADDRESSES).map(|addr| SocketAddr::new(addr, port)).gather()
+fn look_up(host: &str, mark: u32) -> Vec<IpAddr> {
+    if let Ok(addr) = host.parse() {
+        return vec![addr];
+    }
+    let mut found = known_by(&read(HOSTS), host);
+    if found.is_empty() {
+        found = ask_all(&uplink_resolvers(), host, mark);
+    }
+    if found.is_empty() {
+        found = ask_all(&resolvers_of(&read(SYSTEM), true), host, mark);
+    }
+    found
 }
 
-/// The resolvers that the uplinks name. Those of the router itself are no use: they ask on by the ways of the router.
+/// What is not there is as good as empty.
+fn read(file: &str) -> String {
+    fs::read_to_string(file).unwrap_or_default()
+}
+
+/// The addresses of a host in a hosts file (hosts(5)).
+fn known_by(hosts: &str, host: &str) -> Vec<IpAddr> {
+    let host = host.trim_end_matches('.');
+    let mut found = Vec::new();
+    for line in hosts.lines() {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let addr: Option<IpAddr> = words.next().and_then(|addr| addr.parse().ok());
+        if words.any(|name| name.eq_ignore_ascii_case(host)) {
+            found.extend(addr);
+        }
+    }
+    found
+}
+
+/// The resolvers that the uplinks name. Those of the router itself are asked last: they ask on by the ways of the router.
 fn uplink_resolvers() -> Vec<SocketAddr> {
-    let of = |file| resolvers_of(&fs::read_to_string(file).unwrap_or_default());
-    let uplink = of(UPLINK);
-    if uplink.is_empty() { of(SYSTEM) } else { uplink }
+    let uplink = resolvers_of(&read(UPLINK), false);
+    if uplink.is_empty() { resolvers_of(&read(SYSTEM), false) } else { uplink }
 }
 
-/// Of a resolv.conf. A link-local address says its link behind a “%” (resolv.conf(5)).
-fn resolvers_of(text: &str) -> Vec<SocketAddr> {
+/// Of a resolv.conf, those on this machine only where wanted. A link-local address says its link behind a “%”
+/// (resolv.conf(5)).
+fn resolvers_of(text: &str, own: bool) -> Vec<SocketAddr> {
     let addresses = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let name = words.next().filter(|word| *word == "nameserver").and(words.next())?;
@@ -62,7 +90,7 @@ fn resolvers_of(text: &str) -> Vec<SocketAddr> {
             IpAddr::V6(addr) => Some(std::net::SocketAddrV6::new(addr, PORT, 0, scope).into()),
         }
     });
-    addresses.filter(|addr| !addr.ip().is_loopback()).take(RESOLVERS).gather()
+    addresses.filter(|addr| own || !addr.ip().is_loopback()).take(RESOLVERS).gather()
 }
 
 /// What the first resolver that knows any address answers: both families, IPv4 first.
@@ -261,12 +289,26 @@ mod tests {
     fn the_resolvers_of_the_uplink_are_read() {
         let text = "# Interface wan\nnameserver 192.0.2.53\nsearch lan\nnameserver 127.0.0.1\nnameserver ::1\n\
                     nameserver fe80::1%lo\nnameserver nonsense\nnameserver\nnameserver 2001:db8::53\nnameserver 9.9.9.9\n";
-        let found = resolvers_of(text);
+        let found = resolvers_of(text, false);
         let lo = nix::net::if_::if_nametoindex("lo").unwrap();
         assert_eq!(found.len(), RESOLVERS);
         assert_eq!(found[0], "192.0.2.53:53".parse().unwrap());
         assert!(matches!(found[1], SocketAddr::V6(addr) if addr.scope_id() == lo));
         assert_eq!(found[2], "[2001:db8::53]:53".parse().unwrap());
+        let all = resolvers_of(text, true);
+        assert_eq!(all[..2], ["192.0.2.53:53".parse().unwrap(), "127.0.0.1:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_hosts_file_knows_both_families() {
+        let text = "# 192.0.2.6 gw.example\n127.0.0.1 localhost\n192.0.2.1\tgw gw.example # the gateway\n\
+                    2001:db8::1 GW.example\nnonsense gw.example\n192.0.2.7 # gw.example\n\n192.0.2.8\n";
+        let found: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(known_by(text, "gw.example"), found);
+        assert_eq!(known_by(text, "Gw.Example."), found);
+        assert_eq!(known_by(text, "gw"), found[..1]);
+        assert_eq!(known_by(text, "example"), Vec::<IpAddr>::new());
+        assert_eq!(known_by(text, ""), Vec::<IpAddr>::new());
     }
 
     #[test]
@@ -316,6 +358,7 @@ mod tests {
     #[test]
     fn an_address_needs_no_resolver() {
         assert_eq!(resolve("2001:db8::1", 9, MARK).unwrap(), ["[2001:db8::1]:9".parse().unwrap()]);
+        assert!(!resolve("localhost", 9, MARK).unwrap().is_empty());
     }
 
     proptest! {
@@ -336,7 +379,8 @@ mod tests {
 
         #[test]
         fn any_text_is_a_list_of_resolvers(text in "(nameserver )?.{0,60}") {
-            prop_assert!(resolvers_of(&text).len() <= RESOLVERS);
+            prop_assert!(resolvers_of(&text, true).len() <= RESOLVERS);
+            let _ = known_by(&text, "lan");
         }
     }
 }

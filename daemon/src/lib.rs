@@ -25,6 +25,8 @@ pub mod kernel;
 pub mod log;
 pub mod model;
 pub mod mqtt;
+#[cfg(all(target_env = "musl", not(test)))]
+mod musl;
 pub mod ownership;
 pub mod plan;
 pub mod probe;

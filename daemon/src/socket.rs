@@ -1,11 +1,10 @@
 //! TCP connections of the daemon's own: they carry the bypass mark, so that they never enter a network of
 //! ours, and they notice a dead path in seconds.
 
-use crate::gather::Gather;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -62,16 +61,6 @@ pub fn split_host_port(text: &str) -> Option<(&str, u16)> {
     (!bare.is_empty()).then_some((bare, port))
 }
 
-/// The addresses of a host, at most [`MAX_ADDRESSES`]; blocks for as long as the system's resolver does.
-pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addrs: Vec<_> = (host, port).to_socket_addrs()?.take(MAX_ADDRESSES).gather();
-    if addrs.is_empty() {
-        Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
-    } else {
-        Ok(addrs)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,10 +94,5 @@ mod tests {
         assert_eq!(socket.mark().unwrap(), 0x0100_0000);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
         assert!(socket.keepalive().unwrap());
-    }
-
-    #[test]
-    fn an_address_needs_no_resolver() {
-        assert_eq!(resolve("2001:db8::1", 9).unwrap(), ["[2001:db8::1]:9".parse().unwrap()]);
     }
 }

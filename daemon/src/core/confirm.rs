@@ -114,7 +114,7 @@ impl Network {
         let newest = self.newest();
         self.judged = newest;
         self.trial = if let Some(taken) = stored.get(TAKEN_BACK) {
-            let taken = serde_json::from_str(taken).unwrap_or_else(|_| TakenBack {
+            let taken = serde_json::from_slice(taken.as_bytes()).unwrap_or_else(|_| TakenBack {
                 assignment: newest.1,
                 why: "it was not confirmed by the control link".to_owned(),
             });

@@ -13,14 +13,14 @@ use std::{
 use ureq::{
     Agent, Error,
     unversioned::{
-        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
+        resolver::{ResolvedSocketAddrs, Resolver},
         transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport},
     },
 };
 
 /// For each address of the host.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For the uplink's resolvers, and then for the system's.
+/// What a look-up takes at most, see [`dns`].
 const RESOLVE: Duration = Duration::from_secs(8);
 /// From the resolved name to the last byte of the answer.
 const TOTAL: Duration = Duration::from_secs(20);
@@ -85,7 +85,6 @@ impl From<Error> for Trouble {
             },
             Error::Timeout(ureq::Timeout::Resolve) => Self::Broken("no name server answers".to_owned()),
             Error::Timeout(_) => Self::Slow,
-            Error::HostNotFound => Self::Broken("its name has no address".to_owned()),
             Error::Io(error) => match TlsFailure::of(&error) {
                 Some(failure) => Self::Tls(failure),
                 None => Self::Broken(error.to_string()),
@@ -108,7 +107,7 @@ impl From<Trouble> for Error {
     }
 }
 
-/// The uplink's resolvers go before the system's, which may ask through an exit.
+/// Looks names up past any exit.
 #[derive(Debug)]
 struct MarkedResolver(u32);
 
@@ -116,14 +115,12 @@ impl Resolver for MarkedResolver {
     fn resolve(
         &self,
         uri: &ureq::http::Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
+        _: &ureq::config::Config,
+        _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let found = dns::ask_uplink(host, uri.port_u16().unwrap_or(HTTPS), self.0);
-        if found.is_empty() {
-            return DefaultResolver::default().resolve(uri, config, timeout);
-        }
+        let found = dns::resolve(host, uri.port_u16().unwrap_or(HTTPS), self.0);
+        let found = found.map_err(|error| Trouble::Broken(error.to_string()))?;
         let mut all = self.empty();
         found.into_iter().for_each(|addr| all.push(addr));
         Ok(all)

@@ -13,7 +13,7 @@ use crate::{
 };
 use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, NetworkName, NodeName, jws};
 use std::{
-    net::UdpSocket,
+    net::{Ipv4Addr, UdpSocket},
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -193,7 +193,8 @@ impl Daemon {
 
 /// The usual port, or else one that the system finds free.
 fn free_port(taken: &SortedSet<u16>) -> u16 {
-    let free = |port: u16| UdpSocket::bind(("0.0.0.0", port)).and_then(|socket| socket.local_addr());
+    let free =
+        |port: u16| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).and_then(|socket| socket.local_addr());
     if !taken.contains(&USUAL_PORT) && free(USUAL_PORT).is_ok() {
         return USUAL_PORT;
     }
