@@ -307,6 +307,18 @@ fn what_the_owner_forbids_is_not_done_but_said() {
 }
 
 #[test]
+fn another_port_is_listened_on_as_soon_as_the_owner_says_so() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    let text = b"config network 'home'\n\toption listen_port '51999'\n";
+    world.feed(Input::Configured(Box::new(Config::parse("test", text).expect("sound"))));
+    world.run(5 * S);
+    assert_eq!(world.core.status(world.now).networks[0].port, 51999);
+    let device = &world.kernel.state.devices[&IfName::new("gw-home").expect("a name")];
+    assert_eq!(device.settings.as_ref().map(|settings| settings.port), Some(51999));
+}
+
+#[test]
 fn an_idle_hour_is_quiet() {
     let mut world = World::joined(&[2, 3]);
     world.connect();

@@ -172,6 +172,9 @@ impl Core {
         // What was made from the old numbers is not taken over.
         self.desired.flows = None;
         for (name, network) in &mut self.networks {
+            if let Some(port) = self.config.networks.get(name).and_then(|config| config.listen_port) {
+                network.membership.port = port.get();
+            }
             if !is_enabled(&self.config, name) && network.session.is_open() {
                 network.session.handle_lost("the network is disabled in /etc/config/gatewrt".to_owned(), now);
                 self.outputs.push(Output::Disconnect(name.clone()));

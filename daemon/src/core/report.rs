@@ -134,6 +134,9 @@ pub struct PeerStatus {
     pub tx: u64,
     /// How it is reached.
     pub path: Path,
+    /// Round trip to it in the tunnel, in milliseconds; only what serves this router is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<u32>,
 }
 
 impl Core {
@@ -355,6 +358,7 @@ fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
         rx: seen.rx,
         tx: seen.tx,
         path: seen.path,
+        rtt_ms: seen.rtt_ms,
     })
 }
 

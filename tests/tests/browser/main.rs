@@ -5,6 +5,7 @@
 //! files (fonts, their own profile) but only the PC's network.
 
 mod exits;
+mod luci;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gatewrt_tests::{

@@ -9,6 +9,7 @@
  * What is in an answer (names, reasons) was written by others: only ever text nodes.
  */
 
+const UBUS_OK = 0;
 const UBUS_NOT_FOUND = 4;
 const UBUS_DENIED = 6;
 const UBUS_TIMEOUT = 7;
@@ -35,8 +36,9 @@ function unreached(code) {
 }
 
 function heard(answer) {
+	/* Of an answer without members only the code arrives. */
 	if (typeof(answer) == 'number')
-		return unreached(answer);
+		return answer == UBUS_OK ? {} : unreached(answer);
 
 	if (answer?.error != null)
 		return failed(answer.error.kind, answer.error.message);

@@ -80,7 +80,7 @@ function memberships({ status, error }, left) {
 		return [ words.problem(error) ];
 
 	return [ words.table(
-		[ _('Network'), _('This router\'s name'), _('Addresses'), ' ' ],
+		[ _('Network'), _('This router\'s name'), _('Addresses'), _('Membership') ],
 		status.networks.map((network) => [
 			[ E('strong', {}, [ network.name ]) ],
 			[ network.node_name ],

@@ -74,10 +74,11 @@ function program(map) {
 	o.placeholder = 'auto';
 	o.validate = expects((text) => !/\s/.test(text), _('auto, kernel, or a program\'s name or path'));
 
-	o = s.taboption('advanced', form.ListValue, 'firewall', _('Firewall'), _('What rules are written with.'));
-	o.value('', _('what is there'));
+	o = s.taboption('advanced', form.ListValue, 'firewall', _('Firewall'), _('What rules are written with. A restart of GateWRT puts this into effect.'));
+	o.value('auto', _('what is there'));
 	o.value('nft', 'nftables');
 	o.value('iptables', 'iptables');
+	o.default = 'auto';
 
 	o = s.taboption('advanced', form.Value, 'heartbeat', _('Report every'), _('Seconds between two reports to the coordinator while nothing changes, at the least.'));
 	o.datatype = 'range(10, 3600)';
@@ -147,6 +148,8 @@ function scopes(map, networks, exits, lans) {
 	s.anonymous = false;
 	s.nodescriptions = true;
 	s.addbtntitle = _('Add');
+	/* The daemon knows no capital letters in names. */
+	s.handleAdd = (ev, name) => form.GridSection.prototype.handleAdd.call(s, ev, name.toLowerCase());
 	s.modaltitle = (section) => [ _('Traffic'), networkOf(section) ].join(' » ');
 
 	o = s.option(form.Flag, 'enabled', _('Enabled'));

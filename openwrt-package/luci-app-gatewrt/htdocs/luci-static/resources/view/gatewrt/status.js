@@ -216,9 +216,15 @@ function section(network) {
 	]);
 }
 
+const FIREWALLS = { nft: 'nftables', iptables: 'iptables' };
+
 function about(status) {
-	return words.small(_('GateWRT %s, up for %s, %s of memory').format(
-		status.version, words.span(status.uptime_s), words.bytes(status.memory_kib * 1024)));
+	const rules = FIREWALLS[status.firewall];
+
+	return words.small([
+		_('GateWRT %s, up for %s, %s of memory').format(status.version, words.span(status.uptime_s), words.bytes(status.memory_kib * 1024)),
+		...(rules ? [ _('rules by %s').format(rules) ] : [])
+	].join(', '));
 }
 
 return view.extend({
