@@ -17,6 +17,15 @@ pub const NETWORK: &str = "home";
 pub const INTERFACE: &str = "gw-home";
 /// The UDP port of every router, and the one that NAT boxes forward.
 const PORT: u16 = 51820;
+/// As procd starts it on a router: of root's powers it has two (openwrt-package/gatewrt/files/gatewrt.capabilities.json).
+const DAEMON: [&str; 6] = [
+    "setpriv",
+    "--bounding-set=-all,+net_admin,+net_raw",
+    "--inh-caps=-all,+net_admin,+net_raw",
+    "--ambient-caps=-all,+net_admin,+net_raw",
+    "--no-new-privs",
+    "gatewrtd",
+];
 /// A router's UCI file.
 pub const CONFIG: &str = "/etc/config/gatewrt";
 /// The last words of the coordinator's log before it answers.
@@ -156,7 +165,7 @@ impl Mesh {
     /// Starts the daemon on a router; it is ready when this returns.
     pub fn start_daemon(&mut self, router: &str) -> Result<()> {
         self.place_foreign(router)?;
-        let daemon = self.host(router)?.spawn(&["gatewrtd"])?;
+        let daemon = self.host(router)?.spawn(&DAEMON)?;
         daemon.wait_for_log(Duration::from_secs(10), "is running")?;
         self.daemons.insert(router.to_owned(), daemon);
         Ok(())

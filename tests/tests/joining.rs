@@ -14,6 +14,29 @@ const SOON: Duration = Duration::from_secs(10);
 const HEARTBEAT: &str = "config gatewrt 'main'\n\toption heartbeat '10'\n";
 const OTHERS: [&str; 2] = ["office", "home"];
 
+/// On OpenWrt the service has the firewall let in what WireGuard listens on, so it is told when that changes.
+#[test]
+fn the_service_is_told_of_a_port_that_came_and_one_that_went() -> Result<()> {
+    let mut mesh = Mesh::start(Lab::two_sites()?, &[])?;
+    let office = mesh.host("office")?;
+    let service = "#!/bin/sh\necho \"$* $(ls -d /etc/gatewrt/*/)\" >>/run/told\n";
+    office.shell("mount -t tmpfs tmpfs /etc/init.d")?;
+    office.write_file("/etc/init.d/gatewrt", service)?;
+    office.shell("chmod +x /etc/init.d/gatewrt")?;
+    mesh.join("office")?;
+    let told = |lines: usize, last: &str| {
+        eventually(SOON, "the service is told", || {
+            let told = office.read_file("/run/told").unwrap_or_default();
+            ensure!(told.lines().count() == lines && told.ends_with(last), "{told:?}");
+            Ok(())
+        })
+    };
+    told(1, "reload /etc/gatewrt/home/\n")?;
+    mesh.forget_interface("office");
+    mesh.gatewrt("office", &["leave", NETWORK])?;
+    told(2, "reload \n")
+}
+
 /// Each of the others gets one member record and one roster, tells WireGuard once of one peer, and a stream between
 /// them does not notice.
 #[test]
