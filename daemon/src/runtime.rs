@@ -21,6 +21,7 @@ use crate::{
     },
     log as logging,
     model::IfName,
+    plan::Guardfile,
     probe::{self, Probes},
     sorted::SortedMap,
     store::{Store, StoreError},
@@ -45,6 +46,9 @@ use tokio::{
 
 /// How long taking everything down may take at the end.
 const TEARDOWN: Duration = Duration::from_secs(10);
+
+/// How long until what keeps scopes in at the next boot is tried to be written again.
+const GUARD_RETRY: Duration = Duration::from_secs(15);
 
 /// Why the daemon can't run.
 #[derive(Debug)]
@@ -196,6 +200,8 @@ struct Daemon {
     records: SortedMap<NetworkName, Kept>,
     links: Links,
     probes: Probes,
+    /// What keeps scopes in at the next boot, while it is not on disk, and when that is tried again.
+    unsaved_guard: Option<(Instant, Option<Guardfile>)>,
     joining: Joining,
     leaving: Vec<(NetworkName, oneshot::Sender<Answer>)>,
     stopping: Vec<oneshot::Sender<Answer>>,
@@ -226,6 +232,7 @@ impl Daemon {
             records: SortedMap::new(),
             links: Links::new(),
             probes: Probes::default(),
+            unsaved_guard: None,
             joining: Joining::new(),
             leaving: Vec::new(),
             stopping: Vec::new(),
@@ -298,7 +305,8 @@ impl Daemon {
     fn due(&self) -> Instant {
         let core = self.core.poll_timeout().map(|(at, _)| self.started + at);
         let saves = self.records.values().filter_map(Kept::due).map(|at| self.started + at).min();
-        let all = [core, saves, self.stop_by, self.joining.retry_at()];
+        let guard = self.unsaved_guard.as_ref().map(|(at, _)| *at);
+        let all = [core, saves, guard, self.stop_by, self.joining.retry_at()];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
 
@@ -310,6 +318,11 @@ impl Daemon {
         let now = self.now();
         let due = self.records.values_mut().filter(|kept| kept.due().is_some_and(|at| at <= now));
         due.for_each(|kept| kept.save(now));
+        if let Some((at, guard)) = &self.unsaved_guard
+            && *at <= Instant::now()
+        {
+            self.save_guard(guard.clone());
+        }
         if self.joining.retry_at().is_some_and(|at| at <= Instant::now()) {
             self.join_configured();
         }
@@ -353,11 +366,7 @@ impl Daemon {
             }
             Output::Flush(network) => self.records.get_mut(&network)?.flush(),
             Output::Forget(network) => self.forget(&network),
-            Output::Guard(guard) => {
-                if let Err(error) = self.store.save_guard(guard.as_ref()) {
-                    log::warn!("what keeps scopes in at the next boot is not on disk: {}", whole(&error));
-                }
-            }
+            Output::Guard(guard) => self.save_guard(guard),
             Output::Poke(addresses) => {
                 self.renew_endpoints();
                 system::poke(&addresses);
@@ -367,6 +376,19 @@ impl Daemon {
             Output::Stopped => self.stopped = true,
         }
         None
+    }
+
+    /// What can't be written now is tried again: the next boot must not let out what is kept in today.
+    fn save_guard(&mut self, guard: Option<Guardfile>) {
+        match self.store.save_guard(guard.as_ref()) {
+            Ok(()) => self.unsaved_guard = None,
+            Err(error) => {
+                if self.unsaved_guard.is_none() {
+                    log::warn!("what keeps scopes in at the next boot is not on disk: {}", whole(&error));
+                }
+                self.unsaved_guard = Some((Instant::now() + GUARD_RETRY, guard));
+            }
+        }
     }
 
     fn handle_probes(&mut self, event: probe::Event) {
@@ -405,6 +427,9 @@ impl Daemon {
     /// The last words: what is not yet on flash goes there.
     fn end(&mut self) {
         self.records.values_mut().for_each(Kept::flush);
+        if let Some((_, guard)) = self.unsaved_guard.take() {
+            self.save_guard(guard);
+        }
         let _ = fs::remove_file(control::socket_of(&self.config.run_dir));
         log::info!("gatewrt has stopped");
         let hint = "Tunnels go on as they are; “gatewrtd” takes them up again.".to_owned();

@@ -310,6 +310,23 @@ fn a_full_disk_stops_nothing_that_runs() -> Result<()> {
     Ok(())
 }
 
+/// What must not go out is kept in at the next boot too, once there is room to write down what that is.
+#[test]
+fn a_full_disk_leaves_no_scope_open_at_the_next_boot() -> Result<()> {
+    let running = Running::new()?;
+    let (office, guard) = (running.office.clone(), "/etc/gatewrt/guard.json");
+    office.write_file(FILE, "config network 'home'\n\toption exit_client 'auto'\n")?;
+    office.fill_disk()?;
+    running.mesh.gatewrt("office", &["reload"])?;
+    running.status_says(&["is BLOCKED", "all in effect"])?;
+    running.log_says("what keeps scopes in at the next boot is not on disk: no space left")?;
+    ensure!(!office.exists(guard)?, "there was room");
+    office.free_disk()?;
+    eventually(3 * SOON, "it is on disk", || office.exists(guard).is_ok_and(|is_there| is_there))?;
+    running.finish()?;
+    Ok(())
+}
+
 #[test]
 fn damaged_records_stop_no_tunnel_and_come_anew() -> Result<()> {
     let mut running = Running::new()?;
