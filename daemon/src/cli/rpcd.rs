@@ -42,22 +42,28 @@ enum Kind {
 }
 use Kind::{Flag, Text, Texts, Word, Words};
 
-/// Arguments, called as on the command line but with “_” where that has “-”.
-type Signature = &'static [(&'static str, Kind)];
+/// A method: called as its command, but with “_” between words.
+struct Method {
+    name: &'static str,
+    /// An answer of ubus is an object: what the command's answer is called where that is none.
+    answer: &'static str,
+    /// Arguments, called as on the command line but with “_” where that has “-”.
+    takes: &'static [(&'static str, Kind)],
+}
 
-/// All methods with what they take. Each is called as its command, but with “_” between words.
-const METHODS: [(&str, Signature); 12] = [
-    ("status", &[]),
-    ("peers", &[("network", Word)]),
-    ("clients", &[("network", Word)]),
-    ("exit_list", &[("network", Text)]),
-    ("exit_status", &[("network", Text)]),
-    ("diag", &[]),
-    ("version", &[]),
-    ("join", &[("code", Word), ("name", Text)]),
-    ("leave", &[("network", Word)]),
-    (
+const METHODS: [Method; 12] = [
+    method("status", "", &[]),
+    method("peers", "peers", &[("network", Word)]),
+    method("clients", "clients", &[("network", Word)]),
+    method("exit_list", "exits", &[("network", Text)]),
+    method("exit_status", "scopes", &[("network", Text)]),
+    method("diag", "checks", &[]),
+    method("version", "version", &[]),
+    method("join", "", &[("code", Word), ("name", Text)]),
+    method("leave", "", &[("network", Word)]),
+    method(
         "exit_enable",
+        "",
         &[
             ("exits", Words),
             ("network", Text),
@@ -71,9 +77,13 @@ const METHODS: [(&str, Signature); 12] = [
             ("keep-dns", Flag),
         ],
     ),
-    ("exit_disable", &[("scope", Word), ("network", Text)]),
-    ("exit_forget", &[("network", Text)]),
+    method("exit_disable", "", &[("scope", Word), ("network", Text)]),
+    method("exit_forget", "", &[("network", Text)]),
 ];
+
+const fn method(name: &'static str, answer: &'static str, takes: &'static [(&'static str, Kind)]) -> Method {
+    Method { name, answer, takes }
+}
 
 /// Runs as rpcd's plugin, with the arguments after the program's name: `list`, or `call METHOD [FILE]` with another
 /// configuration file than the usual one.
@@ -99,10 +109,10 @@ pub fn run(args: &[OsString]) -> ExitCode {
 /// The methods as rpcd wants to know them: each argument with an example of its type.
 fn list() -> String {
     let mut text = String::from("{");
-    for (name, signature) in METHODS {
-        push_name(name, &mut text);
+    for method in &METHODS {
+        push_name(method.name, &mut text);
         text.push('{');
-        for (name, kind) in signature {
+        for (name, kind) in method.takes {
             push_name(&ubus_name(name), &mut text);
             text.push_str(match kind {
                 Word | Text => "\"\"",
@@ -127,6 +137,9 @@ fn ubus_name(name: &str) -> String {
 
 /// The answer as JSON.
 fn call(method: &str, file: &str, input: &mut dyn Read) -> Result<String, CliError> {
+    let Some(method) = METHODS.iter().find(|known| known.name == method) else {
+        return Err(CliError::Usage(["“", method, "” is no method"].concat()));
+    };
     let asked = asked(method, file, input)?;
     let text = match &asked.command {
         Command::Version => to_json(&env!("CARGO_PKG_VERSION"))?,
@@ -136,7 +149,7 @@ fn call(method: &str, file: &str, input: &mut dyn Read) -> Result<String, CliErr
             show::json(command, &answer)?
         }
     };
-    Ok(match wrapped_as(method) {
+    Ok(match method.answer {
         "" => text,
         name => ["{\"", name, "\":", &text, "}"].concat(),
     })
@@ -150,22 +163,8 @@ fn misuse(error: CliError) -> CliError {
     }
 }
 
-/// An answer of ubus is an object: what the answer is called where it is none.
-fn wrapped_as(method: &str) -> &str {
-    match method {
-        "exit_list" => "exits",
-        "exit_status" => "scopes",
-        "diag" => "checks",
-        "peers" | "clients" | "version" => method,
-        _ => "",
-    }
-}
-
 /// What is asked, by way of the command line: each argument known to the method and of its type.
-fn asked(method: &str, file: &str, input: &mut dyn Read) -> Result<Asked, CliError> {
-    let Some((_, signature)) = METHODS.iter().find(|(name, _)| *name == method) else {
-        return Err(CliError::Usage(["“", method, "” is no method"].concat()));
-    };
+fn asked(method: &Method, file: &str, input: &mut dyn Read) -> Result<Asked, CliError> {
     let mut text = Vec::new();
     let read = input.take(LONGEST + 1).read_to_end(&mut text);
     read.map_err(|error| CliError::Other(format!("can't read the arguments: {error}")))?;
@@ -174,10 +173,10 @@ fn asked(method: &str, file: &str, input: &mut dyn Read) -> Result<Asked, CliErr
     }
     let text = if text.trim_ascii().is_empty() { b"{}" } else { text.as_slice() };
     let mut json = serde_json::Deserializer::from_slice(text);
-    let read = json.deserialize_map(Arguments(signature)).and_then(|read| json.end().map(|()| read));
+    let read = json.deserialize_map(Arguments(method)).and_then(|read| json.end().map(|()| read));
     let (options, words) =
         read.map_err(|error| CliError::Usage(format!("the arguments can't be used: {error}")))?;
-    let mut line: Vec<_> = method.split('_').map(OsString::from).collect();
+    let mut line: Vec<_> = method.name.split('_').map(OsString::from).collect();
     line.push(["--config=", file].concat().into());
     line.extend(options);
     // Whatever comes now is no option.
@@ -199,9 +198,9 @@ fn told(error: &CliError) -> String {
 }
 
 /// Reads arguments as options and words of a command line. One that is null is not there.
-struct Arguments(Signature);
+struct Arguments<'a>(&'a Method);
 
-impl<'de> Visitor<'de> for Arguments {
+impl<'de> Visitor<'de> for Arguments<'_> {
     type Value = (Vec<OsString>, Vec<OsString>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -211,8 +210,7 @@ impl<'de> Visitor<'de> for Arguments {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut options, mut words) = (Vec::new(), Vec::new());
         while let Some(name) = map.next_key::<String>()? {
-            let of_it = |error: A::Error| A::Error::custom(format!("“{name}”: {error}"));
-            let known = self.0.iter().find(|(known, _)| ubus_name(known) == name);
+            let known = self.0.takes.iter().find(|(known, _)| ubus_name(known) == name);
             let Some((option, kind)) = known else {
                 map.next_value::<IgnoredAny>()?;
                 if name == SESSION {
@@ -221,18 +219,18 @@ impl<'de> Visitor<'de> for Arguments {
                 return Err(A::Error::custom(format!("“{name}” is no argument of this method")));
             };
             let values = match kind {
-                Word | Text => map.next_value::<Option<String>>().map_err(of_it)?.into_iter().collect(),
-                Words | Texts => map.next_value::<Option<Vec<String>>>().map_err(of_it)?.unwrap_or_default(),
-                Flag => {
-                    let is_on = map.next_value::<Option<bool>>().map_err(of_it)?.unwrap_or_default();
-                    options.extend(is_on.then(|| ["--", *option].concat().into()));
-                    continue;
-                }
+                Word | Text => map.next_value::<Option<String>>().map(|text| text.into_iter().collect()),
+                Words | Texts => map.next_value::<Option<Vec<String>>>().map(Option::unwrap_or_default),
+                Flag => map.next_value().map(|on: Option<bool>| match on {
+                    Some(true) => vec![String::new()],
+                    _ => Vec::new(),
+                }),
             };
-            for value in values {
+            for value in values.map_err(|error| A::Error::custom(format!("“{name}”: {error}")))? {
+                let equals = if *kind == Flag { "" } else { "=" };
                 match kind {
                     Word | Words => words.push(value.into()),
-                    _ => options.push(["--", *option, "=", &*value].concat().into()),
+                    _ => options.push(["--", *option, equals, &*value].concat().into()),
                 }
             }
         }
