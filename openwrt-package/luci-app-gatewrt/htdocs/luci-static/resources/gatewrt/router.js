@@ -46,9 +46,14 @@ function heard(answer) {
 	return answer;
 }
 
-/* A request that got no answer at all. */
+/* A request that did not get through: LuCI has words for why, not codes. */
 function lost(error) {
-	return failed(/timed out/i.test(error?.message ?? '') ? 'timeout' : 'unreached', _('No answer from the router.'));
+	const why = error?.message ?? '';
+
+	if (/denied/i.test(why))
+		return unreached(UBUS_DENIED);
+
+	return /timed out/i.test(why) ? unreached(UBUS_TIMEOUT) : failed('unreached', _('No answer from the router.'));
 }
 
 function method(name, params) {
