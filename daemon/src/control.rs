@@ -1,9 +1,14 @@
 //! The control socket, `<run dir>/control.sock`, mode 0600: one line of JSON asks, one line answers. The
 //! command line and the rpcd plugin use it; nothing else needs to.
 
-use crate::{config::OwnScope, core::report::Status, task};
+use crate::{
+    config::OwnScope,
+    core::report::Status,
+    show::{self, View},
+    task,
+};
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Tag};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use std::{
     convert::Infallible,
     fmt,
@@ -112,14 +117,14 @@ impl TryFrom<Line> for Request {
 }
 
 /// Answer to [`Request::Plan`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PlanAnswer {
     /// What would be done, in order; empty when the kernel is as it shall be.
     pub steps: Vec<String>,
 }
 
 /// Answer to [`Request::Join`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Joined {
     /// The network.
     pub network: NetworkName,
@@ -130,16 +135,15 @@ pub struct Joined {
 }
 
 /// Answer where there is nothing to say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Done {
     /// What remains to be done by the person who asked, if anything.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub hint: String,
 }
 
 /// The daemon's answer to any request.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone)]
 pub enum Answer {
     /// State.
     Status(Box<Status>),
@@ -150,6 +154,14 @@ pub enum Answer {
     /// Done.
     Done(Done),
     /// It could not be done, and why.
+    Failed(String),
+}
+
+/// The same as it is sent: as text, see [`show::answer`].
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Shown {
+    Text(String),
     Failed(String),
 }
 
@@ -187,8 +199,13 @@ pub fn socket_of(run_dir: &Path) -> PathBuf {
     run_dir.join("control.sock")
 }
 
-/// Asks the daemon that listens below `run_dir`; waits at most `patience`.
-pub fn ask(run_dir: &Path, request: &Request, patience: Duration) -> Result<Answer, ControlError> {
+/// Asks the daemon that listens below `run_dir` for an answer as text; waits at most `patience`.
+pub fn ask(
+    run_dir: &Path,
+    request: &Request,
+    view: &View,
+    patience: Duration,
+) -> Result<String, ControlError> {
     let path = socket_of(run_dir);
     let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => ControlError::Permission(path.clone()),
@@ -201,18 +218,16 @@ pub fn ask(run_dir: &Path, request: &Request, patience: Duration) -> Result<Answ
         _ => ControlError::Broken(error.to_string()),
     };
     stream.set_read_timeout(Some(patience)).map_err(broken)?;
-    let line = serde_json::to_string(request).map_err(|error| ControlError::Broken(error.to_string()))?;
+    let line =
+        serde_json::to_string(&(request, view)).map_err(|error| ControlError::Broken(error.to_string()))?;
     (&stream).write_all(format!("{line}\n").as_bytes()).map_err(broken)?;
     let mut answer = String::new();
     BufReader::new(stream).take(LONGEST).read_line(&mut answer).map_err(broken)?;
-    match parse(&answer)? {
-        Answer::Failed(why) => Err(ControlError::Failed(why)),
-        answer => Ok(answer),
+    match serde_json::from_slice(answer.as_bytes()) {
+        Ok(Shown::Text(text)) => Ok(text),
+        Ok(Shown::Failed(why)) => Err(ControlError::Failed(why)),
+        Err(error) => Err(ControlError::Broken(error.to_string())),
     }
-}
-
-fn parse<T: DeserializeOwned>(line: &str) -> Result<T, ControlError> {
-    serde_json::from_slice(line.as_bytes()).map_err(|error| ControlError::Broken(error.to_string()))
 }
 
 /// A request and where its answer goes.
@@ -285,11 +300,12 @@ async fn serve(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) {
     if !matches!(read, Ok(Ok(length)) if length > 0) {
         return;
     }
-    let answer = match serde_json::from_slice(line.as_bytes()) {
-        Ok(request) => call(request, &calls).await,
-        Err(error) => Answer::Failed(format!("not a request: {error}")),
+    let shown = match serde_json::from_slice::<(Request, View)>(line.as_bytes()) {
+        Ok((request, view)) => show::answer(&view, &call(request, &calls).await),
+        Err(error) => Err(format!("not a request: {error}")),
     };
-    let text = serde_json::to_string(&answer).unwrap_or_default();
+    let shown = shown.map_or_else(Shown::Failed, Shown::Text);
+    let text = serde_json::to_string(&shown).unwrap_or_default();
     let _ = writer.write_all(format!("{text}\n").as_bytes()).await;
 }
 
@@ -322,7 +338,8 @@ mod tests {
         let asked = tokio.block_on(async {
             let mut calls = listen(&path).unwrap();
             let stop = Request::Stop { teardown: false };
-            let asked = std::thread::spawn(move || ask(&path, &stop, Duration::from_secs(10)));
+            let asked =
+                std::thread::spawn(move || ask(&path, &stop, &View::default(), Duration::from_secs(10)));
             let (_, reply) = calls.recv().await.unwrap();
             reply.send(Answer::Done(Done { hint: "bye".to_owned() })).unwrap();
             calls.finish().await;
@@ -330,6 +347,6 @@ mod tests {
         });
         drop(tokio);
         let answer = asked.join().unwrap();
-        assert!(matches!(&answer, Ok(Answer::Done(done)) if done.hint == "bye"), "{answer:?}");
+        assert!(matches!(&answer, Ok(text) if text == "bye\n"), "{answer:?}");
     }
 }

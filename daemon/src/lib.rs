@@ -32,6 +32,7 @@ pub mod plan;
 pub mod probe;
 pub mod resolvers;
 pub mod runtime;
+pub mod show;
 pub mod socket;
 pub mod sorted;
 pub mod store;

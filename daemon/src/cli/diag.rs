@@ -4,34 +4,22 @@
 use super::{CliError, print, print_json, to_json};
 use crate::{
     config::Config,
-    control::{self, Answer, ControlError, Request},
-    core::report::Status,
+    control::{self, ControlError, Request},
     gather::Gather,
     kernel,
+    show::{
+        Part, View,
+        checks::{Check, bad, good},
+    },
     store::Store,
     whole::whole,
 };
 use gatewrt_protocol::NetworkName;
-use serde::Serialize;
 use std::{
     path::Path,
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-pub struct Check {
-    /// What was looked at.
-    what: String,
-    /// Whether it is as it should be.
-    ok: bool,
-    /// What was found.
-    found: String,
-    /// What to do when it is not.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    advice: String,
-}
 
 /// Checks and prints; the exit status is 1 when something is missing.
 pub fn run(file: &Path, json: bool) -> Result<ExitCode, CliError> {
@@ -69,14 +57,6 @@ pub fn checks(file: &Path) -> Vec<Check> {
     checks.extend(state(&config));
     checks.extend(daemon(&config));
     checks
-}
-
-fn good(what: impl Into<String>, found: impl Into<String>) -> Check {
-    Check { what: what.into(), ok: true, found: found.into(), advice: String::new() }
-}
-
-fn bad(what: impl Into<String>, found: impl Into<String>, advice: &str) -> Check {
-    Check { what: what.into(), ok: false, found: found.into(), advice: advice.to_owned() }
 }
 
 fn configuration(file: &Path, config: &Config) -> Check {
@@ -118,49 +98,11 @@ fn state(config: &Config) -> Vec<Check> {
 }
 
 fn daemon(config: &Config) -> Vec<Check> {
-    match control::ask(&config.run_dir, &Request::Status, Duration::from_secs(5)) {
-        Ok(Answer::Status(status)) => {
-            let mut checks = vec![good("daemon", format!("running, version {}", status.version))];
-            checks.extend(networks(&status));
-            checks
-        }
-        Ok(_) => vec![bad("daemon", "answered nonsense", "restart it")],
+    let view = View { part: Part::Checks, network: None, json: true };
+    match control::ask(&config.run_dir, &Request::Status, &view, Duration::from_secs(5)) {
+        Ok(checks) => serde_json::from_str(&checks)
+            .unwrap_or_else(|_| vec![bad("daemon", "answered nonsense", "restart it")]),
         Err(error @ ControlError::NotRunning(_)) => vec![bad("daemon", error.to_string(), "")],
         Err(error) => vec![bad("daemon", error.to_string(), "see its log: “logread -e gatewrt”")],
     }
-}
-
-fn networks(status: &Status) -> Vec<Check> {
-    let mut checks = Vec::new();
-    for network in &status.networks {
-        let what = format!("network {}", network.name);
-        let control = format!("control link to {} is {}", network.broker, network.control);
-        let error = network.control_error.clone().unwrap_or_default();
-        checks.push(match network.control.as_str() {
-            "connected" => good(what.clone(), control),
-            _ => bad(
-                what.clone(),
-                format!("{control} {error}"),
-                "tunnels go on without it; see that the coordinator runs and TCP to it passes",
-            ),
-        });
-        let down: Vec<_> =
-            network.peers.iter().filter(|peer| peer.path == gatewrt_protocol::Path::Down).gather();
-        let names: Vec<_> = down.iter().map(|peer| peer.name.to_string()).gather();
-        checks.push(match names.is_empty() {
-            true => good(what.clone(), format!("{} peers, none down", network.peers.len())),
-            false => bad(
-                what.clone(),
-                format!("no fresh handshake with {}", names.join(", ")),
-                "see that one side's UDP port is open from outside, and that it is the endpoint stated",
-            ),
-        });
-        checks.extend(
-            network
-                .failures
-                .iter()
-                .map(|failure| bad(what.clone(), format!("could not {}", failure.what), &failure.why)),
-        );
-    }
-    checks
 }

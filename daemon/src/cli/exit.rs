@@ -1,25 +1,17 @@
 //! `gatewrt exit`: whose Internet traffic of this router goes through which exit. It ends at a request; whether that can
 //! be done is the daemon's to say.
 
-use super::{CliError, print, show, to_json};
+use super::CliError;
 use crate::{
     config::{
         OwnScope,
         exits::{DNS, EXCLUDE, EXIT, IPV6, SCOPE, exclude, exit, in_order, on_wan, resolver, traffic},
     },
     control::Request,
-    core::{
-        report::{NetworkStatus, Status},
-        scopes::{
-            Voice,
-            status::{ExitStatus, ScopeStatus},
-        },
-    },
     gather::Gather,
-    sorted::SortedMap,
+    show::{Part, View},
 };
-use gatewrt_protocol::{ExitOffer, ExitScope, NetworkName, ScopeState, Tag};
-use std::fmt::Write;
+use gatewrt_protocol::{ExitScope, NetworkName, Tag};
 
 pub const HELP: &str = "\
 Sends Internet traffic of this router, or of hosts behind it, through another node of the network: an exit.
@@ -115,6 +107,16 @@ pub fn request(exit: &Exit) -> Result<Request, CliError> {
     })
 }
 
+/// What of the answer is shown.
+pub fn view(exit: &Exit, json: bool) -> View {
+    let (part, network) = match exit {
+        Exit::List { given } => (Part::Exits, all(given, "network").last()),
+        Exit::Status { given } => (Part::Scopes, all(given, "network").last()),
+        _ => (Part::All, None),
+    };
+    View { part, network: network.map(str::to_owned), json }
+}
+
 fn scope(exits: &[String], given: &Given) -> Result<OwnScope, CliError> {
     let listed = each(exits.iter().map(String::as_str), "exit", EXIT, exit)?;
     let (exits, auto) = in_order(listed).ok_or_else(|| usage(format!("which exit? Allowed: {EXIT}")))?;
@@ -153,140 +155,6 @@ fn each<'a, T>(
 
 fn usage(what: String) -> CliError {
     CliError::Usage(what)
-}
-
-/// The answer to [`Exit::List`] and [`Exit::Status`] as JSON; `None` for any other.
-pub fn json(exit: &Exit, status: &Status) -> Result<Option<String>, CliError> {
-    let json = match exit {
-        Exit::List { given } => to_json(&by_name(&chosen(given, status)?, |network| &network.exits)),
-        Exit::Status { given } => to_json(&by_name(&chosen(given, status)?, |network| &network.scopes)),
-        _ => return Ok(None),
-    };
-    json.map(Some)
-}
-
-fn chosen<'a>(given: &Given, status: &'a Status) -> Result<Vec<&'a NetworkStatus>, CliError> {
-    show::networks(status, all(given, "network").last())
-}
-
-/// Shows the answer to [`Exit::List`] and [`Exit::Status`].
-pub fn show(exit: &Exit, status: &Status) -> Result<(), CliError> {
-    let (Exit::List { given } | Exit::Status { given }) = exit else { return Ok(()) };
-    let networks = chosen(given, status)?;
-    if networks.is_empty() {
-        print("No network joined yet: “gatewrt join CODE”.\n");
-    }
-    for network in networks {
-        print(&format!("network {}\n", network.name));
-        print(&if matches!(exit, Exit::List { .. }) {
-            list(network)
-        } else {
-            scopes(network.scopes_by, &network.scopes)
-        });
-    }
-    Ok(())
-}
-
-fn by_name<'a, T>(
-    networks: &[&'a NetworkStatus],
-    part: fn(&NetworkStatus) -> &T,
-) -> SortedMap<&'a NetworkName, &'a T> {
-    networks.iter().map(|network| (&network.name, part(network))).collect()
-}
-
-fn list(network: &NetworkStatus) -> String {
-    let NetworkStatus { exits, offer, is_exit: serves, .. } = network;
-    if exits.is_empty() {
-        return format!(
-            "  no exit: “gatewrt-coordinator exit set {} NODE” makes a node one\n{}",
-            network.name,
-            own(offer.as_ref(), *serves)
-        );
-    }
-    let head = ["EXIT", "LEADS TO", "ANSWERS", "ROUND TRIP", "RESOLVERS", "USED BY"].map(str::to_owned);
-    let rows: Vec<_> = [head].into_iter().chain(exits.iter().map(row)).gather();
-    show::table(&rows) + &own(offer.as_ref(), *serves)
-}
-
-fn row(exit: &ExitStatus) -> [String; 6] {
-    let answers = match exit.alive {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "not asked",
-    };
-    [
-        exit.name.to_string(),
-        families(&exit.offer).to_owned(),
-        answers.to_owned(),
-        exit.rtt_ms.map_or_else(dash, |ms| format!("{ms} ms")),
-        joined(&exit.offer.dns),
-        joined(&exit.used_by),
-    ]
-}
-
-/// What this router itself does as an exit.
-fn own(offer: Option<&ExitOffer>, serves: bool) -> String {
-    match (offer, serves) {
-        (None, _) => String::new(),
-        (Some(offer), true) => format!("  this router is an exit too: {}\n", families(offer)),
-        (Some(offer), false) => format!("  this router could be an exit: {}\n", families(offer)),
-    }
-}
-
-/// What an exit leads to.
-pub fn families(offer: &ExitOffer) -> &'static str {
-    match (offer.v4, offer.v6) {
-        (true, true) => "IPv4 IPv6",
-        (true, false) => "IPv4",
-        (false, true) => "IPv6",
-        (false, false) => "nothing",
-    }
-}
-
-/// A line for each scope, and one with what there is to say of it.
-pub fn scopes(by: Voice, scopes: &[ScopeStatus]) -> String {
-    let by = match by {
-        Voice::Owner => "as /etc/config/gatewrt says",
-        Voice::Router => "as was said on this router",
-        Voice::Coordinator => "as the coordinator says",
-    };
-    if scopes.is_empty() {
-        return format!("  exit       none is used, {by}\n");
-    }
-    let mut text = String::new();
-    for scope in scopes {
-        let _ = writeln!(text, "  exit       {}", line(scope));
-        if !scope.why.is_empty() {
-            let _ = writeln!(text, "             {}", scope.why);
-        }
-    }
-    let _ = writeln!(text, "             {by}");
-    text
-}
-
-fn line(scope: &ScopeStatus) -> String {
-    let goes = match (scope.state, &scope.exit) {
-        (ScopeState::Exit, Some(exit)) => format!("goes through {exit}"),
-        (ScopeState::Blocked, _) => "is BLOCKED".to_owned(),
-        (ScopeState::Wan, _) => "goes out over the WAN".to_owned(),
-        (ScopeState::Exit | ScopeState::Other, _) => "goes elsewhere".to_owned(),
-    };
-    let rtt = scope.rtt_ms.map(|ms| format!(", {ms} ms away")).unwrap_or_default();
-    let auto = scope.auto.then(|| "auto".to_owned());
-    let asked: Vec<_> = scope.exits.iter().map(ToString::to_string).chain(auto).gather();
-    let asked = if asked.is_empty() { "none".to_owned() } else { asked.join(" ") };
-    let switch = if scope.kill_switch { "on" } else { "off" };
-    let dns = if scope.dns.is_empty() { String::new() } else { format!(", DNS {}", joined(&scope.dns)) };
-    format!("{} ({}) {goes}{rtt}{dns} [asked: {asked}, kill switch {switch}]", scope.name, joined(&scope.of))
-}
-
-fn joined<T: ToString>(list: &[T]) -> String {
-    let list: Vec<_> = list.iter().map(ToString::to_string).gather();
-    if list.is_empty() { dash() } else { list.join(" ") }
-}
-
-fn dash() -> String {
-    "-".to_owned()
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ mod guard;
 mod json;
 mod offline;
 pub mod rpcd;
-mod show;
 
 use crate::{
     config::{Config, ConfigError, DEFAULT_FILE},
-    control::{self, Answer, ControlError, Request},
+    control::{self, ControlError, Request},
+    show::{Part, View},
     sorted::SortedMap,
     whole::whole,
 };
@@ -240,19 +240,31 @@ fn execute(asked: &Asked) -> Result<ExitCode, CliError> {
         Command::Guard => return guard::run(&asked.config),
         command => {
             let answer = ask(asked, request(command)?, Duration::MAX)?;
-            show::answer(command, &answer, asked.json)?
+            if asked.json { print_json(&answer) } else { print(&answer) }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Waits for the answer as long as it takes, but no longer than `limit`.
-fn ask(asked: &Asked, request: Request, limit: Duration) -> Result<Answer, CliError> {
+fn ask(asked: &Asked, request: Request, limit: Duration) -> Result<String, CliError> {
     let config = config(asked, &request)?;
+    let view = view(asked);
     match request {
-        Request::Plan => offline::plan(&config),
-        request => Ok(control::ask(&config.run_dir, &request, patience(&request).min(limit))?),
+        Request::Plan => offline::plan(&config, &view),
+        request => Ok(control::ask(&config.run_dir, &request, &view, patience(&request).min(limit))?),
     }
+}
+
+/// What of the answer is shown, and how.
+fn view(asked: &Asked) -> View {
+    let (part, network) = match &asked.command {
+        Command::Exit(exit) => return exit::view(exit, asked.json),
+        Command::Peers(only) => (Part::Peers, only.clone()),
+        Command::Clients(only) => (Part::Clients, only.clone()),
+        _ => (Part::All, None),
+    };
+    View { part, network, json: asked.json }
 }
 
 /// To ask a daemon that runs, only the place of its socket is needed: the usual one when the file has an error.

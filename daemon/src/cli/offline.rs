@@ -9,14 +9,15 @@ use crate::{
     gather::Gather,
     kernel::Kernel,
     runtime,
+    show::{self, View},
     whole::whole,
 };
 use std::time::Duration;
 
 /// The plan by the daemon, or without one.
-pub fn plan(config: &Config) -> Result<Answer, CliError> {
-    match control::ask(&config.run_dir, &Request::Plan, Duration::from_secs(20)) {
-        Err(ControlError::NotRunning(_)) => alone(config),
+pub fn plan(config: &Config, view: &View) -> Result<String, CliError> {
+    match control::ask(&config.run_dir, &Request::Plan, view, Duration::from_secs(20)) {
+        Err(ControlError::NotRunning(_)) => show::answer(view, &alone(config)?).map_err(CliError::Other),
         answer => Ok(answer?),
     }
 }

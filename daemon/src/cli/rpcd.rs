@@ -5,7 +5,7 @@
 //! rpcd looks at no argument's type, and throws away what a plugin that fails printed: so each argument is checked here,
 //! and an error is an answer too, `{"error": {"kind": …, "message": …}}`.
 
-use super::{Asked, CliError, Command, ask, diag, parse, print, request, show, to_json};
+use super::{Asked, CliError, Command, ask, diag, parse, print, request, to_json};
 use crate::{config::DEFAULT_FILE, control::ControlError};
 use serde::{
     Deserializer,
@@ -144,10 +144,7 @@ fn call(method: &str, file: &str, input: &mut dyn Read) -> Result<String, CliErr
     let text = match &asked.command {
         Command::Version => to_json(&env!("CARGO_PKG_VERSION"))?,
         Command::Diag => to_json(&diag::checks(&asked.config))?,
-        command => {
-            let answer = ask(&asked, request(command).map_err(misuse)?, PATIENCE)?;
-            show::json(command, &answer)?
-        }
+        command => ask(&asked, request(command).map_err(misuse)?, PATIENCE)?,
     };
     Ok(match method.answer {
         "" => text,

@@ -94,37 +94,6 @@ fn every_request_reaches_the_daemon_as_it_was_asked() {
 }
 
 #[test]
-fn scopes_are_told_in_words() {
-    let scope = ScopeStatus {
-        name: "guests".parse().unwrap(),
-        of: vec!["dev:br-guest".parse().unwrap()],
-        state: ScopeState::Exit,
-        exit: Some("oslo".parse().unwrap()),
-        rtt_ms: Some(31),
-        exits: vec!["berlin".parse().unwrap(), "oslo".parse().unwrap()],
-        auto: true,
-        kill_switch: true,
-        dns: vec!["9.9.9.9".parse().unwrap()],
-        why: "berlin does not answer".to_owned(),
-    };
-    let blocked = ScopeStatus {
-        state: ScopeState::Blocked,
-        exit: None,
-        rtt_ms: None,
-        dns: Vec::new(),
-        ..scope.clone()
-    };
-    let text = |list: &[ScopeStatus]| scopes(Voice::Router, list);
-    assert_eq!(
-        text(&[scope]),
-        "  exit       guests (dev:br-guest) goes through oslo, 31 ms away, DNS 9.9.9.9 [asked: berlin oslo auto, kill switch on]\n             \
-         berlin does not answer\n             as was said on this router\n"
-    );
-    assert!(text(&[blocked]).contains("is BLOCKED [asked"));
-    assert!(text(&[]).contains("none is used, as was said on this router"));
-}
-
-#[test]
 fn what_the_readme_shows_is_understood() {
     let readme = include_str!("../../../../README.md");
     let lines = readme.lines().filter_map(|line| line.strip_prefix("    gatewrt "));

@@ -1,12 +1,11 @@
-//! Answers as text for a person.
+//! The daemon's answers as text: for a person, or as JSON. The daemon itself writes it: read back by the command line
+//! first, it would take code for each kind of thing that there is in it.
 
-use super::{
-    CliError, Command,
-    exit::{self, Exit},
-    print, print_json, to_json,
-};
+pub mod checks;
+pub mod exits;
+
 use crate::{
-    control::{Answer, ControlError},
+    control::Answer,
     core::{
         clients::ClientStatus,
         report::{NetworkStatus, Status},
@@ -14,68 +13,97 @@ use crate::{
     },
     gather::Gather,
     plan::Short,
-    sorted::sort_by,
+    sorted::{SortedMap, sort_by},
 };
-use gatewrt_protocol::{Path, Prefix};
+use gatewrt_protocol::{NetworkName, Path, Prefix};
+use serde::{Deserialize, Serialize};
 use std::{
     fmt::Write,
     net::{IpAddr, SocketAddr},
 };
 
-/// Prints the answer to `command`.
-pub fn answer(command: &Command, answer: &Answer, json: bool) -> Result<(), CliError> {
-    match (command, answer) {
-        _ if json => print_json(&self::json(command, answer)?),
-        (Command::Peers(only), Answer::Status(status)) => {
-            networks(status, only.as_deref())?.into_iter().for_each(|network| print(&all_peers(network)));
-        }
-        (Command::Clients(only), Answer::Status(status)) => {
-            networks(status, only.as_deref())?.into_iter().for_each(|network| print(&clients(network)));
-        }
-        (Command::Exit(exit @ (Exit::List { .. } | Exit::Status { .. })), Answer::Status(status)) => {
-            self::exit::show(exit, status)?;
-        }
-        _ => print(&text(answer)),
-    }
-    Ok(())
+/// What of an answer is shown, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// What of the state.
+    pub part: Part,
+    /// Of this network alone.
+    pub network: Option<String>,
+    /// As JSON, on one line; else for a person.
+    pub json: bool,
 }
 
-/// The answer as JSON, without the envelope that names its kind.
-pub fn json(command: &Command, answer: &Answer) -> Result<String, CliError> {
+/// What of the state is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Everything.
+    #[default]
+    All,
+    /// Nodes, and clients where they are let in.
+    Peers,
+    /// External clients that are let in.
+    Clients,
+    /// Exits there are.
+    Exits,
+    /// Whose Internet traffic goes through exits.
+    Scopes,
+    /// What works and what does not: [`Check`](checks::Check)s, as JSON only.
+    Checks,
+}
+
+/// The answer as text; an error when it is that something could not be done.
+pub fn answer(view: &View, answer: &Answer) -> Result<String, String> {
     match answer {
-        Answer::Status(status) => status_json(command, status),
-        Answer::Plan(plan) => to_json(plan),
-        Answer::Joined(joined) => to_json(joined),
-        Answer::Done(done) => to_json(done),
-        Answer::Failed(why) => Err(ControlError::Failed(why.clone()).into()),
+        Answer::Failed(why) => Err(why.clone()),
+        Answer::Status(status) => part(view, status),
+        Answer::Plan(plan) if view.json => json(plan),
+        Answer::Joined(joined) if view.json => json(joined),
+        Answer::Done(done) if view.json => json(done),
+        answer => Ok(text(answer)),
     }
 }
 
-fn status_json(command: &Command, status: &Status) -> Result<String, CliError> {
-    match command {
-        Command::Peers(only) => {
-            let networks = networks(status, only.as_deref())?;
-            to_json(&networks.iter().flat_map(|network| &network.peers).gather())
-        }
-        Command::Clients(only) => {
-            let networks = networks(status, only.as_deref())?;
-            to_json(&networks.iter().flat_map(|network| &network.clients).gather())
-        }
-        Command::Exit(exit) => exit::json(exit, status)?.map_or_else(|| to_json(status), Ok),
-        _ => to_json(status),
+fn part(view: &View, status: &Status) -> Result<String, String> {
+    let networks = networks(status, view.network.as_deref())?;
+    let networks = || networks.iter().copied();
+    match (view.part, view.json) {
+        (Part::All, true) => json(status),
+        (Part::All, false) => Ok(self::status(status)),
+        (Part::Peers, true) => json(&networks().flat_map(|network| &network.peers).gather()),
+        (Part::Peers, false) => Ok(networks().map(all_peers).collect()),
+        (Part::Clients, true) => json(&networks().flat_map(|network| &network.clients).gather()),
+        (Part::Clients, false) => Ok(networks().map(clients).collect()),
+        (Part::Exits, true) => json(&by_name(&mut networks(), |network| &network.exits)),
+        (Part::Scopes, true) => json(&by_name(&mut networks(), |network| &network.scopes)),
+        (Part::Exits | Part::Scopes, false) if status.networks.is_empty() => Ok(NO_NETWORK.to_owned()),
+        (Part::Exits, false) => Ok(networks().map(exits::list).collect()),
+        (Part::Scopes, false) => Ok(networks().map(exits::of_network).collect()),
+        (Part::Checks, _) => json(&checks::checks(status)),
     }
 }
 
-pub fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a NetworkStatus>, CliError> {
+const NO_NETWORK: &str = "No network joined yet: “gatewrt join CODE”.\n";
+
+fn json(value: &impl Serialize) -> Result<String, String> {
+    serde_json::to_string(value).map_err(|error| error.to_string())
+}
+
+fn by_name<'a, T>(
+    networks: &mut dyn Iterator<Item = &'a NetworkStatus>,
+    part: fn(&NetworkStatus) -> &T,
+) -> SortedMap<&'a NetworkName, &'a T> {
+    networks.map(|network| (&network.name, part(network))).collect()
+}
+
+fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a NetworkStatus>, String> {
     let chosen: Vec<_> = status
         .networks
         .iter()
         .filter(|network| only.is_none_or(|only| network.name.as_str() == only))
         .gather();
     match only {
-        Some(only) if chosen.is_empty() => {
-            Err(ControlError::Failed(format!("this router has not joined a network “{only}”")).into())
-        }
+        Some(only) if chosen.is_empty() => Err(format!("this router has not joined a network “{only}”")),
         _ => Ok(chosen),
     }
 }
@@ -107,7 +135,7 @@ fn status(status: &Status) -> String {
         if status.firewall.is_empty() { "not looked at yet" } else { &status.firewall }
     );
     if status.networks.is_empty() && status.unreadable.is_empty() {
-        text.push_str("No network joined yet: “gatewrt join CODE”.\n");
+        text.push_str(NO_NETWORK);
     }
     for network in &status.networks {
         text.push('\n');
@@ -156,11 +184,11 @@ fn network(network: &NetworkStatus) -> String {
         line("lets in", format!("{} external clients, {came} of them were here", network.clients.len()));
     }
     if network.is_exit {
-        let leads = network.offer.as_ref().map_or("nothing", exit::families);
+        let leads = network.offer.as_ref().map_or("nothing", exits::families);
         line("is an exit", format!("leads to {leads}"));
     }
     if !network.scopes.is_empty() || network.scopes_by != Voice::Coordinator {
-        text.push_str(&exit::scopes(network.scopes_by, &network.scopes));
+        text.push_str(&exits::scopes(network.scopes_by, &network.scopes));
     }
     let refused: u64 = network.refused.values().sum();
     if refused > 0 {
@@ -269,7 +297,7 @@ fn seen(endpoint: Option<SocketAddr>, handshake_s: Option<u64>, rx: u64, tx: u64
 }
 
 /// Rows with their columns aligned, indented by two.
-pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..N).map(width).gather();
     let mut text = String::new();
