@@ -7,7 +7,7 @@ use crate::{
     show::{self, View},
     task,
 };
-use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Tag};
+use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Tag, json};
 use serde::{Deserialize, Serialize};
 use std::{
     convert::Infallible,
@@ -223,7 +223,7 @@ pub fn ask(
     (&stream).write_all(format!("{line}\n").as_bytes()).map_err(broken)?;
     let mut answer = String::new();
     BufReader::new(stream).take(LONGEST).read_line(&mut answer).map_err(broken)?;
-    match serde_json::from_slice(answer.as_bytes()) {
+    match json::read(answer.as_bytes()) {
         Ok(Shown::Text(text)) => Ok(text),
         Ok(Shown::Failed(why)) => Err(ControlError::Failed(why)),
         Err(error) => Err(ControlError::Broken(error.to_string())),
@@ -300,7 +300,7 @@ async fn serve(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) {
     if !matches!(read, Ok(Ok(length)) if length > 0) {
         return;
     }
-    let shown = match serde_json::from_slice::<(Request, View)>(line.as_bytes()) {
+    let shown = match json::read::<(Request, View)>(line.as_bytes()) {
         Ok((request, view)) => show::answer(&view, &call(request, &calls).await),
         Err(error) => Err(format!("not a request: {error}")),
     };
@@ -326,7 +326,8 @@ mod tests {
     fn an_answer_that_does_not_come_is_not_waited_for_any_longer() {
         let dir = tempfile::tempdir().unwrap();
         let _silent = std::os::unix::net::UnixListener::bind(socket_of(dir.path())).unwrap();
-        let error = ask(dir.path(), &Request::Status, Duration::from_millis(1)).unwrap_err();
+        let error =
+            ask(dir.path(), &Request::Status, &View::default(), Duration::from_millis(1)).unwrap_err();
         assert_eq!(error.to_string(), "no answer from the daemon: none within 0 s; it may still be at it");
     }
 

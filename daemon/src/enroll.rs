@@ -10,7 +10,7 @@ use crate::{
 };
 use gatewrt_protocol::{
     Assignment, Endpoint, InterfaceReport, JoinAnswer, JoinCode, JoinRequest, NodeName, Policy, Problem,
-    RecordError, jws,
+    RecordError, json, jws,
 };
 use https::{Reply, Trouble};
 use ring::digest;
@@ -142,7 +142,7 @@ pub fn join(
         return Err(refusal(&reply)
             .map_or_else(|| bad(format!("HTTP status {}", reply.status)), EnrollError::Refused));
     }
-    let answer: JoinAnswer = serde_json::from_slice(&reply.body).map_err(|error| bad(error.to_string()))?;
+    let answer: JoinAnswer = json::read(&reply.body).map_err(|error| bad(error.to_string()))?;
     verify(code, keys, &answer).map_err(bad)?;
     Ok((Identity::new(code, keys.clone(), port, &answer), answer))
 }
@@ -173,7 +173,7 @@ fn explain(url: &str, trouble: Trouble) -> EnrollError {
 }
 
 fn refusal(reply: &Reply) -> Option<Problem> {
-    serde_json::from_slice(&reply.body).ok().map(|problem| Problem { status: reply.status, ..problem })
+    json::read(&reply.body).ok().map(|problem| Problem { status: reply.status, ..problem })
 }
 
 /// The join code vouches for the CA and for the record key; all else follows from these.

@@ -13,7 +13,10 @@ use crate::{
     plan::Guardfile,
     sorted::sort_by,
 };
-use gatewrt_protocol::{JoinCode, NetworkName};
+use gatewrt_protocol::{
+    JoinCode, NetworkName,
+    json::{self, JsonError},
+};
 pub use records::{Bucket, Records, RecordsFile, Saved};
 use std::{
     fmt, fs, io,
@@ -174,8 +177,7 @@ impl Store {
         let path = self.folder(network).join(IDENTITY);
         let Some(bytes) = read(&path)? else { return Ok(None) };
         let damaged = |why| StoreError::DamagedIdentity { path: path.clone(), why };
-        let identity: Identity =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let identity: Identity = json::read(&bytes).map_err(|error| damaged(error.to_string()))?;
         if identity.network == *network {
             Ok(Some(identity))
         } else {
@@ -198,7 +200,7 @@ impl Store {
     /// They are on disk before anyone is asked, so that a retry after a power cut is the same node.
     pub fn pending_keys(&self, code: &JoinCode) -> Result<Keys, StoreError> {
         let path = self.pending(code);
-        let kept = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let kept = read(&path)?.and_then(|bytes| json::read(&bytes).ok());
         if let Some(keys) = kept {
             return Ok(keys);
         }
@@ -224,8 +226,8 @@ impl Store {
     pub fn choice(&self, network: &NetworkName) -> Result<Option<Vec<OwnScope>>, StoreError> {
         let path = self.folder(network).join(CHOICE);
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let damaged = |error: serde_json::Error| StoreError::DamagedChoice { path, why: error.to_string() };
-        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+        let damaged = |error: JsonError| StoreError::DamagedChoice { path, why: error.to_string() };
+        json::read(&bytes).map(Some).map_err(damaged)
     }
 
     /// Keeps it; `None` forgets it.
@@ -241,8 +243,8 @@ impl Store {
     pub fn guard(&self) -> Result<Option<Guardfile>, StoreError> {
         let path = self.dir.join(GUARD);
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let damaged = |error: serde_json::Error| StoreError::DamagedGuard { path, why: error.to_string() };
-        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+        let damaged = |error: JsonError| StoreError::DamagedGuard { path, why: error.to_string() };
+        json::read(&bytes).map(Some).map_err(damaged)
     }
 
     /// Keeps it, where it is another than what is there; `None` forgets it.

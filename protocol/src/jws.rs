@@ -3,7 +3,7 @@
 //! The header names the record's kind (`typ`), so that a signature over one kind never passes for another,
 //! and the key (`kid`). [`open`] checks size, then signature, then parses; nothing else is looked at before.
 
-use crate::{Kind, MAX_ASSIGNMENT, MAX_RECORD, PublicKey, Record, VERSION, base::BASE64URL};
+use crate::{Kind, MAX_ASSIGNMENT, MAX_RECORD, PublicKey, Record, VERSION, base::BASE64URL, json};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -174,7 +174,7 @@ pub fn peek(token: &str) -> Option<serde_json::Value> {
 /// Tells a foreign key from a forgery, for the message only: the header is not trusted.
 fn whose(token: &[u8], key: &PublicKey) -> RecordError {
     let header = token.split(|&b| b == b'.').next().and_then(|header| decode(header).ok());
-    match header.and_then(|header| serde_json::from_slice::<Header>(&header).ok()) {
+    match header.and_then(|header| json::read::<Header>(&header).ok()) {
         None => RecordError::Malformed,
         Some(header) if header.kid != key.kid() => RecordError::ForeignKey,
         Some(_) => RecordError::BadSignature,
@@ -186,5 +186,5 @@ fn decode(part: &[u8]) -> Result<Vec<u8>, RecordError> {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, RecordError> {
-    serde_json::from_slice(bytes).map_err(|error| RecordError::Content(error.to_string()))
+    json::read(bytes).map_err(|error| RecordError::Content(error.to_string()))
 }

@@ -12,6 +12,7 @@ pub mod client;
 pub mod exit;
 pub mod id;
 pub mod join;
+pub mod json;
 pub mod jws;
 pub mod key;
 pub mod name;

@@ -3,7 +3,9 @@
 
 use crate::{
     Access, ClientReport, ExitOffer, ExitScope, Ingress, NetworkId, NetworkName, NodeId, NodeName, Prefix,
-    ScopeReport, TakenBack, WgPublicKey, base::BASE32,
+    ScopeReport, TakenBack, WgPublicKey,
+    base::BASE32,
+    json::{self, JsonError},
 };
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -70,7 +72,7 @@ pub trait Record: Serialize + Sized {
     /// Whether a message signed as `kind` can be one.
     fn accepts(kind: Kind) -> bool;
     /// Reads the payload of a message that was signed as `kind`.
-    fn parse(kind: Kind, payload: &[u8]) -> Result<Self, serde_json::Error>;
+    fn parse(kind: Kind, payload: &[u8]) -> Result<Self, JsonError>;
 }
 
 macro_rules! record {
@@ -82,8 +84,8 @@ macro_rules! record {
             fn accepts(kind: $crate::Kind) -> bool {
                 kind == $crate::Kind::$kind
             }
-            fn parse(_: $crate::Kind, payload: &[u8]) -> Result<Self, serde_json::Error> {
-                serde_json::from_slice(payload)
+            fn parse(_: $crate::Kind, payload: &[u8]) -> Result<Self, $crate::json::JsonError> {
+                $crate::json::read(payload)
             }
         }
     };
@@ -212,11 +214,11 @@ impl Record for MemberUpdate {
     fn accepts(kind: Kind) -> bool {
         matches!(kind, Kind::Member | Kind::Tombstone)
     }
-    fn parse(kind: Kind, payload: &[u8]) -> Result<Self, serde_json::Error> {
+    fn parse(kind: Kind, payload: &[u8]) -> Result<Self, JsonError> {
         if kind == Kind::Tombstone {
-            serde_json::from_slice(payload).map(Self::Tombstone)
+            json::read(payload).map(Self::Tombstone)
         } else {
-            serde_json::from_slice(payload).map(Self::Member)
+            json::read(payload).map(Self::Member)
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     store::Store,
     whole::whole,
 };
-use gatewrt_protocol::NetworkName;
+use gatewrt_protocol::{NetworkName, json};
 use std::{
     path::Path,
     process::ExitCode,
@@ -100,7 +100,7 @@ fn state(config: &Config) -> Vec<Check> {
 fn daemon(config: &Config) -> Vec<Check> {
     let view = View { part: Part::Checks, network: None, json: true };
     match control::ask(&config.run_dir, &Request::Status, &view, Duration::from_secs(5)) {
-        Ok(checks) => serde_json::from_str(&checks)
+        Ok(checks) => json::read(checks.as_bytes())
             .unwrap_or_else(|_| vec![bad("daemon", "answered nonsense", "restart it")]),
         Err(error @ ControlError::NotRunning(_)) => vec![bad("daemon", error.to_string(), "")],
         Err(error) => vec![bad("daemon", error.to_string(), "see its log: “logread -e gatewrt”")],

@@ -7,9 +7,10 @@
 
 use super::{Asked, CliError, Command, ask, diag, parse, print, request, to_json};
 use crate::{config::DEFAULT_FILE, control::ControlError};
+use gatewrt_protocol::json::{self, JsonError};
 use serde::{
     Deserializer,
-    de::{Error, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
 };
 use std::{
     ffi::OsString,
@@ -169,10 +170,8 @@ fn asked(method: &Method, file: &str, input: &mut dyn Read) -> Result<Asked, Cli
         return Err(CliError::Usage(format!("the arguments are longer than {LONGEST} bytes")));
     }
     let text = if text.trim_ascii().is_empty() { b"{}" } else { text.as_slice() };
-    let mut json = serde_json::Deserializer::from_slice(text);
-    let read = json.deserialize_map(Arguments(method)).and_then(|read| json.end().map(|()| read));
-    let (options, words) =
-        read.map_err(|error| CliError::Usage(format!("the arguments can't be used: {error}")))?;
+    let unusable = |error: JsonError| CliError::Usage(format!("the arguments can't be used: {error}"));
+    let (options, words) = json::read_as(text, Arguments(method)).map_err(unusable)?;
     let mut line: Vec<_> = method.name.split('_').map(OsString::from).collect();
     line.push(["--config=", file].concat().into());
     line.extend(options);
@@ -196,6 +195,14 @@ fn told(error: &CliError) -> String {
 
 /// Reads arguments as options and words of a command line. One that is null is not there.
 struct Arguments<'a>(&'a Method);
+
+impl<'de> DeserializeSeed<'de> for Arguments<'_> {
+    type Value = (Vec<OsString>, Vec<OsString>);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
 
 impl<'de> Visitor<'de> for Arguments<'_> {
     type Value = (Vec<OsString>, Vec<OsString>);

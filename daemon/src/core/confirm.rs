@@ -10,7 +10,7 @@
 
 use super::{Core, Network, Now, Output};
 use crate::{gather::Gather, sorted::SortedMap};
-use gatewrt_protocol::{Assignment, NetworkName, Policy, TakenBack};
+use gatewrt_protocol::{Assignment, NetworkName, Policy, TakenBack, json};
 use std::time::Duration;
 
 /// How long a trial takes where nothing else is said.
@@ -114,7 +114,7 @@ impl Network {
         let newest = self.newest();
         self.judged = newest;
         self.trial = if let Some(taken) = stored.get(TAKEN_BACK) {
-            let taken = serde_json::from_slice(taken.as_bytes()).unwrap_or_else(|_| TakenBack {
+            let taken = json::read(taken.as_bytes()).unwrap_or_else(|_| TakenBack {
                 assignment: newest.1,
                 why: "it was not confirmed by the control link".to_owned(),
             });

@@ -197,7 +197,7 @@ fn a_refusal_is_told_in_the_coordinators_words() {
 fn answers_that_make_no_sense_are_errors_in_words() {
     for (status, body, words) in [
         (200, b"{}".to_vec(), "missing field"),
-        (200, b"<html>".to_vec(), "expected value"),
+        (200, b"<html>".to_vec(), "a value is expected"),
         (404, b"<html>".to_vec(), "HTTP status 404"),
         (302, b"".to_vec(), "HTTP status 302"),
         (200, vec![b' '; 70 * 1024], "larger than"),

@@ -2,6 +2,7 @@
 //! by root alone.
 
 use super::KernelError;
+use gatewrt_protocol::json;
 use log::warn;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -17,7 +18,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         bytes => bytes,
     };
-    let parsed = bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+    let parsed = bytes.and_then(|bytes| json::read(&bytes).map_err(io::Error::from));
     parsed.inspect_err(|error| warn!("{} is unreadable and is begun anew: {error}", path.display())).ok()
 }
 

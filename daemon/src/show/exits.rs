@@ -110,7 +110,8 @@ fn line(scope: &ScopeStatus) -> String {
     format!("{} ({}) {goes}{rtt}{dns} [asked: {asked}, kill switch {switch}]", scope.name, joined(&scope.of))
 }
 
-fn joined<T: ToString>(list: &[T]) -> String {
+/// A list as words.
+pub fn joined<T: ToString>(list: &[T]) -> String {
     let list: Vec<_> = list.iter().map(ToString::to_string).gather();
     if list.is_empty() { dash() } else { list.join(" ") }
 }

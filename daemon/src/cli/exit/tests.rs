@@ -1,5 +1,8 @@
 use super::*;
-use crate::cli::{Command, parse};
+use crate::{
+    cli::{Command, parse},
+    show::exits::joined,
+};
 
 fn exit_of(line: &str) -> Result<Exit, CliError> {
     let args = line.split_whitespace().map(Into::into).collect();
