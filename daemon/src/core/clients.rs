@@ -7,11 +7,11 @@ use crate::{
     sorted::SortedSet,
 };
 use gatewrt_protocol::{ClientReport, IngressClient, NetworkName, Prefix, WgPublicKey};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// One client's state. What it is called is not known here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientStatus {
     /// Public key.
     pub key: WgPublicKey,
@@ -24,10 +24,10 @@ pub struct ClientStatus {
     /// Whether others may open connections to it.
     pub reachable: bool,
     /// Where packets to it go.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
     /// Seconds since the last handshake; absent when there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_s: Option<u64>,
     /// Bytes received.
     pub rx: u64,

@@ -20,14 +20,14 @@ use gatewrt_protocol::{
     Applied, Assignment, Egress, ExitOffer, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId,
     NodeName, Path, PeerReport, Prefix, Report, ScopeReport, TakenBack,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 /// The daemon's state, as `gatewrt status --json` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Of the daemon.
     pub version: String,
@@ -41,14 +41,14 @@ pub struct Status {
     /// Networks joined.
     pub networks: Vec<NetworkStatus>,
     /// Networks on disk that can't be read, with the reason. What runs of them is left as it is.
-    #[serde(skip_serializing_if = "SortedMap::is_empty")]
+    #[serde(default, skip_serializing_if = "SortedMap::is_empty")]
     pub unreadable: SortedMap<NetworkName, String>,
     /// Whether the kernel is as it shall be.
     pub settled: bool,
 }
 
 /// One network's state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkStatus {
     /// Name.
     pub name: NetworkName,
@@ -71,15 +71,15 @@ pub struct NetworkStatus {
     /// The broker in use.
     pub broker: String,
     /// Why the control link is not up.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_error: Option<String>,
     /// What this router serves.
     pub egress: Vec<Egress>,
     /// Whether external clients are to be let in.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ingress: bool,
     /// Those that are.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientStatus>,
     /// Whose word counts for `scopes`.
     pub scopes_by: Voice,
@@ -88,20 +88,20 @@ pub struct NetworkStatus {
     /// The other nodes that are exits.
     pub exits: Vec<ExitStatus>,
     /// What this router could serve as an exit; absent where its owner forbids it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<ExitOffer>,
     /// Whether it is one: the coordinator has switched it on, and its owner allows it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_exit: bool,
     /// Peers.
     pub peers: Vec<PeerStatus>,
     /// Revisions in effect.
     pub applied: Applied,
     /// What was in effect and is no more: the control link did not outlive it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_back: Option<TakenBack>,
     /// Seconds left for the control link to show that it outlives a change.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_s: Option<u64>,
     /// What does not work, and why.
     pub failures: Vec<Failure>,
@@ -110,7 +110,7 @@ pub struct NetworkStatus {
 }
 
 /// One peer's state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// Name.
     pub name: NodeName,
@@ -123,10 +123,10 @@ pub struct PeerStatus {
     /// Id.
     pub node: NodeId,
     /// Where packets to it go.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
     /// Seconds since the last handshake; absent when there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_s: Option<u64>,
     /// Bytes received.
     pub rx: u64,

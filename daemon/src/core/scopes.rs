@@ -12,7 +12,7 @@ use crate::{
 use gatewrt_protocol::{
     ExitOffer, ExitScope, Failure, Member, NetworkName, NodeId, NodeName, ScopeState, Traffic,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// A scope and what becomes of it now.
@@ -32,7 +32,7 @@ pub struct Scope {
 }
 
 /// Whose word counts for a network's scopes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Voice {
     /// The router's owner, in UCI.

@@ -11,11 +11,11 @@ use crate::{
 use gatewrt_protocol::{
     ExitOffer, Member, NetworkName, NodeId, NodeName, ScopeReport, ScopeState, Tag, Traffic,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{fmt::Write, net::IpAddr};
 
 /// One scope.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeStatus {
     /// Its name.
     pub name: Tag,
@@ -24,41 +24,41 @@ pub struct ScopeStatus {
     /// What becomes of it now.
     pub state: ScopeState,
     /// The exit in use.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<NodeName>,
     /// Round trip to it in the tunnel, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
     /// The exits that are asked for, in their order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exits: Vec<NodeName>,
     /// After those any other.
     pub auto: bool,
     /// While none works the traffic goes nowhere.
     pub kill_switch: bool,
     /// Where its DNS queries go; empty when they are left alone, or there is nowhere for them to go.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
     /// Why no other exit, or none, in words; empty when there is nothing to say.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
 
 /// One exit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitStatus {
     /// Its name.
     pub name: NodeName,
     /// What it offers.
     pub offer: ExitOffer,
     /// Whether it answers; absent while nothing here could use it, and it is not asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alive: Option<bool>,
     /// Round trip to it in the tunnel, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
     /// The scopes that use it now.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<Tag>,
 }
 
