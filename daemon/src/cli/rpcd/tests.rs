@@ -109,6 +109,23 @@ fn the_list_is_what_rpcd_registers() {
 }
 
 #[test]
+fn the_readme_tells_every_method_and_argument() {
+    let readme = include_str!("../../../../openwrt-package/README.md");
+    let rows: Vec<_> =
+        readme.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 5).collect();
+    for method in &METHODS {
+        let named = |name: &str| format!("`{}`", ubus_name(name));
+        let row = rows
+            .iter()
+            .find(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&named(method.name))));
+        let row = row.unwrap_or_else(|| panic!("no row for {}", method.name));
+        for (argument, _) in method.takes {
+            assert!(row.contains(&named(argument)), "{} of {}", argument, method.name);
+        }
+    }
+}
+
+#[test]
 fn what_needs_the_daemon_says_that_it_does_not_run() {
     for Method { name: method, .. } in METHODS {
         let arguments = match method {
