@@ -41,11 +41,11 @@ fn each_method_is_either_read_or_write() {
 
 /// Those that the plugin tells rpcd of.
 fn methods() -> BTreeSet<String> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let plugin = folder.path().join("rpcd/gatewrt");
-    fs::create_dir(folder.path().join("rpcd")).unwrap();
-    symlink(env!("CARGO_BIN_EXE_gatewrt"), &plugin).unwrap();
-    let list = Command::new(plugin).arg("list").output().unwrap();
-    let list: serde_json::Map<String, Value> = serde_json::from_slice(&list.stdout).unwrap();
+    fs::create_dir(folder.path().join("rpcd")).expect("a folder");
+    symlink(env!("CARGO_BIN_EXE_gatewrt"), &plugin).expect("a link");
+    let list = Command::new(plugin).arg("list").output().expect("the plugin runs");
+    let list: serde_json::Map<String, Value> = serde_json::from_slice(&list.stdout).expect("an object");
     list.into_iter().map(|(name, _)| name).collect()
 }
