@@ -184,6 +184,17 @@ fn marks_of_others_stay() {
     assert_eq!(spoilt, 0);
 }
 
+/// What we accept is still for the owner's own rules to decide.
+#[test]
+fn what_others_refuse_stays_refused() {
+    let bed = with(&lan(false));
+    for (at, home) in both(Bed::LAN).into_iter().zip(both(Bed::HOME)) {
+        assert_eq!(bed.home.seen(&bed.lan, at), home);
+        bed.router.refuse(at);
+        assert_refused(&bed.home, &bed.lan, at);
+    }
+}
+
 /// Who sent the next packet. A receive with a time limit also ends when the machine was paused.
 fn receive(socket: &UdpSocket) -> io::Result<SocketAddr> {
     loop {

@@ -125,6 +125,23 @@ impl Host {
         self.change(Step::WriteRuleset(Ruleset(text.into())));
     }
 
+    /// As the owner's own rules, after ours: refuses what is forwarded to an address.
+    pub fn refuse(&self, to: IpAddr) {
+        let ip = if to.is_ipv4() { "ip" } else { "ip6" };
+        if IPTABLES.is_empty() {
+            return self.nft(&format!(
+                "table inet owner {{ chain forward {{ type filter hook forward priority filter + 10; \
+                 {ip} daddr {to} reject with icmpx type admin-prohibited; }}; }}"
+            ));
+        }
+        let (program, kind) = match to {
+            IpAddr::V4(_) => (IPTABLES.to_owned(), "icmp-admin-prohibited"),
+            IpAddr::V6(_) => (IPTABLES.replace("iptables", "ip6tables"), "icmp6-adm-prohibited"),
+        };
+        let rule = format!("-w -A FORWARD -d {to} -j REJECT --reject-with {kind}");
+        self.command(&program, &rule.split(' ').collect::<Vec<_>>(), "");
+    }
+
     /// As a foreign program that clears everything.
     pub fn flush(&self) {
         self.nft("flush ruleset");
