@@ -15,11 +15,12 @@ const OURS: &str = "gwrt-";
 /// Bytes in the name of a chain (`XT_EXTENSION_MAXNAMELEN`).
 const LONGEST: usize = 28;
 
-/// In the order in which they come into force: what cuts goes first.
-const TABLES: [&str; 3] = ["filter", "mangle", "nat"];
-const FILTER: usize = 0;
+/// In the order in which they come into force: what a kernel is likelier to lack goes first, for nothing is done after what
+/// fails.
+const TABLES: [&str; 3] = ["nat", "mangle", "filter"];
+const NAT: usize = 0;
 const MANGLE: usize = 1;
-const NAT: usize = 2;
+const FILTER: usize = 2;
 
 /// Lets nothing through interfaces of ours: for when what they may let through can't be written.
 pub const CLOSED: &str = "table inet gatewrt\ndelete table inet gatewrt\ntable inet gatewrt {\n\tchain forward {\n\t\t\
@@ -97,6 +98,7 @@ pub fn change(saved: &str, text: &str, family: Family) -> Result<String, String>
         parts: parts.ok_or("a table that is not of our making")?,
         tables: Default::default(),
         made: Vec::new(),
+        masquerades: false,
     };
     script.hook_all()?;
     let sections = script.tables.iter().zip(TABLES);
@@ -139,6 +141,8 @@ fn own(chain: &str) -> Option<String> {
 struct Script<'a> {
     family: Family,
     parts: Vec<Part<'a>>,
+    /// Whether anything of this family is marked for it: a kernel may well have no `nat` for IPv6.
+    masquerades: bool,
     tables: [Table; 3],
     /// What was made from which chain, from which line on.
     made: Vec<(Place<'a>, String)>,
@@ -175,6 +179,12 @@ impl<'a> Script<'a> {
         let chains = self.parts.iter().filter(|part| part.kind == "chain");
         let chains: Vec<(&'a str, &'a str)> = chains.map(|part| (part.name, part.body)).collect();
         let leaves = chains.iter().any(|(name, _)| name.starts_with("leave-"));
+        for line in
+            chains.iter().filter(|(name, _)| name.starts_with("mark-")).flat_map(|(_, body)| body.lines())
+        {
+            let is_marked = |rule: Rule| rule.targets.iter().any(|target| target.starts_with("-j CONNMARK"));
+            self.masquerades |= line != "\t}" && self.rule(line.trim())?.is_some_and(is_marked);
+        }
         for (chain, body) in chains {
             let Some(header) = body.strip_prefix("\t\ttype ") else { continue };
             let hook = header.split(' ').nth(2).unwrap_or_default().to_uppercase();
@@ -196,7 +206,11 @@ impl<'a> Script<'a> {
 
     fn hook(&mut self, table: usize, hook: &str, chain: &'a str) -> Result<(), String> {
         let chain = self.chain(Place { table, chain, line: 1, back: None })?;
-        self.tables[table].hooks.push((hook.to_owned(), chain));
+        let table = &mut self.tables[table];
+        match table.rules.contains(&format!("-A {chain} ")) {
+            true => table.hooks.push((hook.to_owned(), chain)),
+            false => table.chains.retain(|made| *made != chain),
+        }
         Ok(())
     }
 
@@ -240,11 +254,14 @@ impl<'a> Script<'a> {
 
     fn name(&mut self, table: usize, chain: &str) -> String {
         let chains = &mut self.tables[table].chains;
-        let mut name = format!("{OURS}{chain}");
-        if name.len() > LONGEST || chains.contains(&name) {
-            let number = format!(".{}", chains.len());
-            name.truncate(LONGEST - number.len());
-            name += &number;
+        let whole = format!("{OURS}{chain}");
+        let (mut name, mut number) = (whole.clone(), chains.len());
+        while name.len() > LONGEST || chains.contains(&name) {
+            let end = format!(".{number}");
+            name.clone_from(&whole);
+            name.truncate(LONGEST - end.len());
+            name += &end;
+            number += 1;
         }
         chains.push(name.clone());
         name
@@ -290,7 +307,7 @@ impl<'a> Script<'a> {
             }
             // Each of these is said in the other of the two tables.
             ("-j DROP", _) if here.table == NAT => return Ok(None),
-            ("-j MASQUERADE", _) if here.table == MANGLE => return Ok(None),
+            ("-j MASQUERADE", _) if here.table == MANGLE || !self.masquerades => return Ok(None),
             ("-j ACCEPT", _) => "-j RETURN".to_owned(),
             ("-j RETURN", _) => returning(here),
             _ if here.table == MANGLE && said.starts_with("-j SNAT") => returning(here),

@@ -153,6 +153,19 @@ fn a_lan_leaves_through_the_exit_as_its_router_whatever_the_rules_of_the_network
 }
 
 #[test]
+fn a_family_without_an_address_of_ours_does_not_leave_as_someone_else() {
+    let bed = client();
+    lead(&bed, "iif lan0");
+    for far in both(FAR) {
+        let mut exits = exits(&[lan()]);
+        let own = both(OURS).into_iter().filter(|own| own.is_ipv4() != far.is_ipv4());
+        exits.own = [(link("gw-home"), own.collect())].into();
+        bed.router.table(&guarded(Guard::default(), exits).to_string());
+        assert_kept_in(&bed.lan, &bed.home, far, || load(&bed, &[lan()]));
+    }
+}
+
+#[test]
 fn without_a_rule_that_leads_it_nothing_of_a_closed_scope_leaves() {
     let bed = client();
     for (from, scope) in [(&bed.lan, lan()), (&bed.router, router())] {

@@ -106,6 +106,30 @@ fn what_iptables_can_not_write_lets_nothing_through_our_interfaces() {
     });
 }
 
+/// As most routers with iptables are.
+#[test]
+fn a_kernel_without_nat_for_ipv6_is_no_matter_until_it_is_needed() {
+    in_namespace(|bed| {
+        sh("mkdir /run/old; cd /run/old
+            for p in iptables-save ip6tables-save iptables-restore; do
+                ln -s /usr/sbin/$(echo $p | sed s/-/-legacy-/) $p
+            done
+            printf '%s\\n' '#!/bin/sh' 'all=$(cat)' \\
+                'case $all in *\"*nat\"*) echo no table nat >&2; exit 3; esac' \\
+                'echo \"$all\" | ip6tables-legacy-restore \"$@\"' > ip6tables-restore
+            chmod +x ip6tables-restore");
+        bed.kernel = kernel(iptables("/run/old/iptables"));
+        bed.run(Step::WriteRuleset(served()));
+        let guarded = rules();
+        let six = ruleset(&served().0.replace("\t\tip daddr 192.168.20.0/24", "\t\tip6 daddr fd20::/64"));
+        assert!(bed.fail(Step::WriteRuleset(six.clone())).to_string().contains("no table nat"));
+        assert!(rules() != guarded, "IPv4 goes on");
+        bed.run(Step::DeleteRuleset);
+        bed.fail(Step::WriteRuleset(six));
+        assert_eq!(sh("ip6tables-legacy -S").matches("-A gwrt-forward -i gw-+ -j DROP").count(), 1);
+    });
+}
+
 /// With all that reads back otherwise than it was written.
 const TABLE: &str = "table inet gatewrt {
   set home { type ipv4_addr; flags interval; auto-merge; elements = { 10.1.0.0/16, 10.0.0.0/16 } }

@@ -70,9 +70,9 @@ fn what_was_there_goes_in_the_same_breath() {
     let both = change(saved, &text, Family::V4).unwrap();
     assert_eq!(
         both,
-        "*filter\n:gwrt-forward - [0:0]\n:gwrt-old - [0:0]\n-D FORWARD -j gwrt-forward\n\
-         -A gwrt-forward -i gw-a -j DROP\n-I FORWARD -j gwrt-forward\n-X gwrt-old\nCOMMIT\n\
-         *nat\n:gwrt-x - [0:0]\n-D PREROUTING -j gwrt-x\n-X gwrt-x\nCOMMIT\n"
+        "*nat\n:gwrt-x - [0:0]\n-D PREROUTING -j gwrt-x\n-X gwrt-x\nCOMMIT\n\
+         *filter\n:gwrt-forward - [0:0]\n:gwrt-old - [0:0]\n-D FORWARD -j gwrt-forward\n\
+         -A gwrt-forward -i gw-a -j DROP\n-I FORWARD -j gwrt-forward\n-X gwrt-old\nCOMMIT\n"
     );
     let nothing = change(saved, "", Family::V4).unwrap();
     assert!(nothing.contains("-X gwrt-forward\n-X gwrt-old\nCOMMIT\n"), "{nothing}");
@@ -97,6 +97,22 @@ fn what_iptables_can_not_say_is_an_error_and_no_rule() {
     // What is for the other family is left out, whatever it is.
     let text = table(&chain("forward", &[FORWARD, "ip6 saddr fd00::/8 tcp sport 1 drop"]));
     assert!(!change("", &text, Family::V4).unwrap().contains("fd00"));
+}
+
+/// Routers with iptables seldom have it for IPv6.
+#[test]
+fn nat_is_asked_for_only_in_the_family_that_needs_it() {
+    let nat = "type nat hook postrouting priority srcnat; policy accept;";
+    let marking = "ct mark set ct mark & 0xf0ffffff | 0x02000000 return";
+    let parts = |prefix: &str| {
+        [
+            chain("postrouting", &[nat, "ct mark & 0x0f000000 == 0x02000000 oifname != \"gw-a\" masquerade"]),
+            chain("mark-gw-a", &[&format!("ip daddr {prefix} {marking}"), "ip6 daddr fd20::/64 return"]),
+        ]
+    };
+    assert!(said(&parts("10.1.0.0/16"), Family::V4).contains("*nat"));
+    assert_eq!(said(&parts("10.1.0.0/16"), Family::V6), "");
+    assert_eq!(said(&[chain("postrouting", &[nat])], Family::V4), "");
 }
 
 #[test]
