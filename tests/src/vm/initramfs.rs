@@ -112,6 +112,6 @@ mod tests {
         let file = text.find("bin/sh\0").expect("the file");
         assert!(folder < file && text.starts_with("070701") && archive.len() % 4 == 0);
         assert_eq!(&text[file - 110..file - 110 + 22], "07070100000002000081ed");
-        assert_eq!(&text[file + 10..file + 20], "abc\0070701", "the name ends at a multiple of four");
+        assert_eq!(&text[file + 10..file + 20], "abc\x00070701", "the name ends at a multiple of four");
     }
 }
