@@ -173,7 +173,7 @@ fn asked(method: &Method, file: &str, input: &mut dyn Read) -> Result<Asked, Cli
     let unusable = |error: JsonError| CliError::Usage(format!("the arguments can't be used: {error}"));
     let (options, words) = json::read_as(text, Arguments(method)).map_err(unusable)?;
     let mut line: Vec<_> = method.name.split('_').map(OsString::from).collect();
-    line.push(["--config=", file].concat().into());
+    line.extend(["--json".into(), ["--config=", file].concat().into()]);
     line.extend(options);
     // Whatever comes now is no option.
     line.push("--".into());

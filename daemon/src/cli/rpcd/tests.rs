@@ -8,7 +8,9 @@ fn named(name: &str) -> &'static Method {
 
 /// What a method with these arguments asks of the daemon.
 fn asks(method: &str, arguments: &[u8]) -> Result<Request, CliError> {
-    request(&asked(named(method), "/nowhere", &mut &*arguments)?.command).map_err(misuse)
+    let asked = asked(named(method), "/nowhere", &mut &*arguments)?;
+    assert!(asked.json, "rpcd throws away what is no JSON");
+    request(&asked.command).map_err(misuse)
 }
 
 fn as_on_the_command_line(line: &str) -> Request {
