@@ -218,8 +218,7 @@ pub fn ask(
         _ => ControlError::Broken(error.to_string()),
     };
     stream.set_read_timeout(Some(patience)).map_err(broken)?;
-    let line =
-        serde_json::to_string(&(request, view)).map_err(|error| ControlError::Broken(error.to_string()))?;
+    let line = json::write(&(request, view)).map_err(|error| ControlError::Broken(error.to_string()))?;
     (&stream).write_all(format!("{line}\n").as_bytes()).map_err(broken)?;
     let mut answer = String::new();
     BufReader::new(stream).take(LONGEST).read_line(&mut answer).map_err(broken)?;
@@ -305,7 +304,7 @@ async fn serve(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) {
         Err(error) => Err(format!("not a request: {error}")),
     };
     let shown = shown.map_or_else(Shown::Failed, Shown::Text);
-    let text = serde_json::to_string(&shown).unwrap_or_default();
+    let text = json::write(&shown).unwrap_or_default();
     let _ = writer.write_all(format!("{text}\n").as_bytes()).await;
 }
 

@@ -86,7 +86,7 @@ fn part(view: &View, status: &Status) -> Result<String, String> {
 const NO_NETWORK: &str = "No network joined yet: “gatewrt join CODE”.\n";
 
 fn json(value: &impl Serialize) -> Result<String, String> {
-    serde_json::to_string(value).map_err(|error| error.to_string())
+    gatewrt_protocol::json::write(value).map_err(|error| error.to_string())
 }
 
 fn by_name<'a, T>(

@@ -274,8 +274,8 @@ impl Store {
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
-    let text = serde_json::to_vec(value).expect("keys and names are always JSON");
-    atomic::write(path, &mut |file| file.write_all(&text)).map_err(StoreError::at(path))
+    let text = json::write(value).expect("keys and names are always JSON");
+    atomic::write(path, &mut |file| file.write_all(text.as_bytes())).map_err(StoreError::at(path))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {

@@ -88,8 +88,8 @@ impl Signer {
 
     /// The signed form of `record`. Fails when it is longer than [`limit`] says.
     pub fn sign<T: Record>(&self, record: &T) -> Result<String, RecordError> {
-        let payload = serde_json::to_vec(record).map_err(|error| RecordError::Content(error.to_string()))?;
-        let token = self.sign_bytes(record.kind(), &payload);
+        let payload = json::write(record).map_err(|error| RecordError::Content(error.to_string()))?;
+        let token = self.sign_bytes(record.kind(), payload.as_bytes());
         check_length(token.len(), limit(record.kind()))?;
         Ok(token)
     }
@@ -97,8 +97,8 @@ impl Signer {
     /// Signs a payload as it is.
     pub fn sign_bytes(&self, kind: Kind, payload: &[u8]) -> String {
         let header = Header { alg: "EdDSA".into(), kid: self.public.kid(), typ: kind.typ().into() };
-        let header = serde_json::to_vec(&header).expect("three strings are always JSON");
-        let mut token = BASE64URL.encode(&header);
+        let header = json::write(&header).expect("three strings are always JSON");
+        let mut token = BASE64URL.encode(header.as_bytes());
         token.push('.');
         token.push_str(&BASE64URL.encode(payload));
         let signature = self.pair.sign(token.as_bytes());

@@ -16,7 +16,7 @@ use crate::{
     whole::whole,
 };
 use exit::Exit;
-use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
+use gatewrt_protocol::{JoinCode, NetworkName, NodeName, json as wire};
 use lexopt::prelude::*;
 use std::{
     ffi::OsString,
@@ -140,7 +140,7 @@ pub fn run(args: Vec<OsString>, daemon: impl FnOnce(PathBuf) -> ExitCode) -> Exi
     result.unwrap_or_else(|error| {
         if json {
             let error = SortedMap::from([("error", error.to_string())]);
-            eprintln!("{}", serde_json::to_string(&error).unwrap_or_default());
+            eprintln!("{}", wire::write(&error).unwrap_or_default());
         } else {
             eprintln!("gatewrt: {error}");
         }
@@ -322,7 +322,7 @@ fn print_json(compact: &str) {
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<String, CliError> {
-    serde_json::to_string(value).map_err(|error| CliError::Other(error.to_string()))
+    wire::write(value).map_err(|error| CliError::Other(error.to_string()))
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Network {
         let mark = match &self.trial {
             Trial::Over => return all,
             Trial::Running { .. } => (ON_TRIAL, "1".to_owned()),
-            Trial::Back { taken, .. } => (TAKEN_BACK, serde_json::to_string(taken).unwrap_or_default()),
+            Trial::Back { taken, .. } => (TAKEN_BACK, json::write(taken).unwrap_or_default()),
         };
         all.insert(mark.0.to_owned(), mark.1);
         all.extend(self.directory.stored_confirmed());

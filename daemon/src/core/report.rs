@@ -18,7 +18,7 @@ use super::{
 use crate::{gather::Gather, model::IfName, sorted::SortedMap};
 use gatewrt_protocol::{
     Applied, Assignment, Egress, ExitOffer, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId,
-    NodeName, Path, PeerReport, Prefix, Report, ScopeReport, TakenBack,
+    NodeName, Path, PeerReport, Prefix, Report, ScopeReport, TakenBack, json,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -388,7 +388,7 @@ fn fit(report: &mut Report) -> u32 {
 
 /// What a report takes on the wire, about: base64 of its JSON; signature, topic and headers come on top.
 fn bytes_of(report: &Report) -> u32 {
-    let json = serde_json::to_vec(report).map_or(0, |json| json.len());
+    let json = json::write(report).map_or(0, |json| json.len());
     u32::try_from(json * 4 / 3 + 300).unwrap_or(u32::MAX)
 }
 

@@ -24,8 +24,8 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// Saves.
 pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), KernelError> {
-    let text = serde_json::to_vec(value).map_err(io::Error::from);
-    let outcome = text.and_then(|text| write(path, &text));
+    let text = json::write(value).map_err(io::Error::from);
+    let outcome = text.and_then(|text| write(path, text.as_bytes()));
     outcome.map_err(|error| KernelError::Refused(format!("write {}: {error}", path.display())))
 }
 

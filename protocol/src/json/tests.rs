@@ -1,11 +1,11 @@
 use super::*;
 use proptest::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// All that there can be, each kind by the way serde derives it.
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Everything {
     text: String,
@@ -20,16 +20,17 @@ struct Everything {
     map: BTreeMap<Kind, Vec<u64>>,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Kind {
     Plain,
     Other,
     Number(u8),
     Named { name: String },
+    Pair(u8, String),
 }
 
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Wrapped(Vec<bool>);
 
 fn example() -> Value {
@@ -64,6 +65,17 @@ fn everything_is_read() {
 }
 
 #[test]
+fn everything_is_written_as_by_the_reference() {
+    let everything: Everything = serde_json::from_value(example()).unwrap();
+    assert_eq!(write(&everything).unwrap(), serde_json::to_string(&everything).unwrap());
+    let odd =
+        (Kind::Pair(1, "é\u{1}\u{7f}".to_owned()), -5_i8, 'x', (), Some(()), BTreeMap::from([(7_u8, true)]));
+    assert_eq!(write(&odd).unwrap(), serde_json::to_string(&odd).unwrap());
+    assert!(write(&1.5_f64).is_err() && write(&BTreeMap::from([(Some("a"), 1)])).is_ok());
+    assert!(write(&BTreeMap::from([(vec![1], 1)])).is_err());
+}
+
+#[test]
 fn what_is_wrong_is_said_and_where() {
     for (text, said) in [
         ("", "it ends too early, at byte 0"),
@@ -94,7 +106,7 @@ fn what_is_wrong_is_said_and_where() {
 fn nothing_is_too_deep_for_the_stack() {
     for depth in [1, 100, 127, 128, 100_000] {
         let text = "[".repeat(depth) + &"]".repeat(depth);
-        assert_eq!(read::<de::IgnoredAny>(text.as_bytes()).is_ok(), depth < 128, "{depth}");
+        assert_eq!(read::<serde::de::IgnoredAny>(text.as_bytes()).is_ok(), depth < 128, "{depth}");
     }
 }
 
@@ -126,8 +138,8 @@ fn numbers_are_those_of_the_standard() {
         let _ = both::<u64>(text.as_bytes());
         let _ = both::<u8>(text.as_bytes());
         let _ = both::<Option<u64>>(text.as_bytes());
-        let ours = read::<de::IgnoredAny>(text.as_bytes()).is_ok();
-        assert_eq!(ours, serde_json::from_str::<de::IgnoredAny>(text).is_ok(), "{text}");
+        let ours = read::<serde::de::IgnoredAny>(text.as_bytes()).is_ok();
+        assert_eq!(ours, serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok(), "{text}");
     }
 }
 
@@ -154,7 +166,8 @@ proptest! {
     fn any_json_is_read_as_by_the_reference(value in any_json()) {
         let text = value.to_string();
         prop_assert_eq!(&read::<Value>(text.as_bytes()).expect("JSON"), &value);
-        prop_assert!(read::<de::IgnoredAny>(text.as_bytes()).is_ok());
+        prop_assert!(read::<serde::de::IgnoredAny>(text.as_bytes()).is_ok());
+        prop_assert_eq!(write(&value).expect("JSON"), text);
     }
 
     #[test]
@@ -180,7 +193,7 @@ proptest! {
         let text = [head.as_bytes(), &text].concat();
         let _ = read::<Everything>(&text);
         let _ = read::<Value>(&text);
-        let ours = read::<de::IgnoredAny>(head.as_bytes());
-        prop_assert!(ours.is_err() || serde_json::from_str::<de::IgnoredAny>(&head).is_ok());
+        let ours = read::<serde::de::IgnoredAny>(head.as_bytes());
+        prop_assert!(ours.is_err() || serde_json::from_str::<serde::de::IgnoredAny>(&head).is_ok());
     }
 }
