@@ -28,6 +28,8 @@ const DOUBLINGS: u32 = 3;
 pub(super) struct Rhythm {
     pub(super) look_at: Option<Now>,
     pub(super) observing: bool,
+    /// When the kernel began to be looked at last.
+    pub(super) looked: Now,
     /// The plan that is being carried out.
     pub(super) applying: Option<Plan>,
     pub(super) tries: Tries,
@@ -56,14 +58,18 @@ impl Core {
     pub(super) fn handle_changed(&mut self, now: Now) {
         self.rhythm.changed = true;
         let doublings = self.rhythm.idle.saturating_sub(IDLE).min(DOUBLINGS);
-        self.look_by(now + DEBOUNCE * (1 << doublings));
+        self.look_by(self.gathered(now).max(now + DEBOUNCE * (1 << doublings)));
     }
 
     /// What shall be may have changed: look at once, and try everything as if for the first time. What comes right after
     /// an apply is gathered, so that two hundred changes in a row are not two hundred rounds.
     pub(super) fn want_anew(&mut self, now: Now) {
         self.rhythm.tries.forget();
-        self.look_by(self.rhythm.gathering.map_or(now, |until| now.max(until)));
+        self.look_by(self.gathered(now));
+    }
+
+    fn gathered(&self, now: Now) -> Now {
+        self.rhythm.gathering.map_or(now, |until| now.max(until))
     }
 
     pub(super) fn look_by(&mut self, at: Now) {
@@ -205,7 +211,12 @@ impl Core {
     pub(super) fn handle_applied(&mut self, failures: Vec<Failure>, now: Now) {
         if let Some(plan) = self.rhythm.applying.take() {
             self.rhythm.tries.handle_applied(&plan, failures, now);
-            self.rhythm.gathering = Some(now + DEBOUNCE);
+            // For as long as the round took: on a slow router with hundreds of peers that is longer than records take to
+            // come, and a round for each would be minutes.
+            let took = now.saturating_sub(self.rhythm.looked);
+            self.rhythm.gathering = Some(now + took.max(DEBOUNCE));
+            self.look_by(now + took);
+            return;
         }
         self.look_by(now);
     }

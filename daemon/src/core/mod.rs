@@ -328,6 +328,7 @@ impl Core {
             && self.rhythm.applying.is_none()
         {
             self.rhythm.look_at = None;
+            self.rhythm.looked = now;
             self.rhythm.observing = true;
             self.outputs.push(Output::Observe(self.interest.clone()));
         }

@@ -223,6 +223,22 @@ fn many_changes_in_a_row_are_gathered() {
     assert!(world.applied.len() <= 12, "{} rounds in {:?}", world.applied.len(), TEN_MS * 110);
 }
 
+/// Half of a slow router's time at most goes to looking, however much there is to do.
+#[test]
+fn a_slow_router_gathers_for_as_long_as_it_looks() {
+    const TEN_MS: Duration = Duration::from_millis(10);
+    let mut world = gateway(&[]);
+    world.slowness = 30 * TEN_MS;
+    let many: Vec<_> = (1..=100).map(client).collect();
+    for count in 1..=many.len() {
+        world.message(clients(2 + count as u64, &many[..count]));
+        world.run(TEN_MS);
+    }
+    world.run(10 * S);
+    assert_eq!(device(&world).peers.len(), 1 + many.len());
+    assert!(world.applied.len() <= 5, "{} rounds", world.applied.len());
+}
+
 #[test]
 fn who_is_disabled_is_cut_off_at_once() {
     let mut world = gateway(&[client(1), client(2)]);

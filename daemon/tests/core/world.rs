@@ -123,6 +123,8 @@ pub struct World {
     pub core: Core,
     pub kernel: FakeKernel,
     pub now: Duration,
+    /// How long it takes to look at the kernel.
+    pub slowness: Duration,
     pub applied: Vec<Vec<Step>>,
     pub said: Vec<Output>,
     pub handled: usize,
@@ -151,6 +153,7 @@ impl World {
             core,
             kernel,
             now: Duration::ZERO,
+            slowness: Duration::ZERO,
             applied: Vec::new(),
             said: Vec::new(),
             handled: 0,
@@ -192,6 +195,7 @@ impl World {
         match output {
             Output::Observe(interest) => {
                 self.looks += 1;
+                self.now += self.slowness;
                 Some(match self.kernel.observe(&interest) {
                     Ok(observed) => {
                         Input::Observed { observed: Box::new(observed), wall: self.now, memory_kib: 1 }
