@@ -4,8 +4,12 @@
 pub mod clients;
 pub mod exits;
 mod foreign;
+mod machines;
 
-use crate::lab::{Host, Lab, Output, Process, eventually, ping};
+use crate::{
+    lab::{Host, Lab, Output, Process, eventually, ping},
+    vm::Router,
+};
 use anyhow::{Context, Result, bail, ensure};
 use foreign::Bystanders;
 use serde_json::Value;
@@ -42,6 +46,8 @@ pub struct Mesh {
     pub coordinator: Process,
     /// The running daemons, by router.
     pub daemons: BTreeMap<String, Process>,
+    /// The routers that are machines of their own.
+    pub machines: BTreeMap<String, Router>,
     bystanders: Bystanders,
 }
 
@@ -49,7 +55,8 @@ impl Mesh {
     /// Starts a coordinator in `lab`, makes the network, and has `routers` join it one after the other.
     pub fn start(lab: Lab, routers: &[&str]) -> Result<Self> {
         let coordinator = serve(&lab)?;
-        let mut mesh = Self { lab, coordinator, daemons: BTreeMap::new(), bystanders: Bystanders::default() };
+        let (daemons, machines, bystanders) = Default::default();
+        let mut mesh = Self { lab, coordinator, daemons, machines, bystanders };
         mesh.admin(&["network", "create", NETWORK])?;
         routers.iter().try_for_each(|router| mesh.join(router))?;
         mesh.wait_for_peers(routers)?;
@@ -178,7 +185,15 @@ impl Mesh {
 
     /// Runs `gatewrt` with these arguments on a router.
     pub fn gatewrt(&self, router: &str, arguments: &[&str]) -> Result<Output> {
-        self.host(router)?.run(&[&["gatewrt"], arguments].concat())
+        self.on(router, &[&["gatewrt"], arguments].concat())
+    }
+
+    /// Runs a command on a router, whether it is a machine of its own or not.
+    pub fn on(&self, router: &str, argv: &[&str]) -> Result<Output> {
+        match self.machines.get(router) {
+            Some(machine) => machine.run(argv),
+            None => self.host(router)?.run(argv),
+        }
     }
 
     /// What `gatewrt` answers with `--json`.

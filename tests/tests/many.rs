@@ -1,7 +1,9 @@
 //! What a network of many nodes costs one of its routers.
 
+mod crowd;
+
 use anyhow::{Context, Result, ensure};
-use gatewrt_protocol::{Endpoint, EndpointKind, JoinCode, JoinRequest, Signer, WgPublicKey};
+use crowd::{join, name};
 use gatewrt_tests::{
     lab::{Host, Process, UdpStream, eventually},
     mesh::{Mesh, NETWORK},
@@ -10,7 +12,7 @@ use gatewrt_tests::{
 use std::time::Duration;
 
 /// Nodes that have joined and are nowhere.
-const NODES: u8 = 58;
+const NODES: u16 = 58;
 const SOON: Duration = Duration::from_secs(20);
 /// For how long bytes of an idle link are counted: from one MQTT ping to the next.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -98,34 +100,6 @@ fn crowd() -> Result<Mesh> {
     })?;
     mesh.wait_until_settled("office")?;
     Ok(mesh)
-}
-
-fn name(number: u8) -> String {
-    format!("node-{number}")
-}
-
-/// Joins as a router does, with a key that nobody has the private part of.
-fn join(mesh: &Mesh, code: &str, number: u8) -> Result<()> {
-    let code: JoinCode = code.parse()?;
-    let signer = Signer::from_seed(&[number; 32]);
-    let request = JoinRequest {
-        secret: code.secret_text(),
-        key: WgPublicKey([number; 32]),
-        identity: signer.public(),
-        name: name(number).parse()?,
-        board: "none".to_owned(),
-        version: "0.1.0".to_owned(),
-        port: 51820,
-        endpoints: vec![Endpoint {
-            addr: format!("203.0.113.{number}:51820").parse()?,
-            kind: EndpointKind::Wan,
-        }],
-        interfaces: Vec::new(),
-    };
-    let url = "https://127.0.0.1:8443/v1/join";
-    let curl = ["curl", "--silent", "--show-error", "--fail-with-body", "--insecure", "--data", "@-", url];
-    mesh.host("coordinator")?.command(&curl).stdin(signer.sign(&request)?).run()?;
-    Ok(())
 }
 
 /// The steps in the log of `office`.

@@ -4,7 +4,6 @@ use super::{INTERFACE, Mesh, NETWORK};
 use crate::{
     lab::{Host, Lab, connects, eventually, ping},
     phone::{Phone, values},
-    wg,
 };
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -61,7 +60,8 @@ impl Mesh {
 
     /// Whether WireGuard on a router has a peer with this key.
     pub fn has_peer(&self, router: &str, key: &str) -> Result<bool> {
-        Ok(wg::peers(&self.host(router)?)?.contains_key(key))
+        let peers = self.on(router, &["wg", "show", INTERFACE, "peers"])?.stdout;
+        Ok(peers.lines().any(|peer| peer == key))
     }
 
     /// Waits until a router has a peer with this key, or has none.

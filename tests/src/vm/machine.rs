@@ -100,6 +100,11 @@ impl Vm {
         text_of(&self.console)
     }
 
+    /// Cuts the power. Nothing can be run any more.
+    pub fn power_off(&self) {
+        drop(Ended { child: self.child.clone() });
+    }
+
     /// The number of QEMU's process.
     pub fn pid(&self) -> u32 {
         self.child.lock().unwrap_or_else(PoisonError::into_inner).id()

@@ -15,5 +15,5 @@ mod wiring;
 pub use initramfs::Initramfs;
 pub use machine::{Hardware, Vm};
 pub use packages::Packages;
-pub use router::Router;
+pub use router::{Memory, Router};
 pub use wiring::plug;

@@ -1,9 +1,9 @@
 //! An emulated router: a MIPS 24Kc (the core of ath79 and mt76x8), 64 MB, Debian's kernel for it with WireGuard and
-//! nftables, busybox, `nft`, and GateWRT as it is built for OpenWrt.
+//! nftables, busybox, `nft`, and GateWRT from the very package that is built for OpenWrt.
 
-use std::{path::Path, time::Duration};
+use std::{net::Ipv4Addr, path::Path, process::Command, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Hardware, Initramfs, Packages, Vm, plug};
 use crate::lab::{Host, Output, eventually};
@@ -42,51 +42,121 @@ pub struct Router {
     pub vm: Vm,
     /// The lab's host, for its name and addresses; nothing of its own runs there.
     pub host: Host,
+    hardware: Hardware,
 }
 
 impl Router {
     /// Boots one in the place of a router of the lab, with its addresses, and masquerading as it did. The clock says
-    /// 1970, as on a router without a battery; GateWRT is there and not started.
+    /// 1970, as on a router without a battery; GateWRT is installed and not started.
     pub fn boot(host: &Host) -> Result<Self> {
         let packages = Packages::of("mipsel")?;
         let (cards, addresses) = plug(host, &["wan", "lan"])?;
         let mut initramfs = system(&packages)?;
-        program(&mut initramfs)?;
+        package(&mut initramfs)?;
         initramfs.file("/etc/hosts", 0o644, host.read_file("/etc/hosts")?);
         initramfs.file("/etc/init.d/boot", 0o755, boot_script(host, &addresses)?);
-        let machine = ["-machine", "malta", "-cpu", "24Kc", "-m", "64", "-rtc", "base=1970-01-01T00:00:10"];
+        let machine = ["-machine", "malta", "-cpu", "24Kc", "-m", "64", "-rtc", "base=1970-01-01"];
         let arguments = machine.into_iter().map(str::to_owned).chain(cards).collect();
         let kernel = packages.kernel()?;
         let hardware =
             Hardware { qemu: "qemu-system-mipsel", arguments, kernel, append: String::new(), initramfs };
-        Ok(Self { vm: Vm::boot_on(host, &hardware)?, host: host.clone() })
+        Ok(Self { vm: Vm::boot_on(host, &hardware)?, host: host.clone(), hardware })
+    }
+
+    /// Cuts the power and boots again, a day later by the clock: what is in `/etc/gatewrt` and its UCI file is kept, as on
+    /// flash, and nothing else.
+    pub fn reboot(&mut self) -> Result<()> {
+        let files = self.vm.run("find /etc/gatewrt /etc/config/gatewrt -type f")?.stdout;
+        for path in files.lines() {
+            self.hardware.initramfs.file(path, 0o600, self.vm.read_file(path)?);
+        }
+        // A peer takes no handshake that is older than the last one.
+        self.hardware
+            .arguments
+            .iter_mut()
+            .filter(|argument| argument.starts_with("base=1970"))
+            .for_each(|argument| *argument = "base=1970-01-02".to_owned());
+        self.vm.power_off();
+        self.vm = Vm::boot_on(&self.host, &self.hardware)?;
+        Ok(())
+    }
+
+    /// Starts the daemon and sends a packet as soon as a route into the network is there; gives the time from the start to
+    /// the answer, by the router's clock.
+    pub fn start_until_answered(&self, peer: Ipv4Addr) -> Result<Duration> {
+        let script = format!(
+            "read -r start _ </proc/uptime
+            gatewrtd >>{LOG} 2>&1 &
+            until ip route get {peer} | grep -q gw-; do sleep 0.01; done
+            ping -c 1 -W 10 {peer} >/dev/null
+            read -r end _ </proc/uptime
+            echo $start $end"
+        );
+        let said = self.vm.run(&script)?.stdout;
+        let times: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [start, end] = times[..] else { bail!("not as expected: {said}") };
+        Ok(Duration::from_secs_f64(end - start))
     }
 
     /// Starts the daemon; it is ready when this returns.
     pub fn start_daemon(&self) -> Result<()> {
-        self.vm.run(&format!("gatewrtd >>{LOG} 2>&1 &\necho $! >/run/gatewrtd.pid"))?;
+        let before = self.log()?.len();
+        self.vm.run(&format!("gatewrtd >>{LOG} 2>&1 &"))?;
         eventually(Duration::from_secs(20), "the daemon is running", || -> Result<()> {
             let log = self.log()?;
-            log.lines().find(|line| line.contains("is running")).context(log.clone())?;
+            ensure!(log[before..].contains("is running"), "{log}");
             Ok(())
         })
     }
 
-    /// Runs `gatewrt` with these arguments.
-    pub fn gatewrt(&self, arguments: &[&str]) -> Result<Output> {
-        let quoted: String = arguments.iter().map(|argument| format!(" '{argument}'")).collect();
-        self.vm.run(&format!("gatewrt{quoted}"))
+    /// Ends the daemon with a signal, and waits for its end.
+    pub fn end_daemon(&self, signal: &str) -> Result<()> {
+        self.vm.run(&format!("killall -{signal} gatewrtd"))?;
+        eventually(Duration::from_secs(10), "the daemon has ended", || {
+            self.vm.output("pidof gatewrtd").is_ok_and(|pid| !pid.success())
+        })
     }
 
-    /// The network's part of `gatewrt status --json`.
-    pub fn status(&self) -> Result<serde_json::Value> {
-        Ok(self.gatewrt(&["status", "--json"])?.json()?["networks"][0].clone())
+    /// Runs a command; an exit code other than 0 is an error.
+    pub fn run(&self, argv: &[&str]) -> Result<Output> {
+        let quoted: Vec<String> = argv.iter().map(|word| format!("'{word}'")).collect();
+        self.vm.run(&quoted.join(" "))
     }
 
     /// What the daemon has said so far, over restarts too.
     pub fn log(&self) -> Result<String> {
         self.vm.read_file(LOG)
     }
+
+    /// What memory of the daemon's is resident.
+    pub fn memory(&self) -> Result<Memory> {
+        let status = self.vm.run("cat /proc/$(pidof gatewrtd)/status")?.stdout;
+        let of = |key: &str| -> Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).context(status.clone())?;
+            Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse()?)
+        };
+        Ok(Memory { resident_kib: of("VmRSS")?, own_kib: of("RssAnon")? })
+    }
+
+    /// Processor time that the daemon and what it started have had so far, to the hundredth of a second, and how long the
+    /// machine has been up.
+    pub fn time(&self) -> Result<[Duration; 2]> {
+        // Fields 14 to 17 of proc_pid_stat(5), in hundredths of a second; a thread that has ended counts.
+        let said =
+            self.vm.run("cut -d' ' -f14-17 /proc/$(pidof gatewrtd)/stat; cut -d' ' -f1 /proc/uptime")?.stdout;
+        let numbers: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [ticks @ .., up] = numbers.as_slice() else { bail!("not as expected: {said}") };
+        Ok([Duration::from_secs_f64(ticks.iter().sum::<f64>() / 100.0), Duration::from_secs_f64(*up)])
+    }
+}
+
+/// What memory of a program's is resident.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// All, in KiB: its text too, as far as it has been run.
+    pub resident_kib: u64,
+    /// What is its own, in KiB, and would not be read again from flash.
+    pub own_kib: u64,
 }
 
 /// Kernel modules and programs, and `/init`.
@@ -114,12 +184,24 @@ fn system(packages: &Packages) -> Result<Initramfs> {
     Ok(initramfs)
 }
 
-/// The program as `make size` built it.
-fn program(initramfs: &mut Initramfs) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(ARCHITECTURE).join("gatewrt");
-    let program = std::fs::read(&path).with_context(|| format!("{}: run make size", path.display()))?;
-    initramfs.file("/usr/sbin/gatewrt", 0o755, program).link("/usr/sbin/gatewrtd", "gatewrt");
-    Ok(())
+/// What the package brings, as it is built for OpenWrt.
+fn package(initramfs: &mut Initramfs) -> Result<()> {
+    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
+    let suffix = format!("_{ARCHITECTURE}.ipk");
+    let is_it = |name: &str| name.starts_with("gatewrt_") && name.ends_with(&suffix);
+    let files = std::fs::read_dir(&dist).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut packages =
+        files.filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_it));
+    let package = packages.next().with_context(|| format!("no dist/gatewrt_*{suffix}: run make package"))?;
+    ensure!(packages.next().is_none(), "several dist/gatewrt_*{suffix}");
+    let scratch = std::env::temp_dir().join(format!("gatewrt-ipk-{}", std::process::id()));
+    std::fs::create_dir(&scratch)?;
+    let unpack = "tar -xzOf \"$0\" ./data.tar.gz | tar -xz -C \"$1\"";
+    let status = Command::new("sh").args(["-ec", unpack]).arg(&package).arg(&scratch).status()?;
+    let added = initramfs.tree("/", &scratch).map(drop);
+    std::fs::remove_dir_all(&scratch)?;
+    ensure!(status.success(), "{} can't be unpacked", package.display());
+    added
 }
 
 const INIT: &str = "#!/bin/sh
@@ -128,6 +210,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
+: >/tmp/gatewrt.log
 while read -r module; do insmod \"/lib/modules/$module\"; done </lib/modules/order
 sh -e /etc/init.d/boot || echo 'the network was not set up'
 exec sh /sbin/agent
