@@ -57,8 +57,10 @@ proofs: root ## a million events of exits in memory (seeds printed), and twenty 
 	GATEWRT_EVENTS=1000000 cargo test --locked --release -p gatewrt --test simulation -- --nocapture
 	GATEWRT_RUNS=20 cargo test --locked -p gatewrt-tests --test failover an_exit_that_dies -- --nocapture
 
-vm: root ## the daemon as built for routers, on an emulated MIPS router and with kernel WireGuard (after make size)
-	@tests/bootstrap test vm
+vm: root ## the daemon as built for routers, on an emulated MIPS router and with kernel WireGuard
+	@tests/bootstrap cross test vm
+	@cross/build mipsel_24kc x86_64
+	@openwrt-package/build mipsel_24kc x86_64
 	@$(MAKE) --no-print-directory bins
 	cargo nextest run --locked --workspace --features gatewrt-tests/vm --test 'vm_*' --profile $(NEXTEST_PROFILE) --no-capture
 
