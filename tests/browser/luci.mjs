@@ -23,6 +23,7 @@ tell(async ({ page, url }) => {
   await foreignWords(page, visit);
   await unreached(page, visit);
   await onlyReading(page, visit);
+  await unusable(page, visit);
   await joins(page, visit);
   await takesAnExit(page, visit);
   await saysWhatItMayDo(page, visit);
@@ -113,6 +114,14 @@ async function onlyReading(page, visit) {
   ensure(await page.getByLabel("Join code").isDisabled(), "who may only read can join");
   await visit("settings");
   ensure(await page.getByRole("button", { name: "Save & Apply" }).isDisabled(), "who may only read can save");
+}
+
+async function unusable(page, visit) {
+  const found = "/etc/config/gatewrt:7: option log_level: “loud”; allowed: error, warn, info, debug or trace";
+  set({ answers: { status: state("good"), diag: { checks: [{ what: "configuration", ok: false, found, advice: "mend the line named" }] } } });
+  await visit("settings");
+  await page.getByText("Some of these settings are not in effect").waitFor();
+  await page.getByText(found).waitFor();
 }
 
 /** From here on a real router answers. */

@@ -182,7 +182,7 @@ class FormMap {
     this.node.replaceChildren(E("h2", {}, this.title), E("p", {}, this.description), ...this.parts.map((part) => part.render()));
   }
 
-  render() {
+  async render() {
     this.draw();
     return this.node;
   }

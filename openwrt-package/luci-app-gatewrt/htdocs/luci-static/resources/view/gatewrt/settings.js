@@ -4,6 +4,7 @@
 'require rpc';
 'require uci';
 'require gatewrt.router as router';
+'require gatewrt.words as words';
 
 /* The router owner's word, /etc/config/gatewrt: what this router may do, and where its Internet traffic goes. */
 
@@ -211,12 +212,18 @@ function addMissing(joined) {
 		uci.add('gatewrt', 'gatewrt', 'main');
 }
 
+/* The daemon keeps to what it read before when it can't use the file: nobody would notice. */
+function faults({ checks }) {
+	return checks.filter((check) => check.what == 'configuration' && !check.ok)
+		.map((check) => words.notice('error', _('Some of these settings are not in effect'), [ check.found ]));
+}
+
 return view.extend({
 	load() {
-		return Promise.all([ router.look(), L.resolveDefault(devices(), {}), uci.load('gatewrt') ]);
+		return Promise.all([ router.look(), L.resolveDefault(devices(), {}), L.resolveDefault(router.diag(), { checks: [] }), uci.load('gatewrt') ]);
 	},
 
-	render([ { status }, links ]) {
+	render([ { status }, links, diag ]) {
 		const joined = status?.networks ?? [];
 		const lans = Object.entries(links).map(([ name, link ]) => ({ name, ...link })).filter(isLan).map(({ name }) => name).sort();
 		const exits = (networks) => [ ...new Set(networks.flatMap((one) => one.exits.map((exit) => exit.name))) ].sort();
@@ -232,6 +239,6 @@ return view.extend({
 		sections.forEach((section) => membership(map, section, exits(joined.filter(({ name }) => sectionOf(name) == section)), lans));
 		scopes(map, sections.map(networkOf), exits(joined), lans);
 
-		return map.render();
+		return map.render().then((node) => E('div', {}, [ ...faults(diag), node ]));
 	}
 });
