@@ -73,7 +73,7 @@ cross: ## the daemon for every architecture of cross/targets, into dist/
 	@tests/bootstrap cross
 	@cross/build all
 
-package: ## packages for OpenWrt, .ipk and .apk, of every architecture of cross/targets, and looks at them (into dist/)
+package: root ## packages for OpenWrt, .ipk and .apk, of every architecture of cross/targets, and looks at them (into dist/)
 	@tests/bootstrap cross
 	@cross/build all
 	@openwrt-package/check
