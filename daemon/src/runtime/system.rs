@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     process::Command,
 };
@@ -12,10 +12,12 @@ const DISCARD: u16 = 9;
 
 /// Sends a packet to each address, so that it goes through its tunnel. What becomes of it does not matter.
 pub fn poke(addresses: &[IpAddr]) {
-    let send =
-        |local: &str, to: SocketAddr| UdpSocket::bind(local).and_then(|socket| socket.send_to(&[0], to));
+    let send = |local: IpAddr, to: SocketAddr| {
+        UdpSocket::bind((local, 0)).and_then(|socket| socket.send_to(&[0], to))
+    };
     for address in addresses {
-        let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let local = any[usize::from(address.is_ipv6())];
         if let Err(error) = send(local, SocketAddr::new(*address, DISCARD)) {
             log::debug!("no packet to {address}: {error}");
         }
