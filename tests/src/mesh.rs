@@ -12,6 +12,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use foreign::Bystanders;
+pub use foreign::foreign_kit;
 use serde_json::Value;
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 

@@ -71,7 +71,8 @@ pub fn check_file(host: &Host, file: &str) -> Result<()> {
     const PROBE: &str = "probe0";
     host.write_file(&format!("/run/{PROBE}.conf"), file)?;
     let script = format!(
-        "chmod 600 /run/{PROBE}.conf; wireguard-go {PROBE} >/dev/null 2>&1; \
+        "chmod 600 /run/{PROBE}.conf
+         ip link add dev {PROBE} type wireguard 2>/dev/null || wireguard-go {PROBE} >/dev/null 2>&1; \
          wg-quick strip /run/{PROBE}.conf | wg setconf {PROBE} /dev/stdin; wg showconf {PROBE}; ip link del {PROBE}"
     );
     let taken = host.shell(&script)?.stdout;

@@ -36,6 +36,13 @@ pub fn key(router: &Host) -> Result<String> {
     Ok(router.run(&["wg", "show", INTERFACE, "public-key"])?.stdout.trim().to_owned())
 }
 
+/// A new pair of keys: private, public.
+pub fn key_pair(host: &Host) -> Result<(String, String)> {
+    let private = host.run(&["wg", "genkey"])?.stdout.trim().to_owned();
+    let public = host.command(&["wg", "pubkey"]).stdin(private.as_str()).run()?.stdout.trim().to_owned();
+    Ok((private, public))
+}
+
 fn peer(line: &str) -> Result<(String, Peer)> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [key, _, endpoint, _, handshake, rx, tx, _] = fields[..] else { bail!("not a peer: {line}") };

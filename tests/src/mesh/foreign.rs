@@ -2,7 +2,7 @@
 //! the end of every test.
 
 use super::INTERFACE;
-use crate::lab::{Foreign, Host};
+use crate::lab::{Foreign, ForeignKit, Host};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,13 @@ const OUR_PRIORITY: u32 = 900;
 const OUR_RULE: &str = "not fwmark 0x1000000/0xf000000 lookup 26487";
 /// Gone after a reboot, as what it stands for.
 const MARKER: &str = "/run/foreign-objects";
+
+/// What lies on every router: the usual kit, and what looks as if it were ours.
+pub fn foreign_kit(router: &Host) -> ForeignKit {
+    let kit = Foreign::kit(router).in_table(OUR_TABLE);
+    let kit = (OUR_PRIORITY - 1..=OUR_PRIORITY + 1).fold(kit, ForeignKit::with_rule);
+    kit.with_rule_like(OUR_PRIORITY, OUR_RULE)
+}
 
 /// The foreign objects of a lab's routers.
 #[derive(Default)]
@@ -33,9 +40,7 @@ impl Bystanders {
         if router.exists(MARKER)? {
             return Ok(());
         }
-        let kit = Foreign::kit(router).in_table(OUR_TABLE);
-        let kit = (OUR_PRIORITY - 1..=OUR_PRIORITY + 1).fold(kit, crate::lab::ForeignKit::with_rule);
-        let everywhere = kit.with_rule_like(OUR_PRIORITY, OUR_RULE).place()?;
+        let everywhere = foreign_kit(router).place()?;
         router.write_file(MARKER, "")?;
         let placed = Placed { router: router.clone(), everywhere, on_interface: None };
         self.routers.insert(router.name().to_owned(), placed);

@@ -10,10 +10,12 @@ mod machine;
 mod packages;
 mod router;
 mod shell;
+mod twin;
 mod wiring;
 
 pub use initramfs::Initramfs;
 pub use machine::{Hardware, Vm};
 pub use packages::Packages;
 pub use router::{Memory, Router};
+pub use twin::Twin;
 pub use wiring::plug;

@@ -1,0 +1,145 @@
+//! This machine once more: its own files as they are, and a kernel that has WireGuard. A whole lab runs inside, with the
+//! programs and tests that were built here.
+//!
+//! Its clock counts what its processor does rather than this machine's seconds: however busy this machine is, nothing in
+//! there is late, and two ways to carry a packet compare by the work that they are.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+
+use super::{Hardware, Initramfs, Packages, Vm};
+use crate::lab::Output;
+
+/// What is needed to get at this machine's files, and of them to a console.
+const TO_BOOT: [&str; 6] = ["virtio_pci", "virtio_console", "virtio_rng", "9pnet_virtio", "9p", "overlay"];
+/// What a lab uses, but for TUN devices: without them there is no other WireGuard than the kernel's. All of it is loaded at the start: what the kernel would load itself it asks for at every name of an
+/// interface that it does not know, which costs more than all else.
+const FOR_A_LAB: [&str; 23] = [
+    "crc32c_generic",
+    "wireguard",
+    "veth",
+    "bridge",
+    "sch_netem",
+    "nf_conntrack_netlink",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_fib_inet",
+    "nft_limit",
+    "nft_log",
+    "nft_masq",
+    "nft_nat",
+    "nft_redir",
+    "nft_reject_inet",
+    "nft_socket",
+    "nft_tproxy",
+    "nf_log_syslog",
+    "af_packet_diag",
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+];
+/// The machine's memory holds what is written, too.
+const MEMORY: &str = "2048";
+
+/// A machine like this one, which goes when this value is dropped.
+pub struct Twin {
+    vm: Vm,
+}
+
+impl Twin {
+    /// Boots one.
+    pub fn boot(name: &str) -> Result<Self> {
+        let packages = Packages::of("amd64")?;
+        // As fast as it can be counted, one instruction a nanosecond; when it has nothing to do time is this machine's.
+        let clock = ["-icount", "shift=0,sleep=on", "-rtc", "base=utc,clock=vm"];
+        let machine = ["-machine", "q35", "-accel", "tcg,tb-size=256", "-cpu", "max,la57=off", "-m", MEMORY];
+        let files = [
+            "-fsdev",
+            "local,id=files,path=/,security_model=passthrough,readonly=on,multidevs=remap",
+            "-device",
+            "virtio-9p-pci,fsdev=files,mount_tag=files",
+            "-device",
+            "virtio-rng-pci",
+        ];
+        let hardware = Hardware {
+            qemu: "qemu-system-x86_64",
+            arguments: [&machine[..], &clock, &files].concat().into_iter().map(str::to_owned).collect(),
+            kernel: packages.kernel()?,
+            append: "quiet nosmp tsc=reliable mitigations=off".to_owned(),
+            initramfs: system(&packages)?,
+        };
+        Ok(Self { vm: Vm::boot(name, &hardware)? })
+    }
+
+    /// Makes a folder there of files from here, so that they are read at the speed of memory.
+    pub fn copy(&self, folder: &str, files: &[&Path]) -> Result<()> {
+        let names = files.iter().map(|file| file.to_str().context("a name in UTF-8"));
+        let names = names.collect::<Result<Vec<_>>>()?.join("' '");
+        self.vm.run(&format!("mkdir -p {folder}; cp --dereference '{names}' {folder}/")).map(drop)
+    }
+
+    /// Runs a shell script, whatever its exit code.
+    pub fn output(&self, limit: Duration, script: &str) -> Result<Output> {
+        self.vm.output_within(limit, script)
+    }
+
+    /// What the kernel has to say, and nobody wants to hear.
+    pub fn complaints(&self) -> Result<String> {
+        let log = self.vm.run("dmesg --level=emerg,alert,crit,err,warn")?.stdout;
+        let is_new = |line: &&str| !EXPECTED.iter().any(|expected| line.contains(expected));
+        Ok(log.lines().filter(is_new).flat_map(|line| [line, "\n"]).collect())
+    }
+}
+
+/// What this kernel says on this emulated machine in any case.
+const EXPECTED: [&str; 0] = [];
+
+fn system(packages: &Packages) -> Result<Initramfs> {
+    let mut initramfs = Initramfs::default();
+    for folder in ["proc", "sys", "dev", "files", "new", "root"] {
+        initramfs.folder(folder);
+    }
+    initramfs.device("/dev/console", 5, 1).file("/init", 0o755, INIT);
+    initramfs.file("/bin/busybox", 0o755, packages.read("/bin/busybox")?).link("/bin/sh", "busybox");
+    initramfs.file("/agent", 0o755, format!("#!/bin/sh\n{ENVIRONMENT}{}", Vm::AGENT));
+    let mut order = String::new();
+    let names: Vec<&str> = TO_BOOT.into_iter().chain(FOR_A_LAB).collect();
+    for path in packages.modules(&names)? {
+        let name = path.file_name().and_then(|name| name.to_str()).context("a module has a name")?.to_owned();
+        initramfs.file(&format!("/modules/{name}"), 0o644, std::fs::read(&path)?);
+        order += &format!("{name}\n");
+    }
+    initramfs.file("/modules/order", 0o644, order);
+    Ok(initramfs)
+}
+
+const ENVIRONMENT: &str =
+    "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root\n";
+
+const INIT: &str = "#!/bin/sh
+export PATH=/bin
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+while read -r module; do insmod \"/modules/$module\"; done </modules/order
+echo >/proc/sys/kernel/modprobe
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro files /files
+mount -t tmpfs -o size=80% memory /new
+mkdir -p /new/upper /new/work /new/all
+mount -t overlay -o lowerdir=/files,upperdir=/new/upper,workdir=/new/work all /new/all
+cd /new/all
+for folder in proc sys dev; do mount -o move /$folder $folder; done
+mount -t tmpfs -o mode=755 run run
+mkdir -p dev/pts dev/shm
+mount -t devpts pts dev/pts
+mount -t tmpfs shm dev/shm
+ln -s /proc/self/fd dev/fd
+ln -s /proc/self/fd/0 dev/stdin
+cp /agent run/agent
+ip link set dev lo up
+hostname twin
+exec switch_root /new/all /bin/sh /run/agent
+";
