@@ -43,7 +43,7 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 const BIN: &str = "/run/programs";
 
 #[test]
-fn the_labs_cases_pass_on_the_kernels_wireguard_and_nothing_is_slower_than_by_hand() -> Result<()> {
+fn the_labs_cases_pass_on_the_kernels_wireguard_and_it_carries_what_is_carried_by_hand() -> Result<()> {
     let programs = programs()?;
     std::thread::scope(|scope| {
         let run = |number, cases| format_failure(number, run_all(number, cases, &programs));
