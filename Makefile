@@ -19,7 +19,7 @@ demo: root ## three sites become one network, step by step, on real packets (ONC
 	@$(if $(ONCE),GATEWRT_DEMO_ONCE=1) $(TARGET_DIR)/debug/demo
 
 test: root ## everything that can be checked, with the time each stage took
-	@+tests/stages bootstrap lint build nextest doctest proofs size
+	@+tests/stages bootstrap lint build nextest doctest proofs size package vm
 
 lab: root ## three sites, a NAT and LAN hosts in network namespaces, to look around in (LAB=another topology)
 	@tests/bootstrap lab
@@ -36,7 +36,7 @@ bins:
 lint: ## format, clippy, shellcheck, licences, bans and sources, LuCI's pages
 	@tests/bootstrap lint
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features gatewrt-tests/vm -- -D warnings
 	cargo deny --locked --log-level error check --hide-inclusion-graph licenses bans sources
 	tests/shellcheck
 	tests/luci/lint
