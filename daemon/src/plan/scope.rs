@@ -84,7 +84,8 @@ impl Exits {
         let mut chains = vec![self.leaving(numbers), reroute(numbers)];
         chains.extend(self.resolving(numbers));
         chains.push(chain("scopes", self.each(Of::Others, &verdict)));
-        chains.push(chain("outside", self.mark_outside(numbers)));
+        chains.push(from_outside(numbers));
+        chains.push(chain("called", self.mark_outside(numbers)));
         let shut = self.labelled().into_iter().filter(|(_, scope)| scope.closed);
         chains.extend(shut.map(|(label, scope)| shut_chain(&label, scope)));
         chains
@@ -151,11 +152,7 @@ impl Exits {
         let (outside, keep) = (numbers.outside(), !mask);
         let mut rules = Vec::new();
         if !self.scopes.is_empty() {
-            rules
-                .extend(LATE.map(|late| format!("iifname != @inside {late} drop comment \"a late answer\"")));
-            rules.push(format!(
-                "iifname != @inside ct direction original ct mark & {mask:#010x} == 0x00000000 jump outside"
-            ));
+            rules.push("iifname != @inside jump outside".to_owned());
             rules.push(format!(
                 "ct mark & {mask:#010x} == {outside:#010x} meta mark set meta mark & {keep:#010x} | {outside:#010x}"
             ));
@@ -295,6 +292,13 @@ impl ScopeGuard {
     fn resolver(&self, family: Family) -> Option<&IpAddr> {
         self.resolvers.iter().find(|resolver| resolver.is_ipv4() == (family == Family::V4))
     }
+}
+
+/// One question for all that comes from inside, which is most.
+fn from_outside(numbers: &Numbers) -> String {
+    let mut rules: Vec<String> = LATE.map(|late| format!("{late} drop comment \"a late answer\"")).into();
+    rules.push(format!("ct direction original ct mark & {:#010x} == 0x00000000 jump called", numbers.mask));
+    chain("outside", rules)
 }
 
 fn verdict(label: &str, scope: &ScopeGuard) -> String {
