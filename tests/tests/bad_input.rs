@@ -200,7 +200,7 @@ fn an_impostor_is_not_joined() -> Result<()> {
 fn without_nft_everything_else_goes_on_and_it_says_what_to_install() -> Result<()> {
     let running = Running::new()?;
     {
-        let _missing = Missing::new(&running.office, "nft")?;
+        let _missing = [Missing::new(&running.office, "nft")?, Missing::new(&running.office, "iptables")?];
         running.mesh.serve("office", &running.mesh.lans("office")?[0], true)?;
         running.status_says(&["write firewall table", "install nftables"])?;
         running.diag_says(&["FAIL  firewall", "install nftables"])?;

@@ -57,7 +57,8 @@ impl fmt::Display for Firewall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut chains = vec![self.forward()];
         chains.extend(self.input());
-        chains.extend([self.prerouting(), self.output(), self.postrouting(), self.mss()]);
+        chains.extend([self.prerouting(), self.output(), self.postrouting()]);
+        chains.extend(self.mss());
         chains.extend(self.tunnels.iter().map(|(link, guard)| self.guard(link, guard)));
         chains.extend(self.exits.chains(&self.numbers));
         let mut all = self.exits.sets();
@@ -212,12 +213,13 @@ impl Firewall {
     }
 
     /// `rt mtu` is the lesser of the route's and the way back's.
-    fn mss(&self) -> String {
+    fn mss(&self) -> [String; 2] {
         let sides = self.all_ways().flat_map(|way| [("iifname", way), ("oifname", way)]);
         let rules = sides
             .map(|(side, link)| format!("{side} \"{link}\" tcp flags syn tcp option maxseg size set rt mtu"));
         let rules = rules.chain(self.exits.mss()).gather();
-        base("mss", "filter hook forward priority mangle", rules)
+        let syns = vec!["tcp flags syn jump clamp".to_owned()];
+        [base("mss", "filter hook forward priority mangle", syns), chain("clamp", rules)]
     }
 }
 

@@ -152,7 +152,9 @@ impl Exits {
         let (outside, keep) = (numbers.outside(), !mask);
         let mut rules = Vec::new();
         if !self.scopes.is_empty() {
-            rules.push("iifname != @inside jump outside".to_owned());
+            rules.push(format!(
+                "meta mark & {mask:#010x} == 0x00000000 iifname != @inside ct direction original jump outside"
+            ));
             rules.push(format!(
                 "ct mark & {mask:#010x} == {outside:#010x} meta mark set meta mark & {keep:#010x} | {outside:#010x}"
             ));
@@ -294,10 +296,10 @@ impl ScopeGuard {
     }
 }
 
-/// One question for all that comes from inside, which is most.
+/// What opens a connection, or may look as if it did. Little comes here: each packet that is forwarded pays for a rule.
 fn from_outside(numbers: &Numbers) -> String {
     let mut rules: Vec<String> = LATE.map(|late| format!("{late} drop comment \"a late answer\"")).into();
-    rules.push(format!("ct direction original ct mark & {:#010x} == 0x00000000 jump called", numbers.mask));
+    rules.push(format!("ct mark & {:#010x} == 0x00000000 jump called", numbers.mask));
     chain("outside", rules)
 }
 
