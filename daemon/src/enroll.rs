@@ -135,7 +135,7 @@ pub fn join(
     let port = facts.port;
     let signed = keys.signer().sign(&request(code, keys, facts)).map_err(EnrollError::Request)?;
     let url = format!("{}/v1/join", code.url);
-    let reply = https::post(&url, "application/jose", signed.into_bytes(), tls::for_joining(code.ca), mark);
+    let reply = https::post(&url, "application/jose", signed.as_bytes(), tls::for_joining(code.ca), mark);
     let reply = reply.map_err(|trouble| explain(&code.url, trouble))?;
     let bad = |why: String| EnrollError::BadAnswer { url: code.url.clone(), why };
     if !(200..300).contains(&reply.status) {

@@ -218,7 +218,7 @@ mod tests {
     fn libraries_may_warn_and_no_more() {
         let logger = Logger { started: Instant::now(), place: Mutex::new(Place::Stderr) };
         let passes = |level, target| logger.enabled(&Metadata::builder().level(level).target(target).build());
-        assert!(passes(Level::Trace, "gatewrt::core") && passes(Level::Warn, "ureq"));
-        assert!(!passes(Level::Info, "ureq") && !passes(Level::Trace, "rustls::client"));
+        assert!(passes(Level::Trace, "gatewrt::core") && passes(Level::Warn, "rumqttc"));
+        assert!(!passes(Level::Info, "rumqttc") && !passes(Level::Trace, "rustls::client"));
     }
 }
