@@ -205,11 +205,13 @@ impl Process {
         Ok(())
     }
 
-    /// Resident memory in KiB.
-    pub fn resident_kib(&self) -> Result<u64> {
+    /// Resident memory of its own in KiB. The pages of its program are none: there are the more of them the more of the
+    /// program has run by now.
+    pub fn own_kib(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS: it has ended")?;
+        let line =
+            status.lines().find_map(|l| l.strip_prefix("RssAnon:")).context("no RssAnon: it has ended")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 

@@ -79,5 +79,5 @@ fn refused(mesh: &Mesh) -> Result<u64> {
 }
 
 fn resident(mesh: &Mesh) -> Result<u64> {
-    mesh.daemon("office")?.resident_kib()
+    mesh.daemon("office")?.own_kib()
 }

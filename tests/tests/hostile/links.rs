@@ -108,8 +108,7 @@ fn two_hundred_reconnects_leave_no_memory_behind() -> Result<()> {
         })?;
     }
     flap(&mesh, &mut hostile, WARM_UP)?;
-    let memory =
-        || FLAPPING.iter().map(|router| mesh.daemon(router)?.resident_kib()).collect::<Result<Vec<_>>>();
+    let memory = || FLAPPING.iter().map(|router| mesh.daemon(router)?.own_kib()).collect::<Result<Vec<_>>>();
     let (before, start) = (memory()?, Instant::now());
     flap(&mesh, &mut hostile, FLAPS)?;
     let after = memory()?;
@@ -159,7 +158,7 @@ fn is_connected(mesh: &Mesh, router: &str, wanted: bool) -> Result<()> {
 }
 
 fn resident(mesh: &Mesh) -> Result<u64> {
-    mesh.daemon("office")?.resident_kib()
+    mesh.daemon("office")?.own_kib()
 }
 
 /// Takes connections on the broker's port and hangs up.
