@@ -104,10 +104,19 @@ mod tests {
         [(BASE64, data_encoding::BASE64), (BASE64URL, BASE64URL_NOPAD), (BASE32, base32), (HEX, HEXLOWER)]
     }
 
+    /// The other library also reads several padded texts in a row as one.
     fn agree(text: &[u8]) {
+        let is_one = !text.windows(2).any(|pair| pair[0] == b'=' && pair[1] != b'=');
         for (base, reference) in references() {
-            assert_eq!(base.decode(text), reference.decode(text).ok(), "{}", text.escape_ascii());
+            let expected = reference.decode(text).ok().filter(|_| is_one);
+            assert_eq!(base.decode(text), expected, "{}", text.escape_ascii());
         }
+    }
+
+    #[test]
+    fn padding_ends_a_text() {
+        agree(b"++pAXNM=i4g/");
+        assert_eq!(BASE64.decode(b"++pAXNM=i4g/"), None);
     }
 
     proptest! {
