@@ -31,6 +31,15 @@ const DAEMON: [&str; 6] = [
     "--no-new-privs",
     "gatewrtd",
 ];
+/// What a router does with its traffic: of tables those of networks and of scopes.
+const LOOK: &str = "exec 2>&1; wg show
+for family in -4 -6; do
+    ip $family rule
+    for table in 26487 $(seq 26500 26515); do
+        ip $family route show table $table 2>/dev/null | sed \"s/^/$table: /\"
+    done
+done
+nft list table inet gatewrt; cat /proc/net/nf_conntrack; gatewrt status";
 /// A router's UCI file.
 pub const CONFIG: &str = "/etc/config/gatewrt";
 /// The last words of the coordinator's log before it answers.
@@ -274,6 +283,17 @@ impl Mesh {
             eventually(Duration::from_secs(20), &what, || ping(&host, address))?;
         }
         Ok(())
+    }
+
+    /// Prints what each router does with its traffic, for who reads why a test failed.
+    pub fn look(&self) {
+        for name in self.daemons.keys() {
+            let look = self.host(name).and_then(|host| host.output(&["sh", "-c", LOOK]));
+            eprintln!(
+                "--- on {name}:\n{}---",
+                look.map_or_else(|error| format!("{error:#}"), |look| look.stdout)
+            );
+        }
     }
 
     /// Waits until the daemon of a router has nothing left to do.

@@ -124,7 +124,7 @@ fn read(stream: &mut Stream, deadline: Instant) -> Result<Reply, Trouble> {
 /// Status, where the body begins, and its length as far as it is told; `None` while the head is not whole.
 fn parse(answer: &[u8]) -> Result<Option<(u16, usize, Option<usize>)>, Trouble> {
     let nonsense = |what: &str| Trouble::Nonsense(what.to_owned());
-    let too_long = || Trouble::Nonsense(format!("its answer is larger than {} KB", LONGEST_ANSWER / 1024));
+
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let begins = match head.parse(answer) {
@@ -144,7 +144,7 @@ fn parse(answer: &[u8]) -> Result<Option<(u16, usize, Option<usize>)>, Trouble> 
         }
     }
     if length.unwrap_or(answer.len() - begins) > LONGEST_ANSWER {
-        return Err(too_long());
+        return Err(Trouble::Nonsense(format!("its answer is larger than {} KB", LONGEST_ANSWER / 1024)));
     }
     Ok(head.code.map(|status| (status, begins, length)))
 }

@@ -92,6 +92,15 @@ impl<'a> Open<'a> {
     }
 }
 
+macro_rules! numbers {
+    ($wide:ident: $($method:ident $number:ident),*) => {
+        $(fn $method(self, value: $number) -> Done {
+            display(self.0, &$wide::from(value));
+            Ok(())
+        })*
+    };
+}
+
 impl<'a> Serializer for Writer<'a> {
     type Ok = ();
     type Error = JsonError;
@@ -108,39 +117,8 @@ impl<'a> Serializer for Writer<'a> {
         Ok(())
     }
 
-    fn serialize_i8(self, value: i8) -> Done {
-        self.serialize_i64(value.into())
-    }
-
-    fn serialize_i16(self, value: i16) -> Done {
-        self.serialize_i64(value.into())
-    }
-
-    fn serialize_i32(self, value: i32) -> Done {
-        self.serialize_i64(value.into())
-    }
-
-    fn serialize_i64(self, value: i64) -> Done {
-        display(self.0, &value);
-        Ok(())
-    }
-
-    fn serialize_u8(self, value: u8) -> Done {
-        self.serialize_u64(value.into())
-    }
-
-    fn serialize_u16(self, value: u16) -> Done {
-        self.serialize_u64(value.into())
-    }
-
-    fn serialize_u32(self, value: u32) -> Done {
-        self.serialize_u64(value.into())
-    }
-
-    fn serialize_u64(self, value: u64) -> Done {
-        display(self.0, &value);
-        Ok(())
-    }
+    numbers!(i64: serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64);
+    numbers!(u64: serialize_u8 u8, serialize_u16 u16, serialize_u32 u32, serialize_u64 u64);
 
     fn serialize_f32(self, _: f32) -> Done {
         Err(no_fraction())

@@ -141,24 +141,10 @@ impl Exits {
     }
 }
 
-/// What a router does with its traffic, for who reads why a test failed.
-const LOOK: &str = "exec 2>&1; wg show
-for family in -4 -6; do
-    ip $family rule
-    for table in $(seq 26500 26515); do ip $family route show table $table 2>/dev/null | sed \"s/^/$table: /\"; done
-done
-nft list table inet gatewrt; cat /proc/net/nf_conntrack; gatewrt status";
-
 impl Drop for Exits {
     /// A test that passes shows no output.
     fn drop(&mut self) {
-        for name in self.mesh.daemons.keys() {
-            let look = self.host(name).and_then(|host| host.output(&["sh", "-c", LOOK]));
-            eprintln!(
-                "--- on {name}:\n{}---",
-                look.map_or_else(|error| format!("{error:#}"), |look| look.stdout)
-            );
-        }
+        self.mesh.look();
     }
 }
 
