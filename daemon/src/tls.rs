@@ -1,7 +1,7 @@
 //! TLS 1.3 to the coordinator and its brokers, and to no one else: one CA is trusted, known by the hash in the
 //! join code at first, by itself from then on. No public CA, no name service and no clock has to be right.
 //!
-//! Thin on purpose: one key exchange, two ciphers (ChaCha20 first: routers have no AES instructions), ECDSA
+//! Thin on purpose: one key exchange, one cipher (ChaCha20: routers have no AES instructions), ECDSA over P-256
 //! and Ed25519 certificates, and no RSA.
 
 use crate::identity::Keys;
@@ -258,15 +258,11 @@ impl ServerCertVerifier for OneCa {
 static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         algorithm::ECDSA_P256_SHA256,
-        algorithm::ECDSA_P256_SHA384,
-        algorithm::ECDSA_P384_SHA256,
-        algorithm::ECDSA_P384_SHA384,
         algorithm::ED25519,
     ],
     mapping: &[
         (SignatureScheme::ED25519, &[algorithm::ED25519]),
         (SignatureScheme::ECDSA_NISTP256_SHA256, &[algorithm::ECDSA_P256_SHA256]),
-        (SignatureScheme::ECDSA_NISTP384_SHA384, &[algorithm::ECDSA_P384_SHA384]),
     ],
 };
 
@@ -275,7 +271,6 @@ fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
         ],
         kx_groups: vec![kx_group::X25519],
         signature_verification_algorithms: ALGORITHMS,
