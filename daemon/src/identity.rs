@@ -63,12 +63,6 @@ impl Keys {
     pub fn signer(&self) -> Signer {
         Signer::from_seed(&self.identity.0)
     }
-
-    /// The node's own Ed25519 key in the form TLS takes it: PKCS#8 v1 (RFC 8410, section 7), DER.
-    pub fn pkcs8(&self) -> Vec<u8> {
-        const HEAD: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
-        [HEAD.as_slice(), &self.identity.0].concat()
-    }
 }
 
 impl fmt::Debug for Keys {
@@ -169,15 +163,6 @@ mod tests {
         assert_ne!(one, other);
         assert_ne!(one.wireguard.0, one.identity.0);
         assert_eq!(one.wireguard.0, clamped(one.wireguard.0));
-    }
-
-    #[test]
-    fn pkcs8_holds_the_key_that_signs() {
-        let keys = keys([0; 32], [7; 32]);
-        let pair =
-            ring::signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(&keys.pkcs8()).expect("sound PKCS#8");
-        let public = ring::signature::KeyPair::public_key(&pair).as_ref().to_vec();
-        assert_eq!(public, keys.signer().public().0);
     }
 
     #[test]

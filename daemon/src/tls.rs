@@ -1,8 +1,8 @@
 //! TLS 1.3 to the coordinator and its brokers, and to no one else: one CA is trusted, known by the hash in the
 //! join code at first, by itself from then on. No public CA, no name service and no clock has to be right.
 //!
-//! Thin on purpose: one key exchange, one cipher (ChaCha20: routers have no AES instructions), ECDSA over P-256
-//! and Ed25519 certificates, and no RSA.
+//! Thin on purpose: one cipher (ChaCha20: routers have no AES instructions), one curve for the key exchange and the
+//! server's certificates (P-256, which RFC 8446, section 9.1, bids all to know), and no RSA.
 
 use crate::identity::Keys;
 use ring::{
@@ -11,17 +11,17 @@ use ring::{
 };
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError,
-    SignatureScheme,
+    SignatureAlgorithm, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{
         CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
-        ring::{cipher_suite, kx_group, sign::any_eddsa_type},
+        ring::{cipher_suite, kx_group},
     },
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject},
-    sign::{CertifiedKey, SigningKey, SingleCertAndKey},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey},
 };
 use std::{fmt, io, sync::Arc, time::Duration};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring as algorithm};
@@ -126,9 +126,8 @@ pub fn for_broker(ca: &str, certificate: &str, keys: &Keys) -> Result<Arc<Client
     let ca = certificates("the coordinator's CA", ca)?.swap_remove(0);
     anchor_from_trusted_cert(&ca).map_err(|error| bad("the coordinator's CA", error))?;
     let chain = certificates("this node's certificate", certificate)?;
-    let key =
-        any_eddsa_type(&PrivatePkcs8KeyDer::from(keys.pkcs8())).expect("the node's own key is sound PKCS#8");
-    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let key = NodeKey(Arc::new(keys.signer()));
+    let resolver = SingleCertAndKey::from(CertifiedKey::new(chain, Arc::new(key)));
     Ok(Arc::new(finish(builder(Trust::Certificate(ca)).with_client_cert_resolver(Arc::new(resolver)))))
 }
 
@@ -256,23 +255,15 @@ impl ServerCertVerifier for OneCa {
 }
 
 static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: &[
-        algorithm::ECDSA_P256_SHA256,
-        algorithm::ED25519,
-    ],
-    mapping: &[
-        (SignatureScheme::ED25519, &[algorithm::ED25519]),
-        (SignatureScheme::ECDSA_NISTP256_SHA256, &[algorithm::ECDSA_P256_SHA256]),
-    ],
+    all: &[algorithm::ECDSA_P256_SHA256],
+    mapping: &[(SignatureScheme::ECDSA_NISTP256_SHA256, &[algorithm::ECDSA_P256_SHA256])],
 };
 
 /// Built part by part: the stock provider would link RSA and more.
 fn provider() -> CryptoProvider {
     CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![kx_group::X25519],
+        cipher_suites: vec![cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
+        kx_groups: vec![kx_group::SECP256R1],
         signature_verification_algorithms: ALGORITHMS,
         secure_random: &SystemEntropy,
         key_provider: &NoOtherKeys,
@@ -285,6 +276,30 @@ struct SystemEntropy;
 impl SecureRandom for SystemEntropy {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
         SystemRandom::new().fill(bytes).map_err(|_| GetRandomFailed)
+    }
+}
+
+/// The node's own key: Ed25519, of which the coordinator made the client certificate.
+#[derive(Debug, Clone)]
+struct NodeKey(Arc<gatewrt_protocol::Signer>);
+
+impl SigningKey for NodeKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&self.scheme()).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ED25519
+    }
+}
+
+impl Signer for NodeKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.0.signature(message).to_vec())
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ED25519
     }
 }
 

@@ -4,7 +4,7 @@
 //! and the key (`kid`). [`open`] checks size, then signature, then parses; nothing else is looked at before.
 
 use crate::{Kind, MAX_ASSIGNMENT, MAX_RECORD, PublicKey, Record, VERSION, base::BASE64URL, json};
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -62,28 +62,28 @@ struct Least {
 }
 
 /// Signs records with one key. The seed is wiped by no one: keep the value in one place.
-pub struct Signer {
-    pair: Ed25519KeyPair,
-    public: PublicKey,
-}
+pub struct Signer(SigningKey);
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signer({})", self.public.kid())
+        write!(f, "Signer({})", self.public().kid())
     }
 }
 
 impl Signer {
     /// A signer from the 32 secret bytes of RFC 8032.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are an Ed25519 seed");
-        let public = pair.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes");
-        Self { pair, public: PublicKey(public) }
+        Self(SigningKey::from_bytes(seed))
     }
 
     /// The key others verify with.
     pub fn public(&self) -> PublicKey {
-        self.public
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// The signature of any message.
+    pub fn signature(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
     }
 
     /// The signed form of `record`. Fails when it is longer than [`limit`] says.
@@ -96,14 +96,14 @@ impl Signer {
 
     /// Signs a payload as it is.
     pub fn sign_bytes(&self, kind: Kind, payload: &[u8]) -> String {
-        let header = Header { alg: "EdDSA".into(), kid: self.public.kid(), typ: kind.typ().into() };
+        let header = Header { alg: "EdDSA".into(), kid: self.public().kid(), typ: kind.typ().into() };
         let header = json::write(&header).expect("three strings are always JSON");
         let mut token = BASE64URL.encode(header.as_bytes());
         token.push('.');
         token.push_str(&BASE64URL.encode(payload));
-        let signature = self.pair.sign(token.as_bytes());
+        let signature = self.signature(token.as_bytes());
         token.push('.');
-        token.push_str(&BASE64URL.encode(signature.as_ref()));
+        token.push_str(&BASE64URL.encode(&signature));
         token
     }
 }
@@ -122,10 +122,19 @@ pub fn verify(token: &[u8], key: &PublicKey) -> Result<(Kind, Vec<u8>), RecordEr
     check_length(token.len(), MAX_ASSIGNMENT)?;
     let last = token.iter().rposition(|&b| b == b'.').ok_or(RecordError::Malformed)?;
     let signature = decode(&token[last + 1..])?;
-    if UnparsedPublicKey::new(&ED25519, &key.0).verify(&token[..last], &signature).is_err() {
+    if !is_sound(&token[..last], &signature, key) {
         return Err(whose(token, key));
     }
     content(token, last)
+}
+
+/// Takes no key of small order, with which more than one message fits a signature.
+fn is_sound(message: &[u8], signature: &[u8], key: &PublicKey) -> bool {
+    let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&key.0), Signature::from_slice(signature))
+    else {
+        return false;
+    };
+    key.verify_strict(message, &signature).is_ok()
 }
 
 /// Verifies `token` with `key` and reads a record of the kind wanted.

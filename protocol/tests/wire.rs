@@ -1,7 +1,8 @@
 //! The wire form: pinned by `fixtures/*.json`, and never a panic on what anyone may send.
 
-use gatewrt_protocol::{record::Record, *};
+use gatewrt_protocol::{base::BASE64URL, record::Record, *};
 use proptest::{collection::vec, option, prelude::*, sample::select};
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
@@ -247,6 +248,17 @@ fn a_signature_is_pinned() {
     assert_eq!(jws::open::<Tombstone>(token.as_bytes(), &signer.public()).expect("sound").rev, 8);
 }
 
+/// With such a key one signature would fit half of all messages.
+#[test]
+fn a_key_of_small_order_opens_nothing() {
+    let mut one = [0; 32];
+    one[0] = 1;
+    let token = Signer::from_seed(&[9; 32]).sign_bytes(Kind::Tombstone, b"{}");
+    let signed = token.rsplit_once('.').expect("three parts").0;
+    let forged = format!("{signed}.{}", BASE64URL.encode(&[one, [0; 32]].concat()));
+    assert!(jws::verify(forged.as_bytes(), &PublicKey(one)).is_err());
+}
+
 #[test]
 fn a_member_of_two_prefixes_is_short() {
     let site = Member { exit: None, ..member() };
@@ -375,6 +387,14 @@ proptest! {
         survives(&MemberUpdate::Tombstone(Tombstone { net: member.net, node: member.node, rev: member.rev }));
         survives(&assignment);
         survives(&report);
+    }
+
+    #[test]
+    fn another_implementation_signs_the_same(seed: [u8; 32], message: Vec<u8>) {
+        let (ours, theirs) = (Signer::from_seed(&seed), Ed25519KeyPair::from_seed_unchecked(&seed).expect("any seed"));
+        prop_assert_eq!(theirs.public_key().as_ref(), ours.public().0);
+        let (ours, theirs) = (ours.signature(&message), theirs.sign(&message));
+        prop_assert_eq!(theirs.as_ref(), ours);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! A CA for tests, with certificates for servers and nodes.
 
 use crate::{gather::Gather, identity::Keys};
+use gatewrt_protocol::PublicKey;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SignatureAlgorithm,
 };
 use ring::digest;
-use rustls::pki_types::PrivatePkcs8KeyDer;
 
 /// A CA as the coordinator has one.
 pub(crate) struct TestCa(CertifiedIssuer<'static, KeyPair>);
@@ -57,12 +57,18 @@ impl TestCa {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(
-            &PrivatePkcs8KeyDer::from(keys.pkcs8()),
-            &rcgen::PKCS_ED25519,
-        );
-        let certificate: Certificate =
-            params.signed_by(&key.expect("a key"), &self.0).expect("a certificate");
-        certificate.pem()
+        params.signed_by(&NodeKey(keys.signer().public()), &self.0).expect("a certificate").pem()
+    }
+}
+
+struct NodeKey(PublicKey);
+
+impl PublicKeyData for NodeKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ED25519
     }
 }
