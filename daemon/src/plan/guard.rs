@@ -95,7 +95,7 @@ fn table(exits: &Exits, numbers: &Numbers) -> String {
     let scopes = exits.scopes.iter().map(|(key, guard)| (key.clone(), scope(guard))).collect();
     let inside = exits.inside.iter().filter(|link| !link.as_str().starts_with(INTERFACE_PREFIX));
     let exits = Exits { scopes, inside: inside.cloned().collect(), ..Exits::default() };
-    Firewall { numbers: numbers.clone(), exits, ..Firewall::default() }.to_string()
+    Firewall { numbers: numbers.clone(), exits, ..Firewall::default() }.text()
 }
 
 fn is_routers(scope: &ScopeGuard) -> bool {

@@ -3,16 +3,13 @@
 
 use super::{
     Guard,
-    access::{Block, INTERNET6, NOT_INTERNET, PairSet, number, spans},
-    ruleset::{REJECT, STANDS, chain, to},
+    access::{Block, INTERNET6, NOT_INTERNET, PairSet, number},
+    ruleset::STANDS,
+    text::{Text, asked, digit, ip, range, to},
 };
-use crate::{
-    gather::Gather,
-    model::{Family, IfName},
-    sorted::SortedSet,
-};
+use crate::model::IfName;
 use gatewrt_protocol::{Service, Verdict};
-use std::fmt;
+use std::net::IpAddr;
 
 /// A connection is judged by its first packet. When the kernel forgot one that is forbidden meanwhile, the next
 /// answer would open it anew, the other way round.
@@ -24,74 +21,84 @@ pub(super) fn is_needed(guard: &Guard) -> bool {
     !guard.is_open() || guard.lets_out()
 }
 
-/// Sets and chains of an interface whose `uplinks` are none of ours.
-pub(super) fn parts(link: &IfName, guard: &Guard, uplinks: &SortedSet<IfName>) -> [Vec<String>; 2] {
-    let (mut sets, mut rules) = (Vec::new(), vec![STANDS.to_owned()]);
-    let (mut denied, mut allowed) = (Vec::new(), Vec::new());
-    for set in PairSet::of(guard) {
-        let asked = format!("{} @{}", key(&set), name(&set, link));
-        match set.verdict {
-            Verdict::Deny => denied.push(format!("{asked} {REJECT} comment \"denied\"")),
-            Verdict::Allow => allowed.push(format!("{asked} return")),
+/// What is to be judged by.
+pub(super) struct Judged<'a> {
+    link: &'a str,
+    guard: &'a Guard,
+    /// Where the Internet is: none of ours.
+    uplinks: Vec<&'a IfName>,
+    pairs: Vec<PairSet>,
+}
+
+impl<'a> Judged<'a> {
+    pub(super) fn new(link: &'a IfName, guard: &'a Guard, uplinks: Vec<&'a IfName>) -> Self {
+        Self { link: link.as_str(), guard, uplinks, pairs: PairSet::of(guard) }
+    }
+
+    pub(super) fn sets(&self, text: &mut Text<'_>) {
+        for pairs in &self.pairs {
+            let (digit, service) = (digit(pairs.family), if pairs.services { SERVICE } else { "" });
+            let kind = format!("ipv{digit}_addr . ipv{digit}_addr{service}");
+            text.set(&name(pairs, self.link), &kind, &mut pairs.blocks.iter().map(element));
         }
-        sets.push(pair_set(&set, link));
+        if self.guard.lets_out() {
+            text.prefix_sets("internet", self.link, &self.guard.internet);
+        }
     }
-    if !guard.is_open() {
-        rules.push(BEGUN.to_owned());
+
+    pub(super) fn chains(&self, text: &mut Text<'_>) {
+        text.chain("access-$1", &[self.link]);
+        text.rule(STANDS, &[]);
+        if !self.guard.is_open() {
+            text.rule(BEGUN, &[]);
+        }
+        self.ask(text, Verdict::Deny, "$1 @$2 $r comment \"denied\"");
+        for source in sources(self.link, self.guard) {
+            for uplink in &self.uplinks {
+                let words = [&source, uplink.as_str(), self.link];
+                text.rule("$1 oifname \"$2\" jump internet-$3", &words);
+            }
+        }
+        if self.guard.access.default == Verdict::Deny {
+            self.ask(text, Verdict::Allow, "$1 @$2 return");
+            text.rule("$r comment \"not allowed\"", &[]);
+        }
+        if self.guard.lets_out() {
+            self.internet(text);
+        }
     }
-    rules.extend(denied);
-    for source in sources(link, guard) {
-        let jump = |uplink| format!("{source} oifname \"{uplink}\" jump internet-{link}");
-        rules.extend(uplinks.iter().map(jump));
+
+    fn ask(&self, text: &mut Text<'_>, verdict: Verdict, rule: &str) {
+        for pairs in self.pairs.iter().filter(|pairs| pairs.verdict == verdict) {
+            text.rule(rule, &[&key(pairs), &name(pairs, self.link)]);
+        }
     }
-    if guard.access.default == Verdict::Deny {
-        rules.extend(allowed);
-        rules.push(format!("{REJECT} comment \"not allowed\""));
+
+    /// The Internet is what is left over: what is served is the network's, whoever else knows it. What belongs to no
+    /// connection, as after a change of exits, would not be masqueraded.
+    fn internet(&self, text: &mut Text<'_>) {
+        text.chain("internet-$1", &[self.link]);
+        text.rule("ct state invalid drop", &[]);
+        for prefix in self.guard.served() {
+            text.rule("$1 return", &[&to(prefix)]);
+        }
+        for range in NOT_INTERNET {
+            text.rule("ip daddr $1 return", &[range]);
+        }
+        text.rule("meta nfproto ipv4 accept", &[]);
+        text.rule("ip6 daddr $1 accept", &[INTERNET6]);
     }
-    let mut chains = vec![chain(&format!("access-{link}"), rules)];
-    if guard.lets_out() {
-        sets.extend(families(guard).map(|family| internet_set(family, link, guard)));
-        chains.push(internet_chain(link, guard));
-    }
-    [sets, chains]
 }
 
 /// Who may go out to the Internet, as a rule asks for it: once a family.
-pub(super) fn sources(link: &IfName, guard: &Guard) -> impl Iterator<Item = String> {
-    let source = move |family| format!("{} saddr @internet-{}-{link}", ip(family), digit(family));
-    families(guard).filter(|_| guard.lets_out()).map(source)
+pub(super) fn sources(link: &str, guard: &Guard) -> Vec<String> {
+    if guard.lets_out() { asked("saddr", "internet", link, &guard.internet) } else { Vec::new() }
 }
 
-fn families(guard: &Guard) -> impl Iterator<Item = Family> {
-    let has = |family: &Family| guard.internet.iter().any(|prefix| Family::of(prefix) == *family);
-    Family::ALL.into_iter().filter(has)
-}
+/// In the type of a set.
+const SERVICE: &str = " . inet_proto . inet_service";
 
-/// The Internet is what is left over: what is served is the network's, whoever else knows it. What belongs to no
-/// connection, as after a change of exits, would not be masqueraded.
-fn internet_chain(link: &IfName, guard: &Guard) -> String {
-    let mut rules = vec!["ct state invalid drop".to_owned()];
-    rules.extend(guard.served().map(|prefix| format!("{} return", to(prefix))));
-    rules.extend(NOT_INTERNET.iter().map(|range| format!("ip daddr {range} return")));
-    rules.push("meta nfproto ipv4 accept".to_owned());
-    rules.push(format!("ip6 daddr {INTERNET6} accept"));
-    chain(&format!("internet-{link}"), rules)
-}
-
-fn internet_set(family: Family, link: &IfName, guard: &Guard) -> String {
-    let elements = spans(&mut guard.internet.iter(), family).into_iter().map(range).gather();
-    let digit = digit(family);
-    set(&format!("internet-{digit}-{link}"), &format!("ipv{digit}_addr"), elements)
-}
-
-fn pair_set(pairs: &PairSet, link: &IfName) -> String {
-    let service = if pairs.services { " . inet_proto . inet_service" } else { "" };
-    let digit = digit(pairs.family);
-    let kind = format!("ipv{digit}_addr . ipv{digit}_addr{service}");
-    set(&name(pairs, link), &kind, pairs.blocks.iter().map(element).gather())
-}
-
-fn name(pairs: &PairSet, link: &IfName) -> String {
+fn name(pairs: &PairSet, link: &str) -> String {
     let verdict = match pairs.verdict {
         Verdict::Allow => "allow",
         Verdict::Deny => "deny",
@@ -108,35 +115,10 @@ fn key(pairs: &PairSet) -> String {
 }
 
 fn element(block: &Block) -> String {
-    let service = |Service { proto, first, last }| {
-        format!(" . {} . {}", number(proto, block.to.0.is_ipv4()), range((first, last)))
+    let service = |Service { proto, first, last }: Service| {
+        format!(" . {} . {}", number(proto, block.to.0.is_ipv4()), range(&first, &last))
     };
     let service = block.service.map(service).unwrap_or_default();
-    format!("{} . {}{service}", range(block.from), range(block.to))
-}
-
-pub(super) fn range<T: fmt::Display + PartialEq>((first, last): (T, T)) -> String {
-    if first == last { first.to_string() } else { format!("{first}-{last}") }
-}
-
-pub(super) fn ip(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ip",
-        Family::V6 => "ip6",
-    }
-}
-
-pub(super) fn digit(family: Family) -> char {
-    match family {
-        Family::V4 => '4',
-        Family::V6 => '6',
-    }
-}
-
-/// An element a line: so are they compared when the table changes.
-pub(super) fn set(name: &str, kind: &str, elements: Vec<String>) -> String {
-    let elements: String = elements.into_iter().map(|element| format!("\t\t\t{element},\n")).collect();
-    format!(
-        "\tset {name} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{\n{elements}\t\t}}\n\t}}\n"
-    )
+    let side = |(first, last): (IpAddr, IpAddr)| range(&first, &last);
+    format!("{} . {}{service}", side(block.from), side(block.to))
 }

@@ -22,6 +22,7 @@ mod ruleset;
 mod scope;
 mod step;
 mod sysctl;
+mod text;
 mod wireguard;
 
 pub use access::{Block, PairSet};

@@ -2,7 +2,7 @@
 //! deleted, chains that differ are flushed and filled anew, what is new comes and what is left over goes. No set that
 //! stays loses an element that stays, so no packet misses it. It ends at the text for `nft -f`.
 
-use super::ruleset::head;
+use super::text::head;
 use crate::{gather::Gather, ownership::NFT_TABLE, sorted::sort_by};
 
 /// A set or a chain, as [`Firewall`](super::Firewall) writes it.

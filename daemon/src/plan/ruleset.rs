@@ -8,11 +8,16 @@
 //! empty already (the kernel looks at the generation of elements anew at each lookup), and a new connection would be
 //! refused. Therefore every set has a name and stays.
 
-use super::{Exits, judge, scope};
+use super::{
+    Exits,
+    judge::{self, Judged},
+    scope,
+    text::{Text, to},
+};
 use crate::{
-    gather::Gather,
+    gather::{Gather, append},
     model::{IfName, Ruleset},
-    ownership::{NFT_TABLE, Numbers, PROBE_PORT},
+    ownership::{Numbers, PROBE_PORT},
     sorted::{SortedMap, SortedSet, sort_by_key},
 };
 use gatewrt_protocol::{Access, Prefix};
@@ -49,177 +54,187 @@ pub struct Guard {
 impl Firewall {
     /// The table as `nft -f` takes it.
     pub fn ruleset(&self) -> Ruleset {
-        Ruleset(self.to_string().into())
+        Ruleset(self.text().into())
+    }
+
+    /// The same.
+    pub fn text(&self) -> String {
+        let mut text = Text::new(&self.numbers);
+        let judged = self.tunnels.iter().filter(|(_, guard)| judge::is_needed(guard));
+        let judged: Vec<Judged<'_>> =
+            judged.map(|(link, guard)| Judged::new(link, guard, self.uplinks(guard))).gather();
+        self.exits.sets(&mut text);
+        judged.iter().for_each(|judged| judged.sets(&mut text));
+        self.forward(&mut text);
+        self.input(&mut text);
+        self.prerouting(&mut text);
+        self.output(&mut text);
+        self.postrouting(&mut text);
+        self.mss(&mut text);
+        for (link, guard) in &self.tunnels {
+            self.guard(&mut text, link, guard);
+        }
+        self.exits.chains(&mut text);
+        judged.iter().for_each(|judged| judged.chains(&mut text));
+        for (link, guard) in self.tunnels.iter().filter(|(_, guard)| guard.masquerades()) {
+            marks(&mut text, link.as_str(), guard);
+        }
+        text.finish()
     }
 }
 
 impl fmt::Display for Firewall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut chains = vec![self.forward()];
-        chains.extend(self.input());
-        chains.extend([self.prerouting(), self.output(), self.postrouting()]);
-        chains.extend(self.mss());
-        chains.extend(self.tunnels.iter().map(|(link, guard)| self.guard(link, guard)));
-        chains.extend(self.exits.chains(&self.numbers));
-        let mut all = self.exits.sets();
-        for (link, guard) in self.tunnels.iter().filter(|(_, guard)| judge::is_needed(guard)) {
-            let [sets, judging] = judge::parts(link, guard, &self.uplinks(guard));
-            all.extend(sets);
-            chains.extend(judging);
-        }
-        let masquerading = self.tunnels.iter().filter(|(_, guard)| guard.masquerades());
-        chains.extend(masquerading.map(|(link, guard)| self.marks(link, guard)));
-        all.extend(chains);
-        writeln!(f, "{}{}}}", head(), all.join("\n"))
+        f.write_str(&self.text())
     }
 }
 
-/// What stands before the sets and chains.
-pub(super) fn head() -> String {
-    format!("table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\ntable inet {NFT_TABLE} {{\n")
-}
-
-pub(super) const REJECT: &str = "reject with icmpx type admin-prohibited";
 pub(super) const STANDS: &str = "ct state established,related accept";
 
 impl Firewall {
     /// What comes from a network is for it, its own router or what is served; we are nobody's open relay.
-    fn forward(&self) -> String {
-        let mut rules = self.exits.forward(&self.numbers, self.all_ways());
+    fn forward(&self, text: &mut Text<'_>) {
+        text.base("forward", "filter hook forward priority filter");
+        self.exits.forward(text, &self.all_ways());
         for link in self.tunnels.keys() {
-            rules.extend(self.ways(link).map(|way| format!("iifname \"{way}\" jump forward-{link}")));
+            for way in self.ways(link) {
+                text.rule("iifname \"$1\" jump forward-$2", &[way.as_str(), link.as_str()]);
+            }
         }
-        rules.extend(self.judged("oifname"));
-        base("forward", "filter hook forward priority filter", rules)
+        self.judged(text, "oifname");
     }
 
     /// The router itself is reached by those who may.
-    fn input(&self) -> Option<String> {
-        let mut jumps = self.exits.input();
+    fn input(&self, text: &mut Text<'_>) {
+        if !self.exits.refuses() && self.tunnels.values().all(Guard::is_open) {
+            return;
+        }
+        text.base("input", "filter hook input priority filter");
+        self.exits.input(text);
         // Whether this node works is asked by those who may reach nothing of it themselves.
-        let guarded = self.tunnels.iter().filter(|(_, guard)| !guard.is_open());
-        jumps.extend(
-            guarded.map(|(link, _)| {
-                format!("iifname \"{link}\" udp dport {PROBE_PORT} accept comment \"probe\"")
-            }),
-        );
-        jumps.extend(self.judged("iifname"));
-        (!jumps.is_empty()).then(|| base("input", "filter hook input priority filter", jumps))
+        for (link, _) in self.tunnels.iter().filter(|(_, guard)| !guard.is_open()) {
+            let port = PROBE_PORT.to_string();
+            text.rule("iifname \"$1\" udp dport $2 accept comment \"probe\"", &[link.as_str(), &port]);
+        }
+        self.judged(text, "iifname");
     }
 
-    fn judged(&self, side: &str) -> Vec<String> {
-        let mut rules = Vec::new();
-        for link in self.tunnels.iter().filter(|(_, guard)| !guard.is_open()).map(|(link, _)| link) {
+    fn judged(&self, text: &mut Text<'_>, side: &str) {
+        for (link, _) in self.tunnels.iter().filter(|(_, guard)| !guard.is_open()) {
             for way in self.ways(link) {
-                let judge = |what: String| format!("{side} \"{way}\" {what}jump access-{link}");
-                match self.exits.meshes.get(way).filter(|_| side == "oifname") {
+                let asked = match self.exits.meshes.get(way).filter(|_| side == "oifname") {
                     // The Internet behind it is no matter of the network's rules.
-                    Some(mesh) => {
-                        let asked = scope::meshes("daddr", way, mesh).into_iter();
-                        rules.extend(asked.map(|asked| judge(format!("{asked} "))));
-                    }
-                    None => rules.push(judge(String::new())),
+                    Some(mesh) => scope::meshes("daddr", way, mesh),
+                    None => vec![String::new()],
+                };
+                for asked in asked {
+                    let space = if asked.is_empty() { "" } else { " " };
+                    let words = [side, way.as_str(), &asked, space, link.as_str()];
+                    text.rule("$1 \"$2\" $3$4jump access-$5", &words);
                 }
             }
         }
-        rules
     }
 
     /// The interfaces that lead into a network: its own, and those of exits beside it.
-    fn ways<'a>(&'a self, link: &'a IfName) -> impl Iterator<Item = &'a IfName> {
-        let beside = self.exits.beside.iter().filter(move |(_, main)| *main == link).map(|(way, _)| way);
-        std::iter::once(link).chain(beside)
+    fn ways<'a>(&'a self, link: &'a IfName) -> Vec<&'a IfName> {
+        let mut ways = vec![link];
+        append(&mut ways, self.exits.beside.iter().filter(|(_, main)| *main == link).map(|(way, _)| way));
+        ways
     }
 
-    fn all_ways(&self) -> impl Iterator<Item = &IfName> {
-        self.tunnels.keys().flat_map(|link| self.ways(link))
+    fn all_ways(&self) -> Vec<&IfName> {
+        let mut all = Vec::new();
+        self.tunnels.keys().for_each(|link| append(&mut all, self.ways(link)));
+        all
     }
 
-    fn uplinks(&self, guard: &Guard) -> SortedSet<IfName> {
-        let is_ours = |uplink: &IfName| self.all_ways().any(|way| way == uplink);
-        guard.uplinks.iter().filter(|uplink| !is_ours(uplink)).cloned().collect()
+    fn uplinks<'a>(&self, guard: &'a Guard) -> Vec<&'a IfName> {
+        let ours = self.all_ways();
+        guard.uplinks.iter().filter(|uplink| !ours.contains(uplink)).gather()
     }
 
-    fn guard(&self, link: &IfName, guard: &Guard) -> String {
-        let mut rules = vec![STANDS.to_owned()];
-        rules.extend(judge::is_needed(guard).then(|| format!("jump access-{link}")));
-        rules.extend(self.ways(link).map(|way| format!("oifname \"{way}\" accept comment \"relay\"")));
-        let others = self.tunnels.keys().filter(|other| *other != link).flat_map(|other| self.ways(other));
-        rules.extend(others.map(|other| format!("oifname \"{other}\" {REJECT} comment \"another network\"")));
-        rules.extend(guard.served().map(|prefix| format!("{} accept", to(prefix))));
-        rules.push(format!("{REJECT} comment \"not served\""));
-        chain(&format!("forward-{link}"), rules)
+    fn guard(&self, text: &mut Text<'_>, link: &IfName, guard: &Guard) {
+        text.chain("forward-$1", &[link.as_str()]);
+        text.rule(STANDS, &[]);
+        if judge::is_needed(guard) {
+            text.rule("jump access-$1", &[link.as_str()]);
+        }
+        for way in self.ways(link) {
+            text.rule("oifname \"$1\" accept comment \"relay\"", &[way.as_str()]);
+        }
+        for other in self.tunnels.keys().filter(|other| *other != link) {
+            for other in self.ways(other) {
+                text.rule("oifname \"$1\" $r comment \"another network\"", &[other.as_str()]);
+            }
+        }
+        for prefix in guard.served() {
+            text.rule("$1 accept", &[&to(prefix)]);
+        }
+        text.rule("$r comment \"not served\"", &[]);
     }
 
     /// Before routing, so that strict reverse path filtering sees the mark (`src_valid_mark`).
-    fn prerouting(&self) -> String {
-        let Numbers { mask, bypass, .. } = self.numbers;
-        let keep = !mask;
-        let mut rules = vec![format!(
-            "ct mark & {mask:#010x} == {bypass:#010x} meta mark set meta mark & {keep:#010x} | {bypass:#010x}"
-        )];
-        rules.extend(self.exits.outside(&self.numbers));
+    fn prerouting(&self, text: &mut Text<'_>) {
+        text.base("prerouting", "filter hook prerouting priority mangle");
+        text.rule("ct mark & $m == $b meta mark set meta mark & $k | $b", &[]);
+        self.exits.outside(text);
         for (link, _) in self.tunnels.iter().filter(|(_, guard)| guard.masquerades()) {
-            let mark = |way| format!("ct state new iifname \"{way}\" jump mark-{link}");
-            rules.extend(self.ways(link).map(mark));
+            for way in self.ways(link) {
+                text.rule("ct state new iifname \"$1\" jump mark-$2", &[way.as_str(), link.as_str()]);
+            }
         }
-        base("prerouting", "filter hook prerouting priority mangle", rules)
-    }
-
-    /// Which new connections are to be masqueraded: the longest prefix decides, and what goes out to the Internet is.
-    fn marks(&self, link: &IfName, guard: &Guard) -> String {
-        let Numbers { mask, masquerade, .. } = self.numbers;
-        let mark = format!("ct mark set ct mark & {:#010x} | {masquerade:#010x}", !mask);
-        let mut prefixes: Vec<_> = guard.egress.iter().gather();
-        sort_by_key(&mut prefixes, |(prefix, _)| Reverse(prefix.len()));
-        let rule = |(prefix, nat): (&Prefix, &bool)| match nat {
-            true => format!("{} {mark} return", to(prefix)),
-            false => format!("{} return", to(prefix)),
-        };
-        let mut rules: Vec<String> = prefixes.into_iter().map(rule).gather();
-        rules.extend(judge::sources(link, guard).map(|source| format!("{source} {mark}")));
-        chain(&format!("mark-{link}"), rules)
     }
 
     /// Connections of packets that must never enter a network are remembered, unless they carry a mark of ours.
-    fn output(&self) -> String {
-        let Numbers { mask, bypass, .. } = self.numbers;
-        let save = format!(
-            "meta mark & {mask:#010x} == {bypass:#010x} ct mark & {mask:#010x} == 0x00000000 \
-             ct mark set ct mark | {bypass:#010x}"
-        );
-        let mut rules = vec![save];
+    fn output(&self, text: &mut Text<'_>) {
+        text.base("output", "filter hook output priority mangle");
+        text.rule("meta mark & $m == $b ct mark & $m == 0x00000000 ct mark set ct mark | $b", &[]);
         if !self.exits.scopes.is_empty() {
-            let outside = self.numbers.outside();
-            rules.push(format!(
-                "meta mark & {mask:#010x} == {bypass:#010x} ct mark & {mask:#010x} == {outside:#010x} \
-                 ct mark set ct mark & {:#010x} | {bypass:#010x}",
-                !mask
-            ));
+            text.rule("meta mark & $m == $b ct mark & $m == $o ct mark set ct mark & $k | $b", &[]);
         }
-        base("output", "filter hook output priority mangle", rules)
     }
 
     /// Stays also when nothing is masqueraded: without a nat chain the kernel stops to translate connections
     /// that go on.
-    fn postrouting(&self) -> String {
-        let Numbers { mask, masquerade, .. } = self.numbers;
-        let rule = self.tunnels.values().any(Guard::masquerades).then(|| {
-            let elsewhere: String = self.all_ways().map(|way| format!("oifname != \"{way}\" ")).collect();
-            format!("ct mark & {mask:#010x} == {masquerade:#010x} {elsewhere}masquerade")
-        });
-        let rules = rule.into_iter().chain(self.exits.masquerades()).gather();
-        base("postrouting", "nat hook postrouting priority srcnat", rules)
+    fn postrouting(&self, text: &mut Text<'_>) {
+        text.base("postrouting", "nat hook postrouting priority srcnat");
+        if self.tunnels.values().any(Guard::masquerades) {
+            let mut elsewhere = String::new();
+            for way in self.all_ways() {
+                elsewhere += &format!("oifname != \"{way}\" ");
+            }
+            text.rule("ct mark & $m == $q $1masquerade", &[&elsewhere]);
+        }
+        self.exits.masquerades(text);
     }
 
     /// `rt mtu` is the lesser of the route's and the way back's.
-    fn mss(&self) -> [String; 2] {
-        let sides = self.all_ways().flat_map(|way| [("iifname", way), ("oifname", way)]);
-        let rules = sides
-            .map(|(side, link)| format!("{side} \"{link}\" tcp flags syn tcp option maxseg size set rt mtu"));
-        let rules = rules.chain(self.exits.mss()).gather();
-        let syns = vec!["tcp flags syn jump clamp".to_owned()];
-        [base("mss", "filter hook forward priority mangle", syns), chain("clamp", rules)]
+    fn mss(&self, text: &mut Text<'_>) {
+        text.base("mss", "filter hook forward priority mangle");
+        text.rule("tcp flags syn jump clamp", &[]);
+        text.chain("clamp", &[]);
+        for way in self.all_ways() {
+            for side in ["iifname", "oifname"] {
+                let words = [side, way.as_str()];
+                text.rule("$1 \"$2\" tcp flags syn tcp option maxseg size set rt mtu", &words);
+            }
+        }
+        self.exits.mss(text);
+    }
+}
+
+/// Which new connections are to be masqueraded: the longest prefix decides, and what goes out to the Internet is.
+fn marks(text: &mut Text<'_>, link: &str, guard: &Guard) {
+    text.chain("mark-$1", &[link]);
+    let mut prefixes: Vec<_> = guard.egress.iter().gather();
+    sort_by_key(&mut prefixes, |(prefix, _)| Reverse(prefix.len()));
+    for (prefix, nat) in prefixes {
+        let rule = if *nat { "$1 ct mark set ct mark & $k | $q return" } else { "$1 return" };
+        text.rule(rule, &[&to(prefix)]);
+    }
+    for source in judge::sources(link, guard) {
+        text.rule("$1 ct mark set ct mark & $k | $q", &[&source]);
     }
 }
 
@@ -239,18 +254,4 @@ impl Guard {
     fn masquerades(&self) -> bool {
         self.lets_out() || self.egress.values().any(|&nat| nat)
     }
-}
-
-pub(super) fn to(prefix: &Prefix) -> String {
-    format!("{} daddr {prefix}", if prefix.is_ipv4() { "ip" } else { "ip6" })
-}
-
-pub(super) fn base(name: &str, hook: &str, mut rules: Vec<String>) -> String {
-    rules.insert(0, format!("type {hook}; policy accept;"));
-    chain(name, rules)
-}
-
-pub(super) fn chain(name: &str, lines: Vec<String>) -> String {
-    let lines: String = lines.into_iter().map(|line| format!("\t\t{line}\n")).collect();
-    format!("\tchain {name} {{\n{lines}\t}}\n")
 }

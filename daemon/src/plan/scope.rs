@@ -5,14 +5,11 @@
 
 use super::{
     Exits, ScopeGuard, Source,
-    access::spans,
-    judge::{digit, ip, range, set},
-    ruleset::{REJECT, base, chain},
+    text::{Text, asked, digit, ip},
 };
 use crate::{
-    gather::Gather,
+    gather::append,
     model::{Family, IfName},
-    ownership::Numbers,
     sorted::SortedSet,
 };
 use gatewrt_protocol::Prefix;
@@ -42,9 +39,7 @@ enum Of {
 }
 
 /// Packets with a mark of ours are no scope's.
-fn marked(numbers: &Numbers) -> String {
-    format!("meta mark & {:#010x} != 0x00000000 return", numbers.mask)
-}
+const MARKED: &str = "meta mark & $m != 0x00000000 return";
 
 /// In the name of a set or chain.
 fn plain(link: &IfName) -> String {
@@ -53,75 +48,69 @@ fn plain(link: &IfName) -> String {
 
 /// What the network of an interface has, as a rule asks for it: once a family.
 pub(super) fn meshes(side: &str, link: &IfName, mesh: &SortedSet<Prefix>) -> Vec<String> {
-    let asked = |family| format!("{} {side} @mesh-{}-{}", ip(family), digit(family), plain(link));
-    families(mesh.iter()).map(asked).gather()
+    asked(side, "mesh", &plain(link), mesh)
 }
 
 impl Exits {
     /// Sets that the chains ask.
-    pub(super) fn sets(&self) -> Vec<String> {
-        let mut sets = Vec::new();
+    pub(super) fn sets(&self, text: &mut Text<'_>) {
         if !self.scopes.is_empty() {
-            sets.push(self.inside_set());
+            self.inside_set(text);
         }
         for (link, mesh) in &self.meshes {
-            sets.extend(prefix_sets("mesh", &plain(link), mesh.iter()));
+            text.prefix_sets("mesh", &plain(link), mesh);
         }
         for (label, scope) in self.labelled() {
-            sets.extend(prefix_sets("from", &label, prefixes(scope)));
+            text.prefix_sets("from", &label, &prefixes(scope));
             if scope.closed {
-                sets.extend(prefix_sets("except", &label, scope.exclude.iter()));
+                text.prefix_sets("except", &label, &scope.exclude);
             }
         }
-        sets
     }
 
     /// Chains beyond those that every table has.
-    pub(super) fn chains(&self, numbers: &Numbers) -> Vec<String> {
+    pub(super) fn chains(&self, text: &mut Text<'_>) {
         if self.scopes.is_empty() {
-            return Vec::new();
+            return;
         }
-        let mut chains = vec![self.leaving(numbers), reroute(numbers)];
-        chains.extend(self.resolving(numbers));
-        chains.push(chain("scopes", self.each(Of::Others, &verdict)));
-        chains.push(from_outside(numbers));
-        chains.push(chain("called", self.mark_outside(numbers)));
-        let shut = self.labelled().into_iter().filter(|(_, scope)| scope.closed);
-        chains.extend(shut.map(|(label, scope)| shut_chain(&label, scope)));
-        chains
-            .extend(self.meshes.iter().flat_map(|(link, mesh)| mesh_chains(link, mesh, self.own.get(link))));
+        self.leaving(text);
+        reroute(text);
+        self.resolving(text);
+        text.chain("scopes", &[]);
+        self.each(text, Of::Others, &verdict);
+        from_outside(text);
+        self.mark_outside(text);
+        for (label, scope) in self.labelled().iter().filter(|(_, scope)| scope.closed) {
+            shut_chain(text, label, scope);
+        }
+        for (link, mesh) in &self.meshes {
+            mesh_chains(text, link, mesh, self.own.get(link));
+        }
         if self.forbids() {
-            chains.push(self.forbidden());
+            self.forbidden(text);
         }
         if self.refuses() {
-            chains.push(chain("refused", self.refused(numbers)));
+            self.refused(text);
         }
-        chains
     }
 
     /// What the forward chain begins with. `ways` are the interfaces that lead into our networks.
-    pub(super) fn forward<'a>(
-        &self,
-        numbers: &Numbers,
-        ways: impl Iterator<Item = &'a IfName>,
-    ) -> Vec<String> {
+    pub(super) fn forward(&self, text: &mut Text<'_>, ways: &[&IfName]) {
         if self.scopes.is_empty() {
-            return Vec::new();
+            return;
         }
-        let unmarked = format!("meta mark & {:#010x} == 0x00000000", numbers.mask);
-        let mut rules = vec![format!("{unmarked} oifname != @inside jump scopes")];
-        for link in ways.filter(|_| self.forbids()) {
-            let rule = |asked: String| format!("oifname \"{link}\" {asked}jump forbidden");
+        text.rule("meta mark & $m == 0x00000000 oifname != @inside jump scopes", &[]);
+        for link in ways.iter().filter(|_| self.forbids()) {
             match self.meshes.get(link) {
                 Some(mesh) => {
-                    let asked = meshes("daddr", link, mesh).into_iter();
-                    rules.extend(asked.map(|asked| rule(format!("{asked} "))));
+                    for asked in meshes("daddr", link, mesh) {
+                        text.rule("oifname \"$1\" $2 jump forbidden", &[link.as_str(), &asked]);
+                    }
                 }
                 // Nothing leaves there but for the network.
-                None => rules.push(rule(String::new())),
+                None => text.rule("oifname \"$1\" jump forbidden", &[link.as_str()]),
             }
         }
-        rules
     }
 
     fn forbids(&self) -> bool {
@@ -129,103 +118,105 @@ impl Exits {
     }
 
     /// What is not to be reached by hosts that are to have nothing but their exit. Its resolver may be there.
-    fn forbidden(&self) -> String {
-        let verdict = |_: &str, scope: &ScopeGuard| match scope.forbids {
-            true => "drop comment \"nothing but its exit\"".to_owned(),
-            false => "return".to_owned(),
-        };
-        let mut rules = vec!["ct status dnat return".to_owned()];
-        rules.extend(self.each(Of::Others, &verdict));
-        chain("forbidden", rules)
+    fn forbidden(&self, text: &mut Text<'_>) {
+        text.chain("forbidden", &[]);
+        text.rule("ct status dnat return", &[]);
+        self.each(text, Of::Others, &|scope| match scope.forbids {
+            true => "$1drop comment \"nothing but its exit\"",
+            false => RETURN,
+        });
     }
 
     /// What the input chain begins with.
-    pub(super) fn input(&self) -> Vec<String> {
-        let rules = ["udp dport 53 jump refused", "tcp dport 53 jump refused"];
-        rules.into_iter().filter(|_| self.refuses()).map(str::to_owned).gather()
+    pub(super) fn input(&self, text: &mut Text<'_>) {
+        if self.refuses() {
+            queries(text, "refused");
+        }
     }
 
     /// What comes in from outside is remembered, and told from what scopes open by a mark on all its packets. It may
     /// have begun before there were scopes.
-    pub(super) fn outside(&self, numbers: &Numbers) -> Vec<String> {
-        let Numbers { mask, .. } = numbers;
-        let (outside, keep) = (numbers.outside(), !mask);
-        let mut rules = Vec::new();
+    pub(super) fn outside(&self, text: &mut Text<'_>) {
         if !self.scopes.is_empty() {
-            rules.push(format!(
-                "meta mark & {mask:#010x} == 0x00000000 iifname != @inside ct direction original jump outside"
-            ));
-            rules.push(format!(
-                "ct mark & {mask:#010x} == {outside:#010x} meta mark set meta mark & {keep:#010x} | {outside:#010x}"
-            ));
+            text.rule(
+                "meta mark & $m == 0x00000000 iifname != @inside ct direction original jump outside",
+                &[],
+            );
+            text.rule("ct mark & $m == $o meta mark set meta mark & $k | $o", &[]);
         }
-        rules.extend(self.meshes.keys().map(|link| format!("iifname \"{link}\" jump enter-{}", plain(link))));
-        rules
+        for link in self.meshes.keys() {
+            text.rule("iifname \"$1\" jump enter-$2", &[link.as_str(), &plain(link)]);
+        }
     }
 
     /// A link of a scope may be new: what has a scope's address is none the less of the scope.
-    fn mark_outside(&self, numbers: &Numbers) -> Vec<String> {
-        let mut rules = Vec::new();
+    fn mark_outside(&self, text: &mut Text<'_>) {
+        text.chain("called", &[]);
         for (label, scope) in self.labelled() {
-            rules.extend(from(&label, scope).into_iter().map(|from| format!("{from}return")));
+            for from in from(&label, scope) {
+                text.rule("$1 return", &[&from]);
+            }
         }
-        rules.push(format!("ct mark set ct mark | {:#010x}", numbers.outside()));
-        rules
+        text.rule("ct mark set ct mark | $o", &[]);
     }
 
     /// What the chain after routing ends with.
-    pub(super) fn masquerades(&self) -> Vec<String> {
-        let jump = |link: &IfName| format!("oifname \"{link}\" jump leave-{}", plain(link));
-        self.meshes.keys().map(jump).gather()
+    pub(super) fn masquerades(&self, text: &mut Text<'_>) {
+        for link in self.meshes.keys() {
+            text.rule("oifname \"$1\" jump leave-$2", &[link.as_str(), &plain(link)]);
+        }
     }
 
     /// What the chain that clamps segments ends with. What comes in through an exit is not what the main table would send
     /// back there: `rt mtu` is that of the WAN.
-    pub(super) fn mss(&self) -> Vec<String> {
-        let clamp = |link: &IfName, mtu: u32, (family, headers): (Family, u32)| {
-            let (digit, most) = (digit(family), mtu.saturating_sub(headers));
-            format!(
-                "iifname \"{link}\" meta nfproto ipv{digit} tcp flags syn tcp option maxseg size set {most}"
-            )
-        };
-        let families = [(Family::V4, 40), (Family::V6, 60)];
-        self.mtus.iter().flat_map(|(link, mtu)| families.map(|family| clamp(link, *mtu, family))).gather()
+    pub(super) fn mss(&self, text: &mut Text<'_>) {
+        for (link, mtu) in &self.mtus {
+            for (digit, headers) in [("4", 40), ("6", 60)] {
+                let most = mtu.saturating_sub(headers).to_string();
+                let rule = "iifname \"$1\" meta nfproto ipv$2 tcp flags syn tcp option maxseg size set $3";
+                text.rule(rule, &[link.as_str(), digit, &most]);
+            }
+        }
     }
 
     /// What the router sends, where it is known over what it leaves: some of it was led elsewhere since it was made.
-    fn leaving(&self, numbers: &Numbers) -> String {
-        let mut rules =
-            vec!["iif != 0 return".to_owned(), marked(numbers), "oifname @inside return".to_owned()];
-        rules.extend(OF_THE_LINK.map(str::to_owned));
-        rules.extend(self.each(Of::TheRouter, &verdict));
-        base("leaving", "filter hook postrouting priority filter", rules)
+    fn leaving(&self, text: &mut Text<'_>) {
+        text.base("leaving", "filter hook postrouting priority filter");
+        text.rule("iif != 0 return", &[]);
+        text.rule(MARKED, &[]);
+        text.rule("oifname @inside return", &[]);
+        OF_THE_LINK.iter().for_each(|rule| text.rule(rule, &[]));
+        self.each(text, Of::TheRouter, &verdict);
     }
 
-    fn resolving(&self, numbers: &Numbers) -> Vec<String> {
-        let redirects = self.labelled().into_iter().filter(|(_, scope)| scope.redirects_queries());
-        let mut resolvers: Vec<String> =
-            redirects.map(|(label, scope)| resolver_chain(&label, scope)).gather();
-        if resolvers.is_empty() {
-            return resolvers;
+    fn resolving(&self, text: &mut Text<'_>) {
+        let redirects = |scope: &ScopeGuard| scope.redirects && !scope.resolvers.is_empty();
+        let resolver = |scope: &ScopeGuard| if redirects(scope) { "$1goto resolver-$2" } else { RETURN };
+        let labelled = self.labelled();
+        if !labelled.iter().any(|(_, scope)| redirects(scope)) {
+            return;
         }
-        let to = |name| {
-            [marked(numbers), format!("udp dport 53 jump {name}"), format!("tcp dport 53 jump {name}")]
-        };
+        for (label, scope) in labelled.iter().filter(|(_, scope)| redirects(scope)) {
+            resolver_chain(text, label, scope);
+        }
         // Before others' redirections: the first one counts.
-        resolvers.push(base("resolving", "nat hook prerouting priority dstnat - 5", to("queries").into()));
-        resolvers.push(chain("queries", self.each(Of::Others, &resolver)));
-        let router = self.scopes.values().any(|scope| scope.has_router() && scope.redirects_queries());
-        if router {
-            let mut own = to("own-queries").to_vec();
+        text.base("resolving", "nat hook prerouting priority dstnat - 5");
+        text.rule(MARKED, &[]);
+        queries(text, "queries");
+        text.chain("queries", &[]);
+        self.each(text, Of::Others, &resolver);
+        if self.scopes.values().any(|scope| scope.has_router() && redirects(scope)) {
+            text.base("own-resolving", "nat hook output priority -105");
+            text.rule(MARKED, &[]);
             // Its own resolver asks onward.
-            own.insert(1, "oifname \"lo\" return".to_owned());
-            resolvers.push(base("own-resolving", "nat hook output priority -105", own));
-            resolvers.push(chain("own-queries", self.each(Of::TheRouter, &resolver)));
+            text.rule("oifname \"lo\" return", &[]);
+            queries(text, "own-queries");
+            text.chain("own-queries", &[]);
+            self.each(text, Of::TheRouter, &resolver);
         }
-        resolvers
     }
 
-    fn refuses(&self) -> bool {
+    pub(super) fn refuses(&self) -> bool {
         self.scopes.values().any(|scope| self.refuses_queries(scope))
     }
 
@@ -238,26 +229,26 @@ impl Exits {
         guards(scope) && lacks && !router()
     }
 
-    fn refused(&self, numbers: &Numbers) -> Vec<String> {
-        let verdict = |_: &str, scope: &ScopeGuard| match self.refuses_queries(scope) {
-            true => format!("{REJECT} comment \"would be asked over the WAN\""),
-            false => "return".to_owned(),
-        };
-        let mut rules = vec![marked(numbers)];
-        rules.extend(self.each(Of::Others, &verdict));
-        rules
+    fn refused(&self, text: &mut Text<'_>) {
+        text.chain("refused", &[]);
+        text.rule(MARKED, &[]);
+        self.each(text, Of::Others, &|scope| match self.refuses_queries(scope) {
+            true => "$1$r comment \"would be asked over the WAN\"",
+            false => RETURN,
+        });
     }
 
-    fn inside_set(&self) -> String {
-        let sources = self.scopes.values().flat_map(|scope| &scope.sources);
-        let links = sources.filter_map(|source| match source {
-            Source::Link(link) => Some(link),
-            Source::Prefix(_) | Source::Router => None,
-        });
-        let mut names: SortedSet<&str> = self.inside.iter().chain(links).filter_map(sayable).collect();
+    fn inside_set(&self, text: &mut Text<'_>) {
+        let mut names: SortedSet<&str> = self.inside.iter().filter_map(sayable).collect();
+        for source in self.scopes.values().flat_map(|scope| &scope.sources) {
+            if let Source::Link(link) = source {
+                names.extend(sayable(link));
+            }
+        }
         names.insert("lo");
-        let elements: String = names.iter().map(|name| format!("\t\t\t\"{name}\",\n")).collect();
-        format!("\tset inside {{\n\t\ttype ifname\n\t\telements = {{\n{elements}\t\t}}\n\t}}\n")
+        text.begin("set", "inside", &[]);
+        text.rule("type ifname", &[]);
+        text.elements(&mut names.into_iter().map(|name| format!("\"{name}\"")));
     }
 
     /// The scopes, each with what names its sets and chains.
@@ -271,24 +262,21 @@ impl Exits {
         labelled
     }
 
-    /// What becomes of the packets of each scope.
-    fn each(&self, of: Of, verdict: &dyn Fn(&str, &ScopeGuard) -> String) -> Vec<String> {
-        let mut rules = Vec::new();
+    /// What becomes of the packets of each scope: `$1` tells them, `$2` is its name.
+    fn each(&self, text: &mut Text<'_>, of: Of, verdict: &dyn Fn(&ScopeGuard) -> &'static str) {
         for (label, scope) in self.labelled() {
-            let verdict = verdict(&label, scope);
-            rules.extend(telling(&label, scope, of).into_iter().map(|told| format!("{told}{verdict}")));
+            for told in telling(&label, scope, of) {
+                text.rule(verdict(scope), &[&told, &label]);
+            }
         }
-        rules
     }
 }
+
+const RETURN: &str = "$1return";
 
 impl ScopeGuard {
     fn has_router(&self) -> bool {
         self.sources.contains(&Source::Router)
-    }
-
-    fn redirects_queries(&self) -> bool {
-        self.redirects && !self.resolvers.is_empty()
     }
 
     fn resolver(&self, family: Family) -> Option<&IpAddr> {
@@ -296,28 +284,30 @@ impl ScopeGuard {
     }
 }
 
+fn queries(text: &mut Text<'_>, to: &str) {
+    text.rule("udp dport 53 jump $1", &[to]);
+    text.rule("tcp dport 53 jump $1", &[to]);
+}
+
 /// What opens a connection, or may look as if it did. Little comes here: each packet that is forwarded pays for a rule.
-fn from_outside(numbers: &Numbers) -> String {
-    let mut rules: Vec<String> = LATE.map(|late| format!("{late} drop comment \"a late answer\"")).into();
-    rules.push(format!("ct mark & {:#010x} == 0x00000000 jump called", numbers.mask));
-    chain("outside", rules)
+fn from_outside(text: &mut Text<'_>) {
+    text.chain("outside", &[]);
+    LATE.iter().for_each(|late| text.rule("$1 drop comment \"a late answer\"", &[late]));
+    text.rule("ct mark & $m == 0x00000000 jump called", &[]);
 }
 
-fn verdict(label: &str, scope: &ScopeGuard) -> String {
-    if scope.closed { format!("goto shut-{label}") } else { "return".to_owned() }
-}
-
-fn resolver(label: &str, scope: &ScopeGuard) -> String {
-    if scope.redirects_queries() { format!("goto resolver-{label}") } else { "return".to_owned() }
+fn verdict(scope: &ScopeGuard) -> &'static str {
+    if scope.closed { "$1goto shut-$2" } else { RETURN }
 }
 
 /// What tells a scope's packets, each followed by a space.
 fn telling(label: &str, scope: &ScopeGuard, of: Of) -> Vec<String> {
     let mut told = from(label, scope);
+    told.iter_mut().for_each(|told| told.push(' '));
     for source in &scope.sources {
         match (source, of) {
             (Source::Link(link), Of::Others) => {
-                told.extend(sayable(link).map(|link| format!("iifname \"{link}\" ")));
+                append(&mut told, sayable(link).map(|link| format!("iifname \"{link}\" ")));
             }
             (Source::Router, Of::TheRouter) => told.push(String::new()),
             _ => (),
@@ -327,81 +317,80 @@ fn telling(label: &str, scope: &ScopeGuard, of: Of) -> Vec<String> {
 }
 
 fn from(label: &str, scope: &ScopeGuard) -> Vec<String> {
-    let from = |family| format!("{} saddr @from-{}-{label} ", ip(family), digit(family));
-    families(prefixes(scope)).map(from).gather()
+    asked("saddr", "from", label, &prefixes(scope))
 }
 
-fn shut_chain(label: &str, scope: &ScopeGuard) -> String {
-    let except = |family| format!("{} daddr @except-{}-{label} return", ip(family), digit(family));
-    let mut rules: Vec<String> =
-        scope.v6_wan.then(|| "meta nfproto ipv6 return".to_owned()).into_iter().gather();
+fn shut_chain(text: &mut Text<'_>, label: &str, scope: &ScopeGuard) {
+    text.chain("shut-$1", &[label]);
+    if scope.v6_wan {
+        text.rule("meta nfproto ipv6 return", &[]);
+    }
     if scope.redirects {
         // Wherever they are for: had they a resolver to go to, they would not be here.
-        rules.extend(["udp", "tcp"].map(|proto| format!("{proto} dport 53 drop comment \"DNS\"")));
+        for proto in ["udp", "tcp"] {
+            text.rule("$1 dport 53 drop comment \"DNS\"", &[proto]);
+        }
     }
-    rules.extend(families(scope.exclude.iter()).map(except));
-    rules.push("drop comment \"only through its exit\"".to_owned());
-    chain(&format!("shut-{label}"), rules)
+    for except in asked("daddr", "except", label, &scope.exclude) {
+        text.rule("$1 return", &[&except]);
+    }
+    text.rule("drop comment \"only through its exit\"", &[]);
 }
 
-fn resolver_chain(label: &str, scope: &ScopeGuard) -> String {
-    let to = |family| {
-        let resolver = scope.resolver(family)?;
-        Some(format!("meta nfproto ipv{} dnat {} to {resolver}", digit(family), ip(family)))
-    };
-    let own = scope.router_answers.then(|| "fib daddr type local return".to_owned());
-    let rules = own.into_iter().chain(Family::ALL.into_iter().filter_map(to)).gather();
-    chain(&format!("resolver-{label}"), rules)
+fn resolver_chain(text: &mut Text<'_>, label: &str, scope: &ScopeGuard) {
+    text.chain("resolver-$1", &[label]);
+    if scope.router_answers {
+        text.rule("fib daddr type local return", &[]);
+    }
+    for resolver in Family::ALL.iter().filter_map(|family| scope.resolver(*family)) {
+        translate(text, "dnat", resolver);
+    }
+}
+
+fn translate(text: &mut Text<'_>, how: &str, to: &IpAddr) {
+    let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+    text.rule("meta nfproto ipv$1 $2 $3 to $4", &[digit(family), how, ip(family), &to.to_string()]);
 }
 
 /// Only what the network has opens connections from there, and only the rest is masqueraded there.
-fn mesh_chains(link: &IfName, mesh: &SortedSet<Prefix>, own: Option<&SortedSet<IpAddr>>) -> [String; 2] {
-    let known = |side| meshes(side, link, mesh).into_iter().map(|asked| format!("{asked} return"));
-    let mut enter = vec!["ct state established,related return".to_owned()];
-    enter.extend(known("saddr"));
-    enter.push("drop comment \"not the network's\"".to_owned());
-    let mut leave: Vec<String> = known("saddr").chain(known("daddr")).gather();
+fn mesh_chains(
+    text: &mut Text<'_>,
+    link: &IfName,
+    mesh: &SortedSet<Prefix>,
+    own: Option<&SortedSet<IpAddr>>,
+) {
+    let name = plain(link);
+    let known = |text: &mut Text<'_>, side| {
+        meshes(side, link, mesh).iter().for_each(|asked| text.rule("$1 return", &[asked]));
+    };
+    text.chain("enter-$1", &[&name]);
+    text.rule("ct state established,related return", &[]);
+    known(text, "saddr");
+    text.rule("drop comment \"not the network's\"", &[]);
+    text.chain("leave-$1", &[&name]);
+    known(text, "saddr");
+    known(text, "daddr");
     for address in own.into_iter().flatten() {
-        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        leave.push(format!("meta nfproto ipv{} snat {} to {address}", digit(family), ip(family)));
+        translate(text, "snat", address);
     }
-    leave.push("drop".to_owned());
-    let link = plain(link);
-    [chain(&format!("enter-{link}"), enter), chain(&format!("leave-{link}"), leave)]
+    text.rule("drop", &[]);
 }
 
 /// What came in from outside is answered there, also by the router: the mark leads it.
-fn reroute(numbers: &Numbers) -> String {
-    let Numbers { mask, .. } = numbers;
-    let (outside, keep) = (numbers.outside(), !mask);
+fn reroute(text: &mut Text<'_>) {
+    text.base("answering", "route hook output priority mangle");
     // What must never enter a network stays what it is.
-    let rule = format!(
-        "ct mark & {mask:#010x} == {outside:#010x} meta mark & {mask:#010x} == 0x00000000 \
-         meta mark set meta mark & {keep:#010x} | {outside:#010x}"
-    );
-    base("answering", "route hook output priority mangle", vec![rule])
+    text.rule("ct mark & $m == $o meta mark & $m == 0x00000000 meta mark set meta mark & $k | $o", &[]);
 }
 
-fn prefixes(scope: &ScopeGuard) -> impl Iterator<Item = &Prefix> {
-    scope.sources.iter().filter_map(|source| match source {
-        Source::Prefix(prefix) => Some(prefix),
-        Source::Link(_) | Source::Router => None,
-    })
-}
-
-fn families<'a>(prefixes: impl Iterator<Item = &'a Prefix>) -> impl Iterator<Item = Family> {
-    let all: SortedSet<Family> = prefixes.map(Family::of).collect();
-    Family::ALL.into_iter().filter(move |family| all.contains(family))
-}
-
-fn prefix_sets<'a>(what: &str, label: &str, prefixes: impl Iterator<Item = &'a Prefix>) -> Vec<String> {
-    let prefixes: Vec<&Prefix> = prefixes.gather();
-    let of = |family| {
-        let elements = spans(&mut prefixes.iter().copied(), family).into_iter().map(range).gather();
-        let digit = digit(family);
-        set(&format!("{what}-{digit}-{label}"), &format!("ipv{digit}_addr"), elements)
-    };
-    families(prefixes.iter().copied()).map(of).gather()
+fn prefixes(scope: &ScopeGuard) -> SortedSet<Prefix> {
+    let mut prefixes = SortedSet::new();
+    for source in &scope.sources {
+        if let Source::Prefix(prefix) = source {
+            prefixes.insert(*prefix);
+        }
+    }
+    prefixes
 }
 
 /// A name that means itself in nft's language, as almost all do.
