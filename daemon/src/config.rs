@@ -13,10 +13,10 @@ use crate::{
     sorted::{SortedMap, SortedSet},
 };
 use exits::Exits;
-use gatewrt_protocol::{ExitScope, JoinCode, NetworkName, NodeName, Role};
+use gatewrt_protocol::{ExitScope, JoinCode, NetworkName, NodeName, Role, json_fields};
 use log::LevelFilter;
 use options::Options;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -115,17 +115,16 @@ pub struct NetworkConfig {
 }
 
 /// A scope as the router's owner states it: in UCI, or with `gatewrt exit enable`, in which form it is kept on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OwnScope {
     /// Exits by their names, in order. They take the place of `scope.exits`, which is empty here.
-    #[serde(default)]
     pub exits: Vec<NodeName>,
     /// Beside `scope.of`, what comes in over any LAN link, whatever it is called.
-    #[serde(default)]
     pub lan: bool,
     /// All else.
     pub scope: ExitScope,
 }
+json_fields!(OwnScope: scope; exits, lan);
 
 impl Default for NetworkConfig {
     fn default() -> Self {

@@ -7,8 +7,12 @@ use crate::{
     show::{self, View},
     task,
 };
-use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Tag, json};
-use serde::{Deserialize, Serialize};
+use gatewrt_protocol::{
+    JoinCode, NetworkName, NodeName, Tag,
+    json::{self, FromJson, JsonError, Reader},
+    json_fields,
+};
+use serde::Serialize;
 use std::{
     convert::Infallible,
     fmt,
@@ -31,8 +35,8 @@ const WAITING: usize = 8;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What can be asked of a running daemon.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", try_from = "Line")]
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Request {
     /// State of everything; answers a [`Status`].
     Status,
@@ -80,11 +84,8 @@ pub enum Request {
     },
 }
 
-/// A request as it comes: of the fields, each kind uses its own. (To read an enum by its tag, serde would first
-/// hold it as a tree, with code for all that JSON can be.)
-#[derive(Deserialize)]
+/// A request as it comes: of the fields, each kind uses its own.
 struct Line {
-    #[serde(rename = "do")]
     what: String,
     code: Option<JoinCode>,
     name: Option<NodeName>,
@@ -93,24 +94,30 @@ struct Line {
     scope: Option<Box<OwnScope>>,
     only: Option<Tag>,
 }
+json_fields!(Line: what "do", code, name, network, teardown, scope, only);
 
-impl TryFrom<Line> for Request {
-    type Error = String;
+impl FromJson for Request {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        Line::from_json(reader)?.request().map_err(|why| reader.fault(&why))
+    }
+}
 
-    fn try_from(Line { what, code, name, network, teardown, scope, only }: Line) -> Result<Self, String> {
+impl Line {
+    fn request(self) -> Result<Request, String> {
+        let Self { what, code, name, network, teardown, scope, only } = self;
         let without = |field: &str| format!("“{what}” without “{field}”");
         Ok(match what.as_str() {
-            "status" => Self::Status,
-            "plan" => Self::Plan,
-            "join" => Self::Join { code: code.ok_or_else(|| without("code"))?, name },
-            "leave" => Self::Leave { network: network.ok_or_else(|| without("network"))? },
+            "status" => Request::Status,
+            "plan" => Request::Plan,
+            "join" => Request::Join { code: code.ok_or_else(|| without("code"))?, name },
+            "leave" => Request::Leave { network: network.ok_or_else(|| without("network"))? },
             "exit-enable" => {
-                Self::ExitEnable { network, only, scope: scope.ok_or_else(|| without("scope"))? }
+                Request::ExitEnable { network, only, scope: scope.ok_or_else(|| without("scope"))? }
             }
-            "exit-disable" => Self::ExitDisable { network, only },
-            "exit-forget" => Self::ExitForget { network },
-            "reload" => Self::Reload,
-            "stop" => Self::Stop { teardown: teardown.ok_or_else(|| without("teardown"))? },
+            "exit-disable" => Request::ExitDisable { network, only },
+            "exit-forget" => Request::ExitForget { network },
+            "reload" => Request::Reload,
+            "stop" => Request::Stop { teardown: teardown.ok_or_else(|| without("teardown"))? },
             _ => return Err(format!("“{what}” is none that is known")),
         })
     }
@@ -158,11 +165,26 @@ pub enum Answer {
 }
 
 /// The same as it is sent: as text, see [`show::answer`].
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Shown {
     Text(String),
     Failed(String),
+}
+
+impl FromJson for Shown {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        let mut shown = None;
+        reader.object(&mut |reader, key| {
+            shown = Some(match key {
+                "text" => Self::Text(String::from_json(reader)?),
+                "failed" => Self::Failed(String::from_json(reader)?),
+                _ => return Err(reader.fault("an unknown kind of answer")),
+            });
+            Ok(())
+        })?;
+        shown.ok_or_else(|| reader.fault("an object with one key is expected"))
+    }
 }
 
 /// Why the daemon gave no answer.

@@ -5,9 +5,11 @@ use crate::model::WgSecret;
 use gatewrt_protocol::{
     JoinAnswer, JoinCode, NetworkId, NetworkName, NodeId, NodeName, PublicKey, Signer, WgPublicKey,
     base::BASE64,
+    json::{FromJson, JsonError, Reader},
+    json_fields,
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde::{Serialize, Serializer};
 use std::{fmt, fs::File, io::Read};
 
 /// The system gave no random bytes.
@@ -37,11 +39,12 @@ pub fn nonce<const N: usize>() -> Result<[u8; N], NoRandomness> {
 }
 
 /// A node's private keys in one network. `Debug` shows nothing of them.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Keys {
     wireguard: Secret,
     identity: Secret,
 }
+json_fields!(Keys: wireguard, identity);
 
 impl Keys {
     /// New keys.
@@ -79,7 +82,7 @@ fn clamped(mut bytes: [u8; 32]) -> [u8; 32] {
 }
 
 /// What a router is in a network it has joined.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// The network's name, and with it the interface's.
     pub network: NetworkName,
@@ -104,6 +107,7 @@ pub struct Identity {
     /// WireGuard's UDP port as told at joining.
     pub port: u16,
 }
+json_fields!(Identity: network, net, node, name, keys, brokers, ca, certificate, coordinator, record_key, port);
 
 impl Identity {
     /// The identity that follows from an answer to a request made with `keys` and `port`.
@@ -134,17 +138,18 @@ impl Serialize for Secret {
     }
 }
 
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl FromJson for Secret {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        let text = reader.text()?;
         let bytes = BASE64.decode(text.as_bytes()).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| D::Error::custom("a key of 32 bytes in base64 is expected"))
+        bytes.map(Self).ok_or_else(|| reader.fault("a key of 32 bytes in base64 is expected"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gatewrt_protocol::json;
 
     fn keys(wireguard: [u8; 32], identity: [u8; 32]) -> Keys {
         Keys { wireguard: Secret(wireguard), identity: Secret(identity) }
@@ -175,8 +180,8 @@ mod tests {
     #[test]
     fn keys_survive_json_and_damaged_ones_are_refused() {
         let keys = Keys::generate().expect("random");
-        let json = serde_json::to_string(&keys).expect("JSON");
-        assert_eq!(serde_json::from_str::<Keys>(&json).expect("sound"), keys);
-        assert!(serde_json::from_str::<Keys>(&json.replace("\":\"", "\":\"AA")).is_err());
+        let text = serde_json::to_string(&keys).expect("JSON");
+        assert_eq!(json::read::<Keys>(text.as_bytes()).expect("sound"), keys);
+        assert!(json::read::<Keys>(text.replace("\":\"", "\":\"AA").as_bytes()).is_err());
     }
 }

@@ -15,15 +15,15 @@ use crate::{
     plan::Short,
     sorted::{SortedMap, sort_by},
 };
-use gatewrt_protocol::{NetworkName, Path, Prefix};
-use serde::{Deserialize, Serialize};
+use gatewrt_protocol::{NetworkName, Path, Prefix, json_fields, json_words};
+use serde::Serialize;
 use std::{
     fmt::Write,
     net::{IpAddr, SocketAddr},
 };
 
 /// What of an answer is shown, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct View {
     /// What of the state.
     pub part: Part,
@@ -32,9 +32,10 @@ pub struct View {
     /// As JSON, on one line; else for a person.
     pub json: bool,
 }
+json_fields!(View: part, network, json);
 
 /// What of the state is shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// Everything.
@@ -51,6 +52,9 @@ pub enum Part {
     /// What works and what does not: [`Check`](checks::Check)s, as JSON only.
     Checks,
 }
+json_words!(
+    Part: "all" All, "peers" Peers, "clients" Clients, "exits" Exits, "scopes" Scopes, "checks" Checks
+);
 
 /// The answer as text; an error when it is that something could not be done.
 pub fn answer(view: &View, answer: &Answer) -> Result<String, String> {

@@ -5,11 +5,14 @@
 mod order;
 
 use crate::gather::append;
+use gatewrt_protocol::json::{FromJson, JsonError, Reader};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
 };
-use std::{borrow::Borrow, cmp::Ordering, fmt, marker::PhantomData, mem, ops::Index, slice, vec};
+use std::{
+    borrow::Borrow, cmp::Ordering, fmt, marker::PhantomData, mem, ops::Index, slice, str::FromStr, vec,
+};
 
 /// A map whose entries are in order of their keys.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -465,6 +468,18 @@ impl<K: Serialize, V: Serialize> Serialize for SortedMap<K, V> {
 impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for SortedMap<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<K: FromStr<Err: fmt::Display> + Ord, V: FromJson> FromJson for SortedMap<K, V> {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        let mut map = Self::new();
+        reader.object(&mut |reader, key| {
+            let key = key.parse().map_err(|error: K::Err| reader.refuse(&error))?;
+            map.insert(key, V::from_json(reader)?);
+            Ok(())
+        })?;
+        Ok(map)
     }
 }
 

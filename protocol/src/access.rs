@@ -4,7 +4,7 @@
 //! service. A rule that denies wins over one that allows; where no rule fits, the network's default decides.
 //! Packets of a connection that stands are not judged anew: when rules change, the node cuts what they forbid.
 
-use crate::{Prefix, text_serde};
+use crate::{Prefix, json_fields, json_words, text_serde};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -18,6 +18,7 @@ pub enum Verdict {
     /// It is refused.
     Deny,
 }
+json_words!(Verdict: "allow" Allow, "deny" Deny);
 
 /// A protocol that a service is named by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,6 +124,7 @@ pub struct Access {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<AccessRule>,
 }
+json_fields!(Access: ; default, sets, rules);
 
 /// One rule. A set that is not in the list is empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,6 +140,7 @@ pub struct AccessRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,
 }
+json_fields!(AccessRule: from, to; verdict, services);
 
 impl Access {
     /// Whether everything is allowed: there is nothing to enforce.

@@ -1,6 +1,6 @@
 //! External clients, as the node that lets them in is told of them.
 
-use crate::{Prefix, WgPublicKey, base::BASE64, key::KeyError, text_serde};
+use crate::{Prefix, WgPublicKey, base::BASE64, json_fields, key::KeyError, text_serde};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -37,6 +37,7 @@ pub struct Ingress {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<IngressClient>,
 }
+json_fields!(Ingress: ; clients);
 
 /// An external client. The key names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,7 @@ pub struct IngressClient {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reachable: bool,
 }
+json_fields!(IngressClient: key, addresses; psk, prefixes, internet, reachable);
 
 /// What a node sees of one external client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,3 +77,4 @@ pub struct ClientReport {
     /// Bytes sent.
     pub tx: u64,
 }
+json_fields!(ClientReport: key, rx, tx; endpoint, handshake_s);

@@ -1,6 +1,6 @@
 //! Exits: who takes others' Internet traffic, and whose traffic goes through which.
 
-use crate::{NodeId, Prefix, Tag, text_serde};
+use crate::{NodeId, Prefix, Tag, json_fields, json_words, text_serde};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -17,6 +17,7 @@ pub struct ExitOffer {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
 }
+json_fields!(ExitOffer: ; v4, v6, dns);
 
 /// What traffic of a router: `router` (what it sends itself), `all` (that, and what it forwards for its LANs), an
 /// address or prefix of a LAN, or `dev:<interface>` (what comes in there).
@@ -118,6 +119,7 @@ pub struct ExitScope {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_dns: bool,
 }
+json_fields!(ExitScope: name, of; exits, auto, open, forbid_lan, v6_wan, exclude, dns, keep_dns);
 
 impl ExitScope {
     /// How many one router can have.
@@ -154,6 +156,7 @@ pub enum ScopeState {
     #[serde(other)]
     Other,
 }
+json_words!(ScopeState: "exit" Exit, "blocked" Blocked, "wan" Wan; Other);
 
 /// A scope as its router says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +175,7 @@ pub struct ScopeReport {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
+json_fields!(ScopeReport: name, state; exit, rtt_ms, why);
 
 /// An assignment that its node put into effect and took back, because the control link did not outlive it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +185,7 @@ pub struct TakenBack {
     /// What was changed by it and what was seen, in words.
     pub why: String,
 }
+json_fields!(TakenBack: assignment, why);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use crate::{
     Endpoint, InterfaceReport, NetworkId, NetworkName, NodeId, NodeName, PublicKey, WgPublicKey,
-    base::BASE64URL, record::record, text_serde,
+    base::BASE64URL, json_fields, record::record, text_serde,
 };
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,7 @@ pub struct JoinRequest {
     pub interfaces: Vec<InterfaceReport>,
 }
 record!(JoinRequest, Join);
+json_fields!(JoinRequest: secret, key, identity, name, version, port; board, endpoints, interfaces);
 
 impl fmt::Debug for JoinRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -187,6 +188,7 @@ pub struct JoinAnswer {
     /// The node's assignment, signed.
     pub assignment: String,
 }
+json_fields!(JoinAnswer: net, node, network, name, brokers, ca, certificate, policy, assignment);
 
 /// An error answer of the HTTP API (`application/problem+json`, RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,6 +204,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
+json_fields!(Problem: status, kind "type", title; detail);
 
 #[cfg(test)]
 mod tests {

@@ -1,31 +1,31 @@
-//! JSON, read into what serde derives, and written. It takes what `serde_json` takes and writes the same bytes, with a
-//! good deal less code for each type, which is what counts on a router's flash: an object is never read from a list, no
-//! number has a fraction, and what needs no type is one code for all.
+//! JSON, read into types that say how they are read ([`FromJson`]), and written from what serde derives. It takes what
+//! `serde_json` takes and writes the same bytes, with a good deal less code for each type, which is what counts on a
+//! router's flash: a type is little more than a list of its fields' names, no number has a fraction, and what needs no
+//! type is one code for all.
 
 mod reader;
 mod reading;
 mod writing;
 
-use reader::Reader;
-use serde::{
-    Deserialize, Serialize,
-    de::{self, DeserializeSeed, Expected, Unexpected},
-    ser,
-};
-use std::{fmt, io, marker::PhantomData};
+pub use reader::Reader;
+pub use reading::{Fields, FromJson};
+
+use serde::{Serialize, ser};
+use std::{fmt, io};
 
 /// Reads all of a text.
-pub fn read<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, JsonError> {
-    read_as(text, PhantomData)
+pub fn read<T: FromJson>(text: &[u8]) -> Result<T, JsonError> {
+    read_as(text, T::from_json)
 }
 
-/// Reads all of a text into what `seed` makes of it.
-pub fn read_as<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> Result<S::Value, JsonError> {
-    let mut reader = Reader { text, at: 0, depth: 0 };
-    match seed.deserialize(&mut reader) {
-        Ok(value) => reader.end().map(|()| value),
-        Err(error) => Err(reader.locate(error)),
-    }
+/// Reads all of a text as `read` does.
+pub fn read_as<T>(
+    text: &[u8],
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, JsonError>,
+) -> Result<T, JsonError> {
+    let mut reader = Reader::new(text);
+    let value = read(&mut reader)?;
+    reader.end().map(|()| value)
 }
 
 /// Writes a value, on one line.
@@ -64,47 +64,23 @@ impl From<JsonError> for io::Error {
     }
 }
 
-impl de::Error for JsonError {
-    fn custom<T: fmt::Display>(what: T) -> Self {
-        Self::new(what.to_string())
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("invalid type: {}, expected {expected}", in_words(found)))
-    }
-
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("invalid value: {}, expected {expected}", in_words(found)))
-    }
-}
-
 impl ser::Error for JsonError {
     fn custom<T: fmt::Display>(what: T) -> Self {
-        Self::new(what.to_string())
-    }
-}
-
-/// As serde says it, without the code to format fractions.
-fn in_words(found: Unexpected<'_>) -> String {
-    match found {
-        Unexpected::Bool(value) => format!("boolean `{value}`"),
-        Unexpected::Unsigned(value) => format!("integer `{value}`"),
-        Unexpected::Signed(value) => format!("integer `{value}`"),
-        Unexpected::Float(_) => "a fraction".to_owned(),
-        Unexpected::Str(value) => format!("string “{value}”"),
-        Unexpected::Unit => "null".to_owned(),
-        Unexpected::Seq => "sequence".to_owned(),
-        Unexpected::Map => "map".to_owned(),
-        Unexpected::UnitVariant => "unit variant".to_owned(),
-        Unexpected::Other(value) => value.to_owned(),
-        _ => "something else".to_owned(),
+        Self::new(what.to_string(), None)
     }
 }
 
 impl JsonError {
     #[cold]
-    fn new(what: String) -> Self {
-        Self(Box::new(Fault { what, at: None }))
+    fn new(what: String, at: Option<usize>) -> Self {
+        Self(Box::new(Fault { what, at }))
+    }
+
+    /// The same, and that it is with `name`.
+    #[must_use]
+    pub fn of(mut self, name: &str) -> Self {
+        self.0.what = format!("“{name}”: {}", self.0.what);
+        self
     }
 }
 

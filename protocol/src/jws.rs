@@ -3,9 +3,14 @@
 //! The header names the record's kind (`typ`), so that a signature over one kind never passes for another,
 //! and the key (`kid`). [`open`] checks size, then signature, then parses; nothing else is looked at before.
 
-use crate::{Kind, MAX_ASSIGNMENT, MAX_RECORD, PublicKey, Record, VERSION, base::BASE64URL, json};
+use crate::{
+    Kind, MAX_ASSIGNMENT, MAX_RECORD, PublicKey, Record, VERSION,
+    base::BASE64URL,
+    json::{self, FromJson, JsonError},
+    json_fields,
+};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::fmt;
 
 /// Why a message is no record that may be believed.
@@ -47,19 +52,19 @@ impl fmt::Display for RecordError {
 }
 impl std::error::Error for RecordError {}
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Header {
     alg: String,
     kid: String,
     typ: String,
 }
+json_fields!(Header: alg, kid, typ);
 
 /// The least of any payload: which protocol version is needed to understand it.
-#[derive(Deserialize)]
 struct Least {
-    #[serde(default)]
     min: u16,
 }
+json_fields!(Least: ; min);
 
 /// Signs records with one key. The seed is wiped by no one: keep the value in one place.
 pub struct Signer(SigningKey);
@@ -88,7 +93,7 @@ impl Signer {
 
     /// The signed form of `record`. Fails when it is longer than [`limit`] says.
     pub fn sign<T: Record>(&self, record: &T) -> Result<String, RecordError> {
-        let payload = json::write(record).map_err(|error| RecordError::Content(error.to_string()))?;
+        let payload = json::write(record).map_err(unreadable)?;
         let token = self.sign_bytes(record.kind(), payload.as_bytes());
         check_length(token.len(), limit(record.kind()))?;
         Ok(token)
@@ -154,11 +159,13 @@ fn read<T: Record>(kind: Kind, payload: &[u8]) -> Result<T, RecordError> {
     if !T::accepts(kind) {
         return Err(RecordError::WrongKind);
     }
+    check_version(payload)?;
+    T::parse(kind, payload).map_err(unreadable)
+}
+
+fn check_version(payload: &[u8]) -> Result<(), RecordError> {
     let least: Least = parse(payload)?;
-    if least.min > VERSION {
-        return Err(RecordError::TooNew(least.min));
-    }
-    T::parse(kind, payload).map_err(|error| RecordError::Content(error.to_string()))
+    if least.min > VERSION { Err(RecordError::TooNew(least.min)) } else { Ok(()) }
 }
 
 /// Kind and payload of a token whose signature begins after the dot at `last`.
@@ -194,6 +201,10 @@ fn decode(part: &[u8]) -> Result<Vec<u8>, RecordError> {
     BASE64URL.decode(part).ok_or(RecordError::Malformed)
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, RecordError> {
-    json::read(bytes).map_err(|error| RecordError::Content(error.to_string()))
+fn parse<T: FromJson>(bytes: &[u8]) -> Result<T, RecordError> {
+    json::read(bytes).map_err(unreadable)
+}
+
+fn unreadable(error: JsonError) -> RecordError {
+    RecordError::Content(error.to_string())
 }

@@ -59,6 +59,11 @@ macro_rules! text_serde {
                 String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
+        impl $crate::json::FromJson for $type {
+            fn from_json(reader: &mut $crate::json::Reader<'_>) -> Result<Self, $crate::json::JsonError> {
+                reader.parse()
+            }
+        }
     };
 }
 pub(crate) use text_serde;

@@ -6,6 +6,7 @@ use crate::{
     ScopeReport, TakenBack, WgPublicKey,
     base::BASE32,
     json::{self, JsonError},
+    json_fields, json_words,
 };
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,9 @@ pub enum EndpointKind {
     #[serde(other)]
     Other,
 }
+json_words!(
+    EndpointKind: "configured" Configured, "wan" Wan, "stun" Stun, "observed" Observed, "lan" Lan; Other
+);
 
 /// Where a node's WireGuard may be reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -131,6 +135,7 @@ pub struct Endpoint {
     /// How it became known.
     pub kind: EndpointKind,
 }
+json_fields!(Endpoint: addr, kind);
 
 /// A prefix that a node serves to the network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -141,6 +146,7 @@ pub struct ServedPrefix {
     #[serde(default, skip_serializing_if = "is_default")]
     pub metric: u32,
 }
+json_fields!(ServedPrefix: prefix; metric);
 
 /// What every node of a network may know of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +177,7 @@ pub struct Member {
     pub exit: Option<ExitOffer>,
 }
 record!(Member, Member);
+json_fields!(Member: net, node, rev, name, key, addresses; endpoints, prefixes, clients, exit);
 
 /// Stands where the member record of a removed node was, until no one needs to be told any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +190,7 @@ pub struct Tombstone {
     pub rev: u64,
 }
 record!(Tombstone, Tombstone);
+json_fields!(Tombstone: net, node, rev);
 
 /// What stands on a member topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -236,6 +244,7 @@ pub struct Roster {
     pub digest: String,
 }
 record!(Roster, Roster);
+json_fields!(Roster: net, rev, count, digest);
 
 impl Roster {
     /// First 130 bits, in base32, of the SHA-256 over a line `<node> <rev>` a member, in order of node ids.
@@ -282,6 +291,7 @@ pub struct Policy {
     pub domain: String,
 }
 record!(Policy, Policy);
+json_fields!(Policy: net, rev, name, prefixes, mtu, keepalive; domain);
 
 /// A prefix that a node is to serve.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -295,6 +305,7 @@ pub struct Egress {
     #[serde(default, skip_serializing_if = "is_default")]
     pub metric: u32,
 }
+json_fields!(Egress: prefix, nat; metric);
 
 /// What only one node needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -335,6 +346,10 @@ pub struct Assignment {
     pub control: Vec<SocketAddr>,
 }
 record!(Assignment, Assignment);
+json_fields!(
+    Assignment: net, node, rev, name, addresses;
+    egress, ingress, exit, scopes, confirm_s, attempt, access, control
+);
 
 /// What an interface of a router is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -348,6 +363,7 @@ pub enum InterfaceKind {
     #[serde(other)]
     Other,
 }
+json_words!(InterfaceKind: "wan" Wan, "lan" Lan; Other);
 
 /// An interface of a router.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -360,6 +376,7 @@ pub struct InterfaceReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<Prefix>,
 }
+json_fields!(InterfaceReport: name, kind; prefixes);
 
 /// How a peer is reached now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -373,6 +390,7 @@ pub enum Path {
     #[serde(other)]
     Other,
 }
+json_words!(Path: "direct" Direct, "down" Down; Other);
 
 /// What a node sees of one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -395,6 +413,7 @@ pub struct PeerReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
 }
+json_fields!(PeerReport: node, rx, tx, path; endpoint, handshake_s, rtt_ms);
 
 /// Which revisions a node has put into effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -406,6 +425,7 @@ pub struct Applied {
     /// Of the roster that all its member records agree with; 0 for none.
     pub roster: u64,
 }
+json_fields!(Applied: policy, assignment, roster);
 
 /// Something that does not work, in words an admin understands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -415,6 +435,7 @@ pub struct Failure {
     /// Why it was not.
     pub why: String,
 }
+json_fields!(Failure: what, why);
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -477,6 +498,10 @@ pub struct Report {
     pub refused: BTreeMap<String, u64>,
 }
 record!(Report, Report);
+json_fields!(
+    Report: net, node, boot, seq, version, uptime_s, memory_kib, wireguard, port, applied;
+    board, interfaces, endpoints, peers, peer_count, clients, exit, scopes, gateways, taken_back, failures, refused
+);
 
 impl Report {
     /// How many peers one report lists at the most, so that it stays within [`crate::MAX_RECORD`].
@@ -500,6 +525,7 @@ pub struct Presence {
     pub online: bool,
 }
 record!(Presence, Presence);
+json_fields!(Presence: net, node, boot, session, online);
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -1,9 +1,10 @@
 //! The wire form: pinned by `fixtures/*.json`, and never a panic on what anyone may send.
 
-use gatewrt_protocol::{base::BASE64URL, record::Record, *};
+use gatewrt_protocol::{base::BASE64URL, json::FromJson, record::Record, *};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fmt::Debug,
@@ -21,7 +22,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// The record is written as the fixture says, and the fixture is read as the record. `UPDATE_FIXTURES=1`
 /// writes the file anew: do that only for an addition that older programs can read.
-fn pinned<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+fn pinned<T: Serialize + DeserializeOwned + FromJson + PartialEq + Debug>(name: &str, value: &T) {
     let path = fixture(name);
     let written = serde_json::to_string_pretty(value).expect("JSON") + "\n";
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
@@ -30,6 +31,44 @@ fn pinned<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value
     let kept = fs::read_to_string(&path).expect("fixture is there");
     assert_eq!(written, kept, "the wire form of {name} changed");
     assert_eq!(&serde_json::from_str::<T>(&kept).expect("fixture is read"), value);
+    assert_eq!(&json::read::<T>(kept.as_bytes()).expect("fixture is read"), value);
+    let whole = serde_json::to_value(value).expect("JSON");
+    for place in places(&whole, "") {
+        read_alike::<T>(name, &place, without(&whole, &place));
+        let mut other = whole.clone();
+        *other.pointer_mut(&place).expect("a place") = "of a later version".into();
+        read_alike::<T>(name, &place, other);
+    }
+}
+
+/// What serde's derive needs, and may miss, the lists of fields do too.
+fn read_alike<T: DeserializeOwned + FromJson + PartialEq + Debug>(name: &str, place: &str, changed: Value) {
+    let ours = json::read::<T>(changed.to_string().as_bytes());
+    let reference = serde_json::from_value::<T>(changed);
+    assert_eq!(ours.is_ok(), reference.is_ok(), "{name} at {place}: {ours:?}, {reference:?}");
+    assert_eq!(ours.ok(), reference.ok(), "{name} at {place}");
+}
+
+/// Pointers (RFC 6901) to all that is in a value.
+fn places(value: &Value, at: &str) -> Vec<String> {
+    let inside: Vec<_> = match value {
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.replace('/', "~1"), value)).collect(),
+        Value::Array(list) => list.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let inside = inside.into_iter().map(|(key, value)| (format!("{at}/{key}"), value));
+    inside.flat_map(|(place, value)| [places(value, &place), vec![place]].concat()).collect()
+}
+
+fn without(value: &Value, place: &str) -> Value {
+    let (parent, key) = place.rsplit_once('/').expect("a pointer");
+    let mut value = value.clone();
+    match value.pointer_mut(parent).expect("a place") {
+        Value::Object(fields) => drop(fields.remove(&key.replace("~1", "/"))),
+        Value::Array(list) => drop(list.remove(key.parse().expect("an index"))),
+        _ => unreachable!("nothing is in it"),
+    }
+    value
 }
 
 fn member() -> Member {
@@ -311,7 +350,7 @@ fn unknown_fields_are_ignored() {
     let mut value = serde_json::to_value(member()).expect("JSON");
     value["later"] = serde_json::json!({ "x": [1, 2] });
     value["endpoints"][0]["kind"] = "a-later-kind".into();
-    let read: Member = serde_json::from_value(value).expect("read all the same");
+    let read: Member = json::read(value.to_string().as_bytes()).expect("read all the same");
     assert_eq!(read.endpoints[0].kind, EndpointKind::Other);
 }
 

@@ -7,14 +7,9 @@
 
 use super::{Asked, CliError, Command, ask, diag, parse, print, request, to_json};
 use crate::{config::DEFAULT_FILE, control::ControlError};
-use gatewrt_protocol::json::{self, JsonError};
-use serde::{
-    Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
-};
+use gatewrt_protocol::json::{self, FromJson, JsonError, Reader};
 use std::{
     ffi::OsString,
-    fmt,
     io::{self, Read},
     process::ExitCode,
     time::Duration,
@@ -171,7 +166,7 @@ fn asked(method: &Method, file: &str, input: &mut dyn Read) -> Result<Asked, Cli
     }
     let text = if text.trim_ascii().is_empty() { b"{}" } else { text.as_slice() };
     let unusable = |error: JsonError| CliError::Usage(format!("the arguments can't be used: {error}"));
-    let (options, words) = json::read_as(text, Arguments(method)).map_err(unusable)?;
+    let (options, words) = json::read_as(text, |reader| arguments(method, reader)).map_err(unusable)?;
     let mut line: Vec<_> = method.name.split('_').map(OsString::from).collect();
     line.extend(["--json".into(), ["--config=", file].concat().into()]);
     line.extend(options);
@@ -194,52 +189,36 @@ fn told(error: &CliError) -> String {
 }
 
 /// Reads arguments as options and words of a command line. One that is null is not there.
-struct Arguments<'a>(&'a Method);
-
-impl<'de> DeserializeSeed<'de> for Arguments<'_> {
-    type Value = (Vec<OsString>, Vec<OsString>);
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Arguments<'_> {
-    type Value = (Vec<OsString>, Vec<OsString>);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut options, mut words) = (Vec::new(), Vec::new());
-        while let Some(name) = map.next_key::<String>()? {
-            let known = self.0.takes.iter().find(|(known, _)| ubus_name(known) == name);
-            let Some((option, kind)) = known else {
-                map.next_value::<IgnoredAny>()?;
-                if name == SESSION {
-                    continue;
-                }
-                return Err(A::Error::custom(format!("“{name}” is no argument of this method")));
-            };
-            let values = match kind {
-                Word | Text => map.next_value::<Option<String>>().map(|text| text.into_iter().collect()),
-                Words | Texts => map.next_value::<Option<Vec<String>>>().map(Option::unwrap_or_default),
-                Flag => map.next_value().map(|on: Option<bool>| match on {
-                    Some(true) => vec![String::new()],
-                    _ => Vec::new(),
-                }),
-            };
-            for value in values.map_err(|error| A::Error::custom(format!("“{name}”: {error}")))? {
-                let equals = if *kind == Flag { "" } else { "=" };
-                match kind {
-                    Word | Words => words.push(value.into()),
-                    _ => options.push(["--", *option, equals, &*value].concat().into()),
-                }
+fn arguments(method: &Method, reader: &mut Reader<'_>) -> Result<(Vec<OsString>, Vec<OsString>), JsonError> {
+    let (mut options, mut words) = (Vec::new(), Vec::new());
+    reader.object(&mut |reader, name| {
+        let known = method.takes.iter().find(|(known, _)| ubus_name(known) == name);
+        let Some((option, kind)) = known else {
+            reader.skip()?;
+            let refused = || reader.refuse(&format_args!("“{name}” is no argument of this method"));
+            return if name == SESSION { Ok(()) } else { Err(refused()) };
+        };
+        for value in values(*kind, reader).map_err(|error| error.of(name))? {
+            let equals = if *kind == Flag { "" } else { "=" };
+            match kind {
+                Word | Words => words.push(value.into()),
+                _ => options.push(["--", *option, equals, &*value].concat().into()),
             }
         }
-        Ok((options, words))
-    }
+        Ok(())
+    })?;
+    Ok((options, words))
+}
+
+fn values(kind: Kind, reader: &mut Reader<'_>) -> Result<Vec<String>, JsonError> {
+    Ok(match kind {
+        Word | Text => Option::from_json(reader)?.into_iter().collect(),
+        Words | Texts => Option::from_json(reader)?.unwrap_or_default(),
+        Flag => match Option::from_json(reader)? {
+            Some(true) => vec![String::new()],
+            _ => Vec::new(),
+        },
+    })
 }
 
 #[cfg(test)]

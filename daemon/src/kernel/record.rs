@@ -2,9 +2,9 @@
 //! by root alone.
 
 use super::KernelError;
-use gatewrt_protocol::json;
+use gatewrt_protocol::json::{self, FromJson};
 use log::warn;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, ErrorKind, Write},
@@ -13,7 +13,7 @@ use std::{
 };
 
 /// What was saved; nothing when there is none, or none that can be read.
-pub fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub fn load<T: FromJson>(path: &Path) -> Option<T> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         bytes => bytes,

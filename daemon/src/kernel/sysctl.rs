@@ -6,8 +6,9 @@ use crate::{
     model::{SavedSysctl, SysctlPath},
     sorted::SortedMap,
 };
+use gatewrt_protocol::json_fields;
 use log::{info, warn};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{
     fs,
     io::{self, ErrorKind},
@@ -23,24 +24,25 @@ pub struct Sysctls {
     saved: SortedMap<String, Saved>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Saved {
     before: String,
     ours: String,
     /// Settings that the kernel changes along with this one.
     others: SortedMap<String, Other>,
     /// It was not we who changed it, but the kernel, for as long as it has WireGuard interfaces.
-    #[serde(default)]
     tied: bool,
 }
+json_fields!(Saved: before, ours, others; tied);
 
 /// A setting that changed because another did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Other {
     before: String,
     /// `None` when we were cut off before we could look.
     after: Option<String>,
 }
+json_fields!(Other: before, after);
 
 impl Sysctls {
     /// What is set is remembered in `folder`.

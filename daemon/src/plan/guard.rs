@@ -9,8 +9,8 @@ use crate::{
     ownership::{INTERFACE_PREFIX, Numbers},
     sorted::{SortedMap, SortedSet},
 };
-use gatewrt_protocol::Prefix;
-use serde::{Deserialize, Serialize};
+use gatewrt_protocol::{Prefix, json_fields};
+use serde::Serialize;
 use std::{net::IpAddr, str::FromStr};
 
 /// A forward chain that lets nothing through: for who only knows that something must be kept in.
@@ -18,7 +18,7 @@ const SHUT: &str = "table inet gatewrt\ndelete table inet gatewrt\ntable inet ga
     type filter hook forward priority filter; policy drop;\n\t}\n}\n";
 
 /// The content of the file. Rules and routes are lines that a person can read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Guardfile {
     /// As `nft -f` takes it.
     table: String,
@@ -27,6 +27,7 @@ pub struct Guardfile {
     /// `<table> <prefix> <metric> <throw|blackhole>`
     routes: Vec<String>,
 }
+json_fields!(Guardfile: table, rules, routes);
 
 impl Guardfile {
     /// What must be kept in; `None` when nothing must. It changes with the scopes and the LANs, not with the exits in use
@@ -183,6 +184,7 @@ fn next<T: FromStr>(words: &mut std::str::Split<'_, char>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gatewrt_protocol::json;
 
     fn link(name: &str) -> IfName {
         IfName::new(name).unwrap()
@@ -251,7 +253,7 @@ mod tests {
     fn what_a_file_says_is_what_is_put_up() {
         let desired = desired("gw-home", "203.0.113.0/24");
         let text = serde_json::to_string(&file("gw-home", "203.0.113.0/24")).unwrap();
-        let read: Guardfile = serde_json::from_str(&text).unwrap();
+        let read: Guardfile = json::read(text.as_bytes()).unwrap();
         let (steps, damaged) = read.steps(&Observed::default());
         assert_eq!(damaged, [""; 0]);
         assert!(matches!(steps.first(), Some(Step::WriteRuleset(table)) if table.0.contains("shut-lan")));

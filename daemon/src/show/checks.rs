@@ -1,10 +1,11 @@
 //! What works of the daemon and what does not, each with what to do about it.
 
 use crate::{core::report::Status, gather::Gather};
-use serde::{Deserialize, Serialize};
+use gatewrt_protocol::json_fields;
+use serde::Serialize;
 
 /// One thing that was looked at.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub struct Check {
     /// What was looked at.
     pub what: String,
@@ -13,9 +14,10 @@ pub struct Check {
     /// What was found.
     pub found: String,
     /// What to do when it is not.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub advice: String,
 }
+json_fields!(Check: what, ok, found; advice);
 
 /// What is as it should be.
 pub fn good(what: impl Into<String>, found: impl Into<String>) -> Check {

@@ -1,50 +1,115 @@
 //! Goes through a text: what needs no type.
 
-use super::{JsonError, in_words};
-use serde::de::{Expected, Unexpected};
-use std::borrow::Cow;
+use super::JsonError;
+use std::{borrow::Cow, fmt::Display};
 
 /// So many lists and objects within each other are too many.
 const TOO_DEEP: u8 = 128;
 
+/// What is done with each of a list.
+pub(super) type Each<'a, 'e> = &'e mut dyn FnMut(&mut Reader<'a>) -> Result<(), JsonError>;
+/// What is done with each of an object: its key comes with it.
+pub(super) type EachField<'a, 'e> = &'e mut dyn FnMut(&mut Reader<'a>, &str) -> Result<(), JsonError>;
+
 /// A text, and how far it was read.
-pub(super) struct Reader<'de> {
-    pub(super) text: &'de [u8],
+#[derive(Clone)]
+pub struct Reader<'a> {
+    pub(super) text: &'a [u8],
     pub(super) at: usize,
-    pub(super) depth: u8,
+    depth: u8,
 }
 
-pub(super) enum Number {
+enum Number {
     Unsigned(u64),
     Signed(i64),
     /// Or too large.
     Fraction,
 }
 
-/// How far a list or an object was read.
-pub(super) struct Inside {
-    close: u8,
-    any: bool,
-    closed: bool,
-}
-
-impl<'de> Reader<'de> {
-    #[cold]
-    pub(super) fn fault(&self, what: &str) -> JsonError {
-        JsonError::new(what.to_owned())
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0, depth: 0 }
     }
 
+    /// What is wrong here.
     #[cold]
-    pub(super) fn locate(&self, mut error: JsonError) -> JsonError {
-        error.0.at = Some(self.at);
-        error
+    pub fn fault(&self, what: &str) -> JsonError {
+        JsonError::new(what.to_owned(), Some(self.at))
+    }
+
+    /// What is wrong here, in another's words.
+    #[cold]
+    pub fn refuse(&self, what: &dyn Display) -> JsonError {
+        JsonError::new(what.to_string(), Some(self.at))
     }
 
     pub(super) fn end(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.locate(self.fault("more behind the end"))),
+            Some(_) => Err(self.fault("more behind the end")),
         }
+    }
+
+    /// Goes through a list.
+    pub fn list(&mut self, each: Each<'a, '_>) -> Result<(), JsonError> {
+        self.enter(b'[', "a sequence")?;
+        let mut any = false;
+        while self.more(b']', &mut any)? {
+            each(self)?;
+        }
+        Ok(())
+    }
+
+    /// Goes through an object; `each` must read what is at its key.
+    pub fn object(&mut self, each: EachField<'a, '_>) -> Result<(), JsonError> {
+        self.enter(b'{', "an object")?;
+        let mut any = false;
+        while self.more(b'}', &mut any)? {
+            if !self.take(b'"') {
+                return Err(self.fault("a key is expected"));
+            }
+            let key = self.string()?;
+            if !self.take(b':') {
+                return Err(self.fault("“:” is expected"));
+            }
+            each(self, &key)?;
+        }
+        Ok(())
+    }
+
+    /// A text.
+    pub fn text(&mut self) -> Result<Cow<'a, str>, JsonError> {
+        if self.take(b'"') { self.string() } else { Err(self.other("a string")) }
+    }
+
+    /// A yes or no.
+    pub fn bool(&mut self) -> Result<bool, JsonError> {
+        match self.peek() {
+            Some(b't' | b'f') => self.truth(),
+            _ => Err(self.other("a boolean")),
+        }
+    }
+
+    /// A whole number up to `most`, which is called `expected`.
+    pub(super) fn unsigned(&mut self, most: u64, expected: &str) -> Result<u64, JsonError> {
+        let start = self.at;
+        if matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
+            let found = self.number()?;
+            match found {
+                Number::Unsigned(value) if value <= most => return Ok(value),
+                Number::Fraction => self.at = start,
+                found => {
+                    let found = found.in_words();
+                    return Err(self.refuse(&format_args!("invalid value: {found}, expected {expected}")));
+                }
+            }
+        }
+        Err(self.other(expected))
+    }
+
+    /// Whether there is nothing, and goes over it.
+    pub fn null(&mut self) -> Result<bool, JsonError> {
+        if self.peek() == Some(b'n') { self.word("null").map(|()| true) } else { Ok(false) }
     }
 
     /// The next byte that is no space.
@@ -56,7 +121,7 @@ impl<'de> Reader<'de> {
     }
 
     /// Goes over a byte, behind spaces, if it is this one.
-    pub(super) fn take(&mut self, byte: u8) -> bool {
+    fn take(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         self.at += usize::from(there);
         there
@@ -68,7 +133,7 @@ impl<'de> Reader<'de> {
         Ok(byte)
     }
 
-    pub(super) fn word(&mut self, word: &str) -> Result<(), JsonError> {
+    fn word(&mut self, word: &str) -> Result<(), JsonError> {
         if !self.text[self.at..].starts_with(word.as_bytes()) {
             return Err(self.fault("a value is expected"));
         }
@@ -76,14 +141,14 @@ impl<'de> Reader<'de> {
         Ok(())
     }
 
-    pub(super) fn bool(&mut self) -> Result<bool, JsonError> {
+    fn truth(&mut self) -> Result<bool, JsonError> {
         let value = self.text.get(self.at) == Some(&b't');
         self.word(if value { "true" } else { "false" })?;
         Ok(value)
     }
 
     /// What is behind the quote.
-    pub(super) fn string(&mut self) -> Result<Cow<'de, str>, JsonError> {
+    fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         let (mut text, mut from): (Vec<u8>, _) = (Vec::new(), self.at);
         loop {
             match self.next()? {
@@ -140,7 +205,7 @@ impl<'de> Reader<'de> {
         Ok(unit)
     }
 
-    fn digits(&mut self) -> Result<&'de [u8], JsonError> {
+    fn digits(&mut self) -> Result<&'a [u8], JsonError> {
         let digits = &self.text[self.at..];
         let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.at += count;
@@ -153,7 +218,7 @@ impl<'de> Reader<'de> {
         there
     }
 
-    pub(super) fn number(&mut self) -> Result<Number, JsonError> {
+    fn number(&mut self) -> Result<Number, JsonError> {
         let minus = self.has(b"-");
         let whole = self.digits()?;
         if whole.len() > 1 && whole[0] == b'0' {
@@ -179,103 +244,68 @@ impl<'de> Reader<'de> {
     }
 
     /// Goes into a list or an object.
-    pub(super) fn enter(&mut self, close: u8) -> Result<Inside, JsonError> {
-        self.at += 1;
-        self.depth += 1;
-        if self.depth == TOO_DEEP {
-            return Err(self.fault("too deep"));
+    fn enter(&mut self, open: u8, expected: &str) -> Result<(), JsonError> {
+        if !self.take(open) {
+            return Err(self.other(expected));
         }
-        Ok(Inside { close, any: false, closed: false })
+        self.depth += 1;
+        if self.depth == TOO_DEEP { Err(self.fault("too deep")) } else { Ok(()) }
     }
 
-    /// Whether there is one more in it.
-    pub(super) fn more(&mut self, inside: &mut Inside) -> Result<bool, JsonError> {
-        if self.take(inside.close) {
+    /// Whether there is one more in it; else goes out of it.
+    fn more(&mut self, close: u8, any: &mut bool) -> Result<bool, JsonError> {
+        if self.take(close) {
             self.depth -= 1;
-            inside.closed = true;
             return Ok(false);
         }
-        if inside.any && (!self.take(b',') || self.peek() == Some(inside.close)) {
+        if std::mem::replace(any, true) && (!self.take(b',') || self.peek() == Some(close)) {
             return Err(self.fault("after a comma one more, or an end is expected"));
         }
-        inside.any = true;
         Ok(true)
     }
 
-    /// Whoever took what is in it may have stopped before its end.
-    pub(super) fn leave(&mut self, mut inside: Inside) -> Result<(), JsonError> {
-        if !inside.closed && self.more(&mut inside)? {
-            return Err(self.fault("more than is expected"));
-        }
-        Ok(())
-    }
-
-    /// Goes to a key, behind its quote.
-    pub(super) fn key(&mut self) -> Result<(), JsonError> {
-        if self.take(b'"') { Ok(()) } else { Err(self.fault("a key is expected")) }
-    }
-
-    pub(super) fn colon(&mut self) -> Result<(), JsonError> {
-        if self.take(b':') { Ok(()) } else { Err(self.fault("“:” is expected")) }
-    }
-
     /// Goes over a value.
-    pub(super) fn skip(&mut self) -> Result<(), JsonError> {
+    pub fn skip(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             Some(b'n') => self.word("null"),
-            Some(b't' | b'f') => self.bool().map(drop),
+            Some(b't' | b'f') => self.truth().map(drop),
             Some(b'-' | b'0'..=b'9') => self.number().map(drop),
-            Some(b'"') => {
-                self.at += 1;
-                self.string().map(drop)
-            }
-            Some(b'[') => {
-                let mut inside = self.enter(b']')?;
-                while self.more(&mut inside)? {
-                    self.skip()?;
-                }
-                Ok(())
-            }
-            Some(b'{') => {
-                let mut inside = self.enter(b'}')?;
-                while self.more(&mut inside)? {
-                    self.key()?;
-                    self.string()?;
-                    self.colon()?;
-                    self.skip()?;
-                }
-                Ok(())
-            }
+            Some(b'"') => self.text().map(drop),
+            Some(b'[') => self.list(&mut Self::skip),
+            Some(b'{') => self.object(&mut |reader, _| reader.skip()),
             _ => Err(self.fault("a value is expected")),
         }
     }
 
     /// What comes is not what is expected.
     #[cold]
-    pub(super) fn other(&mut self, expected: &dyn Expected) -> JsonError {
+    pub(super) fn other(&mut self, expected: &str) -> JsonError {
         match self.found() {
-            Ok(found) => JsonError::new(format!("invalid type: {found}, expected {expected}")),
+            Ok(found) => self.refuse(&format_args!("invalid type: {found}, expected {expected}")),
             Err(error) => error,
         }
     }
 
     fn found(&mut self) -> Result<String, JsonError> {
         Ok(match self.peek() {
-            Some(b'n') => self.word("null").map(|()| in_words(Unexpected::Unit))?,
-            Some(b't' | b'f') => in_words(Unexpected::Bool(self.bool()?)),
-            Some(b'-' | b'0'..=b'9') => match self.number()? {
-                Number::Unsigned(value) => in_words(Unexpected::Unsigned(value)),
-                Number::Signed(value) => in_words(Unexpected::Signed(value)),
-                Number::Fraction => in_words(Unexpected::Float(0.0)),
-            },
-            Some(b'"') => {
-                self.at += 1;
-                in_words(Unexpected::Str(&self.string()?))
-            }
-            Some(b'[') => in_words(Unexpected::Seq),
-            Some(b'{') => in_words(Unexpected::Map),
+            Some(b'n') => self.word("null").map(|()| "null".to_owned())?,
+            Some(b't' | b'f') => self.truth().map(|value| format!("boolean `{value}`"))?,
+            Some(b'-' | b'0'..=b'9') => self.number()?.in_words(),
+            Some(b'"') => self.text().map(|text| format!("string “{text}”"))?,
+            Some(b'[') => "sequence".to_owned(),
+            Some(b'{') => "map".to_owned(),
             Some(_) => return Err(self.fault("a value is expected")),
             None => return Err(self.fault("it ends too early")),
         })
+    }
+}
+
+impl Number {
+    fn in_words(&self) -> String {
+        match self {
+            Self::Unsigned(value) => format!("integer `{value}`"),
+            Self::Signed(value) => format!("integer `{value}`"),
+            Self::Fraction => "a fraction".to_owned(),
+        }
     }
 }

@@ -1,259 +1,218 @@
-//! Reads a text as what a type expects.
+//! What types are read from.
 
-use super::{
-    JsonError,
-    reader::{Inside, Number, Reader},
+use super::{JsonError, Reader};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
 };
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
-    value::CowStrDeserializer,
-};
 
-impl<'de> Reader<'de> {
-    fn list<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, JsonError> {
-        if self.peek() != Some(b'[') {
-            return Err(self.other(&visitor));
-        }
-        let mut inside = self.enter(b']')?;
-        let value = visitor.visit_seq(Items { reader: self, inside: &mut inside })?;
-        self.leave(inside).map(|()| value)
-    }
+/// What can be read from JSON. Types with fields get it from [`json_fields`](crate::json_fields), names from
+/// [`json_words`](crate::json_words).
+pub trait FromJson: Sized {
+    /// Reads one.
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError>;
 
-    fn object<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, JsonError> {
-        if self.peek() != Some(b'{') {
-            return Err(self.other(&visitor));
-        }
-        let mut inside = self.enter(b'}')?;
-        let value = visitor.visit_map(Items { reader: self, inside: &mut inside })?;
-        self.leave(inside).map(|()| value)
-    }
-
-    fn text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, JsonError> {
-        if !self.take(b'"') {
-            return Err(self.other(&visitor));
-        }
-        visitor.visit_str(&self.string()?)
-    }
-
-    fn integer<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, JsonError> {
-        let start = self.peek();
-        let at = self.at;
-        if matches!(start, Some(b'-' | b'0'..=b'9')) {
-            match self.number()? {
-                Number::Unsigned(value) => return visitor.visit_u64(value),
-                Number::Signed(value) => return visitor.visit_i64(value),
-                Number::Fraction => self.at = at,
-            }
-        }
-        Err(self.other(&visitor))
+    /// What stands for a field that is not there; `None` where it has to be.
+    fn absent() -> Option<Self> {
+        None
     }
 }
 
-macro_rules! read_as {
-    ($form:ident: $($method:ident)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-            self.$form(visitor)
-        })*
+/// Reads an object as a type with such fields. Those behind the semicolon may be missing, and are at their default then.
+/// `kind "type"` is a field whose name differs in JSON.
+#[macro_export]
+macro_rules! json_fields {
+    (@name $field:ident) => { stringify!($field) };
+    (@name $field:ident $name:literal) => { $name };
+    ($type:ty: $($field:ident $($name:literal)?),* $(; $($optional:ident),*)?) => {
+        impl $crate::json::FromJson for $type {
+            fn from_json(reader: &mut $crate::json::Reader<'_>) -> Result<Self, $crate::json::JsonError> {
+                const NAMES: &[&str] = &[
+                    $($crate::json_fields!(@name $field $($name)?),)* $($(stringify!($optional),)*)?
+                ];
+                let mut places = [0; NAMES.len()];
+                let mut fields = $crate::json::Fields::find(reader, NAMES, &mut places)?;
+                // In the order of the names.
+                Ok(Self { $($field: fields.next()?,)* $($($optional: fields.next_or_default()?,)*)? })
+            }
+        }
     };
 }
 
-impl<'de> Deserializer<'de> for &mut Reader<'de> {
-    type Error = JsonError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        match self.peek() {
-            Some(b'n') => self.word("null").and_then(|()| visitor.visit_unit()),
-            Some(b't' | b'f') => self.bool().and_then(|value| visitor.visit_bool(value)),
-            Some(b'"') => self.text(visitor),
-            Some(b'[') => self.list(visitor),
-            Some(b'{') => self.object(visitor),
-            _ => self.integer(visitor),
+/// Reads a text as one of an enum. What is behind the semicolon stands for every text that is not known.
+#[macro_export]
+macro_rules! json_words {
+    ($type:ident: $($name:literal $value:ident),+ $(; $other:ident)?) => {
+        impl $crate::json::FromJson for $type {
+            fn from_json(reader: &mut $crate::json::Reader<'_>) -> Result<Self, $crate::json::JsonError> {
+                const NAMES: &[&str] = &[$($name),+];
+                const VALUES: &[$type] = &[$($type::$value,)+ $($type::$other)?];
+                reader.one_of(NAMES, VALUES.len() > NAMES.len()).map(|place| VALUES[place])
+            }
         }
+    };
+}
+
+/// The fields of an object, one after the other.
+pub struct Fields<'a, 'n> {
+    reader: Reader<'a>,
+    end: usize,
+    names: &'n [&'n str],
+    /// Where the value of each begins; 0 where there is none.
+    places: &'n [usize],
+}
+
+impl<'a, 'n> Fields<'a, 'n> {
+    /// Goes over an object, and finds the values of fields with these names in it.
+    pub fn find(
+        reader: &mut Reader<'a>,
+        names: &'n [&'n str],
+        places: &'n mut [usize],
+    ) -> Result<Self, JsonError> {
+        reader.object(&mut |reader, key| {
+            if let Some(place) = names.iter().position(|name| *name == key) {
+                if places[place] != 0 {
+                    return Err(reader.refuse(&format_args!("duplicate field `{key}`")));
+                }
+                places[place] = reader.at;
+            }
+            reader.skip()
+        })?;
+        Ok(Self { reader: reader.clone(), end: reader.at, names, places })
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        match self.peek() {
-            Some(b't' | b'f') => self.bool().and_then(|value| visitor.visit_bool(value)),
-            _ => Err(self.other(&visitor)),
-        }
+    /// The value of the next name.
+    #[expect(clippy::should_implement_trait, reason = "each is of a type of its own")]
+    pub fn next<T: FromJson>(&mut self) -> Result<T, JsonError> {
+        if self.go() { T::from_json(&mut self.reader) } else { T::absent().ok_or_else(|| self.missing()) }
     }
 
-    read_as!(integer: deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64);
-    read_as!(text: deserialize_str deserialize_string deserialize_identifier);
-    read_as!(list: deserialize_seq);
-    read_as!(object: deserialize_map);
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        match self.peek() {
-            Some(b'n') => self.word("null").and_then(|()| visitor.visit_none()),
-            _ => visitor.visit_some(self),
-        }
+    /// The value of the next name, which may be missing.
+    pub fn next_or_default<T: FromJson + Default>(&mut self) -> Result<T, JsonError> {
+        if self.go() { T::from_json(&mut self.reader) } else { Ok(T::default()) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, JsonError> {
-        visitor.visit_newtype_struct(self)
+    /// Goes to the value of the next name, if there is one.
+    fn go(&mut self) -> bool {
+        let Some((place, places)) = self.places.split_first() else { return false };
+        self.places = places;
+        self.reader.at = *place;
+        *place != 0
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, JsonError> {
-        self.list(visitor)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, JsonError> {
-        self.object(visitor)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, JsonError> {
-        if self.take(b'"') {
-            return visitor.visit_enum(Variant { reader: self, bare: true });
-        }
-        if self.peek() != Some(b'{') {
-            return Err(self.other(&visitor));
-        }
-        let mut inside = self.enter(b'}')?;
-        if !self.more(&mut inside)? {
-            return Err(self.fault("an object with one key is expected"));
-        }
-        self.key()?;
-        let value = visitor.visit_enum(Variant { reader: self, bare: false })?;
-        self.leave(inside).map(|()| value)
-    }
-
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        self.skip()?;
-        visitor.visit_unit()
-    }
-
-    serde::forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u128 f32 f64 char bytes byte_buf unit unit_struct tuple_struct
+    #[cold]
+    fn missing(&mut self) -> JsonError {
+        self.reader.at = self.end;
+        let name = self.names[self.names.len() - self.places.len() - 1];
+        self.reader.refuse(&format_args!("missing field `{name}`"))
     }
 }
 
-/// What is in a list or an object.
-struct Items<'a, 'de> {
-    reader: &'a mut Reader<'de>,
-    inside: &'a mut Inside,
-}
+impl Reader<'_> {
+    /// A text as what it says.
+    pub fn parse<T: FromStr<Err: Display>>(&mut self) -> Result<T, JsonError> {
+        self.text()?.parse().map_err(|error: T::Err| self.refuse(&error))
+    }
 
-impl<'de> SeqAccess<'de> for Items<'_, 'de> {
-    type Error = JsonError;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, JsonError> {
-        if !self.reader.more(self.inside)? {
-            return Ok(None);
+    /// The place of a text among `names`, or behind them if it is none and may be.
+    pub fn one_of(&mut self, names: &[&str], or_none: bool) -> Result<usize, JsonError> {
+        let text = self.text()?;
+        match names.iter().position(|name| *name == text) {
+            Some(place) => Ok(place),
+            None if or_none => Ok(names.len()),
+            None => {
+                let names = names.join("`, `");
+                Err(self.refuse(&format_args!("unknown variant `{text}`, expected one of `{names}`")))
+            }
         }
-        seed.deserialize(&mut *self.reader).map(Some)
     }
 }
 
-impl<'de> MapAccess<'de> for Items<'_, 'de> {
-    type Error = JsonError;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, JsonError> {
-        if !self.reader.more(self.inside)? {
-            return Ok(None);
-        }
-        self.reader.key()?;
-        seed.deserialize(Key(&mut *self.reader)).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, JsonError> {
-        self.reader.colon()?;
-        seed.deserialize(&mut *self.reader)
+impl FromJson for bool {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        reader.bool()
     }
 }
 
-/// A key, behind its quote.
-struct Key<'a, 'de>(&'a mut Reader<'de>);
-
-impl<'de> Deserializer<'de> for Key<'_, 'de> {
-    type Error = JsonError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
-        visitor.visit_str(&self.0.string()?)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, JsonError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, JsonError> {
-        CowStrDeserializer::new(self.0.string()?).deserialize_enum(name, variants, visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        seq tuple tuple_struct map struct identifier ignored_any
+impl FromJson for String {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        Ok(reader.text()?.into_owned())
     }
 }
 
-/// One of an enum, behind the quote of its name: its name alone, or the key of an object.
-struct Variant<'a, 'de> {
-    reader: &'a mut Reader<'de>,
-    bare: bool,
+macro_rules! numbers {
+    ($($number:ident)*) => {
+        $(impl FromJson for $number {
+            fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+                reader.unsigned(Self::MAX.into(), stringify!($number)).map(|value| value as Self)
+            }
+        })*
+    };
+}
+numbers!(u8 u16 u32 u64);
+
+macro_rules! parsed {
+    ($($type:ty)*) => {
+        $(impl FromJson for $type {
+            fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+                reader.parse()
+            }
+        })*
+    };
+}
+parsed!(IpAddr SocketAddr);
+
+impl<T: FromJson> FromJson for Option<T> {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        if reader.null()? { Ok(None) } else { T::from_json(reader).map(Some) }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
 }
 
-impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
-    type Error = JsonError;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), JsonError> {
-        let variant = seed.deserialize(Key(&mut *self.reader))?;
-        if !self.bare {
-            self.reader.colon()?;
-        }
-        Ok((variant, self))
+impl<T: FromJson> FromJson for Box<T> {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        T::from_json(reader).map(Self::new)
     }
 }
 
-impl<'de> Variant<'_, 'de> {
-    fn content(&mut self) -> Result<&mut Reader<'de>, JsonError> {
-        if self.bare { Err(self.reader.fault("the name alone is too little")) } else { Ok(&mut *self.reader) }
+impl<T: FromJson> FromJson for Vec<T> {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        let mut list = Self::new();
+        reader.list(&mut |reader| T::from_json(reader).map(|one| list.push(one)))?;
+        Ok(list)
     }
 }
 
-impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
-    type Error = JsonError;
-
-    fn unit_variant(self) -> Result<(), JsonError> {
-        if self.bare { Ok(()) } else { <()>::deserialize(self.reader) }
+impl<K: FromStr<Err: Display> + Ord, V: FromJson> FromJson for BTreeMap<K, V> {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        let mut map = Self::new();
+        reader.object(&mut |reader, key| {
+            let key = key.parse().map_err(|error: K::Err| reader.refuse(&error))?;
+            map.insert(key, V::from_json(reader)?);
+            Ok(())
+        })?;
+        Ok(map)
     }
+}
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(mut self, seed: T) -> Result<T::Value, JsonError> {
-        seed.deserialize(self.content()?)
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(mut self, _: usize, visitor: V) -> Result<V::Value, JsonError> {
-        self.content()?.list(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        mut self,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, JsonError> {
-        self.content()?.object(visitor)
+impl<A: FromJson, B: FromJson> FromJson for (A, B) {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        let (mut first, mut second) = (None, None);
+        reader.list(&mut |reader| {
+            if first.is_none() {
+                first = Some(A::from_json(reader)?);
+            } else if second.is_none() {
+                second = Some(B::from_json(reader)?);
+            } else {
+                return Err(reader.fault("more than is expected"));
+            }
+            Ok(())
+        })?;
+        first.zip(second).ok_or_else(|| reader.fault("less than is expected"))
     }
 }

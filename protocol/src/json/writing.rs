@@ -43,11 +43,11 @@ fn display(text: &mut String, value: &dyn Display) {
 }
 
 fn no_fraction() -> JsonError {
-    JsonError::new("no number has a fraction here".to_owned())
+    JsonError::new("no number has a fraction here".to_owned(), None)
 }
 
 fn no_key() -> JsonError {
-    JsonError::new("a key must be text".to_owned())
+    JsonError::new("a key must be text".to_owned(), None)
 }
 
 impl<'a> Open<'a> {

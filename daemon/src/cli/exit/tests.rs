@@ -3,6 +3,7 @@ use crate::{
     cli::{Command, parse},
     show::exits::joined,
 };
+use gatewrt_protocol::json;
 
 fn exit_of(line: &str) -> Result<Exit, CliError> {
     let args = line.split_whitespace().map(Into::into).collect();
@@ -91,7 +92,7 @@ fn every_request_reaches_the_daemon_as_it_was_asked() {
     for line in ["exit enable berlin --as a --scope lan --network home", "exit disable a", "exit forget"] {
         let request = asked(line).expect(line);
         let text = serde_json::to_string(&request).unwrap();
-        let read: Request = serde_json::from_str(&text).expect(&text);
+        let read: Request = json::read(text.as_bytes()).expect(&text);
         assert_eq!(format!("{read:?}"), format!("{request:?}"));
     }
 }
