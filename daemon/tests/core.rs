@@ -282,6 +282,21 @@ fn a_withheld_record_is_noticed_and_asked_for_again() {
 }
 
 #[test]
+fn records_that_come_slowly_are_not_withheld() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    world.message(roster(1, &[(2, 1), (3, 1), (4, 1), (5, 1), (6, 1)]));
+    world.said.clear();
+    for number in 3..=6 {
+        world.run(4 * S);
+        world.message(update(&MemberUpdate::Member(member(number, 1))));
+    }
+    world.run(30 * S);
+    assert!(!world.said.iter().any(|output| matches!(output, Output::Disconnect(_))));
+    assert!(world.core.status(world.now).networks[0].failures.is_empty());
+}
+
+#[test]
 fn what_expired_while_this_router_was_away_is_forgotten() {
     let mut world = World::joined(&[2, 3]);
     world.connect();

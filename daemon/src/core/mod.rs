@@ -279,6 +279,8 @@ impl Core {
         match network.directory.accept(topic, payload) {
             Ok(Change::Nothing) => network.check_roster(now),
             Ok(change @ (Change::Something | Change::Removal)) => {
+                // While there is news, more may be on its way: 500 records take a slow router most of a minute.
+                network.disagrees_since = None;
                 network.check_roster(now);
                 network.judge(now);
                 self.outputs.push(Output::Save(name.clone(), network.stored()));
