@@ -9,16 +9,17 @@ mod options;
 pub mod uci;
 
 use crate::{
+    gather::append,
     ownership::Numbers,
     sorted::{SortedMap, SortedSet},
 };
 use exits::Exits;
 use gatewrt_protocol::{ExitScope, JoinCode, NetworkName, NodeName, Role, json_fields};
 use log::LevelFilter;
-use options::Options;
+use options::{Options, add, put};
 use serde::Serialize;
 use std::{
-    fmt, io,
+    fmt, io, mem,
     net::SocketAddr,
     num::NonZeroU16,
     path::{Path, PathBuf},
@@ -220,65 +221,57 @@ impl Config {
 
     /// Reads a file's content; `file` is only for messages.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, ConfigError> {
-        let sections = uci::parse(bytes).map_err(|error| syntax(file, error))?;
+        let syntax = |error: SyntaxError| options::bad(file, error.line, None, error.what, error.allowed);
         let mut config = Self::default();
-        let mut main_line = None;
+        let mut has_main = false;
         let mut exits = Exits::default();
-        for section in sections {
-            let mut options = Options { file, section };
+        for section in uci::parse(bytes).map_err(syntax)? {
+            let mut options = Options::new(file, section);
             match options.section.kind.as_str() {
                 "gatewrt" => {
-                    options.only_once(main_line.replace(options.section.line))?;
-                    config.read_main(&mut options)?;
+                    options.only_once(mem::replace(&mut has_main, true));
+                    config.read_main(&mut options);
                 }
-                "network" => {
-                    let name = options.network_name()?;
-                    options.only_once(config.networks.contains_key(&name).then_some(0))?;
-                    let mut network = read_network(&name, &mut options)?;
-                    network.scopes = exits.read_short(&name, &mut options)?;
-                    config.refuse_shared_port(&network, &options)?;
-                    config.networks.insert(name, network);
-                }
-                "exit" => exits.read(&mut options)?,
+                "network" => config.read_network(&mut exits, &mut options),
+                "exit" => exits.read(&mut options),
                 _ => config.warnings.push(options.unknown_section()),
             }
-            config.warnings.extend(options.unknown_options());
+            append(&mut config.warnings, options.finish()?);
         }
         exits.hand_over(file, &mut config.networks)?;
         Ok(config)
     }
 
-    fn read_main(&mut self, options: &mut Options<'_>) -> Result<(), ConfigError> {
-        options.set("enabled", BOOL, boolean, &mut self.enabled)?;
-        options.set("log_level", LEVELS, level, &mut self.log_level)?;
-        options.set("state_dir", "an absolute path", absolute, &mut self.state_dir)?;
-        options.set("run_dir", "an absolute path", absolute, &mut self.run_dir)?;
-        options.set(
-            "wireguard",
-            "auto, kernel, or a program's name or path",
-            wireguard,
-            &mut self.wireguard,
-        )?;
-        options.set("firewall", "auto, nft or iptables", firewall, &mut self.firewall)?;
-        options.set("heartbeat", "10 to 3600 seconds", seconds, &mut self.heartbeat)?;
-        self.numbers = numbers(options)?;
-        Ok(())
+    fn read_main(&mut self, options: &mut Options<'_>) {
+        const PATH: &str = "an absolute path";
+        options.flag("enabled", &mut self.enabled);
+        options.one("log_level", LEVELS, &mut |text| put(&mut self.log_level, level(text)));
+        options.one("state_dir", PATH, &mut |text| put(&mut self.state_dir, absolute(text)));
+        options.one("run_dir", PATH, &mut |text| put(&mut self.run_dir, absolute(text)));
+        let programs = "auto, kernel, or a program's name or path";
+        options.one("wireguard", programs, &mut |text| put(&mut self.wireguard, wireguard(text)));
+        options.one("firewall", "auto, nft or iptables", &mut |text| put(&mut self.firewall, firewall(text)));
+        let mut heartbeat = self.heartbeat.as_secs() as u32;
+        let is_sound = |seconds| (10..=3600).contains(&seconds);
+        options.number("heartbeat", "10 to 3600 seconds", is_sound, &mut heartbeat);
+        self.heartbeat = Duration::from_secs(heartbeat.into());
+        read_numbers(options, &mut self.numbers);
     }
 
-    fn refuse_shared_port(&self, network: &NetworkConfig, options: &Options<'_>) -> Result<(), ConfigError> {
-        let Some(port) = network.listen_port else { return Ok(()) };
-        match self.networks.iter().find(|(_, other)| other.listen_port == Some(port)) {
-            Some((name, _)) => {
-                let what = format!("listen_port {port} is that of network {name} too");
-                Err(options.bad(
-                    options.section.line,
-                    options.place(),
-                    &what,
-                    "a port of its own for each network",
-                ))
-            }
-            None => Ok(()),
+    fn read_network(&mut self, exits: &mut Exits, options: &mut Options<'_>) {
+        let Some(name) = options.network_name() else { return };
+        options.only_once(self.networks.contains_key(&name));
+        let mut network = read_network(&name, options);
+        network.scopes = exits.read_short(&name, options);
+        let shares =
+            |other: &NetworkConfig| network.listen_port.is_some() && network.listen_port == other.listen_port;
+        if let (Some((other, _)), Some(port)) =
+            (self.networks.iter().find(|(_, other)| shares(other)), network.listen_port)
+        {
+            let what = format!("listen_port {port} is that of network {other} too");
+            options.fail_here(&what, "a port of its own for each network");
         }
+        self.networks.insert(name, network);
     }
 }
 
@@ -290,54 +283,54 @@ const PRIORITY: &str = "1 to 32765, before the main table's rule";
 const ENDPOINT: &str = "address:port such as 198.51.100.1:51820 or [2001:db8::1]:51820";
 const MARK: &str = "two different numbers other than 0 whose bits are all within mask";
 
-fn numbers(options: &mut Options<'_>) -> Result<Numbers, ConfigError> {
-    let mut numbers = Numbers::default();
-    let sound_table = |text: &str| number(text).filter(|table| *table != 0 && !(253..=255).contains(table));
-    let sound_priority = |text: &str| number(text).filter(|priority| (1..=32765).contains(priority));
-    options.set("table", TABLE, sound_table, &mut numbers.table)?;
-    options.set("priority", PRIORITY, sound_priority, &mut numbers.priority)?;
+fn read_numbers(options: &mut Options<'_>, numbers: &mut Numbers) {
+    let is_table = |table| table != 0 && !(253..=255).contains(&table);
+    let is_priority = |priority| (1..=32765).contains(&priority);
+    let is_some = |number| number != 0;
+    options.number("table", TABLE, is_table, &mut numbers.table);
+    options.number("priority", PRIORITY, is_priority, &mut numbers.priority);
     numbers.exit_priority = numbers.priority.saturating_add(10);
-    exits::set_numbers(options, &mut numbers)?;
-    options.set("metric", "1 to 4294967295", positive, &mut numbers.metric)?;
-    let two_bits = |text: &str| number(text).filter(|mask| mask.count_ones() >= 2);
-    if let Some(mask) =
-        options.one("mask", "a number with at least two bits set, such as 0x0f000000", two_bits)?
-    {
-        numbers.mask = mask;
-        numbers.bypass = lowest_bit(mask);
-        numbers.masquerade = lowest_bit(mask & !numbers.bypass);
+    exits::set_numbers(options, numbers);
+    options.number("metric", "1 to 4294967295", is_some, &mut numbers.metric);
+    let before = mem::take(&mut numbers.mask);
+    let bits = "a number with at least two bits set, such as 0x0f000000";
+    options.number("mask", bits, |mask| mask.count_ones() >= 2, &mut numbers.mask);
+    if numbers.mask == 0 {
+        numbers.mask = before;
+    } else {
+        numbers.bypass = lowest_bit(numbers.mask);
+        numbers.masquerade = lowest_bit(numbers.mask & !numbers.bypass);
     }
-    options.set("bypass", "a number other than 0", positive, &mut numbers.bypass)?;
-    options.set("masquerade", "a number other than 0", positive, &mut numbers.masquerade)?;
-    let Numbers { mask, bypass, masquerade, .. } = numbers;
-    let within = |mark: u32| mark & !mask == 0;
-    if bypass == masquerade || !within(bypass) || !within(masquerade) {
+    options.number("bypass", "a number other than 0", is_some, &mut numbers.bypass);
+    options.number("masquerade", "a number other than 0", is_some, &mut numbers.masquerade);
+    let Numbers { mask, bypass, masquerade, .. } = *numbers;
+    if bypass == masquerade || (bypass | masquerade) & !mask != 0 {
         let what = format!("bypass {bypass:#x} and masquerade {masquerade:#x} do not fit mask {mask:#x}");
-        return Err(options.bad(options.section.line, options.place(), &what, MARK));
+        options.fail_here(&what, MARK);
     }
-    Ok(numbers)
 }
 
-fn read_network(name: &NetworkName, options: &mut Options<'_>) -> Result<NetworkConfig, ConfigError> {
+fn read_network(name: &NetworkName, options: &mut Options<'_>) -> NetworkConfig {
     let mut network = NetworkConfig::default();
-    options.set("enabled", BOOL, boolean, &mut network.enabled)?;
-    network.join_code = options.join_code(name)?;
-    network.listen_port = options.one("listen_port", PORT, |text| text.parse().ok())?;
-    network.endpoints = options.many("endpoint", ENDPOINT, endpoint)?;
+    options.flag("enabled", &mut network.enabled);
+    network.join_code = options.join_code(name);
+    options.one("listen_port", PORT, &mut |text| put(&mut network.listen_port, text.parse().ok().map(Some)));
+    options.many("endpoint", ENDPOINT, &mut |text| add(&mut network.endpoints, endpoint(text)));
     for (key, role) in
         [("allow_egress", Role::Egress), ("allow_ingress", Role::Ingress), ("allow_exit", Role::Exit)]
     {
-        match options.one(key, BOOL, boolean)? {
-            Some(true) => network.allowed.insert(role),
-            Some(false) => network.allowed.remove(&role),
-            None => continue,
+        let mut is_allowed = network.allowed.contains(&role);
+        options.flag(key, &mut is_allowed);
+        match is_allowed {
+            true => network.allowed.insert(role),
+            false => network.allowed.remove(&role),
         };
     }
     let label = "1 to 63 characters of a-z, 0-9 and “-”, with a letter or digit first and last";
-    network.name = options.one("name", label, |text| text.parse().ok())?;
+    options.one("name", label, &mut |text| put(&mut network.name, text.parse().ok().map(Some)));
     let mtu = |text: &str| text.parse().ok().filter(|mtu| (1280..=1420).contains(mtu));
-    network.mtu = options.one("mtu", "1280 to 1420 bytes", mtu)?;
-    Ok(network)
+    options.one("mtu", "1280 to 1420 bytes", &mut |text| put(&mut network.mtu, mtu(text).map(Some)));
+    network
 }
 
 fn lowest_bit(mask: u32) -> u32 {
@@ -379,35 +372,14 @@ fn firewall(text: &str) -> Option<FirewallChoice> {
     }
 }
 
-fn seconds(text: &str) -> Option<Duration> {
-    number(text)
-        .filter(|seconds| (10..=3600).contains(seconds))
-        .map(|seconds| Duration::from_secs(seconds.into()))
-}
-
 fn endpoint(text: &str) -> Option<SocketAddr> {
     text.parse().ok().filter(|addr: &SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified())
-}
-
-fn positive(text: &str) -> Option<u32> {
-    number(text).filter(|number| *number != 0)
 }
 
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16).ok(),
         _ => text.parse().ok(),
-    }
-}
-
-fn syntax(file: &str, error: SyntaxError) -> ConfigError {
-    let SyntaxError { line, what, allowed } = error;
-    ConfigError::Bad {
-        file: file.to_owned(),
-        line,
-        place: None,
-        what: what.to_owned(),
-        allowed: allowed.to_owned(),
     }
 }
 

@@ -1,7 +1,10 @@
 //! What the router's owner says of its Internet traffic: `config exit '<name>'` sections, one a scope, and in a network's
 //! section the short form `option exit_client`. Whether a node of such a name is an exit shows later.
 
-use super::{BOOL, ConfigError, NetworkConfig, OwnScope, boolean, number, options::Options};
+use super::{
+    ConfigError, NetworkConfig, OwnScope, boolean,
+    options::{Options, add, bad, put},
+};
 use crate::{
     gather::Gather,
     ownership::Numbers,
@@ -41,32 +44,26 @@ pub(super) struct Exits {
 
 impl Exits {
     /// Reads a section of its own.
-    pub(super) fn read(&mut self, options: &mut Options<'_>) -> Result<(), ConfigError> {
-        let name = options.section.name.as_deref().unwrap_or_default().replace('_', "-");
-        let line = options.section.line;
-        let name: Result<Tag, _> = name.parse();
-        let name =
-            name.map_err(|_| options.bad(line, options.place(), "the name is missing or unsound", NAME))?;
-        let network = options.one("network", NETWORK, |text| text.replace('_', "-").parse().ok())?;
-        let network =
-            network.ok_or_else(|| options.bad(line, options.place(), "without option network", NETWORK))?;
-        let enabled = options.one("enabled", BOOL, boolean)?.unwrap_or(true);
-        let exits_line = options.line_of("exit");
-        let listed = options.many("exit", EXIT, exit)?;
-        let Some((exits, auto)) = in_order(listed) else {
-            return Err(options.bad(
-                exits_line,
-                "list exit".to_owned(),
-                "none, twice the same, or “auto” before a name",
-                EXIT,
-            ));
+    pub(super) fn read(&mut self, options: &mut Options<'_>) {
+        let Some(name) = options.name().parse().ok() else {
+            return options.fail_here("the name is missing or unsound", NAME);
         };
-        let mut own = self.scope(name, (exits, auto), "scope", options, enabled)?;
-        read_details(&mut own.scope, options)?;
+        let (mut network, mut enabled, mut listed) = (None, true, Vec::new());
+        let named = |text: &str| text.replace('_', "-").parse().ok();
+        options.one("network", NETWORK, &mut |text| put(&mut network, named(text).map(Some)));
+        let Some(network) = network else { return options.fail_here("without option network", NETWORK) };
+        options.flag("enabled", &mut enabled);
+        let exits_line = options.line_of("exit");
+        options.many("exit", EXIT, &mut |text| add(&mut listed, exit(text)));
+        let Some(exits) = in_order(listed) else {
+            let what = "none, twice the same, or “auto” before a name";
+            return options.fail(exits_line, "list exit".to_owned(), what, EXIT);
+        };
+        let mut own = self.scope(name, exits, "scope", options, enabled);
+        read_details(&mut own.scope, options);
         if enabled {
-            self.add(network, own, options)?;
+            self.add(network, own, options);
         }
-        Ok(())
     }
 
     /// Reads what a network's own section says: `None` when nothing.
@@ -74,24 +71,27 @@ impl Exits {
         &mut self,
         network: &NetworkName,
         options: &mut Options<'_>,
-    ) -> Result<Option<Vec<OwnScope>>, ConfigError> {
+    ) -> Option<Vec<OwnScope>> {
         let (line, scope_line) = (options.line_of("exit_client"), options.line_of("exit_scope"));
-        let Some(client) = options.one("exit_client", CLIENT, client)? else {
-            let alone = !options.many("exit_scope", SCOPE, |text| Some(text.to_owned()))?.is_empty();
-            let bad = || {
-                options.bad(scope_line, "list exit_scope".to_owned(), "without option exit_client", CLIENT)
-            };
-            return if alone { Err(bad()) } else { Ok(None) };
-        };
-        let name = network.into();
-        match client {
-            Some(client) => {
-                let own = self.scope(name, client, "exit_scope", options, true)?;
-                self.add(network.clone(), own, options)?;
+        let mut said = None;
+        options.one("exit_client", CLIENT, &mut |text| put(&mut said, client(text).map(Some)));
+        match said {
+            Some(Some(client)) => {
+                let own = self.scope(network.into(), client, "exit_scope", options, true);
+                self.add(network.clone(), own, options);
             }
-            None => drop(self.none.insert(network.clone(), line)),
+            Some(None) => drop(self.none.insert(network.clone(), line)),
+            None => {
+                let mut alone = false;
+                options.many("exit_scope", SCOPE, &mut |_| put(&mut alone, Some(true)));
+                if alone {
+                    let place = "list exit_scope".to_owned();
+                    options.fail(scope_line, place, "without option exit_client", CLIENT);
+                }
+                return None;
+            }
         }
-        Ok(Some(Vec::new()))
+        Some(Vec::new())
     }
 
     /// Gives each network its scopes. One without a section gets its defaults.
@@ -103,7 +103,8 @@ impl Exits {
         for (network, own) in self.scopes {
             if let Some(line) = self.none.get(&network) {
                 let what = format!("no exit here, but config exit '{}' asks for one", own.scope.name);
-                return Err(bad(file, *line, "option exit_client", &what, "one of both"));
+                let place = Some("option exit_client".to_owned());
+                return Err(bad(file, *line, place, &what, "one of both"));
             }
             networks.entry(network).or_default().scopes.get_or_insert_default().push(own);
         }
@@ -113,67 +114,63 @@ impl Exits {
     fn scope(
         &mut self,
         name: Tag,
-        (exits, auto): (Vec<NodeName>, bool),
+        (exits, auto): Client,
         key: &str,
         options: &mut Options<'_>,
         enabled: bool,
-    ) -> Result<OwnScope, ConfigError> {
-        let line = options.line_of(key);
-        let mut listed = options.many(key, SCOPE, traffic)?;
+    ) -> OwnScope {
+        let (line, mut listed) = (options.line_of(key), Vec::new());
+        options.many(key, SCOPE, &mut |text| add(&mut listed, traffic(text)));
         if listed.is_empty() {
             listed.push(None);
         }
         for traffic in listed.iter().filter(|_| enabled) {
             let text = traffic.as_ref().map_or_else(|| LAN.to_owned(), ToString::to_string);
-            if !self.taken.insert(text.clone()) {
-                let what = format!("“{text}” is there twice");
-                return Err(options.bad(line, format!("list {key}"), &what, SCOPE));
+            let what = format!("“{text}” is there twice");
+            if !self.taken.insert(text) {
+                options.fail(line, format!("list {key}"), &what, SCOPE);
             }
         }
         let lan = listed.iter().any(Option::is_none);
         let scope = ExitScope { auto, ..ExitScope::auto(name, listed.into_iter().flatten().gather()) };
-        Ok(OwnScope { exits, lan, scope })
+        OwnScope { exits, lan, scope }
     }
 
-    fn add(&mut self, network: NetworkName, own: OwnScope, options: &Options<'_>) -> Result<(), ConfigError> {
-        let line = options.section.line;
-        let same = self.scopes.iter().any(|(_, other)| other.scope.name == own.scope.name);
-        let (what, allowed) = match () {
-            () if same => ("a second scope of this name".to_owned(), NAME.to_owned()),
-            () if self.scopes.len() >= ExitScope::MOST => {
-                ("one scope too many".to_owned(), format!("{} on a router", ExitScope::MOST))
-            }
-            () => {
-                self.scopes.push((network, own));
-                return Ok(());
-            }
-        };
-        Err(options.bad(line, options.place(), &what, &allowed))
+    fn add(&mut self, network: NetworkName, own: OwnScope, options: &mut Options<'_>) {
+        if self.scopes.iter().any(|(_, other)| other.scope.name == own.scope.name) {
+            options.fail_here("a second scope of this name", NAME);
+        } else if self.scopes.len() >= ExitScope::MOST {
+            options.fail_here("one scope too many", &format!("{} on a router", ExitScope::MOST));
+        } else {
+            self.scopes.push((network, own));
+        }
     }
 }
 
 /// Tables and rules of scopes: all of them apart from what else is ours and the system's.
-pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut Numbers) -> Result<(), ConfigError> {
+pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut Numbers) {
     // A scope of the router and of LANs takes two.
     const LAST: u32 = 2 * ExitScope::MOST as u32 - 1;
     // Each with two rules, and the one that is skipped to.
     const RULES: u32 = 4 * ExitScope::MOST as u32;
     let (table_line, priority_line) = (options.line_of("exit_table"), options.line_of("exit_priority"));
-    options.set("exit_table", TABLE, number, &mut numbers.exit_table)?;
-    options.set("exit_priority", PRIORITY, number, &mut numbers.exit_priority)?;
+    options.number("exit_table", TABLE, |_| true, &mut numbers.exit_table);
+    options.number("exit_priority", PRIORITY, |_| true, &mut numbers.exit_priority);
     let (first, last) = (numbers.exit_table, numbers.exit_table.saturating_add(LAST));
     let foreign = [0, 253, 254, 255, numbers.table];
     if last - first < LAST || foreign.iter().any(|table| (first..=last).contains(table)) {
         let what = format!("tables {first} to {last} are not free beside table {}", numbers.table);
-        return Err(options.bad(table_line, "option exit_table".to_owned(), &what, TABLE));
+        options.fail(table_line, "option exit_table".to_owned(), &what, TABLE);
     }
     let (first, last) = (numbers.exit_priority, numbers.exit_priority.saturating_add(RULES));
     if first <= numbers.priority || last > 32765 {
         let what = format!("rules {first} to {last} do not fit behind priority {}", numbers.priority);
-        return Err(options.bad(priority_line, "option exit_priority".to_owned(), &what, PRIORITY));
+        options.fail(priority_line, "option exit_priority".to_owned(), &what, PRIORITY);
     }
-    Ok(())
 }
+
+/// Exits in their order, and whether any other is taken after them.
+type Client = (Vec<NodeName>, bool);
 
 /// The word for every LAN.
 pub const LAN: &str = "lan";
@@ -189,7 +186,7 @@ pub fn exit(text: &str) -> Option<Option<NodeName>> {
 }
 
 /// Exits in their order, and whether any other is taken after them.
-pub fn in_order(mut listed: Vec<Option<NodeName>>) -> Option<(Vec<NodeName>, bool)> {
+pub fn in_order(mut listed: Vec<Option<NodeName>>) -> Option<Client> {
     let auto = listed.pop_if(|last| last.is_none()).is_some();
     let names: Option<Vec<NodeName>> = listed.into_iter().collect();
     let names = names?;
@@ -224,32 +221,28 @@ pub fn on_wan(text: &str) -> Option<bool> {
     }
 }
 
-fn read_details(scope: &mut ExitScope, options: &mut Options<'_>) -> Result<(), ConfigError> {
+fn read_details(scope: &mut ExitScope, options: &mut Options<'_>) {
     for (key, place) in [
         ("kill_switch", &mut scope.open),
         ("allow_lan", &mut scope.forbid_lan),
         ("redirect_dns", &mut scope.keep_dns),
     ] {
-        *place = !options.one(key, BOOL, boolean)?.unwrap_or(true);
+        let mut is_on = true;
+        options.flag(key, &mut is_on);
+        *place = !is_on;
     }
-    options.set("ipv6", IPV6, on_wan, &mut scope.v6_wan)?;
-    scope.exclude = options.many("exclude", EXCLUDE, exclude)?;
-    scope.dns = options.many("dns", DNS, resolver)?;
-    Ok(())
+    options.one("ipv6", IPV6, &mut |text| put(&mut scope.v6_wan, on_wan(text)));
+    options.many("exclude", EXCLUDE, &mut |text| add(&mut scope.exclude, exclude(text)));
+    options.many("dns", DNS, &mut |text| add(&mut scope.dns, resolver(text)));
 }
 
 /// `Some(None)` is no exit at all.
-fn client(text: &str) -> Option<Option<(Vec<NodeName>, bool)>> {
+fn client(text: &str) -> Option<Option<Client>> {
     match boolean(text) {
         Some(false) => Some(None),
         Some(true) => None,
         None => in_order(text.split_whitespace().map(exit).collect::<Option<_>>()?).map(Some),
     }
-}
-
-fn bad(file: &str, line: u32, place: &str, what: &str, allowed: &str) -> ConfigError {
-    let (what, allowed) = (what.to_owned(), allowed.to_owned());
-    ConfigError::Bad { file: file.to_owned(), line, place: Some(place.to_owned()), what, allowed }
 }
 
 #[cfg(test)]
