@@ -38,4 +38,5 @@ pub mod sorted;
 pub mod store;
 pub mod task;
 pub mod tls;
+pub mod wait;
 pub mod whole;
