@@ -2,30 +2,35 @@
 //! none. Foreign addresses on our interfaces stay.
 
 use super::{Step, link::View};
-use crate::{
-    gather::Gather,
-    model::{Address, IfName, Tunnel},
-    sorted::SortedSet,
-};
+use crate::model::Address;
 
-pub(super) fn additions(view: View<'_>) -> Vec<Step> {
-    let wanted = view.tunnels().flat_map(|(name, tunnel)| addresses(name, tunnel));
-    wanted.filter(|address| !is_there(view, address)).map(Step::AddAddress).gather()
+pub(super) fn additions(view: View<'_>, steps: &mut Vec<Step>) {
+    for address in wanted(view) {
+        if !is_there(view, &address) {
+            steps.push(Step::AddAddress(address));
+        }
+    }
 }
 
-pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
-    let wanted: SortedSet<_> = view.tunnels().flat_map(|(name, tunnel)| addresses(name, tunnel)).collect();
-    let on_usable = view.observed.our_addresses.iter().filter(|address| view.device(&address.link).is_some());
-    let on_wanted = on_usable.filter(|address| view.desired.tunnels.contains_key(&address.link));
-    on_wanted.filter(|address| !wanted.contains(address)).cloned().map(Step::DeleteAddress).gather()
+pub(super) fn deletions(view: View<'_>, steps: &mut Vec<Step>) {
+    let wanted = wanted(view);
+    for address in &view.observed.our_addresses {
+        let is_usable = view.device(&address.link).is_some();
+        let is_on_wanted = view.desired.tunnels.contains_key(&address.link);
+        if is_usable && is_on_wanted && !wanted.contains(address) {
+            steps.push(Step::DeleteAddress(address.clone()));
+        }
+    }
 }
 
-fn addresses<'a>(link: &'a IfName, tunnel: &'a Tunnel) -> impl Iterator<Item = Address> + 'a {
-    tunnel.addresses.iter().map(|&addr| Address {
-        link: link.clone(),
-        addr,
-        len: if addr.is_ipv4() { 32 } else { 128 },
-    })
+fn wanted(view: View<'_>) -> Vec<Address> {
+    let mut all = Vec::new();
+    for (link, tunnel) in view.tunnels() {
+        for &addr in &tunnel.addresses {
+            all.push(Address { link: link.clone(), addr, len: if addr.is_ipv4() { 32 } else { 128 } });
+        }
+    }
+    all
 }
 
 /// With whatever length someone else gave it: the kernel refuses a second IPv6 one, and one does.

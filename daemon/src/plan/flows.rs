@@ -3,7 +3,6 @@
 
 use super::{Guard, ScopeFlows, Step, link::View};
 use crate::{
-    gather::Gather,
     model::{Family, IfName, Route, RouteKind},
     sorted::{SortedMap, SortedSet},
 };
@@ -85,11 +84,15 @@ enum Way<'a> {
     Exit(&'a IfName, &'a WgPublicKey),
 }
 
-pub(super) fn cut(view: View<'_>) -> Vec<Step> {
+pub(super) fn cut(view: View<'_>, steps: &mut Vec<Step>) {
     let (observed, desired) = (view.observed, view.desired);
     let is_news = observed.flows != desired.flows || observed.ruleset != desired.ruleset;
-    let due = desired.flows.iter().filter(|flows| is_news && !flows.is_open(observed.flows.as_deref()));
-    due.cloned().map(Step::CutFlows).gather()
+    if let Some(flows) = &desired.flows
+        && is_news
+        && !flows.is_open(observed.flows.as_deref())
+    {
+        steps.push(Step::CutFlows(flows.clone()));
+    }
 }
 
 impl Flows {

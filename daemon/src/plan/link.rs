@@ -39,8 +39,8 @@ impl<'a> View<'a> {
     }
 
     /// Wanted interfaces that are there or will be: those that are taken left out.
-    pub(super) fn tunnels(self) -> impl Iterator<Item = (&'a IfName, &'a Tunnel)> {
-        self.desired.tunnels.iter().filter(move |(name, _)| !self.is_taken(name))
+    pub(super) fn tunnels(self) -> Vec<(&'a IfName, &'a Tunnel)> {
+        self.desired.tunnels.iter().filter(|(name, _)| !self.is_taken(name)).gather()
     }
 
     /// Whether it is a wanted interface on which nothing can be done now.
@@ -54,29 +54,31 @@ impl<'a> View<'a> {
     }
 }
 
-pub(super) fn additions(view: View<'_>) -> Vec<Step> {
-    view.desired
-        .tunnels
-        .iter()
-        .filter_map(|(name, tunnel)| addition(view.state(name), name, tunnel.mtu))
-        .gather()
-}
-
-fn addition(state: State<'_>, name: &IfName, mtu: u32) -> Option<Step> {
-    match state {
-        State::Missing | State::Taken => Some(Step::AddTunnel { link: name.clone(), mtu }),
-        State::Usable(link) => (link.mtu != mtu).then(|| Step::SetMtu(name.clone(), mtu)),
+pub(super) fn additions(view: View<'_>, steps: &mut Vec<Step>) {
+    for (name, tunnel) in &view.desired.tunnels {
+        let (link, mtu) = (name.clone(), tunnel.mtu);
+        match view.state(name) {
+            State::Missing | State::Taken => steps.push(Step::AddTunnel { link, mtu }),
+            State::Usable(there) if there.mtu != mtu => steps.push(Step::SetMtu(link, mtu)),
+            State::Usable(_) => (),
+        }
     }
 }
 
-pub(super) fn ups(view: View<'_>) -> Vec<Step> {
-    let is_up = |name| matches!(view.state(name), State::Usable(link) if link.up);
-    view.tunnels().filter(|(name, _)| !is_up(name)).map(|(name, _)| Step::SetUp(name.clone())).gather()
+pub(super) fn ups(view: View<'_>, steps: &mut Vec<Step>) {
+    for (name, _) in view.tunnels() {
+        if !matches!(view.state(name), State::Usable(link) if link.up) {
+            steps.push(Step::SetUp(name.clone()));
+        }
+    }
 }
 
-pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
-    let unwanted = view.desired.gone.iter().filter(|name| !view.desired.tunnels.contains_key(name));
-    unwanted.filter(|name| is_ours(view.observed, name)).cloned().map(Step::DeleteTunnel).gather()
+pub(super) fn deletions(view: View<'_>, steps: &mut Vec<Step>) {
+    for name in &view.desired.gone {
+        if !view.desired.tunnels.contains_key(name) && is_ours(view.observed, name) {
+            steps.push(Step::DeleteTunnel(name.clone()));
+        }
+    }
 }
 
 fn is_ours(observed: &Observed, name: &IfName) -> bool {

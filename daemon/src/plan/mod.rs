@@ -33,10 +33,7 @@ pub use ruleset::{Firewall, Guard};
 pub(crate) use step::Short;
 pub use step::{NO_PSK, PeerChange, PeerUpdate, Step};
 
-use crate::{
-    gather::Gather,
-    model::{Desired, Observed},
-};
+use crate::model::{Desired, Observed};
 use link::View;
 use std::fmt;
 
@@ -53,39 +50,39 @@ impl Plan {
     /// a packet always meets either all of the old or all of the new.
     pub fn new(observed: &Observed, desired: &Desired) -> Self {
         let view = View { observed, desired };
-        let phases = [
-            // What cuts, marks and masquerades stands before anything leads packets there.
-            firewall::write(view),
-            link::additions(view),
-            // Per-interface settings exist only now. Forwarding begins only after the table that guards it.
-            sysctl::settings(view),
-            // The socket's mark and key before the first packet leaves; addresses before it is up, so that
-            // the first packet has its source.
-            wireguard::devices(view),
-            address::additions(view),
-            // A peer knows its prefixes before a route leads them in.
-            wireguard::gains(view),
-            link::ups(view),
-            // Routes need the interface up. What stands in the way of one of ours goes first.
-            route::duplicates(view),
-            route::additions(view),
-            route::closings(view),
-            // Rules last: they lead traffic in, and the tables are complete.
-            rule::additions(view),
-            // Deletions mirror that: nothing leads in any more before what it led to goes.
-            rule::deletions(view),
-            route::openings(view),
-            route::deletions(view),
-            wireguard::losses(view),
-            address::deletions(view),
-            link::deletions(view),
-            firewall::delete(view),
-            // What may not stand any more is cut when nothing can make it anew.
-            flows::cut(view),
-            // Forwarding was guarded by the table, but what it forwarded for is gone by now.
-            sysctl::restorations(view),
-        ];
-        Self { steps: phases.into_iter().flatten().gather() }
+        let mut all = Vec::new();
+        let steps = &mut all;
+        // What cuts, marks and masquerades stands before anything leads packets there.
+        firewall::write(view, steps);
+        link::additions(view, steps);
+        // Per-interface settings exist only now. Forwarding begins only after the table that guards it.
+        sysctl::settings(view, steps);
+        // The socket's mark and key before the first packet leaves; addresses before it is up, so that
+        // the first packet has its source.
+        wireguard::devices(view, steps);
+        address::additions(view, steps);
+        // A peer knows its prefixes before a route leads them in.
+        wireguard::gains(view, steps);
+        link::ups(view, steps);
+        // Routes need the interface up. What stands in the way of one of ours goes first.
+        route::duplicates(view, steps);
+        route::additions(view, steps);
+        route::closings(view, steps);
+        // Rules last: they lead traffic in, and the tables are complete.
+        rule::additions(view, steps);
+        // Deletions mirror that: nothing leads in any more before what it led to goes.
+        rule::deletions(view, steps);
+        route::openings(view, steps);
+        route::deletions(view, steps);
+        wireguard::losses(view, steps);
+        address::deletions(view, steps);
+        link::deletions(view, steps);
+        firewall::delete(view, steps);
+        // What may not stand any more is cut when nothing can make it anew.
+        flows::cut(view, steps);
+        // Forwarding was guarded by the table, but what it forwarded for is gone by now.
+        sysctl::restorations(view, steps);
+        Self { steps: all }
     }
 
     /// Whether nothing is to be done.

@@ -7,7 +7,7 @@ use super::{Step, link::View};
 use crate::{
     gather::Gather,
     model::{Route, RouteKind},
-    sorted::{SortedMap, SortedSet, sort_by_key},
+    sorted::{SortedSet, sort_by_key},
 };
 use gatewrt_protocol::Prefix;
 use std::cmp::Reverse;
@@ -15,55 +15,55 @@ use std::cmp::Reverse;
 type Place = (u32, Prefix, u32);
 
 /// IPv6 can hold several routes in one place. A replacement would hit any of them: all but one go first.
-pub(super) fn duplicates(view: View<'_>) -> Vec<Step> {
-    let there = by_place(view);
-    let wanted = wanted(view);
-    let extra = |(place, routes): (&Place, &SortedSet<&Route>)| {
-        let keep = wanted.get(place).map(|route| routes.get(route).or(routes.first()).copied());
-        let extra = routes.iter().copied().filter(move |route| keep.is_some_and(|keep| Some(*route) != keep));
-        extra.cloned().gather()
-    };
-    there.iter().flat_map(extra).map(Step::DeleteRoute).gather()
+pub(super) fn duplicates(view: View<'_>, steps: &mut Vec<Step>) {
+    for wanted in wanted(view) {
+        let there = in_place(&view.observed.routes, wanted);
+        let keep = if there.contains(wanted) { Some(wanted) } else { there.first() };
+        for extra in there.iter().filter(|route| Some(*route) != keep) {
+            steps.push(Step::DeleteRoute(extra.clone()));
+        }
+    }
 }
 
-pub(super) fn additions(view: View<'_>) -> Vec<Step> {
-    changes(view, |route| !opens(&view.observed.routes, route))
+pub(super) fn additions(view: View<'_>, steps: &mut Vec<Step>) {
+    change(view, false, steps);
 }
 
 /// Those that come after the rules.
-pub(super) fn openings(view: View<'_>) -> Vec<Step> {
-    changes(view, |route| opens(&view.observed.routes, route))
+pub(super) fn openings(view: View<'_>, steps: &mut Vec<Step>) {
+    change(view, true, steps);
 }
 
-fn changes(view: View<'_>, is_due: impl Fn(&Route) -> bool) -> Vec<Step> {
-    let there = by_place(view);
-    let mut missing: Vec<_> = wanted(view)
-        .into_values()
-        .filter(|route| !view.is_unusable(route) && !is_there(&there, route) && is_due(route))
-        .gather();
-    sort_by_key(&mut missing, |route| precedence(route));
-    let step = |route: &Route| match there.contains_key(&place(route)) {
-        true => Step::ReplaceRoute(route.clone()),
-        false => Step::AddRoute(route.clone()),
+fn change(view: View<'_>, opening: bool, steps: &mut Vec<Step>) {
+    let there = &view.observed.routes;
+    let is_due = |route: &&Route| {
+        !view.is_unusable(route) && !there.contains(*route) && opens(there, route) == opening
     };
-    missing.into_iter().map(step).gather()
+    let mut missing = wanted(view).into_iter().filter(is_due).gather();
+    sort_by_key(&mut missing, |route| precedence(route));
+    for route in missing {
+        let step = if in_place(there, route).is_empty() { Step::AddRoute } else { Step::ReplaceRoute };
+        steps.push(step(route.clone()));
+    }
 }
 
 /// Those that let out what nothing is to get out of any more: they go before the rules change.
-pub(super) fn closings(view: View<'_>) -> Vec<Step> {
-    removals(view, |route| opens(&view.desired.routes, route))
+pub(super) fn closings(view: View<'_>, steps: &mut Vec<Step>) {
+    remove(view, true, steps);
 }
 
-pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
-    removals(view, |route| !opens(&view.desired.routes, route))
+pub(super) fn deletions(view: View<'_>, steps: &mut Vec<Step>) {
+    remove(view, false, steps);
 }
 
-fn removals(view: View<'_>, is_due: impl Fn(&Route) -> bool) -> Vec<Step> {
-    let wanted = wanted(view);
-    let there = by_place(view).into_iter().filter(|(place, _)| !wanted.contains_key(place));
-    let mut extra: Vec<_> = there.flat_map(|(_, routes)| routes).filter(|route| is_due(route)).gather();
+fn remove(view: View<'_>, opening: bool, steps: &mut Vec<Step>) {
+    let wanted = &view.desired.routes;
+    let is_due = |route: &&Route| in_place(wanted, route).is_empty() && opens(wanted, route) == opening;
+    let mut extra = view.observed.routes.iter().filter(is_due).gather();
     sort_by_key(&mut extra, |route| Reverse(precedence(route)));
-    extra.into_iter().cloned().map(Step::DeleteRoute).gather()
+    for route in extra {
+        steps.push(Step::DeleteRoute(route.clone()));
+    }
 }
 
 impl View<'_> {
@@ -95,18 +95,16 @@ fn precedence(route: &Route) -> (u8, Reverse<u8>) {
     (kind, Reverse(route.prefix.len()))
 }
 
-fn wanted(view: View<'_>) -> SortedMap<Place, &Route> {
-    view.desired.routes.iter().map(|route| (place(route), route)).collect()
+/// One a place.
+fn wanted(view: View<'_>) -> Vec<&Route> {
+    let routes = &view.desired.routes;
+    routes.iter().filter(|route| in_place(routes, route).last() == Some(route)).gather()
 }
 
-fn by_place(view: View<'_>) -> SortedMap<Place, SortedSet<&Route>> {
-    let mut places = SortedMap::<_, SortedSet<_>>::new();
-    for route in &view.observed.routes {
-        places.entry(place(route)).or_default().insert(route);
-    }
-    places
-}
-
-fn is_there(there: &SortedMap<Place, SortedSet<&Route>>, route: &Route) -> bool {
-    there.get(&place(route)).is_some_and(|routes| routes.contains(route))
+/// The routes in one place: they stand side by side.
+fn in_place<'a>(routes: &'a SortedSet<Route>, like: &Route) -> &'a [Route] {
+    let (routes, here) = (routes.iter().as_slice(), place(like));
+    let first = routes.partition_point(|route| place(route) < here);
+    let behind = routes[first..].iter().take_while(|route| place(route) == here).count();
+    &routes[first..first + behind]
 }

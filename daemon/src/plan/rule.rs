@@ -9,21 +9,22 @@ use crate::{
     sorted::{SortedSet, sort_by_key},
 };
 
-pub(super) fn additions(view: View<'_>) -> Vec<Step> {
-    let missing = view.desired.rules.difference(&view.observed.rules);
-    in_order(missing.gather(), &view.desired.rules).map(Step::AddRule).gather()
+pub(super) fn additions(view: View<'_>, steps: &mut Vec<Step>) {
+    for rule in only_in(&view.desired.rules, &view.observed.rules) {
+        steps.push(Step::AddRule(rule.clone()));
+    }
 }
 
-pub(super) fn deletions(view: View<'_>) -> Vec<Step> {
-    let extra = view.observed.rules.difference(&view.desired.rules);
-    in_order(extra.gather(), &view.observed.rules).rev().map(Step::DeleteRule).gather()
+pub(super) fn deletions(view: View<'_>, steps: &mut Vec<Step>) {
+    for rule in only_in(&view.observed.rules, &view.desired.rules).into_iter().rev() {
+        steps.push(Step::DeleteRule(rule.clone()));
+    }
 }
 
-fn in_order<'a>(
-    mut rules: Vec<&'a Rule>,
-    all: &SortedSet<Rule>,
-) -> impl DoubleEndedIterator<Item = Rule> + use<'a> {
-    let targets: SortedSet<u32> = all.iter().filter_map(Rule::skips_to).collect();
+/// In the order in which they are added.
+fn only_in<'a>(these: &'a SortedSet<Rule>, those: &'a SortedSet<Rule>) -> Vec<&'a Rule> {
+    let mut rules = these.difference(those).gather();
+    let targets: SortedSet<u32> = these.iter().filter_map(Rule::skips_to).collect();
     sort_by_key(&mut rules, |rule| (!targets.contains(&rule.priority), rule.priority));
-    rules.into_iter().cloned()
+    rules
 }

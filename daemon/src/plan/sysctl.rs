@@ -10,19 +10,23 @@ use crate::{
     sorted::sort_by_key,
 };
 
-pub(super) fn settings(view: View<'_>) -> Vec<Step> {
-    let wanted = view.desired.sysctls.iter().filter(|(path, _)| !view.is_on_taken(path));
-    let mut differing: Vec<_> =
-        wanted.filter(|(path, value)| view.observed.sysctls.get(*path) != Some(*value)).gather();
+pub(super) fn settings(view: View<'_>, steps: &mut Vec<Step>) {
+    let is_so = |path, value| view.observed.sysctls.get(path) == Some(value) || view.is_on_taken(path);
+    let wanted = view.desired.sysctls.iter();
+    let mut differing = wanted.filter(|(path, value)| !is_so(*path, *value)).gather();
     sort_by_key(&mut differing, |(path, _)| (is_forwarding(path), interface(path).is_some()));
-    differing.into_iter().map(|(path, value)| Step::SetSysctl(path.clone(), value.clone())).gather()
+    for (path, value) in differing {
+        steps.push(Step::SetSysctl(path.clone(), value.clone()));
+    }
 }
 
-pub(super) fn restorations(view: View<'_>) -> Vec<Step> {
+pub(super) fn restorations(view: View<'_>, steps: &mut Vec<Step>) {
     let saved = view.observed.saved_sysctls.keys();
     let mut unwanted: Vec<_> = saved.filter(|path| !view.desired.sysctls.contains_key(path)).gather();
     sort_by_key(&mut unwanted, |path| (!is_forwarding(path), interface(path).is_some()));
-    unwanted.into_iter().cloned().map(Step::RestoreSysctl).gather()
+    for path in unwanted {
+        steps.push(Step::RestoreSysctl(path.clone()));
+    }
 }
 
 impl View<'_> {

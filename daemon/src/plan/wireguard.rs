@@ -8,116 +8,63 @@
 
 use super::{NO_PSK, PeerChange, PeerUpdate, Step, link::View};
 use crate::{
-    gather::Gather,
-    model::{IfName, WgPeer, WgSettings},
-    sorted::{SortedMap, SortedSet},
+    gather::{Gather, append},
+    model::WgPeer,
+    sorted::{SortedMap, SortedSet, sort_by_key},
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
+use std::mem;
 
 type Peers = SortedMap<WgPublicKey, WgPeer>;
 type Changes = Vec<(WgPublicKey, PeerChange)>;
 
-pub(super) fn devices(view: View<'_>) -> Vec<Step> {
-    let settings = |name: &IfName| view.device(name).and_then(|device| device.settings.as_ref());
-    let is_so = |there: &WgSettings, wanted: &WgSettings| {
-        let port = if wanted.port == 0 { there.port } else { wanted.port };
-        *there == WgSettings { port, ..wanted.clone() }
-    };
-    let differing = view
-        .tunnels()
-        .filter(|(name, tunnel)| !settings(name).is_some_and(|there| is_so(there, &tunnel.settings)));
-    differing.map(|(name, tunnel)| Step::SetDevice(name.clone(), tunnel.settings.clone())).gather()
+pub(super) fn devices(view: View<'_>, steps: &mut Vec<Step>) {
+    for (name, tunnel) in view.tunnels() {
+        let mut there = view.device(name).and_then(|device| device.settings.clone());
+        // Any port was asked for, and it has one.
+        there.iter_mut().filter(|_| tunnel.settings.port == 0).for_each(|there| there.port = 0);
+        if there.as_ref() != Some(&tunnel.settings) {
+            steps.push(Step::SetDevice(name.clone(), tunnel.settings.clone()));
+        }
+    }
 }
 
 /// Steps in which a peer is added or changed; also those that go or shrink in exchange.
-pub(super) fn gains(view: View<'_>) -> Vec<Step> {
-    steps(view, |changes| !only_loses(changes))
+pub(super) fn gains(view: View<'_>, steps: &mut Vec<Step>) {
+    set_peers(view, true, steps);
 }
 
 /// Steps in which peers only go or shrink.
-pub(super) fn losses(view: View<'_>) -> Vec<Step> {
-    steps(view, only_loses)
+pub(super) fn losses(view: View<'_>, steps: &mut Vec<Step>) {
+    set_peers(view, false, steps);
 }
 
-fn steps(view: View<'_>, filter: fn(&Changes) -> bool) -> Vec<Step> {
+fn set_peers(view: View<'_>, gaining: bool, steps: &mut Vec<Step>) {
     let none = Peers::new();
-    let step = |(name, changes): (&IfName, Changes)| Step::SetPeers(name.clone(), changes);
-    let messages = view.tunnels().flat_map(|(name, tunnel)| {
+    for (name, tunnel) in view.tunnels() {
         let old = view.device(name).map_or(&none, |device| &device.peers);
-        messages(old, &tunnel.peers).into_iter().map(move |changes| (name, changes))
-    });
-    messages.filter(|(_, changes)| filter(changes)).map(step).gather()
+        for changes in messages(old, &tunnel.peers) {
+            if changes.iter().any(|(_, change)| gives(change)) == gaining {
+                steps.push(Step::SetPeers(name.clone(), changes));
+            }
+        }
+    }
 }
 
-fn only_loses(changes: &Changes) -> bool {
-    changes.iter().all(|(_, change)| match change {
-        PeerChange::Add(_) => false,
+/// Whether a peer is more than before, or another.
+fn gives(change: &PeerChange) -> bool {
+    match change {
+        PeerChange::Add(_) => true,
         PeerChange::Update(update) => {
             let PeerUpdate { endpoint, gains, allowed: _, keepalive, psk } = update;
-            endpoint.is_none() && gains.is_empty() && keepalive.is_none() && psk.is_none()
+            endpoint.is_some() || !gains.is_empty() || keepalive.is_some() || psk.is_some()
         }
-        PeerChange::Remove => true,
-    })
-}
-
-/// The messages to one device, in the order of the least key that each names.
-fn messages(old: &Peers, new: &Peers) -> Vec<Changes> {
-    let changes = changes(old, new);
-    let labels = labels(&changes, old);
-    let mut groups = SortedMap::<_, Changes>::new();
-    for (key, change) in changes {
-        groups.entry(labels[&key]).or_default().push((key, change));
+        PeerChange::Remove => false,
     }
-    groups.into_values().map(in_order).gather()
 }
 
-fn changes(old: &Peers, new: &Peers) -> SortedMap<WgPublicKey, PeerChange> {
-    let held: SortedSet<_> = new.values().flat_map(|peer| &peer.allowed).collect();
-    let kept = new.iter().filter_map(|(key, peer)| match old.get(key) {
-        None => Some((*key, PeerChange::Add(peer.clone()))),
-        Some(before) => update(before, peer, &held).map(|update| (*key, PeerChange::Update(update))),
-    });
-    let removed = old.keys().filter(|key| !new.contains_key(key)).map(|key| (*key, PeerChange::Remove));
-    kept.chain(removed).collect()
-}
-
-fn update(old: &WgPeer, new: &WgPeer, held: &SortedSet<&Prefix>) -> Option<PeerUpdate> {
-    let loses_to_nobody = old.allowed.iter().any(|prefix| !held.contains(prefix));
-    let update = PeerUpdate {
-        endpoint: new.endpoint.filter(|_| new.endpoint != old.endpoint),
-        gains: new.allowed.difference(&old.allowed).copied().collect(),
-        allowed: loses_to_nobody.then(|| new.allowed.clone()),
-        keepalive: (new.keepalive != old.keepalive).then_some(new.keepalive),
-        psk: (new.psk != old.psk).then_some(new.psk.unwrap_or(NO_PSK)),
-    };
-    (update != PeerUpdate::default()).then_some(update)
-}
-
-/// Which message each changed peer stands in: the same for two if one gains a prefix from the other and the
-/// other takes it from itself.
-fn labels(changes: &SortedMap<WgPublicKey, PeerChange>, old: &Peers) -> SortedMap<WgPublicKey, usize> {
-    let mut labels: SortedMap<_, _> = changes.keys().copied().zip(0..).collect();
-    let gained = changes.iter().flat_map(|(key, change)| gains_of(change).map(move |prefix| (prefix, key)));
-    let gainers: SortedMap<_, _> = gained.collect();
-    for (loser, _) in changes.iter().filter(|(_, change)| takes_from_itself(change)) {
-        for gainer in old[loser].allowed.iter().filter_map(|prefix| gainers.get(prefix)) {
-            let (a, b) = (labels[*gainer], labels[loser]);
-            labels.values_mut().filter(|label| **label == a.max(b)).for_each(|label| *label = a.min(b));
-        }
-    }
-    labels
-}
-
-fn gains_of(change: &PeerChange) -> impl Iterator<Item = &Prefix> {
-    let gains = match change {
-        PeerChange::Add(peer) => Some(&peer.allowed),
-        PeerChange::Update(update) => Some(&update.gains),
-        PeerChange::Remove => None,
-    };
-    gains.into_iter().flatten()
-}
-
-fn takes_from_itself(change: &PeerChange) -> bool {
+/// Whether a prefix is taken from it by name.
+fn takes(change: &PeerChange) -> bool {
     match change {
         PeerChange::Add(_) => false,
         PeerChange::Update(update) => update.allowed.is_some(),
@@ -125,28 +72,92 @@ fn takes_from_itself(change: &PeerChange) -> bool {
     }
 }
 
-/// A lone peer needs one entry. Among several, all giving is done before any taking.
-fn in_order(group: Changes) -> Changes {
-    if group.len() == 1 {
-        return group;
+/// The messages to one device, in the order of the least key that each names.
+fn messages(old: &Peers, new: &Peers) -> Vec<Changes> {
+    let changes = changes(old, new);
+    let labels = labels(&changes, old);
+    let mut groups: Vec<Changes> = labels.iter().map(|_| Changes::new()).gather();
+    for (change, label) in changes.into_iter().zip(labels) {
+        groups[label].push(change);
     }
-    let (gives, takes): (Vec<_>, Vec<_>) = group.into_iter().map(split).unzip();
-    gives.into_iter().chain(takes).flatten().gather()
+    groups.retain(|group| !group.is_empty());
+    groups.iter_mut().for_each(in_order);
+    groups
 }
 
-type Entry = Option<(WgPublicKey, PeerChange)>;
-
-/// In two: what gives, what takes.
-fn split((key, change): (WgPublicKey, PeerChange)) -> (Entry, Entry) {
-    match change {
-        PeerChange::Add(_) => (Some((key, change)), None),
-        PeerChange::Remove => (None, Some((key, change))),
-        PeerChange::Update(mut update) => {
-            let allowed = update.allowed.take();
-            let takes = allowed.map(|allowed| PeerUpdate { allowed: Some(allowed), ..Default::default() });
-            let gives = (update != PeerUpdate::default()).then_some(update);
-            let entry = |update| (key, PeerChange::Update(update));
-            (gives.map(entry), takes.map(entry))
+/// In the order of their keys.
+fn changes(old: &Peers, new: &Peers) -> Changes {
+    let held: SortedSet<_> = new.values().flat_map(|peer| &peer.allowed).collect();
+    let mut changes = Changes::new();
+    for (key, peer) in new {
+        let change = match old.get(key) {
+            None => PeerChange::Add(peer.clone()),
+            Some(before) => PeerChange::Update(update(before, peer, &held)),
+        };
+        if gives(&change) || takes(&change) {
+            changes.push((*key, change));
         }
     }
+    for key in old.keys().filter(|key| !new.contains_key(key)) {
+        changes.push((*key, PeerChange::Remove));
+    }
+    sort_by_key(&mut changes, |(key, _)| *key);
+    changes
+}
+
+fn update(old: &WgPeer, new: &WgPeer, held: &SortedSet<&Prefix>) -> PeerUpdate {
+    let loses_to_nobody = old.allowed.iter().any(|prefix| !held.contains(prefix));
+    PeerUpdate {
+        endpoint: new.endpoint.filter(|_| new.endpoint != old.endpoint),
+        gains: new.allowed.difference(&old.allowed).copied().collect(),
+        allowed: loses_to_nobody.then(|| new.allowed.clone()),
+        keepalive: (new.keepalive != old.keepalive).then_some(new.keepalive),
+        psk: (new.psk != old.psk).then_some(new.psk.unwrap_or(NO_PSK)),
+    }
+}
+
+/// Which message each change stands in: the same for two if one gains a prefix from the other and the
+/// other takes it from itself.
+fn labels(changes: &Changes, old: &Peers) -> Vec<usize> {
+    let mut labels: Vec<usize> = (0..changes.len()).gather();
+    let mut gained = Vec::new();
+    for (at, (_, change)) in changes.iter().enumerate() {
+        let gains = match change {
+            PeerChange::Add(peer) => &peer.allowed,
+            PeerChange::Update(update) => &update.gains,
+            PeerChange::Remove => continue,
+        };
+        append(&mut gained, gains.iter().map(|prefix| (prefix, at)));
+    }
+    let gainers: SortedMap<&Prefix, usize> = gained.into_iter().collect();
+    for (at, (loser, _)) in changes.iter().enumerate().filter(|(_, (_, change))| takes(change)) {
+        for gainer in old[loser].allowed.iter().filter_map(|prefix| gainers.get(prefix)) {
+            let (a, b) = (labels[*gainer], labels[at]);
+            labels.iter_mut().filter(|label| **label == a.max(b)).for_each(|label| *label = a.min(b));
+        }
+    }
+    labels
+}
+
+/// A lone peer needs one entry. Among several, all giving is done before any taking.
+fn in_order(group: &mut Changes) {
+    if group.len() == 1 {
+        return;
+    }
+    let (mut giving, mut taking) = (Changes::new(), Changes::new());
+    for (key, mut change) in mem::take(group) {
+        if let PeerChange::Update(update) = &mut change
+            && let Some(allowed) = update.allowed.take()
+        {
+            let rest = PeerUpdate { allowed: Some(allowed), ..Default::default() };
+            taking.push((key, PeerChange::Update(rest)));
+        }
+        if gives(&change) {
+            giving.push((key, change));
+        } else if takes(&change) {
+            taking.push((key, change));
+        }
+    }
+    giving.append(&mut taking);
+    *group = giving;
 }
