@@ -14,7 +14,7 @@ use gatewrt_protocol::{
 };
 use https::{Reply, Trouble};
 use ring::digest;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::CertificateDer;
 use std::{fmt, net::SocketAddr};
 
 /// What a router tells of itself at joining.
@@ -207,7 +207,7 @@ fn open<T: gatewrt_protocol::Record>(token: &str, code: &JoinCode) -> Result<T, 
 }
 
 fn first_der(pem: &str) -> Option<CertificateDer<'static>> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).ok()
+    tls::pem::certificates(pem)?.into_iter().next()
 }
 
 #[cfg(test)]

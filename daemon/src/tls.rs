@@ -4,6 +4,8 @@
 //! Thin on purpose: one cipher (ChaCha20: routers have no AES instructions), one curve for the key exchange and the
 //! server's certificates (P-256, which RFC 8446, section 9.1, bids all to know), and no RSA.
 
+pub mod pem;
+
 use crate::identity::Keys;
 use ring::{
     digest,
@@ -20,7 +22,7 @@ use rustls::{
         CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
         ring::{cipher_suite, kx_group},
     },
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey},
 };
 use std::{fmt, io, sync::Arc, time::Duration};
@@ -147,10 +149,9 @@ fn finish(mut config: ClientConfig) -> ClientConfig {
 
 /// At least one.
 fn certificates(which: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    match all {
-        Ok(all) if all.is_empty() => Err(bad(which, "nothing in it is PEM")),
-        all => all.map_err(|error| bad(which, error)),
+    match pem::certificates(pem) {
+        Some(all) if all.is_empty() => Err(bad(which, "nothing in it is PEM")),
+        all => all.ok_or_else(|| bad(which, "it is damaged")),
     }
 }
 

@@ -10,7 +10,7 @@ mod writing;
 pub use reader::Reader;
 pub use reading::{Fields, FromJson};
 
-use serde::{Serialize, ser};
+use serde::Serialize;
 use std::{fmt, io};
 
 /// Reads all of a text.
@@ -30,8 +30,11 @@ pub fn read_as<T>(
 
 /// Writes a value, on one line.
 pub fn write<T: Serialize + ?Sized>(value: &T) -> Result<String, JsonError> {
-    let mut text = String::new();
-    value.serialize(writing::Writer(&mut text)).map(|()| text)
+    let mut text = writing::Text::default();
+    match value.serialize(writing::Writer(&mut text)) {
+        Ok(()) => text.finish(),
+        Err(never) => match never {},
+    }
 }
 
 /// Why a text can't be read, or a value written. (In a box of its own, so that what may fail hands on a single word.)
@@ -61,12 +64,6 @@ impl std::error::Error for JsonError {}
 impl From<JsonError> for io::Error {
     fn from(error: JsonError) -> Self {
         Self::new(io::ErrorKind::InvalidData, error.to_string())
-    }
-}
-
-impl ser::Error for JsonError {
-    fn custom<T: fmt::Display>(what: T) -> Self {
-        Self::new(what.to_string(), None)
     }
 }
 

@@ -1,7 +1,10 @@
 use super::*;
 use crate::tls::testing::{Certified, TestCa};
 use gatewrt_protocol::{NetworkId, NodeId, Signer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},

@@ -7,11 +7,12 @@ pub mod linux;
 pub mod watch;
 
 mod backend;
+mod child;
 mod conntrack;
 mod firewall;
 mod iptables;
 mod netlink;
-mod process;
+pub mod process;
 mod record;
 mod sysctl;
 mod wireguard;

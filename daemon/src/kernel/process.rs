@@ -1,12 +1,11 @@
 //! Finds a program and runs it to its end: bounded in time and output, nothing of ours inherited.
 
-use super::KernelError;
+use super::{KernelError, child};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
-    io::{self, ErrorKind, Read, Write},
-    os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -41,9 +40,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 /// What a program that changes the firewall says; `install` is what brings it where it is missing.
 pub fn ask(program: &str, arguments: &[&str], input: &str, install: &str) -> Result<String, KernelError> {
     let missing = || KernelError::Missing(format!("the program {program} is missing: install {install}"));
-    let mut command = Command::new(find(program).ok_or_else(missing)?);
-    command.args(arguments).env("LC_ALL", "C");
-    match run(command, input, PATIENCE) {
+    match run(&find(program).ok_or_else(missing)?, arguments, input, PATIENCE) {
         Ok(finished) if finished.success => Ok(finished.stdout),
         Ok(finished) => Err(refusal(program, &finished.stderr)),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(missing()),
@@ -63,14 +60,15 @@ fn refusal(program: &str, stderr: &str) -> KernelError {
     }
 }
 
-/// Runs `command` with `input`; killed when it takes longer than `patience`.
-pub fn run(mut command: Command, input: &str, patience: Duration) -> io::Result<Finished> {
+/// Runs a program with `input`; killed when it takes longer than `patience`.
+pub fn run(program: &Path, arguments: &[&str], input: &str, patience: Duration) -> io::Result<Finished> {
     let deadline = Instant::now() + patience;
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let outcome = converse(&mut child, input.as_bytes(), deadline);
+    let ((its_in, to), (out, its_out), (err, its_err)) = (pipe()?, pipe()?, pipe()?);
+    let child = child::start(program, arguments, [its_in.as_fd(), its_out.as_fd(), its_err.as_fd()])?;
+    drop((its_in, its_out, its_err));
+    let outcome = converse(to, [out, err], input.as_bytes(), deadline);
     if outcome.is_err() {
-        let _ = child.kill();
+        child.kill();
     }
     let status = child.wait()?;
     let (stdout, stderr) = outcome?;
@@ -80,9 +78,14 @@ pub fn run(mut command: Command, input: &str, patience: Duration) -> io::Result<
 }
 
 /// Until both outputs are closed.
-fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let mut stdin = child.stdin.take().filter(|_| !input.is_empty());
-    let mut outputs = [Output::new(child.stdout.take())?, Output::new(child.stderr.take())?];
+fn converse(
+    stdin: PipeWriter,
+    [stdout, stderr]: [PipeReader; 2],
+    mut input: &[u8],
+    deadline: Instant,
+) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut stdin = Some(stdin).filter(|_| !input.is_empty());
+    let mut outputs = [Output::new(stdout)?, Output::new(stderr)?];
     if let Some(stdin) = &stdin {
         nonblocking(stdin)?;
     }
@@ -102,17 +105,14 @@ fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Resul
 }
 
 struct Output {
-    pipe: Option<std::fs::File>,
+    pipe: Option<PipeReader>,
     bytes: Vec<u8>,
 }
 
 impl Output {
-    fn new(pipe: Option<impl Into<OwnedFd>>) -> io::Result<Self> {
-        let pipe = pipe.map(|p| std::fs::File::from(p.into()));
-        if let Some(pipe) = &pipe {
-            nonblocking(pipe)?;
-        }
-        Ok(Self { pipe, bytes: Vec::new() })
+    fn new(pipe: PipeReader) -> io::Result<Self> {
+        nonblocking(&pipe)?;
+        Ok(Self { pipe: Some(pipe), bytes: Vec::new() })
     }
 
     fn read_some(&mut self) -> io::Result<()> {
@@ -167,10 +167,8 @@ fn nonblocking(pipe: &impl AsFd) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn sh(script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        command
+    fn sh(script: &str, input: &str, patience: Duration) -> io::Result<Finished> {
+        run(&find("sh").expect("a shell"), &["-c", script], input, patience)
     }
 
     #[test]
@@ -184,7 +182,7 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out() {
         let input = "line\n".repeat(100_000);
-        let finished = run(sh("cat; echo bad >&2; exit 3"), &input, Duration::from_secs(20)).expect("runs");
+        let finished = sh("cat; echo bad >&2; exit 3", &input, Duration::from_secs(20)).expect("runs");
         assert_eq!((finished.success, finished.stdout.len()), (false, input.len()));
         assert_eq!(finished.stderr, "bad");
     }
@@ -192,14 +190,14 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_killed() {
         let start = Instant::now();
-        let error = run(sh("exec sleep 60"), "", Duration::from_millis(200)).expect_err("killed");
+        let error = sh("exec sleep 60", "", Duration::from_millis(200)).expect_err("killed");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
     fn one_that_does_not_read_is_no_error_of_ours() {
-        let finished = run(sh("exit 0"), &"x".repeat(1 << 20), Duration::from_secs(20)).expect("runs");
+        let finished = sh("exit 0", &"x".repeat(1 << 20), Duration::from_secs(20)).expect("runs");
         assert!(finished.success);
     }
 }

@@ -1,4 +1,5 @@
 use super::{testing::*, *};
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConnection, RootCertStore, ServerConfig, ServerConnection, server::WebPkiClientVerifier};
 
 const NODE: &str = "aaaaaaaaaaaaaaaa";

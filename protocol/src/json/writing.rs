@@ -1,26 +1,63 @@
-//! Writes a value as it says what it is.
+//! Writes a value as it says what it is. What can't be written is noted in the text and told at its end, so that no field
+//! has to look at whether the one before was written.
 
 use super::JsonError;
 use serde::ser::{
-    Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    self, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
 
-type Done = Result<(), JsonError>;
+type Done = Result<(), Never>;
+
+/// There is none: see [`Text::fault`].
+#[derive(Debug)]
+pub(super) enum Never {}
+
+impl fmt::Display for Never {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl std::error::Error for Never {}
+
+impl ser::Error for Never {
+    fn custom<T: Display>(what: T) -> Self {
+        unreachable!("only paths and times of std refuse to be written, which no record has: {what}")
+    }
+}
+
+/// What is being written.
+#[derive(Default)]
+pub(super) struct Text {
+    text: String,
+    fault: Option<&'static str>,
+}
+
+impl Text {
+    pub(super) fn finish(self) -> Result<String, JsonError> {
+        self.fault.map_or(Ok(self.text), |what| Err(JsonError::new(what.to_owned(), None)))
+    }
+
+    fn fault(&mut self, what: &'static str) -> Done {
+        self.fault = Some(what);
+        Ok(())
+    }
+}
 
 /// Writes to the end of a text.
-pub(super) struct Writer<'a>(pub(super) &'a mut String);
+pub(super) struct Writer<'a>(pub(super) &'a mut Text);
 
 /// A list or an object that is being written.
 pub(super) struct Open<'a> {
-    text: &'a mut String,
+    text: &'a mut Text,
     is_first: bool,
     /// What closes it.
     end: &'static str,
 }
 
-fn string(text: &mut String, value: &str) {
+fn string(Text { text, .. }: &mut Text, value: &str) {
     text.push('"');
     for char in value.chars() {
         match char {
@@ -42,38 +79,32 @@ fn display(text: &mut String, value: &dyn Display) {
     write!(text, "{value}").expect("text takes all that is written");
 }
 
-fn no_fraction() -> JsonError {
-    JsonError::new("no number has a fraction here".to_owned(), None)
-}
-
-fn no_key() -> JsonError {
-    JsonError::new("a key must be text".to_owned(), None)
-}
+const FRACTION: &str = "no number has a fraction here";
 
 impl<'a> Open<'a> {
-    fn new(text: &'a mut String, start: &str, end: &'static str) -> Self {
-        text.push_str(start);
+    fn new(text: &'a mut Text, start: &str, end: &'static str) -> Self {
+        text.text.push_str(start);
         Self { text, is_first: true, end }
     }
 
     /// A list or an object that is the content of one of an enum.
-    fn within(text: &'a mut String, variant: &str, start: &str, end: &'static str) -> Self {
-        text.push('{');
+    fn within(text: &'a mut Text, variant: &str, start: &str, end: &'static str) -> Self {
+        text.text.push('{');
         string(text, variant);
-        text.push(':');
+        text.text.push(':');
         Self::new(text, start, end)
     }
 
     fn next(&mut self) {
         if !std::mem::take(&mut self.is_first) {
-            self.text.push(',');
+            self.text.text.push(',');
         }
     }
 
     fn name(&mut self, name: &str) {
         self.next();
         string(self.text, name);
-        self.text.push(':');
+        self.text.text.push(':');
     }
 
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
@@ -87,7 +118,7 @@ impl<'a> Open<'a> {
     }
 
     fn close(self) -> Done {
-        self.text.push_str(self.end);
+        self.text.text.push_str(self.end);
         Ok(())
     }
 }
@@ -95,7 +126,7 @@ impl<'a> Open<'a> {
 macro_rules! numbers {
     ($wide:ident: $($method:ident $number:ident),*) => {
         $(fn $method(self, value: $number) -> Done {
-            display(self.0, &$wide::from(value));
+            display(&mut self.0.text, &$wide::from(value));
             Ok(())
         })*
     };
@@ -103,7 +134,7 @@ macro_rules! numbers {
 
 impl<'a> Serializer for Writer<'a> {
     type Ok = ();
-    type Error = JsonError;
+    type Error = Never;
     type SerializeSeq = Open<'a>;
     type SerializeTuple = Open<'a>;
     type SerializeTupleStruct = Open<'a>;
@@ -113,7 +144,7 @@ impl<'a> Serializer for Writer<'a> {
     type SerializeStructVariant = Open<'a>;
 
     fn serialize_bool(self, value: bool) -> Done {
-        self.0.push_str(if value { "true" } else { "false" });
+        self.0.text.push_str(if value { "true" } else { "false" });
         Ok(())
     }
 
@@ -121,11 +152,11 @@ impl<'a> Serializer for Writer<'a> {
     numbers!(u64: serialize_u8 u8, serialize_u16 u16, serialize_u32 u32, serialize_u64 u64);
 
     fn serialize_f32(self, _: f32) -> Done {
-        Err(no_fraction())
+        self.0.fault(FRACTION)
     }
 
     fn serialize_f64(self, _: f64) -> Done {
-        Err(no_fraction())
+        self.0.fault(FRACTION)
     }
 
     fn serialize_char(self, value: char) -> Done {
@@ -150,7 +181,7 @@ impl<'a> Serializer for Writer<'a> {
     }
 
     fn serialize_unit(self) -> Done {
-        self.0.push_str("null");
+        self.0.text.push_str("null");
         Ok(())
     }
 
@@ -178,15 +209,15 @@ impl<'a> Serializer for Writer<'a> {
         object.close()
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Open<'a>, JsonError> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Open<'a>, Never> {
         Ok(Open::new(self.0, "[", "]"))
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Open<'a>, JsonError> {
+    fn serialize_tuple(self, _: usize) -> Result<Open<'a>, Never> {
         Ok(Open::new(self.0, "[", "]"))
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Open<'a>, JsonError> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Open<'a>, Never> {
         Ok(Open::new(self.0, "[", "]"))
     }
 
@@ -196,15 +227,15 @@ impl<'a> Serializer for Writer<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Open<'a>, JsonError> {
+    ) -> Result<Open<'a>, Never> {
         Ok(Open::within(self.0, variant, "[", "]}"))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Open<'a>, JsonError> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Open<'a>, Never> {
         Ok(Open::new(self.0, "{", "}"))
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Open<'a>, JsonError> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Open<'a>, Never> {
         Ok(Open::new(self.0, "{", "}"))
     }
 
@@ -214,7 +245,7 @@ impl<'a> Serializer for Writer<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Open<'a>, JsonError> {
+    ) -> Result<Open<'a>, Never> {
         Ok(Open::within(self.0, variant, "{", "}}"))
     }
 
@@ -227,7 +258,7 @@ macro_rules! items {
     ($($trait:ident $method:ident),*) => {
         $(impl $trait for Open<'_> {
             type Ok = ();
-            type Error = JsonError;
+            type Error = Never;
 
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
                 self.item(value)
@@ -246,7 +277,7 @@ macro_rules! fields {
     ($($trait:ident),*) => {
         $(impl $trait for Open<'_> {
             type Ok = ();
-            type Error = JsonError;
+            type Error = Never;
 
             fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Done {
                 self.field(name, value)
@@ -262,22 +293,22 @@ fields!(SerializeStruct, SerializeStructVariant);
 
 impl SerializeMap for Open<'_> {
     type Ok = ();
-    type Error = JsonError;
+    type Error = Never;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Done {
         self.next();
-        let start = self.text.len();
+        let start = self.text.text.len();
         key.serialize(Writer(self.text))?;
         // Numbers and the like are text when they are keys.
-        match self.text.as_bytes().get(start) {
+        match self.text.text.as_bytes().get(start) {
             Some(b'"') => {}
-            Some(b'[' | b'{' | b'n') | None => return Err(no_key()),
+            Some(b'[' | b'{' | b'n') | None => self.text.fault("a key must be text")?,
             Some(_) => {
-                self.text.insert(start, '"');
-                self.text.push('"');
+                self.text.text.insert(start, '"');
+                self.text.text.push('"');
             }
         }
-        self.text.push(':');
+        self.text.text.push(':');
         Ok(())
     }
 
