@@ -28,8 +28,9 @@ fn add() -> Step {
     Step::AddTunnel { link: link(), mtu: 1420 }
 }
 
-/// The implementation's process.
+/// The implementation's process: the one that stays, when that which was started is about to end.
 fn server() -> i32 {
+    eventually("one process", || inhabitants().len() == 1);
     let [pid] = inhabitants()[..] else { panic!("one process: {:?}", inhabitants()) };
     pid
 }
