@@ -350,10 +350,10 @@ pub(crate) fn report(node: NodeId, endpoint: u8, lan: u8) -> Report {
         clients: Vec::new(),
         exit: None,
         scopes: Vec::new(),
-        gateways: BTreeMap::new(),
+        gateways: Vec::new(),
         taken_back: None,
         applied: Applied::default(),
         failures: Vec::new(),
-        refused: BTreeMap::new(),
+        refused: Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 /// An interface's name: 1 to 15 bytes, no `/`, no white space (`dev_valid_name` in the kernel).
@@ -182,6 +183,7 @@ pub struct ForeignRule {
 
 /// A WireGuard private key. It has no `Display`, and its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
+#[repr(align(4))]
 pub struct WgSecret(pub [u8; 32]);
 
 impl fmt::Debug for WgSecret {
@@ -218,8 +220,8 @@ pub struct WgPeer {
 /// What a WireGuard device tells of a peer beyond its settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WgCounters {
-    /// Of the last handshake, in nanoseconds since the Unix epoch of the router's clock; `None` before the first.
-    pub handshake: Option<u128>,
+    /// Of the last handshake, since the Unix epoch of the router's clock; `None` before the first.
+    pub handshake: Option<Duration>,
     /// Bytes received.
     pub rx: u64,
     /// Bytes sent.

@@ -10,6 +10,7 @@ use std::{
 
 /// A WireGuard preshared key, 32 bytes, written in base64 as `wg` does. A secret: `Debug` shows nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(align(4))]
 pub struct PresharedKey(pub [u8; 32]);
 
 impl fmt::Debug for PresharedKey {

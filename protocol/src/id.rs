@@ -23,7 +23,9 @@ impl std::error::Error for IdError {}
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
+        // Aligned, it is copied a word at a time: less code on MIPS.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(align(4))]
         pub struct $name([u8; ID_BYTES]);
 
         impl $name {

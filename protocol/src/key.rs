@@ -21,10 +21,12 @@ impl std::error::Error for KeyError {}
 
 /// A WireGuard public key (Curve25519), 32 bytes, written in base64 as `wg` does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(align(4))]
 pub struct WgPublicKey(pub [u8; 32]);
 
 /// An Ed25519 public key, 32 bytes, written in base64url without padding as in RFC 8037.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(align(4))]
 pub struct PublicKey(pub [u8; 32]);
 
 impl PublicKey {

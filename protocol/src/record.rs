@@ -483,8 +483,8 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<ScopeReport>,
     /// Of prefixes that several nodes serve: which node is used.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub gateways: BTreeMap<Prefix, NodeId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "pairs")]
+    pub gateways: Vec<(Prefix, NodeId)>,
     /// What is in effect.
     pub applied: Applied,
     /// What was in effect and is no more.
@@ -494,14 +494,33 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// Records refused since the daemon's start, by reason.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub refused: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "pairs")]
+    pub refused: Vec<(String, u64)>,
 }
 record!(Report, Report);
 json_fields!(
     Report: net, node, boot, seq, version, uptime_s, memory_kib, wireguard, port, applied;
     board, interfaces, endpoints, peers, peer_count, clients, exit, scopes, gateways, taken_back, failures, refused
 );
+
+/// A map on the wire, pairs in order of their keys in memory: a router, which only writes it, needs no tree for that.
+mod pairs {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::BTreeMap;
+
+    pub fn serialize<S: Serializer, K: Serialize, V: Serialize>(
+        pairs: &[(K, V)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, K: Deserialize<'de> + Ord, V: Deserialize<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(K, V)>, D::Error> {
+        Ok(BTreeMap::deserialize(deserializer)?.into_iter().collect())
+    }
+}
 
 impl Report {
     /// How many peers one report lists at the most, so that it stays within [`crate::MAX_RECORD`].

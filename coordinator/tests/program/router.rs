@@ -95,11 +95,11 @@ impl Router {
             clients: Vec::new(),
             exit: None,
             scopes: Vec::new(),
-            gateways: BTreeMap::new(),
+            gateways: Vec::new(),
             taken_back: None,
             applied: Applied { policy: 1, assignment: 1, roster: 2 },
             failures: Vec::new(),
-            refused: BTreeMap::new(),
+            refused: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::{
     gather::Gather,
     kernel::Interest,
     model::{IfName, Observed, Rule, SysctlPath},
-    plan::{Guardfile, Plan},
+    plan::{Guardfile, Plan, Step},
     sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Failure, NetworkName};
@@ -30,8 +30,8 @@ pub(super) struct Rhythm {
     pub(super) observing: bool,
     /// When the kernel began to be looked at last.
     pub(super) looked: Now,
-    /// The plan that is being carried out.
-    pub(super) applying: Option<Plan>,
+    /// The texts of the steps that are being carried out.
+    pub(super) applying: Option<Vec<String>>,
     pub(super) tries: Tries,
     pub(super) settled: bool,
     /// Until when changes of what shall be are gathered.
@@ -128,7 +128,7 @@ impl Core {
         if settled {
             self.handle_settled(now);
         } else if !due.is_empty() && self.rhythm.applying.is_none() {
-            self.rhythm.applying = Some(due.clone());
+            self.rhythm.applying = Some(due.steps.iter().map(Step::to_string).gather());
             self.outputs.push(Output::Apply(due));
         } else if let Some(later) = later {
             self.look_by(later);
@@ -209,8 +209,8 @@ impl Core {
     }
 
     pub(super) fn handle_applied(&mut self, failures: Vec<Failure>, now: Now) {
-        if let Some(plan) = self.rhythm.applying.take() {
-            self.rhythm.tries.handle_applied(&plan, failures, now);
+        if let Some(steps) = self.rhythm.applying.take() {
+            self.rhythm.tries.handle_applied(steps, failures, now);
             // For as long as the round took: on a slow router with hundreds of peers that is longer than records take to
             // come, and a round for each would be minutes.
             let took = now.saturating_sub(self.rhythm.looked);

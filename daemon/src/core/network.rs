@@ -15,7 +15,7 @@ use crate::{
     sorted::{SortedMap, SortedSet},
     store::Bucket,
 };
-use gatewrt_protocol::{Applied, Failure, Presence, Report, WgPublicKey};
+use gatewrt_protocol::{Applied, Failure, Presence, WgPublicKey};
 use std::{net::SocketAddr, time::Duration};
 
 /// Two reports are at least this far apart.
@@ -54,7 +54,8 @@ pub struct Network {
     pub(super) last_refusal: Option<Failure>,
     pub(super) disagrees_since: Option<Now>,
     pub(super) resync_at: Option<Now>,
-    pub(super) said: Option<Report>,
+    /// The facts that were reported last, as text.
+    pub(super) said: Option<String>,
     pub(super) said_at: Option<Now>,
     /// The clients that were there then.
     pub(super) present: SortedSet<WgPublicKey>,

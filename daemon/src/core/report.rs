@@ -18,7 +18,7 @@ use super::{
 use crate::{gather::Gather, model::IfName, sorted::SortedMap};
 use gatewrt_protocol::{
     Applied, Assignment, Egress, ExitOffer, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId,
-    NodeName, Path, PeerReport, Prefix, Report, ScopeReport, TakenBack, json,
+    NodeName, Path, PeerReport, Prefix, Report, TakenBack, json,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -140,13 +140,10 @@ pub struct PeerStatus {
 }
 
 impl Core {
-    /// The report of one network as of now, without its sequence number and with all clients.
-    pub(super) fn report(&self, name: &NetworkName, network: &Network, now: Now) -> Report {
+    /// The parts of a network's report whose change is news; the rest waits for the next heartbeat.
+    fn facts(&self, name: &NetworkName, network: &Network) -> Report {
         let membership = &network.membership;
         let place = place(&self.observed, &owner(&self.config, name).endpoints, membership.port);
-        let mut peers = self.peer_reports(network);
-        let peer_count = peers.len() as u32;
-        freshest(&mut peers, Report::PEERS, |peer| peer.handshake_s);
         Report {
             net: membership.net,
             node: membership.node,
@@ -154,22 +151,36 @@ impl Core {
             seq: 0,
             version: self.about.version.clone(),
             board: self.about.board.clone(),
-            uptime_s: now.as_secs(),
-            memory_kib: self.memory_kib,
+            uptime_s: 0,
+            memory_kib: 0,
             wireguard: self.backend_of(name),
             port: membership.port,
             interfaces: place.interfaces,
             endpoints: place.endpoints,
-            peers,
-            peer_count,
-            clients: self.client_reports(name, network),
+            peers: Vec::new(),
+            peer_count: 0,
+            clients: Vec::new(),
             exit: offer(&self.config, name, &self.observed),
             scopes: self.scope_reports(name, network),
-            gateways: network.gateways.serving().collect(),
-            applied: network.applied.clone(),
+            gateways: network.gateways.serving().gather(),
+            applied: Applied { roster: 0, ..network.applied },
             taken_back: network.taken_back().cloned(),
             failures: self.failures_of(name, network),
-            refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).gather(),
+        }
+    }
+
+    /// The rest of a report as of now, without its sequence number and with all clients.
+    fn complete(&self, report: &mut Report, name: &NetworkName, network: &Network, now: Now) {
+        report.uptime_s = now.as_secs();
+        report.memory_kib = self.memory_kib;
+        report.peers = self.peer_reports(network);
+        report.peer_count = report.peers.len() as u32;
+        freshest(&mut report.peers, Report::PEERS, |peer| peer.handshake_s);
+        report.clients = self.client_reports(name, network);
+        report.applied.roster = network.applied.roster;
+        for scope in &mut report.scopes {
+            scope.rtt_ms = scope.exit.and_then(|exit| network.gateways.health(exit)?.rtt_ms);
         }
     }
 
@@ -177,10 +188,11 @@ impl Core {
         let Some(network) = self.networks.get(name).filter(|_| self.has_observed) else { return };
         let Some(due) = network.report_due(self.config.heartbeat).filter(|due| *due <= now) else { return };
         let beat = network.said_at.is_none_or(|at| at + network.rest(self.config.heartbeat) <= due);
-        let mut report = self.report(name, network, now);
+        let mut report = self.facts(name, network);
+        let facts = json::write(&report).unwrap_or_default();
+        self.complete(&mut report, name, network, now);
         let present = present(&report.clients);
         freshest(&mut report.clients, Report::CLIENTS, |client| client.handshake_s);
-        let facts = facts_of(report.clone());
         let Some(network) = self.networks.get_mut(name) else { return };
         network.stale = false;
         let is_news = beat || network.said.as_ref() != Some(&facts);
@@ -189,10 +201,10 @@ impl Core {
         }
         network.present = present;
         network.seq += 1;
+        report.seq = network.seq;
         network.said = Some(facts);
         network.said_at = Some(now);
         network.session.handle_sent(now);
-        let mut report = Report { seq: network.seq, ..report };
         network.said_bytes = fit(&mut report);
         self.outputs.push(Output::Publish(name.clone(), Uplink::Report(Box::new(report))));
     }
@@ -341,9 +353,8 @@ impl Core {
 }
 
 /// Age of a handshake by the router's clock. A clock that was set back makes it zero.
-pub(super) fn age(wall: Duration, handshake: Option<u128>) -> Option<Duration> {
-    let nanos = wall.as_nanos().saturating_sub(handshake?);
-    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+pub(super) fn age(wall: Duration, handshake: Option<Duration>) -> Option<Duration> {
+    Some(wall.saturating_sub(handshake?))
 }
 
 fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
@@ -390,21 +401,4 @@ fn fit(report: &mut Report) -> u32 {
 fn bytes_of(report: &Report) -> u32 {
     let json = json::write(report).map_or(0, |json| json.len());
     u32::try_from(json * 4 / 3 + 300).unwrap_or(u32::MAX)
-}
-
-/// The parts of a report whose change is news; the rest waits for the next heartbeat.
-fn facts_of(report: Report) -> Report {
-    let applied = Applied { roster: 0, ..report.applied };
-    let scopes = report.scopes.into_iter().map(|scope| ScopeReport { rtt_ms: None, ..scope }).gather();
-    Report {
-        seq: 0,
-        uptime_s: 0,
-        memory_kib: 0,
-        peers: Vec::new(),
-        peer_count: 0,
-        clients: Vec::new(),
-        applied,
-        scopes,
-        ..report
-    }
 }

@@ -53,12 +53,11 @@ impl Tries {
         (Plan { steps }, later.into_iter().min())
     }
 
-    /// A plan was carried out; what failed of it.
-    pub fn handle_applied(&mut self, plan: &Plan, failures: Vec<Failure>, now: Now) {
+    /// The steps with these texts were carried out; what failed of them.
+    pub fn handle_applied(&mut self, steps: Vec<String>, failures: Vec<Failure>, now: Now) {
         let mut failures: SortedMap<String, Failure> =
             failures.into_iter().map(|failure| (failure.what.clone(), failure)).collect();
-        for step in &plan.steps {
-            let text = step.to_string();
+        for text in steps {
             let failure = failures.remove(&text);
             let tried = self.steps.entry(text).or_default();
             tried.count += 1;
@@ -103,6 +102,10 @@ mod tests {
         Plan { steps: mtus.iter().map(|mtu| Step::SetMtu(link.clone(), *mtu)).collect() }
     }
 
+    fn texts(plan: &Plan) -> Vec<String> {
+        plan.steps.iter().map(Step::to_string).collect()
+    }
+
     fn failure(plan: &Plan) -> Vec<Failure> {
         plan.steps.iter().map(|step| Failure { what: step.to_string(), why: "no".to_owned() }).collect()
     }
@@ -116,7 +119,7 @@ mod tests {
                 now = later.expect("a time");
             } else {
                 let failures = if fails { failure(&due) } else { Vec::new() };
-                tries.handle_applied(&due, failures, now);
+                tries.handle_applied(texts(&due), failures, now);
                 count += 1;
             }
         }
@@ -135,12 +138,12 @@ mod tests {
     fn it_holds_up_no_other() {
         let mut tries = Tries::default();
         for _ in 0..5 {
-            tries.handle_applied(&plan(&[1]), failure(&plan(&[1])), S);
+            tries.handle_applied(texts(&plan(&[1])), failure(&plan(&[1])), S);
         }
         let (due, later) = tries.due(plan(&[1, 2]), S);
         assert_eq!(due, plan(&[2]));
         assert!(later.is_some_and(|at| at > S));
-        tries.handle_applied(&due, Vec::new(), S);
+        tries.handle_applied(texts(&due), Vec::new(), S);
         assert_eq!(tries.failures().count(), 1);
     }
 
@@ -148,7 +151,7 @@ mod tests {
     fn what_is_not_wanted_any_more_is_no_failure_and_soon_forgotten() {
         let mut tries = Tries::default();
         for _ in 0..9 {
-            tries.handle_applied(&plan(&[1]), failure(&plan(&[1])), S);
+            tries.handle_applied(texts(&plan(&[1])), failure(&plan(&[1])), S);
         }
         assert_eq!(tries.due(Plan::default(), 2 * S), (Plan::default(), None));
         assert_eq!(tries.failures().count(), 0);
@@ -161,7 +164,7 @@ mod tests {
     fn when_all_is_wanted_anew_nothing_waits() {
         let mut tries = Tries::default();
         for _ in 0..9 {
-            tries.handle_applied(&plan(&[1]), failure(&plan(&[1])), S);
+            tries.handle_applied(texts(&plan(&[1])), failure(&plan(&[1])), S);
         }
         tries.forget();
         assert_eq!(tries.due(plan(&[1]), S), (plan(&[1]), None));

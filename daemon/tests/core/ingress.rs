@@ -282,7 +282,7 @@ fn the_owners_numbers_are_in_the_table_at_once() {
 
 /// Lets a client make a handshake now.
 fn come(world: &mut World, number: u8) {
-    let counters = WgCounters { handshake: Some(world.now.as_nanos() + 1), rx: 5, tx: 6 };
+    let counters = WgCounters { handshake: Some(world.now + Duration::from_nanos(1)), rx: 5, tx: 6 };
     world.kernel.state.devices.get_mut(&gw()).expect("there").counters.insert(key(number), counters);
 }
 
@@ -354,7 +354,7 @@ fn a_report_of_many_fits_a_record() {
     let device = world.kernel.state.devices.get_mut(&gw()).expect("there");
     for (number, (key, peer)) in device.peers.iter_mut().enumerate() {
         peer.endpoint = format!("[2001:db8:1111:2222:3333:4444:5555:{number:x}]:51820").parse().ok();
-        let counters = WgCounters { handshake: Some(1), rx: 1 << 60, tx: 1 << 60 };
+        let counters = WgCounters { handshake: Some(Duration::from_nanos(1)), rx: 1 << 60, tx: 1 << 60 };
         device.counters.insert(*key, counters);
     }
     world.connect();

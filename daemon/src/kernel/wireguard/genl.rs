@@ -16,7 +16,10 @@ use crate::{
 };
 use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
 use nix::libc::{self, AF_INET, AF_INET6, ENODEV, ENOENT, NLM_F_ACK, NLM_F_DUMP};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::{
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+    time::Duration,
+};
 
 const GENL_HEADER: usize = 4;
 const GENL_ID_CTRL: u16 = 0x10;
@@ -280,10 +283,10 @@ fn peer_part(bytes: &[u8]) -> Option<PeerPart> {
 }
 
 /// `struct __kernel_timespec`: 64 bits each, on every machine. All zero: never.
-fn handshake(payload: &[u8]) -> Option<u128> {
+fn handshake(payload: &[u8]) -> Option<Duration> {
     let (seconds, nanoseconds) = (u64_at(payload, 0)?, u64_at(payload, 8)?);
-    let since = u128::from(seconds) * 1_000_000_000 + u128::from(nanoseconds);
-    (since != 0).then_some(since)
+    let since = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanoseconds));
+    (!since.is_zero()).then_some(since)
 }
 
 fn allowed(bytes: &[u8]) -> Option<Prefix> {

@@ -213,16 +213,16 @@ fn of_peer(peer: &mut WgPeer, counters: &mut WgCounters, key: &str, value: &str)
         }
         "rx_bytes" => counters.rx = value.parse().ok()?,
         "tx_bytes" => counters.tx = value.parse().ok()?,
-        "last_handshake_time_sec" => add_time(counters, value.parse::<u64>().ok()?, 1_000_000_000),
-        "last_handshake_time_nsec" => add_time(counters, value.parse::<u64>().ok()?, 1),
+        "last_handshake_time_sec" => add_time(counters, Duration::from_secs(value.parse().ok()?)),
+        "last_handshake_time_nsec" => add_time(counters, Duration::from_nanos(value.parse().ok()?)),
         _ => (),
     }
     Some(())
 }
 
-fn add_time(counters: &mut WgCounters, value: u64, unit: u128) {
-    let since = counters.handshake.unwrap_or(0) + u128::from(value) * unit;
-    counters.handshake = (since != 0).then_some(since);
+fn add_time(counters: &mut WgCounters, more: Duration) {
+    let since = counters.handshake.unwrap_or_default().saturating_add(more);
+    counters.handshake = (!since.is_zero()).then_some(since);
 }
 
 /// A link-local endpoint may carry its interface's name.
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(peer.endpoint, "[abcd:23::33%2]:51820".parse().ok());
         assert_eq!((peer.keepalive, peer.allowed.len()), (111, 2));
         assert_eq!(peer.psk, Some(PresharedKey(key.0)));
-        let counters = WgCounters { handshake: Some(3_000_000_005), rx: u64::MAX, tx: 9 };
+        let counters = WgCounters { handshake: Some(Duration::new(3, 5)), rx: u64::MAX, tx: 9 };
         assert_eq!(device.counters[&key], counters);
     }
 

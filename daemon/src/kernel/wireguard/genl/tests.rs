@@ -178,7 +178,7 @@ fn counters_are_read() {
         });
     });
     let device = merge(messages(&bytes.bytes(1)).filter_map(part).collect());
-    let expected = WgCounters { handshake: Some(3_000_000_005), rx: 8, tx: 9 };
+    let expected = WgCounters { handshake: Some(Duration::new(3, 5)), rx: 8, tx: 9 };
     assert_eq!(device.counters[&WgPublicKey([5; 32])], expected);
 }
 
