@@ -1,6 +1,6 @@
 //! Carries out a plan, step by step. It chooses nothing: a step that fails is named, and the rest goes on.
 
-use crate::{gather::Gather, kernel::Kernel, plan::Plan};
+use crate::{gather::Gather, kernel::Kernel, log, plan::Plan};
 use gatewrt_protocol::Failure;
 
 /// Carries out `plan`; gives the steps that failed, each with its reason.

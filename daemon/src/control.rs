@@ -4,6 +4,7 @@
 use crate::{
     config::OwnScope,
     core::report::Status,
+    log,
     show::{self, View},
     wait::Wait,
 };

@@ -2,7 +2,7 @@
 //! router's other traffic, through an exit that may not work; these carry the bypass mark and go to the resolvers of the
 //! uplink. It ends at addresses: which are tried, and in which order, is for whoever connects.
 
-use crate::{gather::Gather, socket};
+use crate::{gather::Gather, log, socket};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     fs, io,

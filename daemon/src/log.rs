@@ -34,6 +34,27 @@ pub fn set_level(level: LevelFilter) {
     log::set_max_level(level);
 }
 
+/// One line of ours. The macros of the library say file, line and module too, which no line of ours shows: that is 80
+/// bytes of program wherever something is logged.
+#[inline(never)]
+pub fn line(level: Level, message: fmt::Arguments<'_>) {
+    log::log!(target: OURS, level, "{message}");
+}
+
+macro_rules! error_line {
+    ($($message:tt)*) => { $crate::log::line(::log::Level::Error, format_args!($($message)*)) };
+}
+macro_rules! warn_line {
+    ($($message:tt)*) => { $crate::log::line(::log::Level::Warn, format_args!($($message)*)) };
+}
+macro_rules! info_line {
+    ($($message:tt)*) => { $crate::log::line(::log::Level::Info, format_args!($($message)*)) };
+}
+macro_rules! debug_line {
+    ($($message:tt)*) => { $crate::log::line(::log::Level::Debug, format_args!($($message)*)) };
+}
+pub(crate) use {debug_line as debug, error_line as error, info_line as info, warn_line as warn};
+
 struct Logger {
     started: Instant,
     place: Mutex<Place>,

@@ -8,6 +8,7 @@ use crate::{
         serving::{Aim, Says},
     },
     identity::random,
+    log,
     ownership::PROBE_PORT,
     sorted::SortedSet,
     wait::Wait,

@@ -19,7 +19,7 @@ use crate::{
         linux::{LinuxKernel, Options},
         watch::Watch,
     },
-    log as logging,
+    log, log as logging,
     model::IfName,
     plan::Guardfile,
     probe::{self, Probes},

@@ -9,7 +9,7 @@
 //! effect: the plan brings it about.
 
 use super::{Core, Network, Now, Output};
-use crate::{gather::Gather, sorted::SortedMap};
+use crate::{gather::Gather, log, sorted::SortedMap};
 use gatewrt_protocol::{Assignment, NetworkName, Policy, TakenBack, json};
 use std::time::Duration;
 

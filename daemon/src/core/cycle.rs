@@ -4,6 +4,7 @@ use super::{Core, Network, Now, Output, Unreadable, clashes, desired, is_enabled
 use crate::{
     gather::Gather,
     kernel::Interest,
+    log,
     model::{IfName, Observed, Rule, SysctlPath},
     plan::{Guardfile, Plan, Step},
     sorted::{SortedMap, SortedSet},

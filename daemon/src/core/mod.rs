@@ -29,6 +29,7 @@ use crate::{
     config::{Config, NetworkConfig, OwnScope},
     gather::Gather,
     kernel::Interest,
+    log,
     model::{Desired, Observed},
     plan::Plan,
     sorted::{SortedMap, SortedSet},

@@ -11,6 +11,7 @@ use super::{
 use crate::socket;
 use crate::{
     gather::Gather,
+    log,
     model::IfName,
     sorted::{SortedMap, SortedSet},
     store::Bucket,

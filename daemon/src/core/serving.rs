@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::Config,
     gather::Gather,
+    log,
     model::{Family, IfName, Observed, WgDevice},
     sorted::{SortedMap, SortedSet},
 };

@@ -4,6 +4,7 @@
 use super::Now;
 use crate::{
     gather::Gather,
+    log,
     plan::{Plan, Step},
     sorted::SortedMap,
 };

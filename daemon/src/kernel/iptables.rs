@@ -3,6 +3,7 @@
 
 use super::{KernelError, firewall::digest, process, record};
 use crate::{
+    log,
     model::{Family, Ruleset},
     plan::iptables::{CLOSED, change, ours},
 };

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     config::FirewallChoice,
+    log,
     model::{IfName, LinkKind, Observed},
     plan::{Flows, Step},
     resolvers,

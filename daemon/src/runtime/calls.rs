@@ -6,7 +6,7 @@ use crate::{
     control::{Answer, Done, PlanAnswer, Reply, Request},
     core::{Input, Network, scopes::choice},
     gather::Gather,
-    log as logging,
+    log, log as logging,
     store::Store,
     whole::whole,
 };

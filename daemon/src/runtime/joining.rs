@@ -7,6 +7,7 @@ use crate::{
     enroll::{self, EnrollError, Facts},
     gather::Gather,
     identity::Identity,
+    log,
     sorted::SortedSet,
     task::Job,
     wait::Wait,

@@ -4,6 +4,7 @@
 use crate::{
     config::Config,
     core::confirm::ON_TRIAL,
+    log,
     store::{Records, RecordsFile, Saved, Store, StoreError},
     whole::whole,
 };

@@ -3,6 +3,7 @@
 use crate::{
     core::{LinkEvent, Uplink},
     identity::Identity,
+    log,
     mqtt::{Event, Link, Message, NotTaken, Options},
     sorted::SortedMap,
     tls,

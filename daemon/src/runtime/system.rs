@@ -1,6 +1,6 @@
 //! The machine around the daemon.
 
-use crate::kernel::process;
+use crate::{kernel::process, log};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
