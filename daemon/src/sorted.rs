@@ -332,19 +332,30 @@ impl<T: Ord> FromIterator<T> for SortedSet<T> {
     }
 }
 
-impl<K: Ord, V, const N: usize> From<[(K, V); N]> for SortedMap<K, V> {
-    fn from(entries: [(K, V); N]) -> Self {
-        let mut entries = Vec::from(entries);
+impl<K: Ord, V> From<Vec<(K, V)>> for SortedMap<K, V> {
+    /// Of entries with the same key the last stays.
+    fn from(mut entries: Vec<(K, V)>) -> Self {
         settle(&mut entries, |(a, _), (b, _)| a.cmp(b));
         Self(entries)
     }
 }
 
-impl<T: Ord, const N: usize> From<[T; N]> for SortedSet<T> {
-    fn from(values: [T; N]) -> Self {
-        let mut values = Vec::from(values);
+impl<T: Ord> From<Vec<T>> for SortedSet<T> {
+    fn from(mut values: Vec<T>) -> Self {
         settle(&mut values, T::cmp);
         Self(values)
+    }
+}
+
+impl<K: Ord, V, const N: usize> From<[(K, V); N]> for SortedMap<K, V> {
+    fn from(entries: [(K, V); N]) -> Self {
+        Vec::from(entries).into()
+    }
+}
+
+impl<T: Ord, const N: usize> From<[T; N]> for SortedSet<T> {
+    fn from(values: [T; N]) -> Self {
+        Vec::from(values).into()
     }
 }
 

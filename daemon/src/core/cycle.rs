@@ -106,7 +106,7 @@ impl Core {
         let is_known = |name: &NetworkName| !held.contains(&IfName::from(name));
         let known = self.wanted().into_iter().filter(|(name, _)| is_known(name)).collect();
         let mut wanted =
-            desired::desired(&self.config, &known, &self.gone_links(), &self.observed, &self.desired);
+            desired::desired(&self.config, &known, self.gone_links(), &self.observed, &self.desired);
         if !held.is_empty() {
             desired::keep(&mut wanted.desired, &self.observed);
         }

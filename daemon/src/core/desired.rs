@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     config::Config,
-    gather::Gather,
     model::{
         Desired, Family, IfName, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath, Tunnel, WgDevice,
         WgPeer, WgSettings,
@@ -30,9 +29,10 @@ use crate::{
 };
 use exits::{Around, Usage, lans, lay, links_beside, strangers};
 use gatewrt_protocol::{
-    Assignment, Egress, Failure, IngressClient, Member, NetworkName, Policy, Prefix, Role, WgPublicKey,
+    Assignment, Egress, Failure, IngressClient, NetworkName, NodeId, Policy, Prefix, Role, ServedPrefix,
+    WgPublicKey,
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{mem, net::IpAddr, sync::Arc};
 
 /// Everything wanted, and what the owner or the place does not allow, by network.
 pub struct Wanted {
@@ -61,7 +61,7 @@ struct Share {
 pub fn desired(
     config: &Config,
     networks: &SortedMap<&NetworkName, &Network>,
-    gone: &SortedSet<IfName>,
+    gone: SortedSet<IfName>,
     observed: &Observed,
     before: &Desired,
 ) -> Wanted {
@@ -86,22 +86,23 @@ pub fn desired(
         usages.push(share.usage);
         wanted.desired.tunnels.extend(share.tunnels);
     }
-    wanted.desired.gone = gone.iter().chain(links_beside(observed)).cloned().collect();
+    wanted.desired.gone = gone;
+    wanted.desired.gone.extend(links_beside(observed).cloned());
     if !wanted.desired.tunnels.is_empty() {
         let numbers = &config.numbers;
         let lans = lans(observed, before, numbers);
         let around = Around { numbers, observed, before, lans: &lans, leads: &leads };
         let mut laid = lay(&usages, &around);
         laid.exits.inside.extend(wanted.desired.tunnels.keys().cloned());
-        let own = |link: &IfName| Some((link.clone(), wanted.desired.tunnels.get(link)?.addresses.clone()));
-        laid.exits.own = meshes.keys().filter_map(own).collect();
-        let mtu = |link: &IfName| Some((link.clone(), wanted.desired.tunnels.get(link)?.mtu));
-        laid.exits.mtus = meshes.keys().filter_map(mtu).collect();
+        for (link, tunnel) in wanted.desired.tunnels.iter().filter(|(link, _)| meshes.contains_key(link)) {
+            laid.exits.own.insert(link.clone(), tunnel.addresses.clone());
+            laid.exits.mtus.insert(link.clone(), tunnel.mtu);
+        }
         laid.exits.meshes = meshes;
         let clashes = clashes(numbers, observed, !laid.exits.scopes.is_empty());
         wanted.failures.values_mut().for_each(|failures| failures.extend(clashes.iter().cloned()));
-        let exits = if laid.exits.scopes.is_empty() { Exits::default() } else { laid.exits };
-        wanted.desired.routes = routes(config, &leads, &control(networks), observed);
+        let mut exits = if laid.exits.scopes.is_empty() { Exits::default() } else { laid.exits };
+        wanted.desired.routes = routes(config, &leads, control(networks), observed);
         wanted.desired.sysctls = settings::settings(&realms, &usages, observed);
         wanted.reads = settings::reads(observed);
         let flows = Flows::new(realms, &of_networks(&wanted.desired.routes, &exits));
@@ -109,7 +110,7 @@ pub fn desired(
         wanted.desired.routes.extend(laid.routes);
         wanted.desired.rules = rules(config);
         wanted.desired.rules.extend(laid.rules);
-        wanted.desired.ruleset = Some(ruleset(config, &flows, &exits, before));
+        wanted.desired.ruleset = Some(ruleset(config, &flows, &mut exits, before));
         wanted.desired.exits = exits;
         let same = before.flows.clone().filter(|before| **before == flows);
         wanted.desired.flows = Some(same.unwrap_or_else(|| Arc::new(flows)));
@@ -129,14 +130,17 @@ fn of_networks(routes: &SortedSet<Route>, exits: &Exits) -> SortedSet<Route> {
     routes.iter().map(of_network).collect()
 }
 
-/// Rules can be many: the text is made anew only when what it is made from changed.
-fn ruleset(config: &Config, flows: &Flows, exits: &Exits, before: &Desired) -> Ruleset {
+/// Rules can be many: the text is made anew only when what it is made from changed. `exits` are as before afterwards.
+fn ruleset(config: &Config, flows: &Flows, exits: &mut Exits, before: &Desired) -> Ruleset {
     let same = before.flows.as_ref().is_some_and(|before| before.realms() == flows.realms());
     let same = same && before.exits == *exits;
     before.ruleset.clone().filter(|_| same).unwrap_or_else(|| {
         let guard = |(link, realm): (&IfName, &Realm)| (link.clone(), realm.guard.clone());
         let tunnels = flows.realms().iter().map(guard).collect();
-        Firewall { tunnels, numbers: config.numbers.clone(), exits: exits.clone() }.ruleset()
+        let firewall = Firewall { tunnels, numbers: config.numbers.clone(), exits: mem::take(exits) };
+        let ruleset = firewall.ruleset();
+        *exits = firewall.exits;
+        ruleset
     })
 }
 
@@ -171,8 +175,10 @@ fn share(config: &Config, name: &NetworkName, network: &Network, observed: &Obse
     let mut peers = peers(network, policy, &egress, &clients);
     let mut routes: SortedMap<Prefix, IfName> =
         policy.prefixes.iter().map(|prefix| (*prefix, link.clone())).collect();
-    let outside = peers.values().flat_map(|peer| &peer.allowed).filter(|prefix| !is_host_of(prefix, policy));
-    routes.extend(outside.map(|prefix| (*prefix, link.clone())));
+    for peer in peers.values() {
+        let outside = peer.allowed.iter().filter(|prefix| !is_host_of(prefix, policy));
+        outside.for_each(|prefix| drop(routes.insert(*prefix, link.clone())));
+    }
     let membership = &network.membership;
     let settings = |port| WgSettings { secret: membership.secret.clone(), port, mark: config.numbers.bypass };
     let tunnel = |port, peers| Tunnel {
@@ -228,8 +234,9 @@ fn realm(
     observed: &Observed,
 ) -> Realm {
     let of = |counts: fn(&IngressClient) -> bool| -> SortedSet<Prefix> {
-        let addresses = clients.iter().filter(|client| counts(client)).flat_map(|client| &client.addresses);
-        addresses.map(|addr| Prefix::host(*addr)).collect()
+        let mut all = SortedSet::new();
+        clients.iter().filter(|client| counts(client)).for_each(|client| all.extend(hosts(&client.addresses)));
+        all
     };
     let mut internet = of(|client| client.internet);
     internet.extend(through);
@@ -242,22 +249,28 @@ fn realm(
         access: assignment.access.clone(),
     };
     let blocks = network.directory.own().map(|member| member.clients.clone()).unwrap_or_default();
-    let own = assignment.addresses.iter().map(|addr| Prefix::host(*addr)).collect();
+    let own = hosts(&assignment.addresses).collect();
     Realm { guard, own, blocks, clients: of(|_| true) }
+}
+
+fn hosts(addresses: &[IpAddr]) -> impl Iterator<Item = Prefix> {
+    addresses.iter().map(|addr| Prefix::host(*addr))
 }
 
 /// What the coordinator asks this node to serve, as far as the router's owner allows it.
 fn allowed_egress<'a>(asked: &'a [Egress], allowed: bool, failures: &mut Vec<Failure>) -> Vec<&'a Egress> {
-    let (serve, refuse): (Vec<_>, Vec<_>) =
-        asked.iter().partition(|egress| allowed && !egress.prefix.is_default());
-    failures.extend(refuse.iter().map(|egress| Failure {
-        what: format!("serve {}", egress.prefix),
-        why: if allowed {
-            "a default route is no egress prefix".to_owned()
-        } else {
-            "the router's owner forbids it: option allow_egress is 0 in /etc/config/gatewrt".to_owned()
-        },
-    }));
+    let mut serve = Vec::new();
+    for egress in asked {
+        let why = match allowed {
+            true if !egress.prefix.is_default() => {
+                serve.push(egress);
+                continue;
+            }
+            true => "a default route is no egress prefix",
+            false => "the router's owner forbids it: option allow_egress is 0 in /etc/config/gatewrt",
+        };
+        failures.push(Failure { what: format!("serve {}", egress.prefix), why: why.to_owned() });
+    }
     serve
 }
 
@@ -269,30 +282,31 @@ fn peers(
 ) -> SortedMap<WgPublicKey, WgPeer> {
     let serving = serving(network, policy, egress, clients);
     let own = network.membership.public;
-    let members = network.directory.peers().filter(|member| member.key != own);
     let mut blocks = SortedSet::new();
-    let mut is_block = |block: &Prefix| is_host_of(block, policy) && blocks.insert(*block);
-    let nodes = members.map(|member| {
-        let mut allowed: SortedSet<Prefix> = member
-            .addresses
-            .iter()
-            .filter(|addr| policy.prefixes.iter().any(|prefix| prefix.contains(**addr)))
-            .map(|addr| Prefix::host(*addr))
-            .collect();
-        allowed.extend(member.clients.iter().copied().filter(&mut is_block));
-        let served = member.prefixes.iter().map(|served| served.prefix);
-        allowed.extend(served.filter(|prefix| serving.get(prefix) == Some(&member.node)));
+    let mut all = Vec::new();
+    for member in network.directory.peers().filter(|member| member.key != own) {
+        let is_own = |addr: &Prefix| policy.prefixes.iter().any(|prefix| prefix.contains(addr.addr()));
+        let mut allowed: SortedSet<Prefix> = hosts(&member.addresses).filter(is_own).collect();
+        for block in member.clients.iter().filter(|block| is_host_of(block, policy)) {
+            if blocks.insert(*block) {
+                allowed.insert(*block);
+            }
+        }
+        for ServedPrefix { prefix, .. } in &member.prefixes {
+            if serving.get(prefix).is_some_and(|(_, _, node)| *node == member.node) {
+                allowed.insert(*prefix);
+            }
+        }
         let endpoint = network.paths.wanted(&member.key);
-        (member.key, WgPeer { endpoint, allowed, keepalive: policy.keepalive, psk: None })
-    });
-    nodes.chain(clients.iter().map(client_peer)).collect()
-}
-
-/// It comes to us: we know no endpoint of it, and wake it from no sleep.
-fn client_peer(client: &IngressClient) -> (WgPublicKey, WgPeer) {
-    let addresses = client.addresses.iter().map(|addr| Prefix::host(*addr));
-    let allowed = addresses.chain(client.prefixes.iter().copied()).collect();
-    (client.key, WgPeer { endpoint: None, allowed, keepalive: 0, psk: client.psk })
+        all.push((member.key, WgPeer { endpoint, allowed, keepalive: policy.keepalive, psk: None }));
+    }
+    for client in clients {
+        // It comes to us: we know no endpoint of it, and wake it from no sleep.
+        let mut allowed: SortedSet<Prefix> = hosts(&client.addresses).collect();
+        allowed.extend(client.prefixes.iter().copied());
+        all.push((client.key, WgPeer { endpoint: None, allowed, keepalive: 0, psk: client.psk }));
+    }
+    all.into()
 }
 
 /// Which node serves each prefix: of several the one that [`Gateways`](super::gateways::Gateways) chose, else the least
@@ -303,24 +317,24 @@ fn serving(
     policy: &Policy,
     egress: &[&Egress],
     clients: &[IngressClient],
-) -> SortedMap<Prefix, gatewrt_protocol::NodeId> {
-    let mut best: SortedMap<Prefix, (bool, u32, gatewrt_protocol::NodeId)> = SortedMap::new();
-    let offers = |member: &Member| -> Vec<(Prefix, u32, gatewrt_protocol::NodeId)> {
-        member.prefixes.iter().map(|served| (served.prefix, served.metric, member.node)).gather()
-    };
-    for (prefix, metric, node) in network.directory.peers().flat_map(offers) {
-        let behind_clients = clients.iter().any(|client| client.prefixes.contains(&prefix));
-        let own = behind_clients || egress.iter().any(|egress| egress.prefix == prefix);
-        let inside = policy.prefixes.iter().any(|net| net.overlaps(&prefix));
-        if own || inside || prefix.is_default() {
-            continue;
+) -> SortedMap<Prefix, (bool, u32, NodeId)> {
+    let mut best: SortedMap<Prefix, (bool, u32, NodeId)> = SortedMap::new();
+    for member in network.directory.peers() {
+        for ServedPrefix { prefix, metric, .. } in &member.prefixes {
+            let behind_clients = clients.iter().any(|client| client.prefixes.contains(prefix));
+            let own = behind_clients || egress.iter().any(|egress| egress.prefix == *prefix);
+            let inside = policy.prefixes.iter().any(|net| net.overlaps(prefix));
+            if own || inside || prefix.is_default() {
+                continue;
+            }
+            let is_chosen = network.gateways.choice(&Service::Prefix(*prefix)) == Some(member.node);
+            let offer = (!is_chosen, *metric, member.node);
+            if best.get(prefix).is_none_or(|before| offer < *before) {
+                best.insert(*prefix, offer);
+            }
         }
-        let is_chosen = network.gateways.choice(&Service::Prefix(prefix)) == Some(node);
-        let offer = (!is_chosen, metric, node);
-        let entry = best.entry(prefix).or_insert(offer);
-        *entry = (*entry).min(offer);
     }
-    best.into_iter().map(|(prefix, (_, _, node))| (prefix, node)).collect()
+    best
 }
 
 /// Of the network itself: covered by the network's own route.
@@ -340,18 +354,15 @@ fn claimed_twice(prefix: &Prefix, other: &IfName) -> Failure {
 fn routes(
     config: &Config,
     leads: &SortedMap<Prefix, IfName>,
-    control: &SortedSet<Prefix>,
+    control: SortedSet<Prefix>,
     observed: &Observed,
 ) -> SortedSet<Route> {
     let ours: SortedSet<&IfName> = leads.values().collect();
     let known = observed.main_routes.iter().filter(|route| !route.prefix.is_default());
     let known = known.filter(|route| route.link.as_ref().is_none_or(|link| !ours.contains(link)));
-    let throws: SortedSet<Prefix> = known
-        .map(|route| &route.prefix)
-        .chain(control)
-        .copied()
-        .filter(|prefix| leads.keys().any(|lead| lead.covers(prefix)))
-        .collect();
+    let mut throws = control;
+    throws.extend(known.map(|route| route.prefix));
+    throws.retain(|prefix| leads.keys().any(|lead| lead.covers(prefix)));
     let route = |prefix: &Prefix, kind| Route {
         table: config.numbers.table,
         prefix: *prefix,
@@ -367,8 +378,11 @@ fn routes(
 
 /// Where the control plane of any network is: in no tunnel, whatever prefix someone serves.
 fn control(networks: &SortedMap<&NetworkName, &Network>) -> SortedSet<Prefix> {
-    let assignments = networks.values().filter_map(|network| network.directory.assignment());
-    assignments.flat_map(|assignment| &assignment.control).map(|addr| Prefix::host(addr.ip())).collect()
+    let mut all = SortedSet::new();
+    for assignment in networks.values().filter_map(|network| network.directory.assignment()) {
+        all.extend(assignment.control.iter().map(|addr| Prefix::host(addr.ip())));
+    }
+    all
 }
 
 fn rules(config: &Config) -> SortedSet<Rule> {

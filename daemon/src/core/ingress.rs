@@ -49,10 +49,16 @@ struct Taken {
 impl Taken {
     fn by_nodes(network: &Network) -> Self {
         let directory = &network.directory;
-        let own = directory.assignment().into_iter().flat_map(|assignment| &assignment.addresses);
-        let addresses = directory.peers().flat_map(|member| &member.addresses).chain(own);
-        let keys = directory.peers().map(|member| member.key).chain([network.membership.public]);
-        Self { keys: keys.collect(), prefixes: addresses.map(|addr| Prefix::host(*addr)).collect() }
+        let mut taken = Self { keys: [network.membership.public].into(), prefixes: SortedSet::new() };
+        let mut take = |addresses: &[IpAddr]| {
+            taken.prefixes.extend(addresses.iter().map(|addr| Prefix::host(*addr)));
+        };
+        for member in directory.peers() {
+            taken.keys.insert(member.key);
+            take(&member.addresses);
+        }
+        directory.assignment().iter().for_each(|own| take(&own.addresses));
+        taken
     }
 
     /// A client without what it can't have; none where no address is left.

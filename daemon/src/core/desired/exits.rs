@@ -145,15 +145,19 @@ pub(super) struct Laid {
 /// anyone has looked, and what comes in over it must not leave by the WAN meanwhile.
 pub(super) fn lans(observed: &Observed, before: &Desired, numbers: &Numbers) -> SortedSet<IfName> {
     let wans = outer_links(observed);
-    let rules = observed.rules.iter().chain(&before.rules);
-    let known = rules.filter(|rule| rule.table >= numbers.exit_table).filter_map(|rule| rule.iif.as_ref());
-    let known = known.filter(|link| link.as_str() != "lo" && !wans.contains(link));
-    known.cloned().chain(lan_links(observed)).collect()
+    let mut lans = lan_links(observed);
+    for rules in [&observed.rules, &before.rules] {
+        let ours = rules.iter().filter(|rule| rule.table >= numbers.exit_table);
+        let known = ours.filter_map(|rule| rule.iif.as_ref());
+        lans.extend(known.filter(|link| link.as_str() != "lo" && !wans.contains(link)).cloned());
+    }
+    lans
 }
 
 /// Lays out the scopes of all networks.
 pub(super) fn lay(usages: &[Usage], around: &Around<'_>) -> Laid {
-    let mut parts: Vec<Part<'_>> = usages.iter().flat_map(|usage| parts(usage, around)).gather();
+    let mut parts = Vec::new();
+    usages.iter().for_each(|usage| add_parts(usage, around, &mut parts));
     sort_by_key(&mut parts, |part| part.rank);
     let known = Known::new(around.observed);
     let mut laid = Laid::default();
@@ -174,10 +178,12 @@ pub(super) fn lay(usages: &[Usage], around: &Around<'_>) -> Laid {
     if laid.rules.iter().any(|rule| rule.skips_to().is_some()) {
         laid.rules.extend(Family::ALL.map(|family| landing(family, end, around.numbers)));
     }
-    let beside = usages.iter().flat_map(|usage| usage.beside.values().map(|link| (link, &usage.link)));
-    laid.exits.beside = beside.map(|(link, main)| (link.clone(), main.clone())).collect();
+    for usage in usages {
+        laid.exits.beside.extend(usage.beside.values().map(|link| (link.clone(), usage.link.clone())));
+    }
     if !parts.is_empty() {
-        laid.exits.inside = around.lans.iter().chain(known.inside.values()).cloned().collect();
+        laid.exits.inside = around.lans.clone();
+        laid.exits.inside.extend(known.inside.values().cloned());
     }
     laid
 }
@@ -188,26 +194,29 @@ fn landing(family: Family, priority: u32, numbers: &Numbers) -> Rule {
     Rule { family, priority, mark: 0, mask, invert: false, table, iif: None, from: None }
 }
 
-fn parts<'a>(usage: &'a Usage, around: &Around<'_>) -> Vec<Part<'a>> {
+fn add_parts<'a>(usage: &'a Usage, around: &Around<'_>, parts: &mut Vec<Part<'a>>) {
     let wans = outer_links(around.observed);
-    let mut parts = Vec::new();
     for scope in &usage.scopes {
         let part = |router| Part { usage, scope, router, sources: SortedSet::new(), rank: (4, Reverse(0)) };
         let (mut own, mut lan) = (part(true), part(false));
         for of in &scope.asked.of {
             match of {
-                Traffic::Prefix(prefix) => lan.take((0, prefix.len()), [Source::Prefix(*prefix)]),
+                Traffic::Prefix(prefix) => lan.take((0, prefix.len()), Some(Source::Prefix(*prefix))),
                 Traffic::Device(name) => lan.take((1, 0), of_lan(name, &wans).map(Source::Link)),
-                Traffic::Router => own.take((2, 0), [Source::Router]),
+                Traffic::Router => own.take((2, 0), Some(Source::Router)),
                 Traffic::All => {
-                    own.take((3, 0), [Source::Router]);
-                    lan.take((3, 0), around.lans.iter().cloned().map(Source::Link));
+                    own.take((3, 0), Some(Source::Router));
+                    lan.take((3, 0), None);
+                    lan.sources.extend(around.lans.iter().cloned().map(Source::Link));
                 }
             }
         }
-        parts.extend([lan, own].into_iter().filter(|part| !part.sources.is_empty()));
+        for part in [lan, own] {
+            if !part.sources.is_empty() {
+                parts.push(part);
+            }
+        }
     }
-    parts
 }
 
 fn of_lan(name: &str, wans: &SortedSet<IfName>) -> Option<IfName> {
@@ -218,19 +227,24 @@ fn of_lan(name: &str, wans: &SortedSet<IfName>) -> Option<IfName> {
 /// What of the scopes can't be taken through an exit.
 pub(super) fn strangers(scopes: &[Scope], observed: &Observed) -> Vec<Failure> {
     let wans = outer_links(observed);
-    let failure = |of: &Traffic| match of {
-        Traffic::Device(name) if of_lan(name, &wans).is_none() => Some(Failure {
-            what: format!("take the Internet traffic of dev:{name} through an exit"),
-            why: "it is no interface of a LAN: it leads to the Internet, or is a network's".to_owned(),
-        }),
-        _ => None,
-    };
-    scopes.iter().flat_map(|scope| &scope.asked.of).filter_map(failure).gather()
+    let mut failures = Vec::new();
+    for scope in scopes {
+        for of in &scope.asked.of {
+            let Traffic::Device(name) = of else { continue };
+            if of_lan(name, &wans).is_none() {
+                failures.push(Failure {
+                    what: format!("take the Internet traffic of dev:{name} through an exit"),
+                    why: "it is no interface of a LAN: it leads to the Internet, or is a network's".to_owned(),
+                });
+            }
+        }
+    }
+    failures
 }
 
 impl Part<'_> {
-    fn take(&mut self, (class, len): (u8, u8), sources: impl IntoIterator<Item = Source>) {
-        self.sources.extend(sources);
+    fn take(&mut self, (class, len): (u8, u8), source: Option<Source>) {
+        self.sources.extend(source);
         self.rank = self.rank.min((class, Reverse(len)));
     }
 
@@ -280,15 +294,16 @@ impl Part<'_> {
     }
 
     fn rules(&self, table: u32, priority: u32, numbers: &Numbers) -> Vec<Rule> {
-        let rule = |source: &Source, family| {
-            let (iif, from) = selector(source);
-            let is_of = from.is_none_or(|from| Family::of(&from) == family);
-            let rule =
-                Rule { family, priority, mark: 0, mask: numbers.mask, invert: false, table, iif, from };
-            is_of.then_some(rule)
-        };
-        let of = |source| Family::ALL.into_iter().filter_map(move |family| rule(source, family));
-        self.sources.iter().flat_map(of).gather()
+        let (mask, mut rules) = (numbers.mask, Vec::new());
+        for source in &self.sources {
+            for family in Family::ALL {
+                let (iif, from) = selector(source);
+                if from.is_none_or(|from| Family::of(&from) == family) {
+                    rules.push(Rule { family, priority, mark: 0, mask, invert: false, table, iif, from });
+                }
+            }
+        }
+        rules
     }
 
     fn guard(&self, known: &Known) -> ScopeGuard {
@@ -308,23 +323,28 @@ impl Part<'_> {
 
     fn flows(&self, mut apart: SortedSet<Prefix>, around: &Around<'_>) -> ScopeFlows {
         apart.extend(around.leads.keys().copied());
-        let own = |link: Option<&IfName>| -> Vec<Prefix> {
-            let all = around.observed.addresses.iter();
-            let on_it = all.filter(|it| link.is_none_or(|link| it.link == *link) && !it.addr.is_loopback());
-            let within = |it: &Address| match link {
-                Some(_) => Prefix::containing(it.addr, it.len).ok(),
-                None => Some(Prefix::host(it.addr)),
+        let mut sources = SortedSet::new();
+        for source in &self.sources {
+            let link = match source {
+                Source::Prefix(prefix) => {
+                    sources.insert(*prefix);
+                    continue;
+                }
+                Source::Router => None,
+                Source::Link(link) => Some(link),
             };
-            on_it.filter_map(within).gather()
-        };
-        let prefixes = |source: &Source| match source {
-            Source::Prefix(prefix) => vec![*prefix],
-            Source::Router => own(None),
-            Source::Link(link) => own(Some(link)),
-        };
+            for Address { link: on, addr, len } in &around.observed.addresses {
+                let within = match link {
+                    None => Some(Prefix::host(*addr)),
+                    Some(link) if link == on => Prefix::containing(*addr, *len).ok(),
+                    Some(_) => None,
+                };
+                sources.extend(within.filter(|_| !addr.is_loopback()));
+            }
+        }
         let goes_out = |family: &Family| self.default(*family) == Some(RouteKind::Throw);
         ScopeFlows {
-            sources: self.sources.iter().flat_map(prefixes).collect(),
+            sources,
             router: self.router,
             apart,
             v4: self.usage.way(self.scope, Family::V4),
@@ -365,19 +385,22 @@ fn selector(source: &Source) -> (Option<IfName>, Option<Prefix>) {
 fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
     let first = around.numbers.exit_table;
     let is_ours = |table| (first..Rule::SKIP).contains(&table);
-    let now = || around.observed.rules.iter().chain(&around.before.rules).filter(|it| is_ours(it.table));
+    let mut now: Vec<&Rule> = Vec::new();
+    for rules in [&around.observed.rules, &around.before.rules] {
+        now.extend(rules.iter().filter(|rule| is_ours(rule.table)));
+    }
     let mut taken = SortedSet::new();
     let keep = |part: &Part<'_>| {
         let selectors: Vec<_> = part.sources.iter().map(selector).gather();
-        let is_its = |rule: &Rule| selectors.iter().any(|(iif, from)| (iif, from) == (&rule.iif, &rule.from));
-        let is_only_its = |table: &u32| now().filter(|rule| rule.table == *table).all(is_its);
-        let mut known = now().filter(|rule| is_its(rule)).map(|rule| rule.table);
+        let is_its = |rule: &&Rule| selectors.iter().any(|(iif, from)| (iif, from) == (&rule.iif, &rule.from));
+        let is_only_its = |table: &u32| now.iter().filter(|rule| rule.table == *table).all(is_its);
+        let mut known = now.iter().filter(|rule| is_its(rule)).map(|rule| rule.table);
         let kept = known.find(|table| !taken.contains(table) && is_only_its(table));
         taken.extend(kept);
         kept
     };
     let kept: Vec<Option<u32>> = parts.iter().map(keep).gather();
-    taken.extend(now().map(|rule| rule.table));
+    taken.extend(now.iter().map(|rule| rule.table));
     taken.extend(around.observed.routes.iter().map(|route| route.table));
     let fresh = |kept: Option<u32>| {
         let table = kept.or_else(|| (first..).find(|table| !taken.contains(table))).unwrap_or(first);

@@ -23,14 +23,13 @@ impl Known {
         let wans = outer_links(observed);
         let (mut inside, mut uplinks) = (SortedMap::new(), SortedSet::new());
         uplinks.extend(OF_LINKS.iter().filter_map(|text| text.parse::<Prefix>().ok()));
-        let others = observed.foreign_routes.values().flatten();
-        for MainRoute { prefix, link, on_link } in
-            others.chain(&observed.main_routes).filter(|it| !is_wide(&it.prefix))
-        {
-            match link {
-                Some(link) if !wans.contains(link) => drop(inside.insert(*prefix, link.clone())),
-                Some(_) if *on_link => drop(uplinks.insert(*prefix)),
-                _ => {}
+        for routes in observed.foreign_routes.values().chain([&observed.main_routes]) {
+            for MainRoute { prefix, link, on_link } in routes.iter().filter(|it| !is_wide(&it.prefix)) {
+                match link {
+                    Some(link) if !wans.contains(link) => drop(inside.insert(*prefix, link.clone())),
+                    Some(_) if *on_link => drop(uplinks.insert(*prefix)),
+                    _ => {}
+                }
             }
         }
         Self { inside, uplinks }

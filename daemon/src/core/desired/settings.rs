@@ -24,20 +24,25 @@ pub(super) fn settings(
     let mut set = |path: String, value: &str| drop(all.insert(SysctlPath(path), value.to_owned()));
     set("net/ipv4/conf/all/src_valid_mark".to_owned(), "1");
     for (tunnel, Realm { guard, clients, .. }) in realms {
-        let served = || guard.egress.keys().chain(clients).chain(&guard.internet);
-        let forwards = |family| served().any(|prefix| Family::of(prefix) == family);
-        if forwards(Family::V4) {
+        let (mut v4, mut v6) = (false, false);
+        let mut note = |prefix: &Prefix| if prefix.is_ipv4() { v4 = true } else { v6 = true };
+        let mut links = SortedSet::new();
+        for prefix in guard.egress.keys() {
+            note(prefix);
+            links.extend(links_towards(prefix, observed));
+        }
+        clients.iter().for_each(&mut note);
+        guard.internet.iter().for_each(&mut note);
+        if v4 {
             set(format!("net/ipv4/conf/{tunnel}/forwarding"), "1");
         }
-        let mut links: SortedSet<IfName> =
-            guard.egress.keys().flat_map(|prefix| links_towards(prefix, observed)).collect();
         if guard.internet.iter().any(Prefix::is_ipv4) {
             links.extend(router_links(Family::V4, observed));
         }
         for link in &links {
             set(format!("net/ipv4/conf/{link}/forwarding"), "1");
         }
-        if forwards(Family::V6) {
+        if v6 {
             set("net/ipv6/conf/all/forwarding".to_owned(), "1");
             for link in accepting_routers(observed) {
                 set(accept_ra(&link).0, "2");
