@@ -296,12 +296,10 @@ impl<T: Ord> Extend<T> for SortedSet<T> {
 /// Puts values in order; of equal ones the last stays.
 #[inline(never)]
 fn settle<T>(values: &mut Vec<T>, compare: fn(&T, &T) -> Ordering) {
-    let places = |a: usize, b: usize| compare(&values[a], &values[b]);
-    if !order::is_strict(values.len(), &places) {
-        let (places, distinct) = order::distinct(values.len(), &places);
-        order::rearrange(values, places);
-        values.truncate(distinct);
-    }
+    let mut places = Vec::new();
+    let distinct = order::distinct(values.len(), &|a, b| compare(&values[a], &values[b]), &mut places);
+    order::rearrange(values, places);
+    values.truncate(distinct);
 }
 
 /// Puts values in order of what `compare` sees; equal ones stay in the order they are in. Like `slice::sort_by`, but

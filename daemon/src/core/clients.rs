@@ -65,13 +65,13 @@ impl Core {
     ) -> Vec<(&'a IngressClient, ClientReport)> {
         let Some(device) = self.observed.devices.get(&IfName::from(name)) else { return Vec::new() };
         let ingress = network.directory.assignment().and_then(|assignment| assignment.ingress.as_ref());
-        let clients = ingress.into_iter().flat_map(|ingress| &ingress.clients);
+        let clients = ingress.map(|ingress| ingress.clients.as_slice()).unwrap_or_default();
         let seen = |client: &'a IngressClient| {
             let peer = device.peers.get(&client.key)?;
             let counters = device.counters.get(&client.key).copied().unwrap_or_default();
             Some((client, self.client_report(client.key, peer, counters)))
         };
-        clients.filter_map(seen).gather()
+        clients.iter().filter_map(seen).gather()
     }
 
     fn client_report(&self, key: WgPublicKey, peer: &WgPeer, counters: WgCounters) -> ClientReport {

@@ -159,13 +159,17 @@ impl Core {
 
     /// The interfaces that run, or whose scopes are kept in, and of which too little is known: they are left as they run.
     fn held(&self) -> SortedSet<IfName> {
-        let wanted = self.wanted();
-        let vague = wanted.iter().filter(|(_, network)| !network.directory.is_whole()).map(|(name, _)| *name);
-        let unreadable = self.unreadable.iter().filter(|(_, network)| !self.is_to_go(network));
-        let all = vague.chain(unreadable.map(|(name, _)| name)).map(IfName::from);
+        let mut all = SortedSet::new();
+        for (name, _) in self.wanted().iter().filter(|(_, network)| !network.directory.is_whole()) {
+            all.insert(IfName::from(*name));
+        }
+        for (name, _) in self.unreadable.iter().filter(|(_, network)| !self.is_to_go(network)) {
+            all.insert(IfName::from(name));
+        }
         let is_scopes = |rule: &Rule| rule.table >= self.config.numbers.exit_table;
         let guarded = self.observed.rules.iter().any(is_scopes);
-        all.filter(|link| guarded || self.observed.links.contains_key(link)).collect()
+        all.retain(|link| guarded || self.observed.links.contains_key(link));
+        all
     }
 
     fn is_to_go(&self, network: &Unreadable) -> bool {
@@ -175,19 +179,24 @@ impl Core {
     /// The interfaces that shall not be.
     fn gone_links(&self) -> SortedSet<IfName> {
         let wanted = self.wanted();
-        let left = self.networks.keys().filter(|name| !wanted.contains_key(name));
-        let unreadable = self.unreadable.iter().filter(|(_, network)| self.is_to_go(network));
-        left.chain(unreadable.map(|(name, _)| name)).map(IfName::from).collect()
+        let mut all = SortedSet::new();
+        for name in self.networks.keys().filter(|name| !wanted.contains_key(name)) {
+            all.insert(IfName::from(name));
+        }
+        for (name, _) in self.unreadable.iter().filter(|(_, network)| self.is_to_go(network)) {
+            all.insert(IfName::from(name));
+        }
+        all
     }
 
     fn interest_of(&self, mut sysctls: SortedSet<SysctlPath>) -> Interest {
         sysctls.extend(self.desired.sysctls.keys().cloned());
         sysctls.extend(self.observed.saved_sysctls.keys().cloned());
-        let beside = self.observed.links.keys().filter(|link| desired::is_beside(link)).cloned();
-        let tunnels = self.networks.keys().map(IfName::from).chain(beside);
+        let mut tunnels: SortedSet<IfName> = self.networks.keys().map(IfName::from).collect();
+        tunnels.extend(self.observed.links.keys().filter(|link| desired::is_beside(link)).cloned());
         let scopes = !self.desired.exits.scopes.is_empty();
         let tables = scopes.then(|| clashes::tables(&self.config.numbers, &self.observed));
-        Interest { sysctls, tunnels: tunnels.collect(), tables: tables.unwrap_or_default() }
+        Interest { sysctls, tunnels, tables: tables.unwrap_or_default() }
     }
 
     /// The kernel is as it shall be.
@@ -195,9 +204,13 @@ impl Core {
         for network in self.networks.values_mut().filter(|network| network.directory.is_whole()) {
             network.note_applied();
         }
-        let left = self.networks.iter().filter(|(_, network)| network.leaving).map(|(name, _)| name);
-        let unreadable = self.unreadable.iter().filter(|(_, network)| network.leaving).map(|(name, _)| name);
-        let left: Vec<NetworkName> = left.chain(unreadable).cloned().gather();
+        let mut left: Vec<NetworkName> = Vec::new();
+        for (name, _) in self.networks.iter().filter(|(_, network)| network.leaving) {
+            left.push(name.clone());
+        }
+        for (name, _) in self.unreadable.iter().filter(|(_, network)| network.leaving) {
+            left.push(name.clone());
+        }
         for name in left {
             self.networks.remove(&name);
             self.unreadable.remove(&name);

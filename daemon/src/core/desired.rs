@@ -235,7 +235,10 @@ fn realm(
 ) -> Realm {
     let of = |counts: fn(&IngressClient) -> bool| -> SortedSet<Prefix> {
         let mut all = SortedSet::new();
-        clients.iter().filter(|client| counts(client)).for_each(|client| all.extend(hosts(&client.addresses)));
+        clients
+            .iter()
+            .filter(|client| counts(client))
+            .for_each(|client| all.extend(hosts(&client.addresses)));
         all
     };
     let mut internet = of(|client| client.internet);

@@ -324,8 +324,8 @@ fn or_removal(change: Result<Change, Refusal>, goes: bool) -> Result<Change, Ref
 /// Whether an external client is let in no more.
 fn shuts_out(before: &Assignment, after: &Assignment) -> bool {
     let clients = |assignment: &Assignment| -> SortedSet<WgPublicKey> {
-        let clients = assignment.ingress.iter().flat_map(|ingress| &ingress.clients);
-        clients.map(|client| client.key).collect()
+        let clients = assignment.ingress.as_ref().map(|ingress| ingress.clients.as_slice());
+        clients.unwrap_or_default().iter().map(|client| client.key).collect()
     };
     clients(before).difference(&clients(after)).next().is_some()
 }

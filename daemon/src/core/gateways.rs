@@ -142,7 +142,10 @@ impl Gateways {
             (service, Served { candidates, ..before })
         };
         self.services = wanted.into_iter().map(served).collect();
-        let nodes: SortedSet<NodeId> = self.candidates().map(|candidate| candidate.node).collect();
+        let mut nodes = SortedSet::new();
+        for served in self.services.values() {
+            nodes.extend(served.candidates.iter().map(|candidate| candidate.node));
+        }
         self.nodes.retain(|node, _| nodes.contains(node));
         for node in &nodes {
             self.nodes.entry(*node).or_insert_with(|| Pulse::new(now));
@@ -193,17 +196,20 @@ impl Gateways {
         let mut probes = Vec::new();
         // One that is asked again puts others in doubt.
         loop {
-            let due: Vec<NodeId> = self.dues().filter(|(_, at)| *at <= now).map(|(node, _)| node).gather();
-            if due.is_empty() {
+            let mut dues = self.dues();
+            dues.retain(|(_, at)| *at <= now);
+            if dues.is_empty() {
                 return probes;
             }
-            probes.extend(due.into_iter().filter_map(|node| self.probe(node, now)));
+            for (node, _) in dues {
+                probes.extend(self.probe(node, now));
+            }
         }
     }
 
     /// When [`Self::poll`] has something to say next.
     pub fn poll_timeout(&self) -> Option<(Now, &'static str)> {
-        self.dues().map(|(_, at)| (at, "probe a gateway")).min()
+        self.dues().into_iter().map(|(_, at)| at).min().map(|at| (at, "probe a gateway"))
     }
 
     /// What is served by someone else since this was last asked. `None` when nothing is, and nobody leads anywhere else
@@ -257,10 +263,6 @@ impl Gateways {
         }
     }
 
-    fn candidates(&self) -> impl Iterator<Item = &Candidate> {
-        self.services.values().flat_map(|served| &served.candidates)
-    }
-
     fn probe(&mut self, node: NodeId, now: Now) -> Option<Probe> {
         self.probes = self.probes.wrapping_add(1);
         let id = self.probes;
@@ -269,7 +271,7 @@ impl Gateways {
     }
 
     /// When each node is to be probed next.
-    fn dues(&self) -> impl Iterator<Item = (NodeId, Now)> {
+    fn dues(&self) -> Vec<(NodeId, Now)> {
         let (mut doubted, mut sought) = (SortedSet::new(), SortedSet::new());
         for served in self.services.values() {
             let nodes = || served.candidates.iter().map(|candidate| candidate.node);
@@ -282,10 +284,11 @@ impl Gateways {
             }
         }
         let many = (self.nodes.len() as u32).div_ceil(MANY);
-        self.nodes.iter().map(move |(node, pulse)| {
+        let due = |(node, pulse): (&NodeId, &Pulse)| {
             let rest = if sought.contains(node) { SEARCH } else { REST };
             (*node, pulse.due(doubted.contains(node), rest * many))
-        })
+        };
+        self.nodes.iter().map(due).gather()
     }
 
     /// Chooses anew where the one in use works no more or another goes before it.
@@ -340,11 +343,11 @@ fn is_alive(nodes: &SortedMap<NodeId, Pulse>, node: NodeId) -> bool {
 }
 
 /// Where a candidate stands in line: those that say that they lead nowhere come last. `None` when it does not work.
-fn place(service: &Service, candidate: &Candidate, nodes: &SortedMap<NodeId, Pulse>) -> Option<(bool, u32)> {
+fn place(service: &Service, candidate: &Candidate, nodes: &SortedMap<NodeId, Pulse>) -> Option<u64> {
     let health = nodes.get(&candidate.node).map(|pulse| pulse.health).filter(|health| health.alive)?;
     let leads_nowhere = matches!(service, Service::Scope(_)) && health.v4 == Some(false);
     let works = !leads_nowhere || health.v6 == Some(true);
-    works.then_some((leads_nowhere, candidate.rank))
+    works.then_some(u64::from(leads_nowhere) << 32 | u64::from(candidate.rank))
 }
 
 fn choose(service: &Service, served: &Served, nodes: &SortedMap<NodeId, Pulse>) -> Option<NodeId> {

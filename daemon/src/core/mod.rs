@@ -127,15 +127,18 @@ impl Core {
 
     /// When [`Input::Tick`] is due, and why.
     pub fn poll_timeout(&self) -> Option<(Now, &'static str)> {
-        let look = self.rhythm.look_at.map(|at| (at, "look at the kernel"));
-        let links = self.wanted().into_values().flat_map(|network| {
+        let mut first = self.rhythm.look_at.map(|at| (at, "look at the kernel"));
+        for network in self.wanted().values() {
             let report = network.report_due(self.config.heartbeat).map(|at| (at, "report"));
             let resync = network.resync_due().map(|at| (at, "ask for withheld records"));
             let trial = network.trial_deadline().map(|at| (at, "take back what is not confirmed"));
             let probe = network.gateways.poll_timeout();
-            [network.session.poll_timeout(), report, resync, trial, probe].into_iter().flatten()
-        });
-        links.chain(look).min()
+            for due in [network.session.poll_timeout(), report, resync, trial, probe] {
+                let is_first = |(at, _): &(Now, _)| first.is_none_or(|(first, _)| *at < first);
+                first = due.filter(is_first).or(first);
+            }
+        }
+        first
     }
 
     /// This network is on disk and can't be read: what runs of it is not to be touched before its owner leaves it.

@@ -46,7 +46,9 @@ pub fn wan_links(observed: &Observed) -> SortedSet<IfName> {
 
 /// Those, and while there is no default route at all, the last that had one: a WAN that is down is no LAN.
 pub fn outer_links(observed: &Observed) -> SortedSet<IfName> {
-    wan_links(observed).into_iter().chain(observed.uplinks.iter().cloned()).collect()
+    let mut links = wan_links(observed);
+    links.extend(observed.uplinks.iter().cloned());
+    links
 }
 
 /// So many links that are a LAN's no more are still taken for one's.
@@ -63,7 +65,10 @@ pub fn lan_links(observed: &Observed) -> SortedSet<IfName> {
     let now = addressed.map(|address| &address.link).filter(|link| kind(link) == Some(LinkKind::Other));
     let past =
         observed.lans_before.iter().filter(|link| kind(link).is_none_or(|kind| kind == LinkKind::Other));
-    now.chain(past.take(PAST_LANS)).filter(|link| foreign(link)).cloned().collect()
+    let mut lans: SortedSet<IfName> = now.cloned().collect();
+    lans.extend(past.take(PAST_LANS).cloned());
+    lans.retain(foreign);
+    lans
 }
 
 fn is_of_link(addr: IpAddr) -> bool {

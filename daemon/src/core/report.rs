@@ -15,7 +15,11 @@ use super::{
     },
     serving::device_of,
 };
-use crate::{gather::Gather, model::IfName, sorted::SortedMap};
+use crate::{
+    gather::{Gather, append},
+    model::IfName,
+    sorted::SortedMap,
+};
 use gatewrt_protocol::{
     Applied, Assignment, Egress, ExitOffer, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId,
     NodeName, Path, PeerReport, Prefix, Report, TakenBack, json,
@@ -215,9 +219,11 @@ impl Core {
     }
 
     fn failures_of(&self, name: &NetworkName, network: &Network) -> Vec<Failure> {
-        let mut all: Vec<Failure> =
-            self.observe_failure.iter().chain(self.rhythm.tries.failures()).cloned().gather();
-        all.extend(self.view_failures.get(name).into_iter().flatten().cloned());
+        let mut all: Vec<Failure> = self.observe_failure.iter().cloned().gather();
+        append(&mut all, self.rhythm.tries.failures().cloned());
+        if let Some(failures) = self.view_failures.get(name) {
+            all.extend_from_slice(failures);
+        }
         all.extend(network.last_refusal.clone());
         if network.directory.is_removed() {
             all.push(Failure {
@@ -338,16 +344,19 @@ impl Core {
 
     /// What the kernel shows of every peer goes to the paths.
     pub(super) fn feed_paths(&mut self, now: Now) {
-        let (wall, devices) = (self.wall, &self.observed.devices);
         for (name, network) in &mut self.networks {
             let own = IfName::from(name);
-            let devices = devices.iter().filter(|(link, _)| **link == own || is_beside(link));
-            let peers = devices.flat_map(|(_, device)| device.peers.iter().map(move |peer| (device, peer)));
-            let seen = peers.map(|(device, (key, peer))| {
-                let handshake = device.counters.get(key).and_then(|counters| counters.handshake);
-                (*key, Seen { endpoint: peer.endpoint, handshake_age: age(wall, handshake) })
-            });
-            network.paths.handle_device(&seen.collect(), now);
+            let mut seen = SortedMap::new();
+            for (_, device) in
+                self.observed.devices.iter().filter(|(link, _)| **link == own || is_beside(link))
+            {
+                for (key, peer) in &device.peers {
+                    let handshake = device.counters.get(key).and_then(|counters| counters.handshake);
+                    let handshake_age = age(self.wall, handshake);
+                    seen.insert(*key, Seen { endpoint: peer.endpoint, handshake_age });
+                }
+            }
+            network.paths.handle_device(&seen, now);
         }
     }
 }

@@ -95,8 +95,7 @@ impl Core {
     /// What `from` is told that probes one of this router's addresses; nothing to a stranger, nor before the kernel was
     /// looked at.
     pub fn says(&self, to: IpAddr, from: IpAddr) -> Option<Says> {
-        let (_, network) =
-            self.wanted().into_iter().find(|(_, network)| answers(network).any(|own| own == to))?;
+        let (_, network) = self.wanted().into_iter().find(|(_, network)| answers(network).contains(&to))?;
         let is_member = network.directory.peers().any(|member| member.addresses.contains(&from));
         let leads = |family| offer::leads(&self.observed, family);
         let control = network.session.is_connected();
@@ -105,8 +104,8 @@ impl Core {
     }
 
     fn listen(&mut self) {
-        let networks = self.wanted().into_values();
-        let listening: SortedSet<IpAddr> = networks.flat_map(answers).collect();
+        let mut listening = SortedSet::new();
+        self.wanted().values().for_each(|network| listening.extend(answers(network).iter().copied()));
         if listening != self.listening {
             self.outputs.push(Output::Listen(listening.clone()));
             self.listening = listening;
@@ -115,9 +114,9 @@ impl Core {
 }
 
 /// The addresses at which a node is probed that serves something.
-fn answers(network: &Network) -> impl Iterator<Item = IpAddr> {
+fn answers(network: &Network) -> &[IpAddr] {
     let serves = network.directory.assignment().filter(|own| own.exit.is_some() || !own.egress.is_empty());
-    serves.into_iter().flat_map(|own| own.addresses.iter().copied())
+    serves.map(|own| own.addresses.as_slice()).unwrap_or_default()
 }
 
 /// What is served in a network by one of several nodes: prefixes that are not served here too, and scopes.

@@ -17,11 +17,6 @@ pub fn find(count: usize, compare: &dyn Fn(usize) -> Ordering) -> Result<usize, 
     Err(low)
 }
 
-/// Whether `count` values are in order, each once.
-pub fn is_strict(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> bool {
-    (1..count).all(|at| compare(at - 1, at).is_lt())
-}
-
 /// Where what shall be at each place is now, so that `count` values are in order and equal ones stay as they are.
 pub fn stable(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
     let mut places: Vec<usize> = (0..count).gather();
@@ -29,9 +24,13 @@ pub fn stable(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<u
     places
 }
 
-/// The same, with all of equal ones but the last behind the others; how many those others are.
-pub fn distinct(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> (Vec<usize>, usize) {
-    let (mut places, mut dropped) = (Vec::with_capacity(count), Vec::new());
+/// The same in `places`, with all of equal ones but the last behind the others; how many those others are. No places
+/// where every value is in its place already, each once.
+pub fn distinct(count: usize, compare: &dyn Fn(usize, usize) -> Ordering, places: &mut Vec<usize>) -> usize {
+    if (1..count).all(|at| compare(at - 1, at).is_lt()) {
+        return count;
+    }
+    let mut dropped = Vec::new();
     let all = stable(count, compare);
     for (at, &place) in all.iter().enumerate() {
         match all.get(at + 1) {
@@ -41,7 +40,7 @@ pub fn distinct(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> (Ve
     }
     let distinct = places.len();
     places.append(&mut dropped);
-    (places, distinct)
+    distinct
 }
 
 /// Brings every value to its place.

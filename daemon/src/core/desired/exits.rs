@@ -234,7 +234,8 @@ pub(super) fn strangers(scopes: &[Scope], observed: &Observed) -> Vec<Failure> {
             if of_lan(name, &wans).is_none() {
                 failures.push(Failure {
                     what: format!("take the Internet traffic of dev:{name} through an exit"),
-                    why: "it is no interface of a LAN: it leads to the Internet, or is a network's".to_owned(),
+                    why: "it is no interface of a LAN: it leads to the Internet, or is a network's"
+                        .to_owned(),
                 });
             }
         }
@@ -392,7 +393,8 @@ fn tables(parts: &[Part<'_>], around: &Around<'_>) -> Vec<u32> {
     let mut taken = SortedSet::new();
     let keep = |part: &Part<'_>| {
         let selectors: Vec<_> = part.sources.iter().map(selector).gather();
-        let is_its = |rule: &&Rule| selectors.iter().any(|(iif, from)| (iif, from) == (&rule.iif, &rule.from));
+        let is_its =
+            |rule: &&Rule| selectors.iter().any(|(iif, from)| (iif, from) == (&rule.iif, &rule.from));
         let is_only_its = |table: &u32| now.iter().filter(|rule| rule.table == *table).all(is_its);
         let mut known = now.iter().filter(|rule| is_its(rule)).map(|rule| rule.table);
         let kept = known.find(|table| !taken.contains(table) && is_only_its(table));
