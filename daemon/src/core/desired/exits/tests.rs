@@ -149,7 +149,7 @@ impl Router {
         let observed = self.observe();
         let name: NetworkName = "home".parse().expect("a name");
         let networks = [(&name, &self.network)].into();
-        let wanted = desired(&self.config, &networks, &SortedSet::new(), &observed, &self.before);
+        let wanted = desired(&self.config, &networks, SortedSet::new(), &observed, &self.before);
         self.before = wanted.desired;
         (Plan::new(&observed, &self.before), wanted.failures.into_values().flatten().collect())
     }
