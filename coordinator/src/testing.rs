@@ -16,7 +16,7 @@ use crate::{
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
     Applied, Endpoint, EndpointKind, InterfaceKind, InterfaceReport, JoinRequest, NetworkId, NodeId,
-    NodeName, PresharedKey, PublicKey, Report, WgPublicKey, join::SECRET_BYTES,
+    NodeName, Pairs, PresharedKey, PublicKey, Report, WgPublicKey, join::SECRET_BYTES,
 };
 use proptest::prelude::*;
 use ring::digest::{SHA256, digest};
@@ -350,10 +350,10 @@ pub(crate) fn report(node: NodeId, endpoint: u8, lan: u8) -> Report {
         clients: Vec::new(),
         exit: None,
         scopes: Vec::new(),
-        gateways: Vec::new(),
+        gateways: Pairs::default(),
         taken_back: None,
         applied: Applied::default(),
         failures: Vec::new(),
-        refused: Vec::new(),
+        refused: Pairs::default(),
     }
 }

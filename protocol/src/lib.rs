@@ -31,8 +31,8 @@ pub use name::{ClientName, GroupName, NetworkName, NodeName, Tag};
 pub use prefix::Prefix;
 pub use record::{
     Applied, Assignment, Egress, Endpoint, EndpointKind, Failure, InterfaceKind, InterfaceReport, Kind,
-    Member, MemberUpdate, Path, PeerReport, Policy, Presence, Record, Report, Role, Roster, ServedPrefix,
-    Tombstone,
+    Member, MemberUpdate, Pairs, Path, PeerReport, Policy, Presence, Record, Report, Role, Roster,
+    ServedPrefix, Tombstone,
 };
 pub use topic::Topic;
 

@@ -5,15 +5,16 @@ use crate::{
     Access, ClientReport, ExitOffer, ExitScope, Ingress, NetworkId, NetworkName, NodeId, NodeName, Prefix,
     ScopeReport, TakenBack, WgPublicKey,
     base::BASE32,
-    json::{self, JsonError},
+    json::{self, FromJson, JsonError, Reader},
     json_fields, json_words,
 };
 use ring::digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    str::FromStr,
 };
 
 /// What a signed message is, as named in its header.
@@ -483,8 +484,8 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<ScopeReport>,
     /// Of prefixes that several nodes serve: which node is used.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "pairs")]
-    pub gateways: Vec<(Prefix, NodeId)>,
+    #[serde(default, skip_serializing_if = "Pairs::is_empty")]
+    pub gateways: Pairs<Prefix, NodeId>,
     /// What is in effect.
     pub applied: Applied,
     /// What was in effect and is no more.
@@ -494,8 +495,8 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// Records refused since the daemon's start, by reason.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "pairs")]
-    pub refused: Vec<(String, u64)>,
+    #[serde(default, skip_serializing_if = "Pairs::is_empty")]
+    pub refused: Pairs<String, u64>,
 }
 record!(Report, Report);
 json_fields!(
@@ -504,21 +505,37 @@ json_fields!(
 );
 
 /// A map on the wire, pairs in order of their keys in memory: a router, which only writes it, needs no tree for that.
-mod pairs {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use std::collections::BTreeMap;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pairs<K, V>(pub Vec<(K, V)>);
 
-    pub fn serialize<S: Serializer, K: Serialize, V: Serialize>(
-        pairs: &[(K, V)],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+impl<K, V> Default for Pairs<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
     }
+}
 
-    pub fn deserialize<'de, D: Deserializer<'de>, K: Deserialize<'de> + Ord, V: Deserialize<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<(K, V)>, D::Error> {
-        Ok(BTreeMap::deserialize(deserializer)?.into_iter().collect())
+impl<K, V> Pairs<K, V> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<K: Serialize, V: Serialize> Serialize for Pairs<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for Pairs<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(BTreeMap::deserialize(deserializer)?.into_iter().collect()))
+    }
+}
+
+impl<K: FromStr<Err: fmt::Display> + Ord, V: FromJson> FromJson for Pairs<K, V> {
+    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+        Ok(Self(BTreeMap::from_json(reader)?.into_iter().collect()))
     }
 }
 

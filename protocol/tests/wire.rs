@@ -193,11 +193,11 @@ fn report() -> Report {
             rtt_ms: Some(21),
             why: "the first does not answer".into(),
         }],
-        gateways: vec![("192.168.30.0/24".parse().expect("v4"), NodeId::from_entropy([4; 10]))],
+        gateways: Pairs(vec![("192.168.30.0/24".parse().expect("v4"), NodeId::from_entropy([4; 10]))]),
         applied: Applied { policy: 1, assignment: 2, roster: 3 },
         taken_back: Some(TakenBack { assignment: 2, why: "the control link was gone".into() }),
         failures: vec![Failure { what: "serve 10.0.0.0/8".into(), why: "the owner forbids it".into() }],
-        refused: vec![("bad-signature".into(), 2)],
+        refused: Pairs(vec![("bad-signature".into(), 2)]),
     }
 }
 

@@ -63,7 +63,7 @@ pub fn egress_in_use(state: &State, net: NetworkId) -> Vec<EgressView> {
     let mut used: BTreeMap<(Prefix, NodeId), Vec<NodeName>> = BTreeMap::new();
     for by in state.registry.live_nodes(net) {
         let report = state.live.now(by.id).and_then(|now| now.report.as_ref());
-        for (prefix, through) in report.into_iter().flat_map(|report| &report.gateways) {
+        for (prefix, through) in report.into_iter().flat_map(|report| &report.gateways.0) {
             used.entry((*prefix, *through)).or_default().push(by.name.clone());
         }
     }

@@ -257,7 +257,7 @@ fn several_nodes_serve_one_prefix_and_who_uses_which_is_seen() {
         );
     }
     home.report(&mut cabin, |report| {
-        report.gateways = [(prefix.parse().unwrap(), spare.answer.node)].into();
+        report.gateways = gatewrt_protocol::Pairs(vec![(prefix.parse().unwrap(), spare.answer.node)]);
     });
     let list = home.coordinator.json(&["egress", "list", "home"]);
     let used = |at: usize| (list[at]["node"].clone(), list[at]["used_by"].clone());

@@ -3,7 +3,7 @@
 use crate::eventually;
 use gatewrt_protocol::{
     Applied, EndpointKind, InterfaceKind, InterfaceReport, JoinAnswer, JoinCode, JoinRequest, MemberUpdate,
-    NetworkId, NodeId, Presence, Problem, PublicKey, Report, Signer, Topic, WgPublicKey, jws,
+    NetworkId, NodeId, Pairs, Presence, Problem, PublicKey, Report, Signer, Topic, WgPublicKey, jws,
 };
 use ring::digest::{SHA256, digest};
 use rumqttc::{
@@ -95,11 +95,11 @@ impl Router {
             clients: Vec::new(),
             exit: None,
             scopes: Vec::new(),
-            gateways: Vec::new(),
+            gateways: Pairs::default(),
             taken_back: None,
             applied: Applied { policy: 1, assignment: 1, roster: 2 },
             failures: Vec::new(),
-            refused: Vec::new(),
+            refused: Pairs::default(),
         }
     }
 

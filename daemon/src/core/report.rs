@@ -22,7 +22,7 @@ use crate::{
 };
 use gatewrt_protocol::{
     Applied, Assignment, Egress, ExitOffer, Failure, MAX_RECORD, Member, NetworkId, NetworkName, NodeId,
-    NodeName, Path, PeerReport, Prefix, Report, TakenBack, json,
+    NodeName, Pairs, Path, PeerReport, Prefix, Report, TakenBack, json,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -166,11 +166,13 @@ impl Core {
             clients: Vec::new(),
             exit: offer(&self.config, name, &self.observed),
             scopes: self.scope_reports(name, network),
-            gateways: network.gateways.serving().gather(),
+            gateways: Pairs(network.gateways.serving().gather()),
             applied: Applied { roster: 0, ..network.applied },
             taken_back: network.taken_back().cloned(),
             failures: self.failures_of(name, network),
-            refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).gather(),
+            refused: Pairs(
+                network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).gather(),
+            ),
         }
     }
 

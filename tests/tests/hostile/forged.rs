@@ -55,7 +55,7 @@ fn what_is_not_signed_not_new_or_not_for_us_changes_nothing() -> Result<()> {
     for router in ROUTERS {
         assert_shown(&mesh, router, &expected[router])?;
         hostile.wait_for_report(router, "all of it", |report| {
-            report.refused.iter().cloned().collect::<BTreeMap<_, _>>() == expected[router]
+            report.refused.0.iter().cloned().collect::<BTreeMap<_, _>>() == expected[router]
                 && report.failures.iter().any(|failure| failure.what.starts_with("take in a message on "))
         })?;
     }

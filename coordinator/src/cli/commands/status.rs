@@ -118,7 +118,7 @@ fn failure_lines(name: &str, report: &Report) -> io::Result<()> {
     for failure in &report.failures {
         line(&format!("{name}: {} failed: {}", failure.what, failure.why))?;
     }
-    for (why, count) in &report.refused {
+    for (why, count) in &report.refused.0 {
         line(&format!("{name}: refused {count} record(s): {why}"))?;
     }
     Ok(())
