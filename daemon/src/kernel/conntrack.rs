@@ -146,10 +146,7 @@ struct Answers {
 }
 
 fn answers(received: Received<'_>) -> Option<Answers> {
-    let attr = |wanted| {
-        let mut all = attrs_after(received.body, NFGENMSG);
-        all.find(|(kind, _)| *kind == wanted).map(|(_, payload)| payload)
-    };
+    let attr = |kind| attrs_after(received.body, NFGENMSG).value(kind);
     let raw = attr(CTA_TUPLE_REPLY)?;
     let Tuple { dst: to, proto, ports, .. } = tuple(raw)?;
     let (family, zone) = (*received.body.first()?, attr(CTA_ZONE).map(<[u8]>::to_vec));

@@ -8,6 +8,7 @@ use super::{
         socket::{NetlinkError, Socket},
     },
     process, record,
+    wireguard::uapi::hex,
 };
 use crate::{model::Ruleset, ownership::NFT_TABLE, plan::rewrite};
 use log::{debug, warn};
@@ -147,46 +148,39 @@ impl Firewall {
 
     /// Grows with every change of any table; `None` when the kernel has no nftables.
     pub fn generation(&mut self) -> Result<Option<u32>, KernelError> {
-        let found = self.ask(&request(NFT_MSG_GETGEN, 0), |body| {
-            let found = attrs_after(body, GEN_HEADER).find(|(kind, _)| *kind == NFTA_GEN_ID);
-            found.and_then(|(_, payload)| Some(u32::from_be_bytes(payload.try_into().ok()?)))
-        });
-        Ok(found?.flatten())
+        let body = self.ask(&request(NFT_MSG_GETGEN, 0))?.unwrap_or_default();
+        let id = attrs_after(&body, GEN_HEADER).value(NFTA_GEN_ID);
+        Ok(id.and_then(|id| Some(u32::from_be_bytes(id.try_into().ok()?))))
     }
 
     fn exists(&mut self) -> Result<bool, KernelError> {
         let mut message = request(NFT_MSG_GETTABLE, NFPROTO_INET);
         message.text(NFTA_TABLE_NAME, NFT_TABLE);
-        Ok(self.ask(&message, |_| ())?.is_some())
+        Ok(self.ask(&message)?.is_some())
     }
 
-    fn ask<T>(&mut self, message: &Message, take: impl Fn(&[u8]) -> T) -> Result<Option<T>, KernelError> {
-        let outcome = self.try_ask(message, take);
-        match outcome {
+    /// The body of the answer, if there is one.
+    fn ask(&mut self, message: &Message) -> Result<Option<Vec<u8>>, KernelError> {
+        match self.try_ask(message) {
             // No such table; no nftables in this kernel.
             Err(error) if error.is(&[ENOENT, EINVAL, EOPNOTSUPP, EPROTONOSUPPORT]) => Ok(None),
             other => other.map_err(|e| e.at("look at the firewall")),
         }
     }
 
-    fn try_ask<T>(
-        &mut self,
-        message: &Message,
-        take: impl Fn(&[u8]) -> T,
-    ) -> Result<Option<T>, NetlinkError> {
+    fn try_ask(&mut self, message: &Message) -> Result<Option<Vec<u8>>, NetlinkError> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => Socket::open(netlink_sys::protocols::NETLINK_NETFILTER)?,
         };
         let socket = self.socket.insert(socket);
-        Ok(socket.read(message, |received| Some(take(received.body)))?.pop())
+        Ok(socket.read(message, |received| Some(received.body.to_vec()))?.pop())
     }
 }
 
 /// A listing is long.
 pub fn digest(listing: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, listing.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(ring::digest::digest(&ring::digest::SHA256, listing.as_bytes()).as_ref())
 }
 
 /// `nlmsghdr` and `struct nfgenmsg`.

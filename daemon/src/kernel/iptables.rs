@@ -69,9 +69,12 @@ impl Iptables {
     /// Writes our chains. What can't be written lets nothing through our interfaces, unless what stands guards them.
     pub fn write(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
         self.forget();
-        let outcomes: Vec<Result<(), KernelError>> =
-            families().map(|family| self.write_family(&ruleset.0, family)).collect();
-        outcomes.into_iter().collect::<Result<(), KernelError>>()?;
+        let mut outcome = Ok(());
+        for &family in families() {
+            let written = self.write_family(&ruleset.0, family);
+            outcome = outcome.and(written);
+        }
+        outcome?;
         let listing = digest(&self.list()?);
         record::save(&self.record, &(&*ruleset.0, &*listing))?;
         self.written = Some((ruleset.clone(), listing));
@@ -94,7 +97,10 @@ impl Iptables {
             return Ok(());
         }
         self.forget();
-        families().try_for_each(|family| self.become_(&self.save(family)?, "", family))
+        for &family in families() {
+            self.become_(&self.save(family)?, "", family)?;
+        }
+        Ok(())
     }
 
     /// Deletes what a predecessor left that used iptables.
@@ -121,7 +127,11 @@ impl Iptables {
     }
 
     fn list(&self) -> Result<String, KernelError> {
-        families().map(|family| Ok(ours(&self.save(family)?))).collect()
+        let mut all = String::new();
+        for &family in families() {
+            all += &ours(&self.save(family)?);
+        }
+        Ok(all)
     }
 
     fn save(&self, family: Family) -> Result<String, KernelError> {
@@ -138,7 +148,6 @@ impl Iptables {
 }
 
 /// Those that the kernel has.
-fn families() -> impl Iterator<Item = Family> {
-    let is_there = |family: &Family| *family == Family::V4 || Path::new("/proc/net/if_inet6").exists();
-    Family::ALL.into_iter().filter(is_there)
+fn families() -> &'static [Family] {
+    if Path::new("/proc/net/if_inet6").exists() { &Family::ALL } else { &[Family::V4] }
 }

@@ -22,6 +22,7 @@ use address::FoundAddress;
 use nix::libc::{self, EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
 use route::{Filter, FoundRoute, OurRoute, Target};
 use socket::{NetlinkError, Socket};
+use std::fmt::Display;
 
 /// `RT_TABLE_MAIN`
 const MAIN: u32 = 254;
@@ -135,7 +136,7 @@ impl Network {
         match link::add_wireguard(&mut self.socket, name, mtu) {
             Err(error) if error.is(&[EOPNOTSUPP]) => Ok(false),
             Err(error) if error.is(&[EEXIST]) => self.expect_wireguard(name).map(|()| true),
-            other => other.map(|()| true).map_err(|e| e.at(format_args!("add interface {name}"))),
+            other => tried(other, "add interface", name).map(|()| true),
         }
     }
 
@@ -149,7 +150,7 @@ impl Network {
     /// Removes an interface.
     pub fn delete_link(&mut self, found: &FoundLink) -> Result<(), KernelError> {
         let outcome = link::delete(&mut self.socket, found.link.index);
-        gone(outcome).map_err(|e| e.at(format_args!("delete interface {}", found.name)))
+        tried(gone(outcome), "delete interface", &found.name)
     }
 
     /// Sets an interface's MTU.
@@ -170,7 +171,7 @@ impl Network {
         let index = self.index(&address.link)?;
         match address::add(&mut self.socket, index, address) {
             Err(error) if error.is(&[EEXIST]) => self.expect_our_address(index, address),
-            other => other.map_err(|e| e.at(format_args!("add {}", text(address)))),
+            other => tried(other, "add", &text(address)),
         }
     }
 
@@ -193,7 +194,7 @@ impl Network {
             return Ok(());
         }
         let outcome = address::delete(&mut self.socket, link.link.index, address);
-        gone(outcome).map_err(|e| e.at(format_args!("delete {}", text(address))))
+        tried(gone(outcome), "delete", &text(address))
     }
 
     fn find_address(&mut self, index: u32, address: &Address) -> Result<Option<FoundAddress>, KernelError> {
@@ -213,9 +214,9 @@ impl Network {
                 Standing::Ours(kind) if kind == wanted.kind => Ok(()),
                 Standing::Ours(_) => Err(in_the_way(wanted, "another one of ours")),
                 Standing::Foreign(what) => Err(in_the_way(wanted, &what)),
-                Standing::Nothing => Err(KernelError::Refused(format!("{} comes and goes", line(wanted)))),
+                Standing::Nothing => Err(KernelError::Refused(format!("route {wanted} comes and goes"))),
             },
-            other => other.map_err(|e| e.at(format_args!("add {}", line(wanted)))),
+            other => tried(other, "add route", wanted),
         }
     }
 
@@ -228,7 +229,7 @@ impl Network {
             Standing::Foreign(what) => return Err(in_the_way(wanted, &what)),
             Standing::Nothing => return self.add_route(wanted),
         };
-        outcome.map_err(|e| e.at(format_args!("change {}", line(wanted))))
+        tried(outcome, "change route", wanted)
     }
 
     /// Deletes a route of ours.
@@ -245,7 +246,7 @@ impl Network {
             return Ok(());
         }
         let outcome = route::delete(&mut self.socket, &ours);
-        gone(outcome).map_err(|e| e.at(format_args!("delete {}", line(wanted))))
+        tried(gone(outcome), "delete route", wanted)
     }
 
     fn resolve(&mut self, wanted: &Route) -> Result<OurRoute, KernelError> {
@@ -283,12 +284,10 @@ impl Network {
                 if self.has_rule(wanted)? {
                     return Ok(());
                 }
-                Err(KernelError::Conflict(format!(
-                    "a rule that reads alike is there already: {}",
-                    say(wanted)
-                )))
+                let what = format!("a rule that reads alike is there already: rule {wanted}");
+                Err(KernelError::Conflict(what))
             }
-            other => other.map_err(|e| e.at(format_args!("add {}", say(wanted)))),
+            other => tried(other, "add rule", wanted),
         }
     }
 
@@ -298,7 +297,7 @@ impl Network {
         if !self.has_rule(wanted)? {
             return Ok(());
         }
-        gone(rule::delete(&mut self.socket, wanted)).map_err(|e| e.at(format_args!("delete {}", say(wanted))))
+        tried(gone(rule::delete(&mut self.socket, wanted)), "delete rule", wanted)
     }
 
     fn has_rule(&mut self, wanted: &Rule) -> Result<bool, KernelError> {
@@ -318,6 +317,10 @@ enum Standing {
     Nothing,
     Ours(RouteKind),
     Foreign(String),
+}
+
+fn tried(outcome: Result<(), NetlinkError>, verb: &str, what: &dyn Display) -> Result<(), KernelError> {
+    outcome.map_err(|e| e.at(format_args!("{verb} {what}")))
 }
 
 /// What is not there needs no deleting.
@@ -358,15 +361,7 @@ fn main_route(found: FoundRoute, names: &Names) -> Option<MainRoute> {
 }
 
 fn in_the_way(wanted: &Route, what: &str) -> KernelError {
-    KernelError::Conflict(format!("{} can't stand: {what} has its place", line(wanted)))
-}
-
-fn line(route: &Route) -> String {
-    format!("route {route}")
-}
-
-fn say(rule: &Rule) -> String {
-    format!("rule {rule}")
+    KernelError::Conflict(format!("route {wanted} can't stand: {what} has its place"))
 }
 
 fn text(address: &Address) -> String {

@@ -1,6 +1,7 @@
 //! Finds a program and runs it to its end: bounded in time and output, nothing of ours inherited.
 
 use super::{KernelError, child};
+use crate::gather::append;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe},
@@ -35,6 +36,16 @@ pub fn find(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::env::split_paths(&paths).chain(std::env::split_paths(PATHS));
     paths.map(|path| path.join(program)).find(|path| path.is_file())
+}
+
+/// What is in a folder, by name; nothing where it can't be read.
+pub fn names_in(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return names };
+    for entry in entries {
+        append(&mut names, entry.ok().and_then(|entry| entry.file_name().into_string().ok()));
+    }
+    names
 }
 
 /// What a program that changes the firewall says; `install` is what brings it where it is missing.

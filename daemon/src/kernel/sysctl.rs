@@ -1,8 +1,9 @@
 //! Settings below `/proc/sys`: read, set, and put back to exactly what they were before we first touched them,
 //! with all that the kernel changed along with them.
 
-use super::{KernelError, record};
+use super::{KernelError, process::names_in, record};
 use crate::{
+    gather::append,
     model::{SavedSysctl, SysctlPath},
     sorted::SortedMap,
 };
@@ -136,14 +137,10 @@ impl Sysctls {
     }
 
     fn put_back(&self, path: &str, saved: &Saved) -> io::Result<()> {
-        let wanted: SortedMap<_, _> = self
-            .others(path)
-            .into_iter()
-            .filter_map(|(p, now)| Some((wanted(saved.others.get(&p), now, &saved.ours)?, p)))
-            .map(|(value, p)| (p, value))
-            .collect();
+        let others = self.others(path);
         write(&self.file(path)?, &saved.before)?;
-        for (path, value) in wanted {
+        for (path, now) in others {
+            let Some(value) = wanted(saved.others.get(&path), now, &saved.ours) else { continue };
             let file = self.file(&path)?;
             if read(file.clone())?.is_some_and(|now| now != value)
                 && let Err(error) = write(&file, &value)
@@ -166,27 +163,37 @@ impl Sysctls {
             "net/ipv6/conf/all/disable_ipv6" => ("net/ipv6/conf", "disable_ipv6", None),
             _ => return SortedMap::new(),
         };
-        let entries = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let each = names.filter(|name| name != "all").map(|name| format!("{folder}/{name}/{leaf}"));
-        let paths = each.chain(more.map(str::to_owned));
-        let value = |p: &String| read(self.root.join(p)).ok().flatten();
-        paths.filter_map(|p| value(&p).map(|value| (p, value))).collect()
+        let mut paths = names_in(&self.root.join(folder));
+        paths.retain(|name| name != "all");
+        paths.iter_mut().for_each(|name| *name = format!("{folder}/{name}/{leaf}"));
+        append(&mut paths, more.map(str::to_owned));
+        let mut others = SortedMap::new();
+        for path in paths {
+            if let Ok(Some(value)) = read(self.root.join(&path)) {
+                others.insert(path, value);
+            }
+        }
+        others
     }
 
     fn remember(&mut self, path: &str, saved: Option<Saved>) -> Result<(), KernelError> {
-        let mut all = self.saved.clone();
-        match saved {
-            Some(saved) => drop(all.insert(path.to_owned(), saved)),
-            None => drop(all.remove(path)),
-        }
-        if all.is_empty() {
+        let before = self.keep(path, saved);
+        if self.saved.is_empty() {
             record::forget(&self.record);
-        } else {
-            record::save(&self.record, &all)?;
+            return Ok(());
         }
-        self.saved = all;
-        Ok(())
+        let outcome = record::save(&self.record, &self.saved);
+        if outcome.is_err() {
+            self.keep(path, before);
+        }
+        outcome
+    }
+
+    fn keep(&mut self, path: &str, saved: Option<Saved>) -> Option<Saved> {
+        match saved {
+            Some(saved) => self.saved.insert(path.to_owned(), saved),
+            None => self.saved.remove(path),
+        }
     }
 
     fn file(&self, path: &str) -> io::Result<PathBuf> {

@@ -160,8 +160,7 @@ fn relevant(received: Received<'_>) -> Option<bool> {
             (!bridge).then_some(name?.starts_with(INTERFACE_PREFIX))
         }
         libc::RTM_NEWADDR | libc::RTM_DELADDR => {
-            let protocol = attrs_after(body, 8).find(|(kind, _)| *kind == IFA_PROTO);
-            Some(protocol.is_some_and(|(_, payload)| payload == [PROTOCOL]))
+            Some(attrs_after(body, 8).value(IFA_PROTO) == Some(&[PROTOCOL]))
         }
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
             let (protocol, kind) = (*body.get(5)?, *body.get(7)?);

@@ -114,18 +114,36 @@ pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
 }
 
 /// The attributes of a message's body (after the family's header) or of a nested one; ends where one is cut off.
-pub fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let len = usize::from(u16_at(bytes, 0)?);
-        let kind = u16_at(bytes, 2)? & TYPE_MASK;
-        let payload = bytes.get(ATTR_HEADER..len)?;
-        bytes = bytes.get(align(len)..).unwrap_or_default();
+pub fn attrs(bytes: &[u8]) -> Attrs<'_> {
+    Attrs(bytes)
+}
+
+/// Attributes, one after the other.
+pub struct Attrs<'a>(&'a [u8]);
+
+impl<'a> Attrs<'a> {
+    /// The payload of the first one of this kind.
+    pub fn value(mut self, wanted: u16) -> Option<&'a [u8]> {
+        self.find(|(kind, _)| *kind == wanted).map(|(_, payload)| payload)
+    }
+}
+
+impl<'a> Iterator for Attrs<'a> {
+    type Item = (u16, &'a [u8]);
+
+    // One code for the many who look through attributes.
+    #[inline(never)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let len = usize::from(u16_at(self.0, 0)?);
+        let kind = u16_at(self.0, 2)? & TYPE_MASK;
+        let payload = self.0.get(ATTR_HEADER..len)?;
+        self.0 = self.0.get(align(len)..).unwrap_or_default();
         Some((kind, payload))
-    })
+    }
 }
 
 /// The attributes after a header of `header` bytes.
-pub fn attrs_after(body: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attrs_after(body: &[u8], header: usize) -> Attrs<'_> {
     attrs(body.get(align(header)..).unwrap_or_default())
 }
 
@@ -135,6 +153,7 @@ pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// Four bytes at `at`.
+#[inline(never)]
 pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }

@@ -100,8 +100,7 @@ fn parse(received: Received<'_>) -> Option<FoundLink> {
 }
 
 fn kind_of(info: &[u8]) -> LinkKind {
-    let kind = attrs(info).find(|(attr, _)| *attr == IFLA_INFO_KIND);
-    match kind.and_then(|(_, payload)| text(payload)) {
+    match attrs(info).value(IFLA_INFO_KIND).and_then(text) {
         Some("wireguard") => LinkKind::WireGuard,
         Some("tun") => LinkKind::Tun,
         _ => LinkKind::Other,

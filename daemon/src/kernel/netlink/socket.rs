@@ -191,8 +191,7 @@ fn said(received: Received<'_>) -> Option<String> {
         false if received.flags & NLM_F_CAPPED != 0 => 4 + 16,
         false => 4 + echoed.next_multiple_of(4),
     };
-    let found = attrs(received.body.get(skip..)?).find(|(kind, _)| *kind == ATTR_MSG);
-    found.and_then(|(_, payload)| text(payload)).map(str::to_owned)
+    attrs(received.body.get(skip..)?).value(ATTR_MSG).and_then(text).map(str::to_owned)
 }
 
 #[cfg(test)]
