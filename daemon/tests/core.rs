@@ -201,6 +201,8 @@ fn one_more_node_is_one_step() {
     world.run(10 * S);
     world.applied.clear();
     world.message(update(&MemberUpdate::Member(Member { prefixes: Vec::new(), ..member(4, 1) })));
+    world.run(S / 2);
+    world.meet();
     world.run(10 * S);
     assert_eq!(world.applied.len(), 1, "{:?}", world.applied);
     let [Step::SetPeers(_, peers)] = world.applied[0].as_slice() else { panic!("{:?}", world.applied) };
@@ -321,6 +323,21 @@ fn what_the_owner_forbids_is_not_done_but_said() {
     assert!(!ruleset.contains("192.168.1.0/24"));
 }
 
+/// What leads to a peer leads there while WireGuard forgets it.
+#[test]
+fn a_peer_that_does_not_come_is_added_anew_once_and_nothing_else_changes() {
+    let mut world = World::joined(&[2, 3]);
+    let routes = world.kernel.state.routes.clone();
+    world.applied.clear();
+    world.run(60 * S);
+    let [gone, back] = world.applied.as_slice() else { panic!("{:?}", world.applied) };
+    for steps in [gone, back] {
+        assert!(steps.iter().all(|step| matches!(step, Step::SetPeers(..))), "{steps:?}");
+    }
+    assert_eq!((&world.kernel.state.routes, world.core.is_settled()), (&routes, true));
+    assert_eq!(world.kernel.state.devices[&IfName::from(&name())].peers.len(), 2);
+}
+
 #[test]
 fn another_port_is_listened_on_as_soon_as_the_owner_says_so() {
     let mut world = World::joined(&[2]);
@@ -336,6 +353,7 @@ fn another_port_is_listened_on_as_soon_as_the_owner_says_so() {
 #[test]
 fn an_idle_hour_is_quiet() {
     let mut world = World::joined(&[2, 3]);
+    world.meet();
     world.connect();
     world.said.clear();
     world.applied.clear();
@@ -402,6 +420,7 @@ fn who_undoes_our_work_is_answered_ever_more_rarely_and_others_are_not_held_up()
 #[test]
 fn others_at_work_are_looked_at_ever_more_rarely() {
     let mut world = World::joined(&[2]);
+    world.meet();
     world.applied.clear();
     world.looks = 0;
     for _ in 0..1000 {

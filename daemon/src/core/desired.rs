@@ -214,7 +214,7 @@ fn share(config: &Config, name: &NetworkName, network: &Network, observed: &Obse
 }
 
 /// A peer that comes to an interface is reached where it was on the other, from the first packet: WireGuard tries a
-/// handshake again after five seconds only.
+/// handshake again after five seconds only. One that WireGuard is to forget is not there, but what leads to it is.
 fn know_where(network: &Network, device: Option<&WgDevice>, tunnel: &mut Tunnel) {
     let is_there = |key: &WgPublicKey| device.is_some_and(|device| device.peers.contains_key(key));
     for (key, peer) in &mut tunnel.peers {
@@ -222,6 +222,7 @@ fn know_where(network: &Network, device: Option<&WgDevice>, tunnel: &mut Tunnel)
             peer.endpoint = network.paths.last(key);
         }
     }
+    tunnel.peers.retain(|key, _| !network.paths.is_to_forget(key));
 }
 
 /// What connections of the network are judged by.

@@ -305,7 +305,7 @@ impl Core {
     fn tell_paths(&mut self, name: &NetworkName, now: Now) {
         if let Some(network) = self.networks.get_mut(name) {
             let members = network.directory.peers().map(|member| (member.key, member.endpoints.as_slice()));
-            network.paths.handle_members(members, now);
+            network.paths.handle_members(network.membership.public, members, now);
         }
     }
 

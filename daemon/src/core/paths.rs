@@ -11,6 +11,8 @@ use std::{net::SocketAddr, time::Duration};
 pub const FRESH: Duration = Duration::from_secs(180);
 /// How long one endpoint is tried before the next. WireGuard repeats a handshake after 5 s.
 const TRY: Duration = Duration::from_secs(11);
+/// Where nothing is lost, a handshake is made in less.
+const HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// What is seen of a peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +30,22 @@ struct Candidate {
     wanted: Option<(SocketAddr, Now)>,
     /// `None` until WireGuard knows the peer.
     seen: Option<Seen>,
+    anew: Anew,
+    /// Of the two sides the one that acts.
+    leads: bool,
+}
+
+/// Whether a peer without a handshake is taken away and added again: WireGuard forgets all about it then, and sends at
+/// once. It heals two things. Two that learn of each other at the same moment both send the first packet of a handshake,
+/// each takes the other's and gives up its own, and neither sends again for five seconds. And a peer whose clock fell back
+/// is not heard, as WireGuard remembers how late it was there (TAI64N).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Anew {
+    #[default]
+    Unneeded,
+    Due,
+    /// Once is enough until there is a handshake.
+    Done,
 }
 
 /// The paths of one network's peers.
@@ -37,15 +55,17 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// These are the peers and their endpoints from now on, best first.
+    /// These are the peers and their endpoints from now on, best first; `own` is this node's key.
     pub fn handle_members<'a>(
         &mut self,
+        own: WgPublicKey,
         members: impl Iterator<Item = (WgPublicKey, &'a [Endpoint])>,
         now: Now,
     ) {
         let mut before = std::mem::take(&mut self.peers);
         for (key, endpoints) in members {
             let mut candidate = before.remove(&key).unwrap_or_default();
+            candidate.leads = own < key;
             candidate.handle_known(endpoints.iter().map(|endpoint| endpoint.addr).gather(), now);
             self.peers.insert(key, candidate);
         }
@@ -64,6 +84,11 @@ impl Paths {
     /// The endpoint to give to WireGuard; `None` leaves it as it is.
     pub fn wanted(&self, key: &WgPublicKey) -> Option<SocketAddr> {
         self.peers.get(key)?.wanted.map(|(addr, _)| addr)
+    }
+
+    /// Whether WireGuard is to forget the peer. It is added again when it is gone.
+    pub fn is_to_forget(&self, key: &WgPublicKey) -> bool {
+        self.peers.get(key).is_some_and(|candidate| candidate.anew == Anew::Due)
     }
 
     /// Where the peer was reached last, or may be.
@@ -118,6 +143,17 @@ impl Candidate {
             }
             _ => {}
         }
+        if self.is_fresh() {
+            self.anew = Anew::Unneeded;
+        } else if self.anew == Anew::Unneeded && self.is_stuck(now) {
+            self.anew = Anew::Due;
+        }
+    }
+
+    /// It could have been reached by now, or was reached before.
+    fn is_stuck(&self, now: Now) -> bool {
+        let tried = self.wanted.is_some_and(|(_, since)| now >= since + HANDSHAKE);
+        self.age().is_some() || (self.leads && tried)
     }
 
     /// A peer that someone removed is to come back with an endpoint: where it worked last.
@@ -126,7 +162,11 @@ impl Candidate {
             let fresh = last.handshake_age.is_some_and(|age| age < FRESH);
             let worked = last.endpoint.filter(|_| fresh);
             let tried = self.wanted.map(|(addr, _)| addr);
-            self.wanted = worked.or(tried).or(self.known.first().copied()).map(|addr| (addr, now));
+            let known = tried.or(self.known.first().copied()).or(last.endpoint);
+            self.wanted = worked.or(known).map(|addr| (addr, now));
+        }
+        if self.anew == Anew::Due {
+            self.anew = Anew::Done;
         }
     }
 
@@ -147,16 +187,21 @@ mod tests {
     use gatewrt_protocol::EndpointKind;
 
     const S: Duration = Duration::from_secs(1);
-    const KEY: WgPublicKey = WgPublicKey([1; 32]);
+    const OWN: WgPublicKey = WgPublicKey([2; 32]);
+    const KEY: WgPublicKey = WgPublicKey([3; 32]);
 
     fn addr(last: u8) -> SocketAddr {
         ([198, 51, 100, last], 51820).into()
     }
 
     fn told(paths: &mut Paths, known: &[u8], now: Now) {
+        told_to(OWN, paths, known, now);
+    }
+
+    fn told_to(own: WgPublicKey, paths: &mut Paths, known: &[u8], now: Now) {
         let endpoints: Vec<_> =
             known.iter().map(|last| Endpoint { addr: addr(*last), kind: EndpointKind::Wan }).collect();
-        paths.handle_members([(KEY, endpoints.as_slice())].into_iter(), now);
+        paths.handle_members(own, [(KEY, endpoints.as_slice())].into_iter(), now);
     }
 
     fn seen(paths: &mut Paths, at: u8, age: Option<u64>, now: Now) {
@@ -259,5 +304,39 @@ mod tests {
         seen(&mut paths, 2, Some(1), 10 * S);
         told(&mut paths, &[2], 20 * S);
         assert_eq!(paths.wanted(&KEY), None);
+    }
+
+    #[test]
+    fn of_two_without_a_handshake_one_forgets_the_other_once() {
+        for (own, forgets) in [(OWN, true), (WgPublicKey([4; 32]), false)] {
+            let mut paths = Paths::default();
+            told_to(own, &mut paths, &[1], Duration::ZERO);
+            seen(&mut paths, 1, None, HANDSHAKE / 2);
+            assert!(!paths.is_to_forget(&KEY));
+            seen(&mut paths, 1, None, HANDSHAKE);
+            assert_eq!(paths.is_to_forget(&KEY), forgets);
+            paths.handle_device(&SortedMap::new(), 2 * S);
+            assert_eq!((paths.is_to_forget(&KEY), paths.wanted(&KEY)), (false, Some(addr(1))));
+            seen(&mut paths, 1, None, 10 * S);
+            assert!(!paths.is_to_forget(&KEY));
+            seen(&mut paths, 1, Some(0), 11 * S);
+            assert!(!paths.is_to_forget(&KEY));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_silent_for_long_is_forgotten_and_added_where_it_is_known_or_was_seen() {
+        for known in [[1].as_slice(), &[]] {
+            let mut paths = Paths::default();
+            told_to(WgPublicKey([4; 32]), &mut paths, known, Duration::ZERO);
+            seen(&mut paths, 1, Some(179), 200 * S);
+            assert!(!paths.is_to_forget(&KEY));
+            seen(&mut paths, 1, Some(180), 201 * S);
+            assert!(paths.is_to_forget(&KEY));
+            paths.handle_device(&SortedMap::new(), 202 * S);
+            assert_eq!((paths.is_to_forget(&KEY), paths.wanted(&KEY)), (false, Some(addr(1))));
+            seen(&mut paths, 1, None, 203 * S);
+            assert!(!paths.is_to_forget(&KEY));
+        }
     }
 }

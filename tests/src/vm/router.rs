@@ -43,6 +43,8 @@ pub struct Router {
     /// The lab's host, for its name and addresses; nothing of its own runs there.
     pub host: Host,
     hardware: Hardware,
+    /// Of January 1970, when it booted.
+    day: u8,
 }
 
 impl Router {
@@ -55,27 +57,27 @@ impl Router {
         package(&mut initramfs)?;
         initramfs.file("/etc/hosts", 0o644, host.read_file("/etc/hosts")?);
         initramfs.file("/etc/init.d/boot", 0o755, boot_script(host, &addresses)?);
-        let machine = ["-machine", "malta", "-cpu", "24Kc", "-m", "64", "-rtc", "base=1970-01-01"];
-        let arguments = machine.into_iter().map(str::to_owned).chain(cards).collect();
+        let machine = ["-machine", "malta", "-cpu", "24Kc", "-m", "64", "-rtc"];
+        let day = 1;
+        let machine = machine.into_iter().map(str::to_owned).chain([clock(day)]);
+        let arguments = machine.chain(cards).collect();
         let kernel = packages.kernel()?;
         let hardware =
             Hardware { qemu: "qemu-system-mipsel", arguments, kernel, append: String::new(), initramfs };
-        Ok(Self { vm: Vm::boot_on(host, &hardware)?, host: host.clone(), hardware })
+        Ok(Self { vm: Vm::boot_on(host, &hardware)?, host: host.clone(), hardware, day })
     }
 
-    /// Cuts the power and boots again, a day later by the clock: what is in `/etc/gatewrt` and its UCI file is kept, as on
-    /// flash, and nothing else.
+    /// Cuts the power and boots again: what is in `/etc/gatewrt` and its UCI file is kept, as on flash, and nothing else.
+    /// It is a day later by the clock each time: a peer takes no handshake that is older than the last one.
     pub fn reboot(&mut self) -> Result<()> {
         let files = self.vm.run("find /etc/gatewrt /etc/config/gatewrt -type f")?.stdout;
         for path in files.lines() {
             self.hardware.initramfs.file(path, 0o600, self.vm.read_file(path)?);
         }
-        // A peer takes no handshake that is older than the last one.
-        self.hardware
-            .arguments
-            .iter_mut()
-            .filter(|argument| argument.starts_with("base=1970"))
-            .for_each(|argument| *argument = "base=1970-01-02".to_owned());
+        self.day += 1;
+        let clock = clock(self.day);
+        let before = self.hardware.arguments.iter_mut().find(|argument| argument.starts_with("base="));
+        *before.context("a clock")? = clock;
         self.vm.power_off();
         self.vm = Vm::boot_on(&self.host, &self.hardware)?;
         Ok(())
@@ -148,6 +150,11 @@ impl Router {
         let [ticks @ .., up] = numbers.as_slice() else { bail!("not as expected: {said}") };
         Ok([Duration::from_secs_f64(ticks.iter().sum::<f64>() / 100.0), Duration::from_secs_f64(*up)])
     }
+}
+
+/// What QEMU is told of the clock.
+fn clock(day: u8) -> String {
+    format!("base=1970-01-{day:02}")
 }
 
 /// What memory of a program's is resident.
