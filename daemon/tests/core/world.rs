@@ -226,7 +226,7 @@ impl World {
 
     /// Each peer that WireGuard has now makes handshakes from now on.
     pub fn meet(&mut self) {
-        let counters = WgCounters { handshake: Some(u128::from(u64::MAX)), rx: 5, tx: 6 };
+        let counters = WgCounters { handshake: Some(Duration::MAX), rx: 5, tx: 6 };
         for device in self.kernel.state.devices.values_mut() {
             device.counters = device.peers.keys().map(|key| (*key, counters)).collect();
         }
