@@ -97,7 +97,7 @@ struct Line {
     scope: Option<Box<OwnScope>>,
     only: Option<Tag>,
 }
-json_fields!(Line: what "do", code, name, network, teardown, scope, only);
+json_fields!(Line: what "do"; code, name, network, teardown, scope, only);
 
 impl FromJson for Request {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {

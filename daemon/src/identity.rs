@@ -5,7 +5,7 @@ use crate::model::WgSecret;
 use gatewrt_protocol::{
     JoinAnswer, JoinCode, NetworkId, NetworkName, NodeId, NodeName, PublicKey, Signer, WgPublicKey,
     base::BASE64,
-    json::{FromJson, JsonError, Reader},
+    json::{Blank, FromJson, JsonError, Reader},
     json_fields,
 };
 use ring::rand::{SecureRandom, SystemRandom};
@@ -135,6 +135,12 @@ struct Secret([u8; 32]);
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl Blank for Secret {
+    fn blank() -> Self {
+        Self([0; 32])
     }
 }
 

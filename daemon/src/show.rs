@@ -32,7 +32,7 @@ pub struct View {
     /// As JSON, on one line; else for a person.
     pub json: bool,
 }
-json_fields!(View: part, network, json);
+json_fields!(View: part, json; network);
 
 /// What of the state is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

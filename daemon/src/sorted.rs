@@ -5,7 +5,7 @@
 mod order;
 
 use crate::gather::append;
-use gatewrt_protocol::json::{FromJson, JsonError, Reader};
+use gatewrt_protocol::json::{Blank, FromJson, JsonError, Reader};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
@@ -477,6 +477,12 @@ impl<K: Serialize, V: Serialize> Serialize for SortedMap<K, V> {
 impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for SortedMap<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<K, V> Blank for SortedMap<K, V> {
+    fn blank() -> Self {
+        Self::new()
     }
 }
 

@@ -47,7 +47,7 @@ macro_rules! id {
                 bytes.map(Self).ok_or_else(|| IdError(text.chars().take(40).collect()))
             }
         }
-        text_serde!($name);
+        text_serde!($name, Self([0; ID_BYTES]));
     };
 }
 

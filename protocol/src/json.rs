@@ -8,7 +8,7 @@ mod reading;
 mod writing;
 
 pub use reader::Reader;
-pub use reading::{Fields, FromJson};
+pub use reading::{Blank, FromJson, MOST_FIELDS, Place};
 
 use serde::Serialize;
 use std::{fmt, io};

@@ -56,7 +56,7 @@ macro_rules! key_text {
                 bytes.try_into().map(Self).map_err(|_| KeyError($called))
             }
         }
-        text_serde!($type);
+        text_serde!($type, Self([0; 32]));
     };
 }
 key_text!(WgPublicKey, BASE64, "base64");

@@ -46,8 +46,16 @@ pub const MAX_RECORD: usize = 16 * 1024;
 /// Nothing longer is even decoded.
 pub const MAX_ASSIGNMENT: usize = 128 * 1024;
 
-/// Makes a string newtype travel as its text in JSON.
+/// Makes a string newtype travel as its text in JSON. One that is a field by itself says what it holds before it is read.
 macro_rules! text_serde {
+    ($type:ty, $blank:expr) => {
+        $crate::text_serde!($type);
+        impl $crate::json::Blank for $type {
+            fn blank() -> Self {
+                $blank
+            }
+        }
+    };
     ($type:ty) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

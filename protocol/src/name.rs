@@ -58,7 +58,7 @@ macro_rules! name {
                 check(text, $longest).map(Self)
             }
         }
-        text_serde!($type);
+        text_serde!($type, Self(String::new()));
     };
 }
 

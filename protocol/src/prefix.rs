@@ -150,7 +150,7 @@ impl FromStr for Prefix {
     }
 }
 
-text_serde!(Prefix);
+text_serde!(Prefix, Self { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 0 });
 
 #[cfg(test)]
 mod tests {

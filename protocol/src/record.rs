@@ -5,7 +5,7 @@ use crate::{
     Access, ClientReport, ExitOffer, ExitScope, Ingress, NetworkId, NetworkName, NodeId, NodeName, Prefix,
     ScopeReport, TakenBack, WgPublicKey,
     base::BASE32,
-    json::{self, FromJson, JsonError, Reader},
+    json::{self, Blank, FromJson, JsonError, Reader},
     json_fields, json_words,
 };
 use ring::digest;
@@ -530,6 +530,12 @@ impl<K: Serialize, V: Serialize> Serialize for Pairs<K, V> {
 impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for Pairs<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(BTreeMap::deserialize(deserializer)?.into_iter().collect()))
+    }
+}
+
+impl<K, V> Blank for Pairs<K, V> {
+    fn blank() -> Self {
+        Self::default()
     }
 }
 

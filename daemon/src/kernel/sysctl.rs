@@ -43,7 +43,7 @@ struct Other {
     /// `None` when we were cut off before we could look.
     after: Option<String>,
 }
-json_fields!(Other: before, after);
+json_fields!(Other: before; after);
 
 impl Sysctls {
     /// What is set is remembered in `folder`.

@@ -4,7 +4,7 @@ use super::{JsonError, Reader};
 use std::{
     collections::BTreeMap,
     fmt::Display,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -13,104 +13,101 @@ use std::{
 pub trait FromJson: Sized {
     /// Reads one.
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError>;
+}
 
-    /// What stands for a field that is not there; `None` where it has to be.
-    fn absent() -> Option<Self> {
-        None
+/// What can be a field.
+pub trait Blank {
+    /// What it holds before it is read, and where it is missing and may be.
+    fn blank() -> Self;
+}
+
+/// A field that is to be read.
+pub trait Place {
+    /// Reads it.
+    fn fill(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError>;
+}
+
+impl<T: FromJson> Place for T {
+    fn fill(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
+        T::from_json(reader).map(|value| *self = value)
     }
 }
 
-/// Reads an object as a type with such fields. Those behind the semicolon may be missing, and are at their default then.
+/// Reads an object as a type with such fields. Those behind the semicolon may be missing, and are blank then.
 /// `kind "type"` is a field whose name differs in JSON.
 #[macro_export]
 macro_rules! json_fields {
     (@name $field:ident) => { stringify!($field) };
     (@name $field:ident $name:literal) => { $name };
     ($type:ty: $($field:ident $($name:literal)?),* $(; $($optional:ident),*)?) => {
+        impl $crate::json::Blank for $type {
+            fn blank() -> Self {
+                Self { $($field: $crate::json::Blank::blank(),)* $($($optional: $crate::json::Blank::blank(),)*)? }
+            }
+        }
         impl $crate::json::FromJson for $type {
             fn from_json(reader: &mut $crate::json::Reader<'_>) -> Result<Self, $crate::json::JsonError> {
-                const NAMES: &[&str] = &[
-                    $($crate::json_fields!(@name $field $($name)?),)* $($(stringify!($optional),)*)?
-                ];
-                let mut places = [0; NAMES.len()];
-                let mut fields = $crate::json::Fields::find(reader, NAMES, &mut places)?;
-                // In the order of the names.
-                Ok(Self { $($field: fields.next()?,)* $($($optional: fields.next_or_default()?,)*)? })
+                const NEEDED: &[&str] = &[$($crate::json_fields!(@name $field $($name)?)),*];
+                const OTHERS: &[&str] = &[$($(stringify!($optional)),*)?];
+                const { assert!(NEEDED.len() + OTHERS.len() <= $crate::json::MOST_FIELDS) };
+                let mut value: Self = $crate::json::Blank::blank();
+                reader.fields(NEEDED, OTHERS, &mut [$(&mut value.$field,)* $($(&mut value.$optional,)*)?])?;
+                Ok(value)
             }
         }
     };
 }
 
-/// Reads a text as one of an enum. What is behind the semicolon stands for every text that is not known.
+/// Reads a text as one of an enum, whose first is its blank. What is behind the semicolon stands for every text that is not known.
 #[macro_export]
 macro_rules! json_words {
-    ($type:ident: $($name:literal $value:ident),+ $(; $other:ident)?) => {
+    ($type:ident: $first:literal $blank:ident $(, $name:literal $value:ident)* $(; $other:ident)?) => {
+        impl $crate::json::Blank for $type {
+            fn blank() -> Self {
+                Self::$blank
+            }
+        }
         impl $crate::json::FromJson for $type {
             fn from_json(reader: &mut $crate::json::Reader<'_>) -> Result<Self, $crate::json::JsonError> {
-                const NAMES: &[&str] = &[$($name),+];
-                const VALUES: &[$type] = &[$($type::$value,)+ $($type::$other)?];
+                const NAMES: &[&str] = &[$first, $($name),*];
+                const VALUES: &[$type] = &[$type::$blank, $($type::$value,)* $($type::$other)?];
                 reader.one_of(NAMES, VALUES.len() > NAMES.len()).map(|place| VALUES[place])
             }
         }
     };
 }
 
-/// The fields of an object, one after the other.
-pub struct Fields<'a, 'n> {
-    reader: Reader<'a>,
-    end: usize,
-    names: &'n [&'n str],
-    /// Where the value of each begins; 0 where there is none.
-    places: &'n [usize],
-}
-
-impl<'a, 'n> Fields<'a, 'n> {
-    /// Goes over an object, and finds the values of fields with these names in it.
-    pub fn find(
-        reader: &mut Reader<'a>,
-        names: &'n [&'n str],
-        places: &'n mut [usize],
-    ) -> Result<Self, JsonError> {
-        reader.object(&mut |reader, key| {
-            if let Some(place) = names.iter().position(|name| *name == key) {
-                if places[place] != 0 {
-                    return Err(reader.refuse(&format_args!("duplicate field `{key}`")));
-                }
-                places[place] = reader.at;
-            }
-            reader.skip()
-        })?;
-        Ok(Self { reader: reader.clone(), end: reader.at, names, places })
-    }
-
-    /// The value of the next name.
-    #[expect(clippy::should_implement_trait, reason = "each is of a type of its own")]
-    pub fn next<T: FromJson>(&mut self) -> Result<T, JsonError> {
-        if self.go() { T::from_json(&mut self.reader) } else { T::absent().ok_or_else(|| self.missing()) }
-    }
-
-    /// The value of the next name, which may be missing.
-    pub fn next_or_default<T: FromJson + Default>(&mut self) -> Result<T, JsonError> {
-        if self.go() { T::from_json(&mut self.reader) } else { Ok(T::default()) }
-    }
-
-    /// Goes to the value of the next name, if there is one.
-    fn go(&mut self) -> bool {
-        let Some((place, places)) = self.places.split_first() else { return false };
-        self.places = places;
-        self.reader.at = *place;
-        *place != 0
-    }
-
-    #[cold]
-    fn missing(&mut self) -> JsonError {
-        self.reader.at = self.end;
-        let name = self.names[self.names.len() - self.places.len() - 1];
-        self.reader.refuse(&format_args!("missing field `{name}`"))
-    }
-}
+/// How many fields a type can have.
+pub const MOST_FIELDS: usize = u32::BITS as usize;
 
 impl Reader<'_> {
+    /// Reads an object into the places of its fields: of those that are needed, then of the others.
+    pub fn fields(
+        &mut self,
+        needed: &[&str],
+        others: &[&str],
+        places: &mut [&mut dyn Place],
+    ) -> Result<(), JsonError> {
+        let mut found = 0_u32;
+        self.object(&mut |reader, key| {
+            let names = needed.iter().chain(others);
+            let Some(place) = names.zip(&mut *places).zip(0..).find(|((name, _), _)| **name == key) else {
+                return reader.skip();
+            };
+            let ((_, place), at) = place;
+            let seen = found;
+            found |= 1 << at;
+            if seen == found {
+                return Err(reader.refuse(&format_args!("duplicate field `{key}`")));
+            }
+            place.fill(reader)
+        })?;
+        match needed.get(found.trailing_ones() as usize) {
+            Some(name) => Err(self.refuse(&format_args!("missing field `{name}`"))),
+            None => Ok(()),
+        }
+    }
+
     /// A text as what it says.
     pub fn parse<T: FromStr<Err: Display>>(&mut self) -> Result<T, JsonError> {
         self.text()?.parse().map_err(|error: T::Err| self.refuse(&error))
@@ -153,6 +150,35 @@ macro_rules! numbers {
 }
 numbers!(u8 u16 u32 u64);
 
+macro_rules! blanks {
+    ($($type:ty)*) => {
+        $(impl Blank for $type {
+            fn blank() -> Self {
+                Self::default()
+            }
+        })*
+    };
+}
+blanks!(bool u8 u16 u32 u64 String);
+
+impl<T> Blank for Option<T> {
+    fn blank() -> Self {
+        None
+    }
+}
+
+impl<T> Blank for Vec<T> {
+    fn blank() -> Self {
+        Self::new()
+    }
+}
+
+impl Blank for SocketAddr {
+    fn blank() -> Self {
+        Self::new(Ipv4Addr::UNSPECIFIED.into(), 0)
+    }
+}
+
 macro_rules! parsed {
     ($($type:ty)*) => {
         $(impl FromJson for $type {
@@ -167,10 +193,6 @@ parsed!(IpAddr SocketAddr);
 impl<T: FromJson> FromJson for Option<T> {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
         if reader.null()? { Ok(None) } else { T::from_json(reader).map(Some) }
-    }
-
-    fn absent() -> Option<Self> {
-        Some(None)
     }
 }
 

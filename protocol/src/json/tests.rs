@@ -17,10 +17,22 @@ struct Everything {
     list: Vec<Word>,
     pair: (String, u32),
     #[serde(rename = "type")]
-    kind: Option<Box<Inner>>,
+    kind: Inner,
     map: BTreeMap<String, Vec<u64>>,
 }
-json_fields!(Everything: text, small, large, flag, maybe, pair, kind "type", map; list);
+json_fields!(Everything: text, small, large, flag, pair, kind "type", map; maybe, list);
+
+impl Blank for (String, u32) {
+    fn blank() -> Self {
+        Self::default()
+    }
+}
+
+impl Blank for BTreeMap<String, Vec<u64>> {
+    fn blank() -> Self {
+        Self::new()
+    }
+}
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Inner {
@@ -163,7 +175,7 @@ fn what_is_wrong_is_said_and_where() {
     assert!(
         both::<Strict>(b"\"no\"").unwrap_err().contains("unknown variant `no`, expected one of `Yes`, `No`")
     );
-    assert!(both::<Inner>(b"{\"bools\": [1]}").unwrap_err().contains("missing field `strict`, at byte 14"));
+    assert!(both::<Inner>(b"{\"bools\": []}").unwrap_err().contains("missing field `strict`, at byte 13"));
     assert!(both::<u8>(b"1 2").unwrap_err().contains("more behind the end"));
     assert!(both::<(u8, u8)>(b"[1,2,3]").unwrap_err().contains("more than is expected"));
     assert!(both::<(u8, u8)>(b"[1]").unwrap_err().contains("less than is expected"));
