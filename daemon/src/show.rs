@@ -11,7 +11,7 @@ use crate::{
         report::{NetworkStatus, Status},
         scopes::Voice,
     },
-    gather::Gather,
+    gather::{Gather, append},
     plan::Short,
     sorted::{SortedMap, sort_by},
 };
@@ -70,21 +70,21 @@ pub fn answer(view: &View, answer: &Answer) -> Result<String, String> {
 
 fn part(view: &View, status: &Status) -> Result<String, String> {
     let networks = networks(status, view.network.as_deref())?;
-    let networks = || networks.iter().copied();
-    match (view.part, view.json) {
-        (Part::All, true) => json(status),
-        (Part::All, false) => Ok(self::status(status)),
-        (Part::Peers, true) => json(&networks().flat_map(|network| &network.peers).gather()),
-        (Part::Peers, false) => Ok(networks().map(all_peers).collect()),
-        (Part::Clients, true) => json(&networks().flat_map(|network| &network.clients).gather()),
-        (Part::Clients, false) => Ok(networks().map(clients).collect()),
-        (Part::Exits, true) => json(&by_name(&mut networks(), |network| &network.exits)),
-        (Part::Scopes, true) => json(&by_name(&mut networks(), |network| &network.scopes)),
-        (Part::Exits | Part::Scopes, false) if status.networks.is_empty() => Ok(NO_NETWORK.to_owned()),
-        (Part::Exits, false) => Ok(networks().map(exits::list).collect()),
-        (Part::Scopes, false) => Ok(networks().map(exits::of_network).collect()),
-        (Part::Checks, _) => json(&checks::checks(status)),
-    }
+    let text: fn(&NetworkStatus) -> String = match (view.part, view.json) {
+        (Part::All, true) => return json(status),
+        (Part::All, false) => return Ok(self::status(status)),
+        (Part::Peers, true) => return json(&all(&networks, |network| &network.peers)),
+        (Part::Clients, true) => return json(&all(&networks, |network| &network.clients)),
+        (Part::Exits, true) => return json(&by_name(&networks, |network| &network.exits)),
+        (Part::Scopes, true) => return json(&by_name(&networks, |network| &network.scopes)),
+        (Part::Checks, _) => return json(&checks::checks(status)),
+        (Part::Exits | Part::Scopes, false) if status.networks.is_empty() => return Ok(NO_NETWORK.to_owned()),
+        (Part::Peers, false) => all_peers,
+        (Part::Clients, false) => clients,
+        (Part::Exits, false) => exits::list,
+        (Part::Scopes, false) => exits::of_network,
+    };
+    Ok(networks.into_iter().map(text).collect())
 }
 
 const NO_NETWORK: &str = "No network joined yet: “gatewrt join CODE”.\n";
@@ -93,11 +93,17 @@ fn json(value: &impl Serialize) -> Result<String, String> {
     gatewrt_protocol::json::write(value).map_err(|error| error.to_string())
 }
 
+fn all<'a, T>(networks: &[&'a NetworkStatus], part: fn(&NetworkStatus) -> &Vec<T>) -> Vec<&'a T> {
+    let mut all = Vec::new();
+    networks.iter().for_each(|network| append(&mut all, part(network)));
+    all
+}
+
 fn by_name<'a, T>(
-    networks: &mut dyn Iterator<Item = &'a NetworkStatus>,
+    networks: &[&'a NetworkStatus],
     part: fn(&NetworkStatus) -> &T,
 ) -> SortedMap<&'a NetworkName, &'a T> {
-    networks.map(|network| (&network.name, part(network))).collect()
+    networks.iter().map(|network| (&network.name, part(network))).collect()
 }
 
 fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a NetworkStatus>, String> {
@@ -224,10 +230,8 @@ fn peers(network: &NetworkStatus) -> String {
     if network.peers.is_empty() {
         return format!("  no other node in {} yet\n", network.name);
     }
-    let mut rows = vec![
-        ["PEER", "ADDRESS", "PREFIXES", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]
-            .map(str::to_owned),
-    ];
+    let head = ["PEER", "ADDRESS", "PREFIXES", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"];
+    let mut rows = vec![row(&head)];
     let mut peers: Vec<_> = network.peers.iter().gather();
     sort_by(&mut peers, |a, b| a.name.cmp(&b.name));
     for peer in peers {
@@ -251,10 +255,8 @@ fn clients(network: &NetworkStatus) -> String {
 }
 
 fn client_table(clients: &[ClientStatus]) -> String {
-    let mut rows = vec![
-        ["CLIENT", "ADDRESS", "BEHIND IT", "MAY", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"]
-            .map(str::to_owned),
-    ];
+    let head = ["CLIENT", "ADDRESS", "BEHIND IT", "MAY", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"];
+    let mut rows = vec![row(&head)];
     for client in clients {
         let may = match (client.internet, client.reachable) {
             (true, true) => "Internet, be reached",
@@ -274,16 +276,14 @@ fn add_rows(
     [name, address, way]: [String; 3],
     [endpoint, handshake, rx, tx]: [String; 4],
     prefixes: &[Prefix],
-    rows: &mut Vec<[String; 8]>,
+    rows: &mut Vec<Vec<String>>,
 ) {
     let mut prefixes = prefixes.iter().map(ToString::to_string);
     let prefix = prefixes.next().unwrap_or_else(|| "-".to_owned());
-    rows.push([name, address, prefix, way, endpoint, handshake, rx, tx]);
-    rows.extend(prefixes.map(|prefix| {
-        let mut row = <[String; 8]>::default();
-        row[2] = prefix;
-        row
-    }));
+    rows.push(vec![name, address, prefix, way, endpoint, handshake, rx, tx]);
+    for prefix in prefixes {
+        rows.push(vec![String::new(), String::new(), prefix]);
+    }
 }
 
 fn first(addresses: &[IpAddr]) -> String {
@@ -300,14 +300,27 @@ fn seen(endpoint: Option<SocketAddr>, handshake_s: Option<u64>, rx: u64, tx: u64
     ]
 }
 
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).to_owned()).gather()
+}
+
 /// Rows with their columns aligned, indented by two.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..N).map(width).gather();
+fn table(rows: &[Vec<String>]) -> String {
+    let mut widths = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).gather();
-        let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "  {cell:<width$}");
+        }
+        text.push_str(line.trim_ascii_end());
+        text.push('\n');
     }
     text
 }
@@ -380,7 +393,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let rows = [["A", "BB"].map(str::to_owned), ["CCC", "D"].map(str::to_owned)];
+        let rows = [row(&["A", "BB"]), row(&["CCC", "D"])];
         assert_eq!(table(&rows), "  A    BB\n  CCC  D\n");
     }
 }

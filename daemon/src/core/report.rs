@@ -278,11 +278,7 @@ impl Core {
     fn network_status(&self, name: &NetworkName, network: &Network, now: Now) -> NetworkStatus {
         let membership = &network.membership;
         let assignment = network.directory.assignment();
-        let seen = self.peer_reports(network);
-        let mut seen: SortedMap<NodeId, PeerReport> =
-            seen.into_iter().map(|peer| (peer.node, peer)).collect();
-        let peers =
-            network.directory.peers().filter_map(|member| peer_status(member, seen.remove(&member.node)?));
+        let peers = network.directory.peers().zip(self.peer_reports(network));
         let scopes = self.scopes_of(name, network);
         let offer = offer(&self.config, name, &self.observed);
         let control = match (network.directory.is_removed(), network.session.is_connected()) {
@@ -311,7 +307,7 @@ impl Core {
             scopes: scopes.into_iter().map(|scope| scope_status(scope, network)).gather(),
             is_exit: offer.is_some() && assignment.is_some_and(|assignment| assignment.exit.is_some()),
             offer,
-            peers: peers.gather(),
+            peers: peers.map(peer_status).gather(),
             applied: network.applied.clone(),
             taken_back: network.taken_back().cloned(),
             trial_s: network.trial_deadline().map(|at| at.saturating_sub(now).as_secs()),
@@ -368,8 +364,8 @@ pub(super) fn age(wall: Duration, handshake: Option<Duration>) -> Option<Duratio
     Some(wall.saturating_sub(handshake?))
 }
 
-fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
-    Some(PeerStatus {
+fn peer_status((member, seen): (&Member, PeerReport)) -> PeerStatus {
+    PeerStatus {
         name: member.name.clone(),
         key: member.key,
         addresses: member.addresses.clone(),
@@ -381,7 +377,7 @@ fn peer_status(member: &Member, seen: PeerReport) -> Option<PeerStatus> {
         tx: seen.tx,
         path: seen.path,
         rtt_ms: seen.rtt_ms,
-    })
+    }
 }
 
 /// Leaves so many, those with the freshest handshake, in that order. There are few: to sort them all takes more

@@ -7,7 +7,7 @@ pub mod status;
 use super::{Network, gateways::Service};
 use crate::{
     config::{Config, OwnScope},
-    gather::Gather,
+    gather::{Gather, append},
 };
 use gatewrt_protocol::{
     ExitOffer, ExitScope, Failure, Member, NetworkName, NodeId, NodeName, ScopeState, Traffic,
@@ -94,7 +94,7 @@ fn resolved(own: &OwnScope, all: &[OwnScope], network: &Network, failures: &mut 
     if own.lan {
         let lans = network.lans.iter().map(|link| Traffic::Device(link.to_string()));
         let named = |traffic: &Traffic| all.iter().any(|own| own.scope.of.contains(traffic));
-        scope.of.extend(lans.filter(|traffic| !named(traffic)));
+        append(&mut scope.of, lans.filter(|traffic| !named(traffic)));
     }
     for name in &own.exits {
         match node_called(name, network) {
@@ -112,18 +112,14 @@ fn node_called(name: &NodeName, network: &Network) -> Option<NodeId> {
 
 /// Of the exits named those that can be one.
 fn keep_exits(scope: &mut ExitScope, network: &Network, failures: &mut Vec<Failure>) {
-    let (fit, unfit): (Vec<_>, Vec<_>) = scope
-        .exits
-        .iter()
-        .map(|node| (*node, unfit_node(*node, network)))
-        .partition(|(_, why)| why.is_none());
-    scope.exits = fit.into_iter().map(|(node, _)| node).gather();
-    for (node, why) in unfit {
-        let why = why.unwrap_or_default();
-        failures.push(match member(node, network) {
-            Some(member) => no_exit(scope, &member.name, why),
-            None => no_exit(scope, &node, why),
-        });
+    for node in std::mem::take(&mut scope.exits) {
+        match unfit_node(node, network) {
+            None => scope.exits.push(node),
+            Some(why) => failures.push(match member(node, network) {
+                Some(member) => no_exit(scope, &member.name, why),
+                None => no_exit(scope, &node, why),
+            }),
+        }
     }
 }
 

@@ -2,12 +2,7 @@
 //! again. It holds up no other step.
 
 use super::Now;
-use crate::{
-    gather::Gather,
-    log,
-    plan::{Plan, Step},
-    sorted::SortedMap,
-};
+use crate::{log, plan::Plan, sorted::SortedMap};
 use gatewrt_protocol::Failure;
 use std::time::Duration;
 
@@ -39,19 +34,22 @@ struct Try {
 impl Tries {
     /// What of a plan is to be done now, and when the first of the rest is.
     pub fn due(&mut self, plan: Plan, now: Now) -> (Plan, Option<Now>) {
-        let mut later = Vec::new();
-        let mut is_due = |step: &Step| {
+        let mut later: Option<Now> = None;
+        let mut steps = plan.steps;
+        steps.retain(|step| {
             let Some(tried) = self.steps.get_mut(&step.to_string()) else { return true };
             tried.wanted = now;
-            later.extend(Some(tried.next).filter(|next| *next > now));
-            tried.next <= now
-        };
-        let steps = plan.steps.into_iter().filter(|step| is_due(step)).gather();
+            let waits = tried.next > now;
+            if waits && later.is_none_or(|first| tried.next < first) {
+                later = Some(tried.next);
+            }
+            !waits
+        });
         for tried in self.steps.values_mut().filter(|tried| tried.wanted < now) {
             tried.failure = None;
         }
         self.steps.retain(|_, tried| now < tried.wanted + FORGET);
-        (Plan { steps }, later.into_iter().min())
+        (Plan { steps }, later)
     }
 
     /// The steps with these texts were carried out; what failed of them.
@@ -94,7 +92,7 @@ fn wait(count: u32, failed: bool) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::IfName;
+    use crate::{model::IfName, plan::Step};
 
     const S: Duration = Duration::from_secs(1);
 

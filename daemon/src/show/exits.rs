@@ -1,6 +1,6 @@
 //! Exits, and whose Internet traffic goes through which, in words.
 
-use super::table;
+use super::{row, table};
 use crate::{
     core::{
         report::NetworkStatus,
@@ -9,7 +9,7 @@ use crate::{
             status::{ExitStatus, ScopeStatus},
         },
     },
-    gather::Gather,
+    gather::{Gather, append},
 };
 use gatewrt_protocol::{ExitOffer, ScopeState};
 use std::fmt::Write;
@@ -33,18 +33,18 @@ fn exits(network: &NetworkStatus) -> String {
             own(offer.as_ref(), *serves)
         );
     }
-    let head = ["EXIT", "LEADS TO", "ANSWERS", "ROUND TRIP", "RESOLVERS", "USED BY"].map(str::to_owned);
-    let rows: Vec<_> = [head].into_iter().chain(exits.iter().map(row)).gather();
+    let mut rows = vec![row(&["EXIT", "LEADS TO", "ANSWERS", "ROUND TRIP", "RESOLVERS", "USED BY"])];
+    append(&mut rows, exits.iter().map(line_of));
     table(&rows) + &own(offer.as_ref(), *serves)
 }
 
-fn row(exit: &ExitStatus) -> [String; 6] {
+fn line_of(exit: &ExitStatus) -> Vec<String> {
     let answers = match exit.alive {
         Some(true) => "yes",
         Some(false) => "no",
         None => "not asked",
     };
-    [
+    vec![
         exit.name.to_string(),
         families(&exit.offer).to_owned(),
         answers.to_owned(),
@@ -102,8 +102,8 @@ fn line(scope: &ScopeStatus) -> String {
         (ScopeState::Exit | ScopeState::Other, _) => "goes elsewhere".to_owned(),
     };
     let rtt = scope.rtt_ms.map(|ms| format!(", {ms} ms away")).unwrap_or_default();
-    let auto = scope.auto.then(|| "auto".to_owned());
-    let asked: Vec<_> = scope.exits.iter().map(ToString::to_string).chain(auto).gather();
+    let mut asked = scope.exits.iter().map(ToString::to_string).gather();
+    asked.extend(scope.auto.then(|| "auto".to_owned()));
     let asked = if asked.is_empty() { "none".to_owned() } else { asked.join(" ") };
     let switch = if scope.kill_switch { "on" } else { "off" };
     let dns = if scope.dns.is_empty() { String::new() } else { format!(", DNS {}", joined(&scope.dns)) };

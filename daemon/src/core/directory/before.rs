@@ -17,11 +17,15 @@ pub(super) struct Before {
 impl Directory {
     /// The records that were confirmed last, where the newest are others, as they are to be stored.
     pub(in crate::core) fn stored_confirmed(&self) -> SortedMap<String, String> {
-        let policy = self.before.policy.as_ref().map(|held| (Topic::Policy(self.net), &held.token));
-        let assignment = self.before.assignment.as_ref();
-        let assignment = assignment.map(|held| (Topic::Assignment(self.node), &held.token));
-        let line = |(topic, token): (Topic, &String)| (format!("{CONFIRMED}{topic}"), token.clone());
-        policy.into_iter().chain(assignment).map(line).collect()
+        let mut all = SortedMap::new();
+        let mut put = |topic: Topic, token: &str| all.insert(format!("{CONFIRMED}{topic}"), token.to_owned());
+        if let Some(held) = &self.before.policy {
+            put(Topic::Policy(self.net), &held.token);
+        }
+        if let Some(held) = &self.before.assignment {
+            put(Topic::Assignment(self.node), &held.token);
+        }
+        all
     }
 
     /// The network's settings that are in effect.

@@ -46,10 +46,11 @@ pub fn disable(
 ) -> Result<Vec<OwnScope>, String> {
     refuse_against_owner(config, name, network)?;
     let Some(gone) = scope else { return Ok(Vec::new()) };
-    let before = in_effect(network);
-    let (_, rest): (Vec<_>, Vec<_>) = before.iter().cloned().partition(|own| own.scope.name == *gone);
-    if rest.len() == before.len() {
-        let names: Vec<_> = before.iter().map(|own| own.scope.name.to_string()).gather();
+    let mut rest = in_effect(network);
+    let before = rest.len();
+    rest.retain(|own| own.scope.name != *gone);
+    if rest.len() == before {
+        let names: Vec<_> = rest.iter().map(|own| own.scope.name.to_string()).gather();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(format!("{name} has no scope {gone} here (there is: {names})"));
     }
