@@ -289,14 +289,13 @@ impl Directory {
         if self.members.len() >= MOST_MEMBERS && !self.members.contains_key(&node) {
             return Err(Refusal::Full);
         }
-        let mut slot = self.members.remove(&node);
-        let was_there = slot.as_ref().map_or(node == self.node, |held| live(held).is_some());
+        let held = self.members.get(&node);
+        let was_there = held.map_or(node == self.node, |held| live(held).is_some());
         let goes = was_there && matches!(record, MemberUpdate::Tombstone(_));
-        let change = replace(&mut slot, &mut None, rev, record, ours, payload);
-        if let Some(held) = slot {
-            self.members.insert(node, held);
-        }
-        or_removal(change, goes)
+        let newer = newer(held.map(|held| (held.rev, held.token.as_str())), rev, ours, payload)?;
+        let Some(token) = newer else { return Ok(Change::Nothing) };
+        self.members.insert(node, Held { rev, record, token });
+        Ok(if goes { Change::Removal } else { Change::Something })
     }
 
     fn read<T: Record>(&self, payload: &[u8], source: Source) -> Result<T, Refusal> {
@@ -350,18 +349,23 @@ fn replace<T>(
     ours: bool,
     payload: &[u8],
 ) -> Result<Change, Refusal> {
+    let held = slot.as_ref().map(|held| (held.rev, held.token.as_str()));
+    let Some(token) = newer(held, rev, ours, payload)? else { return Ok(Change::Nothing) };
+    let old = slot.replace(Held { rev, record, token });
+    *before = before.take().or(old);
+    Ok(Change::Something)
+}
+
+/// The text of a record that is newer than what is held, by revision and text; `None` when it is the same.
+fn newer(held: Option<(u64, &str)>, rev: u64, ours: bool, payload: &[u8]) -> Result<Option<String>, Refusal> {
     if !ours {
         return Err(Refusal::Elsewhere);
     }
     let token = std::str::from_utf8(payload).map_err(|_| Refusal::Record(RecordError::Malformed))?;
-    match slot {
-        Some(held) if rev < held.rev => Err(Refusal::Old { known: held.rev, offered: rev }),
-        Some(held) if rev == held.rev && held.token == token => Ok(Change::Nothing),
-        Some(held) if rev == held.rev => Err(Refusal::Conflict(rev)),
-        _ => {
-            let old = slot.replace(Held { rev, record, token: token.to_owned() });
-            *before = before.take().or(old);
-            Ok(Change::Something)
-        }
+    match held {
+        Some((known, _)) if rev < known => Err(Refusal::Old { known, offered: rev }),
+        Some((known, text)) if rev == known && text == token => Ok(None),
+        Some((known, _)) if rev == known => Err(Refusal::Conflict(rev)),
+        _ => Ok(Some(token.to_owned())),
     }
 }

@@ -135,13 +135,13 @@ struct Served {
 impl Gateways {
     /// These are to be served, each by one of these, from now on. What was chosen stays chosen while it can.
     pub fn handle_wanted(&mut self, wanted: SortedMap<Service, Vec<Candidate>>, now: Now) {
-        let mut before = std::mem::take(&mut self.services);
-        let served = |(service, mut candidates): (Service, Vec<Candidate>)| {
+        let mut services = Vec::new();
+        for (service, mut candidates) in wanted {
             sort_by(&mut candidates, Ord::cmp);
-            let before = before.remove(&service).unwrap_or_default();
-            (service, Served { candidates, ..before })
-        };
-        self.services = wanted.into_iter().map(served).collect();
+            let before = self.services.get_mut(&service).map(std::mem::take).unwrap_or_default();
+            services.push((service, Served { candidates, ..before }));
+        }
+        self.services = services.into();
         let mut nodes = SortedSet::new();
         for served in self.services.values() {
             nodes.extend(served.candidates.iter().map(|candidate| candidate.node));

@@ -3,7 +3,7 @@
 
 use super::Network;
 use crate::{
-    gather::Gather,
+    gather::{Gather, append},
     model::Observed,
     plan::{NO_PSK, Short},
     sorted::SortedSet,
@@ -36,7 +36,7 @@ pub(super) fn admitted(
         });
         return Vec::new();
     }
-    let mut taken = Taken::by_nodes(around.network);
+    let mut taken = Taken::around(around);
     ingress.clients.iter().filter_map(|client| taken.admit(client, around, failures)).gather()
 }
 
@@ -44,12 +44,20 @@ pub(super) fn admitted(
 struct Taken {
     keys: SortedSet<WgPublicKey>,
     prefixes: SortedSet<Prefix>,
+    /// What this router reaches by itself: that stays where it is.
+    known: Vec<Prefix>,
 }
 
 impl Taken {
-    fn by_nodes(network: &Network) -> Self {
-        let directory = &network.directory;
-        let mut taken = Self { keys: [network.membership.public].into(), prefixes: SortedSet::new() };
+    fn around(around: &Surroundings<'_>) -> Self {
+        let directory = &around.network.directory;
+        let mut known = around.policy.prefixes.clone();
+        append(&mut known, around.egress.iter().map(|egress| egress.prefix));
+        let connected = around.observed.main_routes.iter().filter(|route| route.on_link);
+        append(&mut known, connected.map(|route| route.prefix));
+        known.retain(|prefix| !prefix.is_default());
+        let keys = [around.network.membership.public].into();
+        let mut taken = Self { keys, prefixes: SortedSet::new(), known };
         let mut take = |addresses: &[IpAddr]| {
             taken.prefixes.extend(addresses.iter().map(|addr| Prefix::host(*addr)));
         };
@@ -85,7 +93,7 @@ impl Taken {
                 false
             }
         });
-        admitted.prefixes.retain(|prefix| match self.claim_prefix(prefix, around) {
+        admitted.prefixes.retain(|prefix| match self.claim_prefix(prefix) {
             Ok(()) => true,
             Err(why) => {
                 refuse(&format_args!(" with {prefix} behind it"), why);
@@ -103,16 +111,11 @@ impl Taken {
         is_free.then_some(()).ok_or("a node or another client has this address")
     }
 
-    /// What this router reaches by itself stays where it is.
-    fn claim_prefix(&mut self, prefix: &Prefix, around: &Surroundings<'_>) -> Result<(), String> {
-        let connected =
-            around.observed.main_routes.iter().filter(|route| route.on_link).map(|route| route.prefix);
-        let egress = around.egress.iter().map(|egress| egress.prefix);
-        let known = around.policy.prefixes.iter().copied().chain(egress).chain(connected);
+    fn claim_prefix(&mut self, prefix: &Prefix) -> Result<(), String> {
         if prefix.is_default() {
             return Err("the whole Internet is no prefix behind a client".to_owned());
         }
-        match known.filter(|known| !known.is_default()).find(|known| known.overlaps(prefix)) {
+        match self.known.iter().find(|known| known.overlaps(prefix)) {
             Some(known) => Err(format!("{known} is here already: it is the network's, or this router's own")),
             None if self.prefixes.insert(*prefix) => Ok(()),
             None => Err("another client has it".to_owned()),

@@ -62,13 +62,14 @@ impl Paths {
         members: impl Iterator<Item = (WgPublicKey, &'a [Endpoint])>,
         now: Now,
     ) {
-        let mut before = std::mem::take(&mut self.peers);
+        let mut peers = Vec::new();
         for (key, endpoints) in members {
-            let mut candidate = before.remove(&key).unwrap_or_default();
+            let mut candidate = self.peers.get_mut(&key).map(std::mem::take).unwrap_or_default();
             candidate.leads = own < key;
             candidate.handle_known(endpoints.iter().map(|endpoint| endpoint.addr).gather(), now);
-            self.peers.insert(key, candidate);
+            peers.push((key, candidate));
         }
+        self.peers = peers.into();
     }
 
     /// What the kernel shows of its peers; of one that is not among them it knows nothing.

@@ -23,17 +23,18 @@ pub struct Place {
 /// `configured` are endpoints that the owner states.
 pub fn place(observed: &Observed, configured: &[SocketAddr], port: u16) -> Place {
     let wan = wan_links(observed);
-    let stated = configured.iter().map(|addr| Endpoint { addr: *addr, kind: EndpointKind::Configured });
-    let mut endpoints: SortedSet<Endpoint> = stated.collect();
-    let own =
-        observed.addresses.iter().filter(|address| wan.contains(&address.link) && is_public(address.addr));
-    for address in own {
-        let addr = SocketAddr::new(address.addr, port);
-        if !endpoints.iter().any(|endpoint| endpoint.addr == addr) {
-            endpoints.insert(Endpoint { addr, kind: EndpointKind::Wan });
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let mut add = |addr, kind| {
+        if !endpoints.iter().any(|known| known.addr == addr) {
+            endpoints.push(Endpoint { addr, kind });
+        }
+    };
+    configured.iter().for_each(|addr| add(*addr, EndpointKind::Configured));
+    for address in observed.addresses.iter().filter(|address| wan.contains(&address.link)) {
+        if is_public(address.addr) {
+            add(SocketAddr::new(address.addr, port), EndpointKind::Wan);
         }
     }
-    let mut endpoints: Vec<Endpoint> = endpoints.into_iter().gather();
     sort_by_key(&mut endpoints, |endpoint| (endpoint.kind, endpoint.addr));
     Place { endpoints, interfaces: interfaces(observed, &wan) }
 }

@@ -4,10 +4,12 @@
 use super::Now;
 use std::time::Duration;
 
-/// First wait after a lost link; doubles up to [`LONGEST_WAIT`] each time that every broker was tried.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The longest wait between two attempts.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// First wait after a lost link, in milliseconds; doubles up to [`LONGEST_WAIT`] each time that every broker was tried.
+const FIRST_WAIT: u32 = 500;
+/// The longest wait between two attempts, in milliseconds.
+const LONGEST_WAIT: u32 = 60_000;
+/// The wait when there is a new way to the broker.
+const NEW_WAY: Duration = Duration::from_millis(125);
 /// How long after a report nothing may be delivered before the link counts as dead.
 const SILENCE: Duration = Duration::from_secs(20);
 /// A link that held for less than this counts as a failed attempt: a broker that takes everyone in and drops
@@ -152,7 +154,7 @@ impl Session {
     pub fn handle_wan_changed(&mut self, now: Now) -> Option<Act> {
         let open = self.is_open();
         self.failures = 0;
-        self.state = State::Waiting { until: now + FIRST_WAIT / 4 };
+        self.state = State::Waiting { until: now + NEW_WAY };
         open.then_some(Act::Drop)
     }
 
@@ -190,18 +192,18 @@ impl Session {
 
     fn wait(&mut self, now: Now) {
         let rounds = self.failures / self.brokers as u32;
-        let wait = FIRST_WAIT.saturating_mul(1 << rounds.min(10)).min(LONGEST_WAIT);
+        let wait = (FIRST_WAIT << rounds.min(10)).min(LONGEST_WAIT);
         self.failures = self.failures.saturating_add(1);
         self.broker = (self.broker + 1) % self.brokers;
         self.state = State::Waiting { until: now + self.spread(wait) };
     }
 
-    /// Between half and all of `wait` (xorshift32).
-    fn spread(&mut self, wait: Duration) -> Duration {
+    /// Between half and all of `wait` milliseconds (xorshift32).
+    fn spread(&mut self, wait: u32) -> Duration {
         self.jitter ^= self.jitter << 13;
         self.jitter ^= self.jitter >> 17;
         self.jitter ^= self.jitter << 5;
-        wait / 2 + wait / 2 * (self.jitter % 1000) / 1000
+        Duration::from_millis((wait / 2 + wait / 2 * (self.jitter % 1000) / 1000).into())
     }
 }
 
@@ -211,6 +213,8 @@ mod tests {
     use proptest::prelude::*;
 
     const S: Duration = Duration::from_secs(1);
+    const FIRST_WAIT: Duration = Duration::from_millis(super::FIRST_WAIT as u64);
+    const LONGEST_WAIT: Duration = Duration::from_millis(super::LONGEST_WAIT as u64);
 
     #[test]
     fn connects_at_once_then_waits_longer_and_longer() {
