@@ -7,8 +7,15 @@
 //! dropped in `mangle`. Whether the router itself sent a packet is told by its source.
 
 use super::rewrite::{Part, parts};
-use crate::model::Family;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crate::{
+    gather::{Gather, append},
+    model::Family,
+    sorted::SortedSet,
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+};
 
 /// What the name of every chain of ours begins with.
 const OURS: &str = "gwrt-";
@@ -85,62 +92,84 @@ const PHRASES: &[(u8, &str, &str)] = &[
 
 /// The lines of `iptables-save` that are of our making, for comparison; empty where nothing is.
 pub fn ours(saved: &str) -> String {
-    let is_ours = |line: &&str| line.contains(" gwrt-") || line.starts_with(":gwrt-");
-    saved.lines().filter(is_ours).flat_map(|line| [line, "\n"]).collect()
+    let mut ours = String::new();
+    for line in saved.lines() {
+        if line.contains(" gwrt-") || line.starts_with(":gwrt-") {
+            add(&mut ours, &[line, "\n"]);
+        }
+    }
+    ours
 }
 
 /// What makes that which `iptables-save` shows into the table of this text (empty: into nothing of ours), as
 /// `iptables-restore --noflush` takes it; empty where nothing is to be done. The error is what iptables can't say.
-pub fn change(saved: &str, text: &str, family: Family) -> Result<String, String> {
+pub fn change<'a>(saved: &str, text: &'a str, family: Family) -> Result<String, String> {
     let parts = if text.is_empty() { Some(Vec::new()) } else { parts(text) };
+    let parts = parts.ok_or("a table that is not of our making")?;
+    let rules = |body: &'a str| body.lines().filter_map(|line| line.strip_prefix("\t\t")).gather();
+    let chains = parts.iter().filter(|part| part.kind == "chain");
     let mut script = Script {
         family,
-        parts: parts.ok_or("a table that is not of our making")?,
+        chains: chains.map(|part| (part.name, rules(part.body))).gather(),
+        parts,
         tables: Default::default(),
         made: Vec::new(),
         masquerades: false,
     };
     script.hook_all()?;
-    let sections = script.tables.iter().zip(TABLES);
-    Ok(sections.map(|(table, name)| section(saved, name, table)).collect())
+    let mut sections = String::new();
+    for (table, name) in script.tables.iter().zip(TABLES) {
+        section(&mut sections, saved, name, table);
+    }
+    Ok(sections)
 }
 
 /// What is there goes and what shall be comes, at once.
-fn section(saved: &str, name: &str, wanted: &Table) -> String {
+fn section(text: &mut String, saved: &str, name: &str, wanted: &Table) {
     let begin = format!("*{name}\n");
     let there = saved.split_once(&begin).map(|(_, rest)| rest).unwrap_or_default();
     let there = there.split_once("\nCOMMIT").map_or(there, |(there, _)| there);
-    let mut chains = wanted.chains.clone();
+    let mut chains = wanted.chains.iter().map(String::as_str).gather();
     let mut hooks = String::new();
     for line in there.lines() {
-        match line.strip_prefix("-A ").filter(|rule| !rule.starts_with(OURS) && rule.contains(" gwrt-")) {
-            Some(rule) => hooks.extend(["-D ", rule, "\n"]),
-            None => chains.extend(line.strip_prefix(':').and_then(|rest| own(rest.split(' ').next()?))),
+        if let Some(rule) = line.strip_prefix("-A ") {
+            if !rule.starts_with(OURS) && rule.contains(" gwrt-") {
+                add(&mut hooks, &["-D ", rule, "\n"]);
+            }
+        } else if let Some(rest) = line.strip_prefix(':') {
+            let chain = rest.split_once(' ').map_or(rest, |(chain, _)| chain);
+            append(&mut chains, Some(chain).filter(|chain| chain.starts_with(OURS)));
         }
     }
+    let chains: SortedSet<&str> = chains.into_iter().collect();
     if chains.is_empty() {
-        return String::new();
+        return;
     }
-    chains.sort_unstable();
-    chains.dedup();
-    let mut text = begin;
+    *text += &begin;
     // One that is there is emptied.
-    chains.iter().for_each(|chain| text.extend([":", chain, " - [0:0]\n"]));
-    text.extend([hooks.as_str(), &wanted.rules]);
+    for chain in &chains {
+        add(text, &[":", chain, " - [0:0]\n"]);
+    }
+    add(text, &[&hooks, &wanted.rules]);
     // The first shall stand first.
-    wanted.hooks.iter().rev().for_each(|(hook, chain)| text.extend(["-I ", hook, " -j ", chain, "\n"]));
-    let gone = chains.iter().filter(|chain| !wanted.chains.contains(chain));
-    gone.for_each(|chain| text.extend(["-X ", chain, "\n"]));
-    text + "COMMIT\n"
+    for (hook, chain) in wanted.hooks.iter().rev() {
+        add(text, &["-I ", hook, " -j ", chain, "\n"]);
+    }
+    for chain in chains.iter().filter(|chain| !wanted.chains.iter().any(|wanted| wanted == *chain)) {
+        add(text, &["-X ", chain, "\n"]);
+    }
+    *text += "COMMIT\n";
 }
 
-fn own(chain: &str) -> Option<String> {
-    chain.starts_with(OURS).then(|| chain.to_owned())
+fn add(text: &mut String, words: &[&str]) {
+    words.iter().for_each(|word| *text += word);
 }
 
 struct Script<'a> {
     family: Family,
     parts: Vec<Part<'a>>,
+    /// Those of the parts that are chains, with their rules.
+    chains: Vec<(&'a str, Vec<&'a str>)>,
     /// Whether anything of this family is marked for it: a kernel may well have no `nat` for IPv6.
     masquerades: bool,
     tables: [Table; 3],
@@ -176,18 +205,19 @@ struct Rule {
 
 impl<'a> Script<'a> {
     fn hook_all(&mut self) -> Result<(), String> {
-        let chains = self.parts.iter().filter(|part| part.kind == "chain");
-        let chains: Vec<(&'a str, &'a str)> = chains.map(|part| (part.name, part.body)).collect();
-        let leaves = chains.iter().any(|(name, _)| name.starts_with("leave-"));
-        for line in
-            chains.iter().filter(|(name, _)| name.starts_with("mark-")).flat_map(|(_, body)| body.lines())
-        {
-            let is_marked = |rule: Rule| rule.targets.iter().any(|target| target.starts_with("-j CONNMARK"));
-            self.masquerades |= line != "\t}" && self.rule(line.trim())?.is_some_and(is_marked);
+        let leaves = self.chains.iter().any(|(name, _)| name.starts_with("leave-"));
+        let mut masquerades = false;
+        for (_, rules) in self.chains.iter().filter(|(name, _)| name.starts_with("mark-")) {
+            for line in rules {
+                let targets = self.rule(line)?.map(|rule| rule.targets).unwrap_or_default();
+                masquerades |= targets.iter().any(|target| target.starts_with("-j CONNMARK"));
+            }
         }
-        for (chain, body) in chains {
-            let Some(header) = body.strip_prefix("\t\ttype ") else { continue };
-            let hook = header.split(' ').nth(2).unwrap_or_default().to_uppercase();
+        self.masquerades = masquerades;
+        for at in 0..self.chains.len() {
+            let (chain, ref rules) = self.chains[at];
+            let Some(header) = rules.first().and_then(|rule| rule.strip_prefix("type ")) else { continue };
+            let hook = header.split(' ').nth(2).unwrap_or_default().to_ascii_uppercase();
             let mangles = hook == "POSTROUTING" || header.contains("priority mangle");
             let table = if header.starts_with("nat") {
                 NAT
@@ -225,29 +255,29 @@ impl<'a> Script<'a> {
         let mut here = place;
         // Where what falls through goes.
         let mut end = here.back.as_ref().map(|back| format!("-g {back}"));
-        let body = self.body(here.chain);
-        for line in body.lines().skip(here.line) {
+        while let Some(line) = self.rules(here.chain).get(here.line).copied() {
             here.line += 1;
-            let rule = if line == "\t}" { None } else { self.rule(line.trim())? };
-            let Some(rule) = rule else { continue };
+            let Some(rule) = self.rule(line)? else { continue };
             let (mut targets, mut rest) = (Vec::new(), None);
             for said in &rule.targets {
-                targets.extend(self.target(said, &here, &mut rest)?);
+                append(&mut targets, self.target(said, &here, &mut rest)?);
             }
             let leads_away = |target: &String| target.starts_with("-g") || target == "-j RETURN";
             if !rule.but.is_empty() && targets.iter().any(leads_away) {
-                return Err(format!("“{}” with an interface left out", line.trim()));
+                return Err(format!("“{line}” with an interface left out"));
             }
-            self.say(&name, here.table, rule, &targets, &mut rules);
+            self.say(&name, here.table, &rule, &targets, &mut rules);
             if let Some(rest) = rest {
                 end = Some(format!("-g {rest}"));
                 break;
             }
         }
-        if body.contains("policy drop;") {
+        if self.rules(here.chain).iter().any(|rule| rule.contains("policy drop;")) {
             end = Some("-j DROP".to_owned());
         }
-        end.iter().for_each(|end| rules.extend(["-A ", &name, " ", end, "\n"]));
+        if let Some(end) = end {
+            add(&mut rules, &["-A ", &name, " ", &end, "\n"]);
+        }
         self.tables[here.table].rules += &rules;
         Ok(name)
     }
@@ -267,14 +297,14 @@ impl<'a> Script<'a> {
         name
     }
 
-    fn body(&self, chain: &str) -> &'a str {
-        let found = self.parts.iter().find(|part| part.kind == "chain" && part.name == chain);
-        found.map(|part| part.body).unwrap_or_default()
+    fn rules(&self, chain: &str) -> &[&'a str] {
+        let found = self.chains.iter().find(|(name, _)| *name == chain);
+        found.map_or(&[], |(_, rules)| rules)
     }
 
     /// Whether something in it ends all that is ours.
     fn accepts(&self, chain: &str) -> bool {
-        self.body(chain).lines().any(|line| {
+        self.rules(chain).iter().any(|line| {
             let to = || line.split_once("jump ").or_else(|| line.split_once("goto "));
             line.contains("accept") || to().is_some_and(|(_, to)| self.accepts(to))
         })
@@ -289,15 +319,16 @@ impl<'a> Script<'a> {
         rest: &mut Option<String>,
     ) -> Result<Option<String>, String> {
         let (jump, to) = said.split_once(" @").unwrap_or((said, ""));
-        let to = self.parts.iter().find(|part| part.kind == "chain" && part.name == to).map(|part| part.name);
+        let to = self.chains.iter().find(|(name, _)| *name == to).map(|(name, _)| *name);
         let enter = |chain, back| Place { chain, line: 0, back, ..here.clone() };
         let target = match (said, to) {
             (_, Some(to)) if jump == "-g" => format!("-g {}", self.chain(enter(to, here.back.clone()))?),
             (_, Some(to)) if !self.accepts(to) => format!("-j {}", self.chain(enter(to, None))?),
             (_, Some(to)) => {
-                let back = if !self.body(to).contains("return") && self.ends(to) {
+                let returns = self.rules(to).iter().any(|rule| rule.contains("return"));
+                let back = if !returns && self.ends(to) {
                     None
-                } else if self.body(here.chain).lines().nth(here.line) == Some("\t}") {
+                } else if self.rules(here.chain).len() == here.line {
                     here.back.clone()
                 } else {
                     *rest = Some(self.chain(here.clone())?);
@@ -321,31 +352,30 @@ impl<'a> Script<'a> {
 
     /// Whether nothing falls through it.
     fn ends(&self, chain: &str) -> bool {
-        let last = self.body(chain).lines().rev().nth(1).unwrap_or_default();
-        last.starts_with("\t\treject ") || last.starts_with("\t\tdrop")
+        self.rules(chain).last().is_some_and(|last| last.starts_with("reject ") || last.starts_with("drop"))
     }
 
-    fn say(&mut self, chain: &str, table: usize, rule: Rule, targets: &[String], rules: &mut String) {
+    fn say(&mut self, chain: &str, table: usize, rule: &Rule, targets: &[String], rules: &mut String) {
         if targets.is_empty() {
             return;
         }
         if rule.but.is_empty() {
             for asked in &rule.matches {
-                targets.iter().for_each(|target| rules.extend(["-A ", chain, asked, " ", target, "\n"]));
+                targets.iter().for_each(|target| add(rules, &["-A ", chain, asked, " ", target, "\n"]));
             }
             return;
         }
         let other = self.name(table, "other");
-        rule.matches.iter().for_each(|asked| rules.extend(["-A ", chain, asked, " -j ", &other, "\n"]));
-        rule.but.iter().for_each(|but| rules.extend(["-A ", &other, but, " -j RETURN\n"]));
-        targets.iter().for_each(|target| rules.extend(["-A ", &other, " ", target, "\n"]));
+        rule.matches.iter().for_each(|asked| add(rules, &["-A ", chain, asked, " -j ", &other, "\n"]));
+        rule.but.iter().for_each(|but| add(rules, &["-A ", &other, but, " -j RETURN\n"]));
+        targets.iter().for_each(|target| add(rules, &["-A ", &other, " ", target, "\n"]));
     }
 
     /// `None` where it is no rule for this family.
     fn rule(&self, line: &str) -> Result<Option<Rule>, String> {
         let (said, comment) = line.split_once(" comment ").unwrap_or((line, ""));
         let mut rule = Rule { matches: vec![String::new()], but: Vec::new(), targets: Vec::new() };
-        let words: Vec<&str> = said.split(' ').collect();
+        let words = said.split(' ').gather();
         let mut rest = words.as_slice();
         while !rest.is_empty() {
             let unsaid = || format!("“{line}”");
@@ -355,14 +385,14 @@ impl<'a> Script<'a> {
             };
             let values = self.values(words[0]).ok_or_else(unsaid)?;
             let means = means.replace("$2", words[1]).replace("~1", &turned(words[0]));
-            rule.add(&means, values.iter().map(|value| means.replace("$1", value)).collect());
+            rule.add(&means, values.iter().map(|value| means.replace("$1", value)).gather());
             rest = after;
         }
         if rule.targets.is_empty() {
             return Err(format!("“{line}”"));
         }
         if !comment.is_empty() {
-            rule.matches.iter_mut().for_each(|asked| asked.extend([" -m comment --comment ", comment]));
+            rule.matches.iter_mut().for_each(|asked| add(asked, &[" -m comment --comment ", comment]));
         }
         Ok(Some(rule))
     }
@@ -372,20 +402,20 @@ impl<'a> Script<'a> {
         let Some(name) = word.strip_prefix('@') else {
             let range =
                 word.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
-            let each = |range: std::ops::RangeInclusive<u8>| range.map(|number| number.to_string()).collect();
+            let each = |range: RangeInclusive<u8>| range.map(|number| number.to_string()).gather();
             return Some(range.map_or_else(|| vec![word.trim_matches('"').to_owned()], each));
         };
         let set = self.parts.iter().find(|part| part.kind == "set" && part.name == name)?;
         let mut values = Vec::new();
         for element in &set.elements {
-            let parts: Vec<&str> = element.split(" . ").collect();
+            let parts = element.split(" . ").gather();
             match *parts.as_slice() {
                 [name] if name.starts_with('"') => values.push(name.trim_matches('"').to_owned()),
-                [range] => values.extend(prefixes(range)?),
+                [range] => values.append(&mut prefixes(range)?),
                 [from, to, ref service @ ..] => {
-                    let service = service_of(service);
+                    let (service, to) = (service_of(service), prefixes(to)?);
                     for from in prefixes(from)? {
-                        values.extend(prefixes(to)?.iter().map(|to| format!("-s {from} -d {to}{service}")));
+                        to.iter().for_each(|to| values.push(format!("-s {from} -d {to}{service}")));
                     }
                 }
                 [] => return None,
@@ -398,13 +428,15 @@ impl<'a> Script<'a> {
 impl Rule {
     fn add(&mut self, means: &str, said: Vec<String>) {
         match means.as_bytes() {
-            [b'-', b'j' | b'g', ..] => self.targets.extend(said),
-            [b'!', ..] => self.but.extend(said.iter().map(|said| said.replacen('!', " ", 1))),
+            [b'-', b'j' | b'g', ..] => append(&mut self.targets, said),
+            [b'!', ..] => append(&mut self.but, said.iter().map(|said| said.replacen('!', " ", 1))),
             [] => {}
             _ => {
-                let with =
-                    |asked: &String| said.iter().map(|said| format!("{asked} {said}")).collect::<Vec<_>>();
-                self.matches = self.matches.iter().flat_map(with).collect();
+                let mut matches = Vec::new();
+                for asked in &self.matches {
+                    said.iter().for_each(|said| matches.push(format!("{asked} {said}")));
+                }
+                self.matches = matches;
             }
         }
     }
