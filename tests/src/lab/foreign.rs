@@ -153,7 +153,8 @@ impl ForeignKit {
         eventually(Duration::from_secs(5), "the foreign interface is up", || -> Result<()> {
             let state = self.router.run(&["ip", "addr", "show", "dev", "gw-foreign"])?.stdout;
             // The kernel settles the state and the link-local address of a new link some time later.
-            ensure!(state.contains("state UP") && state.contains("fe80::"), state);
+            let is_settled = state.contains("state UP") && state.contains("fe80::");
+            ensure!(is_settled && !state.contains("tentative"), state);
             Ok(())
         })?;
         Foreign::seen(&self.router, probes)
