@@ -1,10 +1,12 @@
 //! What one MQTT 3.1.1 connection remembers: what is unanswered. Pure.
 
-use super::{Event, IN_FLIGHT, LinkError, Message, Options, inbox::Incoming};
-use rumqttc::{
-    ConnAck, Connect, ConnectReturnCode, LastWill, Packet, PubAck, Publish, QoS, SubAck, Subscribe,
-    SubscribeFilter, SubscribeReasonCode,
+use super::{
+    Event, IN_FLIGHT, LinkError, Message,
+    packet::{self, Incoming},
 };
+
+/// From here on a subscription's code is a refusal.
+const REFUSED: u8 = 0x80;
 
 /// The state of a connection.
 #[derive(Debug)]
@@ -13,51 +15,41 @@ pub(super) struct Session {
     filters: Vec<String>,
     last_id: u16,
     subscribing: Option<u16>,
-    in_flight: heapless::Vec<u16, IN_FLIGHT>,
+    in_flight: Vec<u16>,
     pinging: bool,
 }
 
 /// What follows from a packet.
 #[derive(Debug, Default)]
 pub(super) struct Reaction {
-    pub(super) reply: Option<Packet>,
+    pub(super) reply: Option<Vec<u8>>,
     pub(super) event: Option<Event>,
-}
-
-/// The first packet of a connection.
-pub(super) fn connect(options: &Options) -> Packet {
-    let mut connect = Connect::new(options.client_id.as_str());
-    connect.keep_alive = u16::try_from(options.keepalive.as_secs()).unwrap_or(u16::MAX);
-    let Message { topic, payload, retain } = options.will.clone();
-    connect.last_will = Some(LastWill::new(topic, payload, QoS::AtLeastOnce, retain));
-    Packet::Connect(connect)
 }
 
 /// The broker's consent, or why not.
 fn consent(incoming: &Incoming) -> Result<(), LinkError> {
-    let Incoming::Packet(Packet::ConnAck(ConnAck { code, .. })) = incoming else {
-        let what = match incoming {
-            Incoming::Packet(_) => "its first packet is no CONNACK",
-            Incoming::TooLong { .. } => "its first packet is too long",
-        };
-        return Err(LinkError::Protocol(what.to_owned()));
-    };
-    Err(LinkError::Refused(match code {
-        ConnectReturnCode::Success => return Ok(()),
-        ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => {
-            "not authorised; was the node removed from the network?"
-        }
-        ConnectReturnCode::BadClientId => "its id is not accepted",
-        ConnectReturnCode::ServiceUnavailable => "out of service at the moment",
-        ConnectReturnCode::RefusedProtocolVersion => "MQTT 3.1.1 is not spoken there",
+    Err(LinkError::Refused(match incoming {
+        Incoming::Consent(0) => return Ok(()),
+        Incoming::Consent(4 | 5) => "not authorised; was the node removed from the network?",
+        Incoming::Consent(2) => "its id is not accepted",
+        Incoming::Consent(3) => "out of service at the moment",
+        Incoming::Consent(1) => "MQTT 3.1.1 is not spoken there",
+        Incoming::TooLong { .. } => return Err(unsound("its first packet is too long")),
+        _ => return Err(unsound("its first packet is no CONNACK")),
     }))
 }
 
 impl Session {
     /// A new session; what is subscribed to follows the broker's consent.
     pub(super) fn new(filters: Vec<String>) -> Self {
-        let in_flight = heapless::Vec::new();
-        Self { has_consent: false, filters, last_id: 0, subscribing: None, in_flight, pinging: false }
+        Self {
+            has_consent: false,
+            filters,
+            last_id: 0,
+            subscribing: None,
+            in_flight: Vec::new(),
+            pinging: false,
+        }
     }
 
     /// Whether the broker has consented.
@@ -67,7 +59,7 @@ impl Session {
 
     /// Whether one more message may go out.
     pub(super) fn has_room(&self) -> bool {
-        self.has_consent && self.subscribing.is_none() && !self.in_flight.is_full()
+        self.has_consent && self.subscribing.is_none() && self.in_flight.len() < IN_FLIGHT
     }
 
     /// Whether the broker owes an answer.
@@ -81,18 +73,16 @@ impl Session {
     }
 
     /// The packet of a message. There must be room.
-    pub(super) fn publish(&mut self, message: Message) -> Packet {
-        let mut publish = Publish::new(message.topic, QoS::AtLeastOnce, message.payload);
-        publish.retain = message.retain;
-        publish.pkid = self.next_id();
-        self.in_flight.push(publish.pkid).expect("asked for room before");
-        Packet::Publish(publish)
+    pub(super) fn publish(&mut self, message: &Message) -> Vec<u8> {
+        let id = self.next_id();
+        self.in_flight.push(id);
+        packet::publish(id, message)
     }
 
     /// The packet that asks whether the broker is there.
-    pub(super) fn ping(&mut self) -> Packet {
+    pub(super) fn ping(&mut self) -> &'static [u8] {
         self.pinging = true;
-        Packet::PingReq
+        &packet::PING
     }
 
     /// Takes in what arrived.
@@ -103,28 +93,23 @@ impl Session {
             return Ok(Reaction { reply: Some(self.subscribe()), event: None });
         }
         match incoming {
-            Incoming::TooLong { topic, bytes, ack } => {
-                let reply = ack.map(|id| Packet::PubAck(PubAck::new(id)));
-                Ok(Reaction { reply, event: Some(Event::TooLong { topic, bytes }) })
-            }
-            Incoming::Packet(Packet::Publish(publish)) => handle_publish(publish),
-            Incoming::Packet(Packet::PubAck(PubAck { pkid })) => self.handle_puback(pkid),
-            Incoming::Packet(Packet::SubAck(suback)) => self.handle_suback(&suback),
-            Incoming::Packet(Packet::PingResp) => {
+            Incoming::TooLong { topic, bytes, qos, id } => told(Event::TooLong { topic, bytes }, qos, id),
+            Incoming::Publish { topic, payload, qos, id } => told(Event::Message { topic, payload }, qos, id),
+            Incoming::Acked(id) => self.handle_puback(id),
+            Incoming::Subscribed(id, codes) => self.handle_suback(id, &codes),
+            Incoming::Pong => {
                 self.pinging = false;
                 Ok(Reaction::default())
             }
-            Incoming::Packet(Packet::Disconnect) => Err(LinkError::Closed),
-            Incoming::Packet(_) => Err(LinkError::Protocol("a packet that belongs nowhere".to_owned())),
+            Incoming::Disconnect => Err(LinkError::Closed),
+            Incoming::Consent(_) | Incoming::Other => Err(unsound("a packet that belongs nowhere")),
         }
     }
 
-    fn subscribe(&mut self) -> Packet {
-        let filter = |path: &String| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce);
-        let mut subscribe = Subscribe::new_many(self.filters.iter().map(filter));
-        subscribe.pkid = self.next_id();
-        self.subscribing = Some(subscribe.pkid);
-        Packet::Subscribe(subscribe)
+    fn subscribe(&mut self) -> Vec<u8> {
+        let id = self.next_id();
+        self.subscribing = Some(id);
+        packet::subscribe(id, &self.filters)
     }
 
     fn handle_puback(&mut self, id: u16) -> Result<Reaction, LinkError> {
@@ -135,13 +120,12 @@ impl Session {
         Ok(Reaction { reply: None, event: Some(Event::Acked) })
     }
 
-    fn handle_suback(&mut self, suback: &SubAck) -> Result<Reaction, LinkError> {
-        if self.subscribing.take() != Some(suback.pkid) || suback.return_codes.len() != self.filters.len() {
-            return Err(LinkError::Protocol("it confirms a subscription that was not made".to_owned()));
+    fn handle_suback(&mut self, id: u16, codes: &[u8]) -> Result<Reaction, LinkError> {
+        if self.subscribing.take() != Some(id) || codes.len() != self.filters.len() {
+            return Err(unsound("it confirms a subscription that was not made"));
         }
-        let mut codes = self.filters.iter().zip(&suback.return_codes);
-        match codes.find(|(_, code)| **code == SubscribeReasonCode::Failure) {
-            Some((filter, _)) => Err(LinkError::Subscription(filter.clone())),
+        match codes.iter().position(|code| *code >= REFUSED) {
+            Some(at) => Err(LinkError::Subscription(self.filters[at].clone())),
             None => Ok(Reaction { reply: None, event: Some(Event::Connected) }),
         }
     }
@@ -153,12 +137,16 @@ impl Session {
     }
 }
 
-fn handle_publish(publish: Publish) -> Result<Reaction, LinkError> {
-    let reply = match publish.qos {
-        QoS::AtMostOnce => None,
-        QoS::AtLeastOnce => Some(Packet::PubAck(PubAck::new(publish.pkid))),
-        QoS::ExactlyOnce => return Err(LinkError::Protocol("QoS 2, which was not asked for".to_owned())),
+/// Of a message, which is acknowledged where the broker wants that.
+fn told(event: Event, qos: u8, id: u16) -> Result<Reaction, LinkError> {
+    let reply = match qos {
+        0 => None,
+        1 => Some(packet::acknowledge(id)),
+        _ => return Err(unsound("QoS 2, which was not asked for")),
     };
-    let event = Event::Message { topic: publish.topic, payload: publish.payload.to_vec() };
     Ok(Reaction { reply, event: Some(event) })
+}
+
+fn unsound(what: &str) -> LinkError {
+    LinkError::Protocol(what.to_owned())
 }
