@@ -17,5 +17,5 @@ pub use initramfs::Initramfs;
 pub use machine::{Hardware, Vm};
 pub use packages::Packages;
 pub use router::{Memory, Router};
-pub use twin::Twin;
+pub use twin::{Copying, Twin};
 pub use wiring::plug;
