@@ -22,7 +22,7 @@ const TESTS: [&str; 4] = ["exits", "clients", "sites", "handshakes"];
 /// A machine has one processor, and two of them are as many as a small machine can run.
 const MACHINES: usize = 2;
 /// One case.
-const LIMIT: Duration = Duration::from_secs(10 * 60);
+const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Where programs are in a machine.
 const BIN: &str = "/run/programs";
 
