@@ -41,6 +41,7 @@ const PHRASES: &[(u8, &str, &str)] = &[
     (0, "meta mark & $1 != $2", "-m mark ! --mark $2/$1"),
     (0, "meta mark set meta mark & $1 | $2", "-j MARK --set-xmark $2/~1"),
     (0, "ct mark & $1 == $2", "-m connmark --mark $2/$1"),
+    (0, "ct mark & $1 != $2", "-m connmark ! --mark $2/$1"),
     (0, "ct mark set ct mark & $1 | $2", "-j CONNMARK --set-xmark $2/~1"),
     (0, "ct mark set ct mark | $1", "-j CONNMARK --set-xmark $1/$1"),
     (0, "ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED"),

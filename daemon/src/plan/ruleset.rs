@@ -174,10 +174,11 @@ impl Firewall {
         text.rule("$r comment \"not served\"", &[]);
     }
 
-    /// Before routing, so that strict reverse path filtering sees the mark (`src_valid_mark`).
+    /// Before routing, so that strict reverse path filtering sees the mark (`src_valid_mark`). Most of what comes in carries
+    /// tunnels, and pays for no rule but the first.
     fn prerouting(&self, text: &mut Text<'_>) {
         text.base("prerouting", "filter hook prerouting priority mangle");
-        text.rule("ct mark & $m == $b meta mark set meta mark & $k | $b", &[]);
+        text.rule("ct mark & $m == $b meta mark set meta mark & $k | $b return", &[]);
         self.exits.outside(text);
         for (link, _) in self.tunnels.iter().filter(|(_, guard)| guard.masquerades()) {
             for way in self.ways(link) {
@@ -186,13 +187,13 @@ impl Firewall {
         }
     }
 
-    /// Connections of packets that must never enter a network are remembered, unless they carry a mark of ours.
+    /// Connections of packets that must never enter a network are remembered, also those that came in from outside, but not
+    /// what is masqueraded. Most of what goes out pays for no question but the first.
     fn output(&self, text: &mut Text<'_>) {
         text.base("output", "filter hook output priority mangle");
-        text.rule("meta mark & $m == $b ct mark & $m == 0x00000000 ct mark set ct mark | $b", &[]);
-        if !self.exits.scopes.is_empty() {
-            text.rule("meta mark & $m == $b ct mark & $m == $o ct mark set ct mark & $k | $b", &[]);
-        }
+        text.rule("ct mark & $m != $b meta mark & $m == $b jump bypassing", &[]);
+        text.chain("bypassing", &[]);
+        text.rule("ct mark & $m != $q ct mark set ct mark & $k | $b", &[]);
     }
 
     /// Stays also when nothing is masqueraded: without a nat chain the kernel stops to translate connections

@@ -73,8 +73,12 @@ impl Exits {
         if self.scopes.is_empty() {
             return;
         }
-        self.leaving(text);
-        reroute(text);
+        // All that the router sends meets these: only where some of it may be a scope's.
+        let is_link = |source: &Source| matches!(source, Source::Link(_));
+        if !self.scopes.values().flat_map(|scope| &scope.sources).all(is_link) {
+            self.leaving(text);
+            reroute(text);
+        }
         self.resolving(text);
         text.chain("scopes", &[]);
         self.each(text, Of::Others, &verdict);
@@ -139,7 +143,7 @@ impl Exits {
     pub(super) fn outside(&self, text: &mut Text<'_>) {
         if !self.scopes.is_empty() {
             text.rule(
-                "meta mark & $m == 0x00000000 iifname != @inside ct direction original jump outside",
+                "ct direction original iifname != @inside meta mark & $m == 0x00000000 jump outside",
                 &[],
             );
             text.rule("ct mark & $m == $o meta mark set meta mark & $k | $o", &[]);
