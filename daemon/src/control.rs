@@ -245,19 +245,13 @@ pub fn ask(
     stream.set_read_timeout(Some(patience)).map_err(broken)?;
     let line = json::write(&(request, view)).map_err(|error| ControlError::Broken(error.to_string()))?;
     (&stream).write_all(format!("{line}\n").as_bytes()).map_err(broken)?;
-    let answer = read_all(&mut &stream, LONGEST).map_err(broken)?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST as u64).read_to_end(&mut answer).map_err(broken)?;
     match json::read(&answer) {
         Ok(Shown::Text(text)) => Ok(text),
         Ok(Shown::Failed(why)) => Err(ControlError::Failed(why)),
         Err(error) => Err(ControlError::Broken(error.to_string())),
     }
-}
-
-/// All there is to read, up to so many bytes.
-pub fn read_all(from: &mut dyn Read, most: usize) -> io::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    from.take(most as u64).read_to_end(&mut all)?;
-    Ok(all)
 }
 
 /// A request and where its answer goes.

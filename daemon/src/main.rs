@@ -7,14 +7,12 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 fn main() -> ExitCode {
     crash::say_where();
     let mut args = std::env::args_os();
-    let called = args.next().unwrap_or_default();
-    let mut called = called.to_str().unwrap_or_default().rsplit('/');
-    let (program, folder) = (called.next(), called.next());
+    let called = args.next().map(PathBuf::from).unwrap_or_default();
     let args: Vec<OsString> = args.collect();
-    if folder == Some("rpcd") {
+    if called.parent().is_some_and(|folder| folder.ends_with("rpcd")) {
         return cli::rpcd::run(&args);
     }
-    let is_daemon = program == Some("gatewrtd");
+    let is_daemon = called.file_name().is_some_and(|name| name == "gatewrtd");
     let wants_text = |arg: &OsString| ["--help", "-h", "--version", "-V"].iter().any(|word| arg == word);
     if is_daemon && !args.iter().any(wants_text) {
         let asked = [OsString::from("daemon")].into_iter().chain(args).collect();

@@ -1,7 +1,8 @@
 //! The control link: one connection to one broker, from its opening to its first error. It ends at messages:
 //! when to open the next link is for the core, what a message means too.
 //!
-//! Of MQTT 3.1.1 it speaks what it needs, which is less code than any library for all of it. A link is
+//! rumqttc reads and writes the packets. Its event loop is not used: it can't mark its socket, it keeps state
+//! over reconnects in ways that can block for ever, and its TLS links a second copy of webpki. A link here is
 //! used up by any error and holds a bounded amount of memory whatever either side does: [`PUBLISHES`] messages wait at
 //! most, and when the consumer is slow, the broker waits. It never blocks: whoever holds a link waits for what
 //! [`Link::enlist`] says, then asks for the [`Link::poll`] event.
@@ -9,7 +10,6 @@
 mod connection;
 mod driver;
 mod inbox;
-mod packet;
 mod session;
 
 use crate::{tls::TlsFailure, wait::Wait};

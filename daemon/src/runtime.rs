@@ -307,7 +307,7 @@ impl Daemon {
         let saves = self.records.values().filter_map(Kept::due).map(|at| self.started + at).min();
         let guard = self.unsaved_guard.as_ref().map(|(at, _)| *at);
         let all = [core, saves, guard, self.stop_by, self.joining.retry_at()];
-        all.into_iter().flatten().fold(Instant::now() + Duration::from_secs(60), Ord::min)
+        all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
 
     fn handle_due(&mut self) {

@@ -1,14 +1,12 @@
 //! TCP connections of the daemon's own: they carry the bypass mark, so that they never enter a network of
 //! ours, and they notice a dead path in seconds.
 
-use crate::wait::Wait;
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
     net::{SocketAddr, TcpStream},
-    os::fd::AsFd,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// At most so many addresses of a host are tried.
@@ -47,18 +45,9 @@ fn tune(socket: SockRef<'_>) -> io::Result<()> {
 
 /// Connects, blocking for at most `timeout`.
 pub fn connect(addr: SocketAddr, mark: u32, timeout: Duration) -> io::Result<TcpStream> {
-    let (stream, until) = (begin(addr, mark)?, Instant::now() + timeout);
-    loop {
-        match outcome(&stream) {
-            Some(outcome) => return outcome.and_then(|()| stream.set_nonblocking(false)).map(|()| stream),
-            None if until <= Instant::now() => return Err(io::ErrorKind::TimedOut.into()),
-            None => {
-                let mut wait = Wait::until(until);
-                wait.to_write(stream.as_fd());
-                wait.wait();
-            }
-        }
-    }
+    let socket = new(addr, mark)?;
+    socket.connect_timeout(&SockAddr::from(addr), timeout)?;
+    Ok(socket.into())
 }
 
 /// Begins to connect; the stream, which never blocks, has room to write when that came to its end.

@@ -48,14 +48,33 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
-    /// What is there can't be read.
-    Damaged {
+    /// An identity that can't be read; the network must be joined anew.
+    DamagedIdentity {
         /// The file.
         path: PathBuf,
         /// What was wrong.
         why: String,
-        /// What follows from it.
-        then: &'static str,
+    },
+    /// Stored records that can't be read; they count as absent.
+    DamagedRecords {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        why: String,
+    },
+    /// What keeps closed scopes in before the daemon runs can't be read.
+    DamagedGuard {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        why: String,
+    },
+    /// What was said on the router of its Internet traffic can't be read.
+    DamagedChoice {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        why: String,
     },
     /// There is an identity for this network already.
     AlreadyJoined(NetworkName),
@@ -77,9 +96,24 @@ impl fmt::Display for StoreError {
                 )
             }
             Self::Io { path, .. } => write!(f, "{} can't be used", path.display()),
-            Self::Damaged { path, why, then } => {
-                write!(f, "{} is damaged ({why}){then}", path.display())
+            Self::DamagedIdentity { path, why } => write!(
+                f,
+                "{} is damaged ({why}): put back a backup of it and restart the daemon, or leave the network and join again with a new code",
+                path.display()
+            ),
+            Self::DamagedRecords { path, why } => {
+                write!(
+                    f,
+                    "{} is damaged ({why}): starting without it, the coordinator sends all again",
+                    path.display()
+                )
             }
+            Self::DamagedGuard { path, why } => write!(
+                f,
+                "{} is damaged ({why}): nothing is forwarded until the daemon runs, which writes it anew",
+                path.display()
+            ),
+            Self::DamagedChoice { path, why } => write!(f, "{} is damaged ({why})", path.display()),
             Self::AlreadyJoined(network) => {
                 write!(
                     f,
@@ -142,8 +176,7 @@ impl Store {
     pub fn identity(&self, network: &NetworkName) -> Result<Option<Identity>, StoreError> {
         let path = self.folder(network).join(IDENTITY);
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let then = ": put back a backup of it and restart the daemon, or leave the network and join again with a new code";
-        let damaged = |why| StoreError::Damaged { path: path.clone(), why, then };
+        let damaged = |why| StoreError::DamagedIdentity { path: path.clone(), why };
         let identity: Identity = json::read(&bytes).map_err(|error| damaged(error.to_string()))?;
         if identity.network == *network {
             Ok(Some(identity))
@@ -193,7 +226,7 @@ impl Store {
     pub fn choice(&self, network: &NetworkName) -> Result<Option<Vec<OwnScope>>, StoreError> {
         let path = self.folder(network).join(CHOICE);
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let damaged = |error: JsonError| StoreError::Damaged { path, why: error.to_string(), then: "" };
+        let damaged = |error: JsonError| StoreError::DamagedChoice { path, why: error.to_string() };
         json::read(&bytes).map(Some).map_err(damaged)
     }
 
@@ -210,8 +243,7 @@ impl Store {
     pub fn guard(&self) -> Result<Option<Guardfile>, StoreError> {
         let path = self.dir.join(GUARD);
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let then = ": nothing is forwarded until the daemon runs, which writes it anew";
-        let damaged = |error: JsonError| StoreError::Damaged { path, why: error.to_string(), then };
+        let damaged = |error: JsonError| StoreError::DamagedGuard { path, why: error.to_string() };
         json::read(&bytes).map(Some).map_err(damaged)
     }
 

@@ -92,11 +92,11 @@ pub fn command(values: &mut dyn Iterator<Item = String>, given: Given) -> Result
 
 /// What is asked of the daemon.
 pub fn request(exit: &Exit) -> Result<Request, CliError> {
-    let network = |given: &Given| last(given, "network").map(super::value::<NetworkName>).transpose();
+    let network = |given: &Given| all(given, "network").last().map(super::value::<NetworkName>).transpose();
     Ok(match exit {
         Exit::Help | Exit::List { .. } | Exit::Status { .. } => Request::Status,
         Exit::Enable { exits, given } => {
-            let only = last(given, "as").map(super::value::<Tag>).transpose()?;
+            let only = all(given, "as").last().map(super::value::<Tag>).transpose()?;
             Request::ExitEnable { network: network(given)?, only, scope: Box::new(scope(exits, given)?) }
         }
         Exit::Disable { only, given } => {
@@ -110,15 +110,15 @@ pub fn request(exit: &Exit) -> Result<Request, CliError> {
 /// What of the answer is shown.
 pub fn view(exit: &Exit, json: bool) -> View {
     let (part, network) = match exit {
-        Exit::List { given } => (Part::Exits, last(given, "network")),
-        Exit::Status { given } => (Part::Scopes, last(given, "network")),
+        Exit::List { given } => (Part::Exits, all(given, "network").last()),
+        Exit::Status { given } => (Part::Scopes, all(given, "network").last()),
         _ => (Part::All, None),
     };
     View { part, network: network.map(str::to_owned), json }
 }
 
 fn scope(exits: &[String], given: &Given) -> Result<OwnScope, CliError> {
-    let listed = each(exits.iter().map(String::as_str).gather(), "exit", EXIT, exit)?;
+    let listed = each(exits.iter().map(String::as_str), "exit", EXIT, exit)?;
     let (exits, auto) = in_order(listed).ok_or_else(|| usage(format!("which exit? Allowed: {EXIT}")))?;
     let of = each(all(given, "scope"), "--scope", SCOPE, traffic)?;
     let has = |flag: &str| given.iter().any(|(name, _)| *name == flag);
@@ -139,26 +139,18 @@ fn scope(exits: &[String], given: &Given) -> Result<OwnScope, CliError> {
 }
 
 /// Every value of an option.
-fn all<'a>(given: &'a Given, name: &str) -> Vec<&'a str> {
-    given.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.as_str()).gather()
+pub fn all<'a>(given: &'a Given, name: &'static str) -> impl Iterator<Item = &'a str> {
+    given.iter().filter(move |(given, _)| *given == name).map(|(_, value)| value.as_str())
 }
 
-fn last<'a>(given: &'a Given, name: &str) -> Option<&'a str> {
-    all(given, name).pop()
-}
-
-fn each<T>(
-    texts: Vec<&str>,
+fn each<'a, T>(
+    texts: impl Iterator<Item = &'a str>,
     what: &str,
     allowed: &str,
     read: fn(&str) -> Option<T>,
 ) -> Result<Vec<T>, CliError> {
-    let mut values = Vec::new();
-    let mut keep = |text: &str| read(text).map(|value| values.push(value)).is_some();
-    match texts.into_iter().find(|text| !keep(text)) {
-        Some(text) => Err(usage(format!("{what} “{text}” can't be used; allowed: {allowed}"))),
-        None => Ok(values),
-    }
+    let unusable = |text: &str| usage(format!("{what} “{text}” can't be used; allowed: {allowed}"));
+    texts.map(|text| read(text).ok_or_else(|| unusable(text))).collect()
 }
 
 fn usage(what: String) -> CliError {

@@ -12,6 +12,7 @@ use crate::{
     config::{Config, ConfigError, DEFAULT_FILE},
     control::{self, ControlError, Request},
     show::{Part, View},
+    sorted::SortedMap,
     whole::whole,
 };
 use exit::Exit;
@@ -20,7 +21,7 @@ use lexopt::prelude::*;
 use std::{
     ffi::OsString,
     fmt,
-    io::{self, Write},
+    io::{self, Read, Write},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -138,8 +139,8 @@ pub fn run(args: Vec<OsString>, daemon: impl FnOnce(PathBuf) -> ExitCode) -> Exi
     });
     result.unwrap_or_else(|error| {
         if json {
-            let message = wire::write(&error.to_string()).unwrap_or_default();
-            eprintln!("{{\"error\":{message}}}");
+            let error = SortedMap::from([("error", error.to_string())]);
+            eprintln!("{}", wire::write(&error).unwrap_or_default());
         } else {
             eprintln!("gatewrt: {error}");
         }
@@ -305,10 +306,10 @@ fn join_code(text: &str) -> Result<JoinCode, CliError> {
     if text != "-" {
         return value(text);
     }
-    let limit = gatewrt_protocol::join::LONGEST_CODE * 2;
-    let read = control::read_all(&mut io::stdin(), limit);
-    let read = read.map_err(|error| CliError::Other(error.to_string()))?;
-    value(String::from_utf8_lossy(&read).trim())
+    let mut read = String::new();
+    let limit = gatewrt_protocol::join::LONGEST_CODE as u64 * 2;
+    io::stdin().take(limit).read_to_string(&mut read).map_err(|error| CliError::Other(error.to_string()))?;
+    value(read.trim())
 }
 
 /// Prints; a reader that went away is no error.

@@ -6,11 +6,7 @@
 //! and an error is an answer too, `{"error": {"kind": …, "message": …}}`.
 
 use super::{Asked, CliError, Command, ask, diag, parse, print, request, to_json};
-use crate::{
-    config::DEFAULT_FILE,
-    control::{self, ControlError},
-    gather::{Gather, append},
-};
+use crate::{config::DEFAULT_FILE, control::ControlError};
 use gatewrt_protocol::json::{self, FromJson, JsonError, Reader};
 use std::{
     ffi::OsString,
@@ -20,7 +16,7 @@ use std::{
 };
 
 /// The longest arguments, in bytes.
-const LONGEST: usize = 64 << 10;
+const LONGEST: u64 = 64 << 10;
 /// rpcd kills a plugin after 30 s, and its answer with it.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// Who calls; LuCI's way to ubus adds it to all arguments.
@@ -162,20 +158,21 @@ fn misuse(error: CliError) -> CliError {
 
 /// What is asked, by way of the command line: each argument known to the method and of its type.
 fn asked(method: &Method, file: &str, input: &mut dyn Read) -> Result<Asked, CliError> {
-    let text = control::read_all(input, LONGEST + 1)
-        .map_err(|error| CliError::Other(format!("can't read the arguments: {error}")))?;
-    if text.len() > LONGEST {
+    let mut text = Vec::new();
+    let read = input.take(LONGEST + 1).read_to_end(&mut text);
+    read.map_err(|error| CliError::Other(format!("can't read the arguments: {error}")))?;
+    if text.len() as u64 > LONGEST {
         return Err(CliError::Usage(format!("the arguments are longer than {LONGEST} bytes")));
     }
     let text = if text.trim_ascii().is_empty() { b"{}" } else { text.as_slice() };
     let unusable = |error: JsonError| CliError::Usage(format!("the arguments can't be used: {error}"));
     let (options, words) = json::read_as(text, |reader| arguments(method, reader)).map_err(unusable)?;
-    let mut line = method.name.split('_').map(OsString::from).gather();
-    append(&mut line, ["--json".into(), ["--config=", file].concat().into()]);
-    append(&mut line, options);
+    let mut line: Vec<_> = method.name.split('_').map(OsString::from).collect();
+    line.extend(["--json".into(), ["--config=", file].concat().into()]);
+    line.extend(options);
     // Whatever comes now is no option.
     line.push("--".into());
-    append(&mut line, words);
+    line.extend(words);
     parse(line)
 }
 

@@ -18,8 +18,7 @@ const TOTAL: Duration = Duration::from_secs(20);
 const HTTPS: u16 = 443;
 const LONGEST_ANSWER: usize = 64 * 1024;
 const LONGEST_HEAD: usize = 8 * 1024;
-const PROTOCOL: &[u8] = b"HTTP/1.";
-const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+const MOST_HEADERS: usize = 64;
 
 /// An answer, whatever its status.
 #[derive(Debug)]
@@ -125,30 +124,29 @@ fn read(stream: &mut Stream, deadline: Instant) -> Result<Reply, Trouble> {
 /// Status, where the body begins, and its length as far as it is told; `None` while the head is not whole.
 fn parse(answer: &[u8]) -> Result<Option<(u16, usize, Option<usize>)>, Trouble> {
     let nonsense = |what: &str| Trouble::Nonsense(what.to_owned());
-    let no_http = || nonsense("its answer is no HTTP");
-    if !answer.iter().zip(PROTOCOL).all(|(byte, expected)| byte == expected) {
-        return Err(no_http());
-    }
-    let Some(end) = answer.windows(END_OF_HEAD.len()).position(|part| part == END_OF_HEAD) else {
-        let is_endless = answer.len() > LONGEST_HEAD;
-        return if is_endless { Err(nonsense("the head of its answer has no end")) } else { Ok(None) };
+
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut head = httparse::Response::new(&mut headers);
+    let begins = match head.parse(answer) {
+        Ok(httparse::Status::Complete(begins)) => begins,
+        Ok(httparse::Status::Partial) if answer.len() <= LONGEST_HEAD => return Ok(None),
+        Ok(httparse::Status::Partial) => return Err(nonsense("the head of its answer has no end")),
+        Err(error) => return Err(Trouble::Nonsense(format!("its answer is no HTTP: {error}"))),
     };
-    let mut lines = std::str::from_utf8(&answer[..end]).map_err(|_| no_http())?.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or_else(no_http)?;
     let mut length = None;
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        if name.eq_ignore_ascii_case("content-length") {
-            let told = value.trim_ascii().parse();
-            length = Some(told.map_err(|_| nonsense("its answer has no sound length"))?);
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+    for header in head.headers.iter() {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            let text = std::str::from_utf8(header.value).ok();
+            let told = text.and_then(|text| text.trim().parse().ok());
+            length = Some(told.ok_or_else(|| nonsense("its answer has no sound length"))?);
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(nonsense("its answer comes in pieces"));
         }
     }
-    let begins = end + END_OF_HEAD.len();
     if length.unwrap_or(answer.len() - begins) > LONGEST_ANSWER {
         return Err(Trouble::Nonsense(format!("its answer is larger than {} KB", LONGEST_ANSWER / 1024)));
     }
-    Ok(Some((status, begins, length)))
+    Ok(head.code.map(|status| (status, begins, length)))
 }
 
 /// For the next read or write.

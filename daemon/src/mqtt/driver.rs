@@ -3,10 +3,11 @@
 use super::{
     Event, LinkError, Message, Options, SILENCE,
     inbox::Inbox,
-    packet,
-    session::{Reaction, Session},
+    session::{self, Session},
 };
 use crate::{tls::TlsFailure, wait::Wait};
+use bytes::BytesMut;
+use rumqttc::Packet;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use std::{
     collections::VecDeque,
@@ -48,8 +49,7 @@ impl Driver {
             last_sent: Instant::now(),
             owed_since: None,
         };
-        let keepalive = u16::try_from(options.keepalive.as_secs()).unwrap_or(u16::MAX);
-        driver.send(&packet::connect(&options.client_id, keepalive, &options.will))?;
+        driver.send(&session::connect(options))?;
         Ok(driver)
     }
 
@@ -65,8 +65,8 @@ impl Driver {
         leaving: bool,
     ) -> Result<Option<Event>, LinkError> {
         loop {
-            while let Some(arrived) = self.inbox.take()? {
-                let Reaction { reply, event } = self.session.handle(arrived)?;
+            while let Some(arrived) = self.inbox.take().map_err(unsound)? {
+                let session::Reaction { reply, event } = self.session.handle(arrived)?;
                 if let Some(reply) = reply {
                     self.send(&reply)?;
                 }
@@ -111,14 +111,16 @@ impl Driver {
             return Ok(false);
         }
         let Some(message) = publishes.pop_front() else { return Ok(false) };
-        let packet = self.session.publish(&message);
+        let packet = self.session.publish(message);
         self.send(&packet)?;
         Ok(true)
     }
 
-    fn send(&mut self, packet: &[u8]) -> Result<(), LinkError> {
+    fn send(&mut self, packet: &Packet) -> Result<(), LinkError> {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, usize::MAX).map_err(unsound)?;
         self.last_sent = Instant::now();
-        Ok(self.stream.conn.writer().write_all(packet)?)
+        Ok(self.stream.conn.writer().write_all(&bytes)?)
     }
 
     /// Writes what waits to be sent, then reads. Whether something came.
@@ -144,7 +146,7 @@ impl Driver {
         }
         if self.has_consent() && now >= self.last_sent + self.keepalive {
             let ping = self.session.ping();
-            self.send(ping)?;
+            self.send(&ping)?;
         }
         let since = self.owed_since.unwrap_or(now);
         self.owed_since = self.session.is_owed().then_some(since);
@@ -152,8 +154,12 @@ impl Driver {
     }
 
     fn take_leave(&mut self) -> LinkError {
-        let said = self.send(&packet::DISCONNECT);
+        let said = self.send(&Packet::Disconnect);
         self.stream.conn.send_close_notify();
         said.and_then(|()| Ok(self.stream.flush()?)).map_or_else(|error| error, |()| LinkError::Left)
     }
+}
+
+fn unsound(error: rumqttc::Error) -> LinkError {
+    LinkError::Protocol(error.to_string())
 }

@@ -1,9 +1,8 @@
 //! Bytes from the broker to packets. A packet that is too long is skipped, not stored.
 
-use super::{
-    LONGEST, LinkError,
-    packet::{self, Incoming},
-};
+use super::LONGEST;
+use bytes::{Buf, BytesMut};
+use rumqttc::{Error, Packet};
 
 const PUBLISH: u8 = 3;
 /// No topic of ours comes near it.
@@ -11,64 +10,85 @@ const LONGEST_TOPIC: usize = 512;
 /// A packet that is longer takes the buffer along, which would else stay as large as the longest ever was.
 const LARGE: usize = 8192;
 
+/// What the bytes so far amount to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// A packet.
+    Packet(Packet),
+    /// The head of a message that is too long; the rest of it is skipped.
+    TooLong {
+        /// Its topic.
+        topic: String,
+        /// Its length in all.
+        bytes: usize,
+        /// Its packet id, when it must be acknowledged.
+        ack: Option<u16>,
+    },
+}
+
 /// Bytes that are no packet yet: at most one packet's worth and one read.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: BytesMut,
     skip: usize,
 }
 
 impl Inbox {
     /// The next packet; `None` when more bytes are needed.
-    pub(super) fn take(&mut self) -> Result<Option<Incoming>, LinkError> {
+    pub(super) fn take(&mut self) -> Result<Option<Incoming>, Error> {
         let skipped = self.skip.min(self.buffer.len());
-        self.drop_first(skipped);
+        self.buffer.advance(skipped);
         self.skip -= skipped;
-        let Some((head, length)) = packet::frame(&self.buffer).map_err(|()| malformed())? else {
+        if self.skip > 0 {
             return Ok(None);
-        };
-        let bytes = head + length;
-        if length > LONGEST {
-            return self.take_head(head, bytes);
         }
-        let Some(body) = self.buffer.get(head..bytes) else { return Ok(None) };
-        let incoming = packet::read(self.buffer[0], body).ok_or_else(malformed)?;
-        self.drop_first(bytes);
-        Ok(Some(incoming))
+        let held = self.buffer.len();
+        match Packet::read(&mut self.buffer, LONGEST) {
+            Ok(packet) => {
+                if held - self.buffer.len() > LARGE {
+                    self.buffer = BytesMut::from(&self.buffer[..]);
+                }
+                Ok(Some(Incoming::Packet(packet)))
+            }
+            Err(Error::InsufficientBytes(_)) => Ok(None),
+            Err(Error::PayloadSizeLimitExceeded(length)) => self.take_head(length),
+            Err(error) => Err(error),
+        }
     }
 
-    /// The head of a message of so many bytes.
-    fn take_head(&mut self, head: usize, bytes: usize) -> Result<Option<Incoming>, LinkError> {
-        let (first, body) = (self.buffer[0], &self.buffer[head..]);
+    /// The head of a message of `length` bytes after its length field.
+    fn take_head(&mut self, length: usize) -> Result<Option<Incoming>, Error> {
+        let first = *self.buffer.first().ok_or(Error::MalformedPacket)?;
+        let acked = first & 0b0110 != 0;
         if first >> 4 != PUBLISH {
-            return Err(malformed());
+            return Err(Error::PayloadSizeLimitExceeded(length));
         }
-        let Some((topic, qos, id, _)) = packet::head_of_message(first, body) else {
-            return if body.len() > LONGEST_TOPIC { Err(malformed()) } else { Ok(None) };
-        };
-        let topic = String::from_utf8_lossy(topic).into_owned();
-        self.skip = bytes;
-        Ok(Some(Incoming::TooLong { topic, bytes, qos, id }))
-    }
-
-    fn drop_first(&mut self, bytes: usize) {
-        self.buffer.drain(..bytes);
-        if bytes > LARGE {
-            self.buffer.shrink_to_fit();
+        let head = 1 + self.buffer.iter().skip(1).take_while(|&&byte| byte & 0x80 != 0).count() + 1;
+        let Some(topic_length) = number(&self.buffer, head) else { return Ok(None) };
+        let topic_length = usize::from(topic_length);
+        if topic_length > LONGEST_TOPIC {
+            return Err(Error::MalformedPacket);
         }
+        let id_at = head + 2 + topic_length;
+        if self.buffer.len() < id_at + 2 {
+            return Ok(None);
+        }
+        let topic = String::from_utf8_lossy(&self.buffer[head + 2..id_at]).into_owned();
+        let ack = number(&self.buffer, id_at).filter(|_| acked);
+        self.skip = head + length;
+        Ok(Some(Incoming::TooLong { topic, bytes: head + length, ack }))
     }
 }
 
-fn malformed() -> LinkError {
-    LinkError::Protocol("a malformed packet".to_owned())
+fn number(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::BytesMut;
     use proptest::prelude::*;
-    use rumqttc::{Packet, Publish, QoS};
+    use rumqttc::{Publish, QoS};
 
     fn publish(payload: usize, qos: QoS) -> BytesMut {
         let mut publish = Publish::new("a/b", qos, vec![b'x'; payload]);
@@ -93,15 +113,14 @@ mod tests {
 
     #[test]
     fn a_message_that_is_too_long_is_told_of_and_what_follows_is_read() {
-        for (qos, id) in [(QoS::AtLeastOnce, 77), (QoS::AtMostOnce, 0)] {
+        for (qos, ack) in [(QoS::AtLeastOnce, Some(77)), (QoS::AtMostOnce, None)] {
             let mut bytes = publish(3 * LONGEST, qos);
             let length = bytes.len();
             bytes.extend_from_slice(&publish(5, qos));
             for part in [1, 1000, 4096, usize::MAX] {
                 let (taken, most) = take_all(&bytes, part);
-                let too_long = Incoming::TooLong { topic: "a/b".into(), bytes: length, qos: qos as u8, id };
-                assert_eq!(taken[0], too_long);
-                assert!(matches!(&taken[1], Incoming::Publish { payload, .. } if payload.len() == 5));
+                assert_eq!(taken[0], Incoming::TooLong { topic: "a/b".into(), bytes: length, ack });
+                assert!(matches!(&taken[1], Incoming::Packet(Packet::Publish(p)) if p.payload.len() == 5));
                 assert_eq!(taken.len(), 2);
                 assert!(most <= 4096 || part == usize::MAX, "{most} bytes were held");
             }
@@ -111,7 +130,7 @@ mod tests {
     #[test]
     fn the_longest_record_is_taken() {
         let (taken, _) = take_all(&publish(gatewrt_protocol::MAX_ASSIGNMENT, QoS::AtLeastOnce), 1400);
-        assert!(matches!(&taken[..], [Incoming::Publish { .. }]));
+        assert!(matches!(&taken[..], [Incoming::Packet(Packet::Publish(_))]));
     }
 
     #[test]
@@ -132,7 +151,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_packets_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut inbox = Inbox { buffer: bytes, skip: 0 };
+            let mut inbox = Inbox { buffer: BytesMut::from(&bytes[..]), skip: 0 };
             while let Ok(Some(_)) = inbox.take() {}
         }
 

@@ -1,12 +1,10 @@
 //! What one MQTT 3.1.1 connection remembers: what is unanswered. Pure.
 
-use super::{
-    Event, IN_FLIGHT, LinkError, Message,
-    packet::{self, Incoming},
+use super::{Event, IN_FLIGHT, LinkError, Message, Options, inbox::Incoming};
+use rumqttc::{
+    ConnAck, Connect, ConnectReturnCode, LastWill, Packet, PubAck, Publish, QoS, SubAck, Subscribe,
+    SubscribeFilter, SubscribeReasonCode,
 };
-
-/// From here on a subscription's code is a refusal.
-const REFUSED: u8 = 0x80;
 
 /// The state of a connection.
 #[derive(Debug)]
@@ -15,41 +13,51 @@ pub(super) struct Session {
     filters: Vec<String>,
     last_id: u16,
     subscribing: Option<u16>,
-    in_flight: Vec<u16>,
+    in_flight: heapless::Vec<u16, IN_FLIGHT>,
     pinging: bool,
 }
 
 /// What follows from a packet.
 #[derive(Debug, Default)]
 pub(super) struct Reaction {
-    pub(super) reply: Option<Vec<u8>>,
+    pub(super) reply: Option<Packet>,
     pub(super) event: Option<Event>,
+}
+
+/// The first packet of a connection.
+pub(super) fn connect(options: &Options) -> Packet {
+    let mut connect = Connect::new(options.client_id.as_str());
+    connect.keep_alive = u16::try_from(options.keepalive.as_secs()).unwrap_or(u16::MAX);
+    let Message { topic, payload, retain } = options.will.clone();
+    connect.last_will = Some(LastWill::new(topic, payload, QoS::AtLeastOnce, retain));
+    Packet::Connect(connect)
 }
 
 /// The broker's consent, or why not.
 fn consent(incoming: &Incoming) -> Result<(), LinkError> {
-    Err(LinkError::Refused(match incoming {
-        Incoming::Consent(0) => return Ok(()),
-        Incoming::Consent(4 | 5) => "not authorised; was the node removed from the network?",
-        Incoming::Consent(2) => "its id is not accepted",
-        Incoming::Consent(3) => "out of service at the moment",
-        Incoming::Consent(1) => "MQTT 3.1.1 is not spoken there",
-        Incoming::TooLong { .. } => return Err(unsound("its first packet is too long")),
-        _ => return Err(unsound("its first packet is no CONNACK")),
+    let Incoming::Packet(Packet::ConnAck(ConnAck { code, .. })) = incoming else {
+        let what = match incoming {
+            Incoming::Packet(_) => "its first packet is no CONNACK",
+            Incoming::TooLong { .. } => "its first packet is too long",
+        };
+        return Err(LinkError::Protocol(what.to_owned()));
+    };
+    Err(LinkError::Refused(match code {
+        ConnectReturnCode::Success => return Ok(()),
+        ConnectReturnCode::NotAuthorized | ConnectReturnCode::BadUserNamePassword => {
+            "not authorised; was the node removed from the network?"
+        }
+        ConnectReturnCode::BadClientId => "its id is not accepted",
+        ConnectReturnCode::ServiceUnavailable => "out of service at the moment",
+        ConnectReturnCode::RefusedProtocolVersion => "MQTT 3.1.1 is not spoken there",
     }))
 }
 
 impl Session {
     /// A new session; what is subscribed to follows the broker's consent.
     pub(super) fn new(filters: Vec<String>) -> Self {
-        Self {
-            has_consent: false,
-            filters,
-            last_id: 0,
-            subscribing: None,
-            in_flight: Vec::new(),
-            pinging: false,
-        }
+        let in_flight = heapless::Vec::new();
+        Self { has_consent: false, filters, last_id: 0, subscribing: None, in_flight, pinging: false }
     }
 
     /// Whether the broker has consented.
@@ -59,7 +67,7 @@ impl Session {
 
     /// Whether one more message may go out.
     pub(super) fn has_room(&self) -> bool {
-        self.has_consent && self.subscribing.is_none() && self.in_flight.len() < IN_FLIGHT
+        self.has_consent && self.subscribing.is_none() && !self.in_flight.is_full()
     }
 
     /// Whether the broker owes an answer.
@@ -73,16 +81,18 @@ impl Session {
     }
 
     /// The packet of a message. There must be room.
-    pub(super) fn publish(&mut self, message: &Message) -> Vec<u8> {
-        let id = self.next_id();
-        self.in_flight.push(id);
-        packet::publish(id, message)
+    pub(super) fn publish(&mut self, message: Message) -> Packet {
+        let mut publish = Publish::new(message.topic, QoS::AtLeastOnce, message.payload);
+        publish.retain = message.retain;
+        publish.pkid = self.next_id();
+        self.in_flight.push(publish.pkid).expect("asked for room before");
+        Packet::Publish(publish)
     }
 
     /// The packet that asks whether the broker is there.
-    pub(super) fn ping(&mut self) -> &'static [u8] {
+    pub(super) fn ping(&mut self) -> Packet {
         self.pinging = true;
-        &packet::PING
+        Packet::PingReq
     }
 
     /// Takes in what arrived.
@@ -93,23 +103,28 @@ impl Session {
             return Ok(Reaction { reply: Some(self.subscribe()), event: None });
         }
         match incoming {
-            Incoming::TooLong { topic, bytes, qos, id } => told(Event::TooLong { topic, bytes }, qos, id),
-            Incoming::Publish { topic, payload, qos, id } => told(Event::Message { topic, payload }, qos, id),
-            Incoming::Acked(id) => self.handle_puback(id),
-            Incoming::Subscribed(id, codes) => self.handle_suback(id, &codes),
-            Incoming::Pong => {
+            Incoming::TooLong { topic, bytes, ack } => {
+                let reply = ack.map(|id| Packet::PubAck(PubAck::new(id)));
+                Ok(Reaction { reply, event: Some(Event::TooLong { topic, bytes }) })
+            }
+            Incoming::Packet(Packet::Publish(publish)) => handle_publish(publish),
+            Incoming::Packet(Packet::PubAck(PubAck { pkid })) => self.handle_puback(pkid),
+            Incoming::Packet(Packet::SubAck(suback)) => self.handle_suback(&suback),
+            Incoming::Packet(Packet::PingResp) => {
                 self.pinging = false;
                 Ok(Reaction::default())
             }
-            Incoming::Disconnect => Err(LinkError::Closed),
-            Incoming::Consent(_) | Incoming::Other => Err(unsound("a packet that belongs nowhere")),
+            Incoming::Packet(Packet::Disconnect) => Err(LinkError::Closed),
+            Incoming::Packet(_) => Err(LinkError::Protocol("a packet that belongs nowhere".to_owned())),
         }
     }
 
-    fn subscribe(&mut self) -> Vec<u8> {
-        let id = self.next_id();
-        self.subscribing = Some(id);
-        packet::subscribe(id, &self.filters)
+    fn subscribe(&mut self) -> Packet {
+        let filter = |path: &String| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce);
+        let mut subscribe = Subscribe::new_many(self.filters.iter().map(filter));
+        subscribe.pkid = self.next_id();
+        self.subscribing = Some(subscribe.pkid);
+        Packet::Subscribe(subscribe)
     }
 
     fn handle_puback(&mut self, id: u16) -> Result<Reaction, LinkError> {
@@ -120,12 +135,13 @@ impl Session {
         Ok(Reaction { reply: None, event: Some(Event::Acked) })
     }
 
-    fn handle_suback(&mut self, id: u16, codes: &[u8]) -> Result<Reaction, LinkError> {
-        if self.subscribing.take() != Some(id) || codes.len() != self.filters.len() {
-            return Err(unsound("it confirms a subscription that was not made"));
+    fn handle_suback(&mut self, suback: &SubAck) -> Result<Reaction, LinkError> {
+        if self.subscribing.take() != Some(suback.pkid) || suback.return_codes.len() != self.filters.len() {
+            return Err(LinkError::Protocol("it confirms a subscription that was not made".to_owned()));
         }
-        match codes.iter().position(|code| *code >= REFUSED) {
-            Some(at) => Err(LinkError::Subscription(self.filters[at].clone())),
+        let mut codes = self.filters.iter().zip(&suback.return_codes);
+        match codes.find(|(_, code)| **code == SubscribeReasonCode::Failure) {
+            Some((filter, _)) => Err(LinkError::Subscription(filter.clone())),
             None => Ok(Reaction { reply: None, event: Some(Event::Connected) }),
         }
     }
@@ -137,16 +153,12 @@ impl Session {
     }
 }
 
-/// Of a message, which is acknowledged where the broker wants that.
-fn told(event: Event, qos: u8, id: u16) -> Result<Reaction, LinkError> {
-    let reply = match qos {
-        0 => None,
-        1 => Some(packet::acknowledge(id)),
-        _ => return Err(unsound("QoS 2, which was not asked for")),
+fn handle_publish(publish: Publish) -> Result<Reaction, LinkError> {
+    let reply = match publish.qos {
+        QoS::AtMostOnce => None,
+        QoS::AtLeastOnce => Some(Packet::PubAck(PubAck::new(publish.pkid))),
+        QoS::ExactlyOnce => return Err(LinkError::Protocol("QoS 2, which was not asked for".to_owned())),
     };
+    let event = Event::Message { topic: publish.topic, payload: publish.payload.to_vec() };
     Ok(Reaction { reply, event: Some(event) })
-}
-
-fn unsound(what: &str) -> LinkError {
-    LinkError::Protocol(what.to_owned())
 }

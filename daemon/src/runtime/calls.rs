@@ -13,11 +13,6 @@ use crate::{
 use gatewrt_protocol::NetworkName;
 use std::time::Instant;
 
-/// What is to be said of a network's scopes, with what remains to be done by the person who asked; `None` forgets what was
-/// said before.
-type Change<'a> =
-    Box<dyn FnOnce(&Config, &NetworkName, &Network) -> Result<(Option<Vec<OwnScope>>, String), String> + 'a>;
-
 impl Daemon {
     pub(super) fn handle_call(&mut self, request: Request, reply: Reply) {
         let answer = match request {
@@ -29,26 +24,19 @@ impl Daemon {
             Request::Join { code, name } => return self.join(code, name, Some(reply)),
             Request::Leave { network } => return self.leave(network, reply),
             Request::ExitEnable { network, only, mut scope } => {
-                let enable: Change<'_> = Box::new(|config, name, network| {
+                self.choose(network, |config, name, network| {
                     scope.scope.name = only.unwrap_or_else(|| name.into());
                     choice::enable(*scope, config, name, network).map(|(scopes, hint)| (Some(scopes), hint))
-                });
-                self.choose(network, enable)
+                })
             }
-            Request::ExitDisable { network, only } => {
-                let disable: Change<'_> = Box::new(|config, name, network| {
-                    let scopes = choice::disable(only.as_ref(), config, name, network)?;
-                    Ok((Some(scopes), String::new()))
-                });
-                self.choose(network, disable)
-            }
-            Request::ExitForget { network } => {
-                let forget: Change<'_> = Box::new(|config, name, network| {
-                    choice::refuse_against_owner(config, name, network)?;
-                    Ok((None, String::new()))
-                });
-                self.choose(network, forget)
-            }
+            Request::ExitDisable { network, only } => self.choose(network, |config, name, network| {
+                let scopes = choice::disable(only.as_ref(), config, name, network)?;
+                Ok((Some(scopes), String::new()))
+            }),
+            Request::ExitForget { network } => self.choose(network, |config, name, network| {
+                choice::refuse_against_owner(config, name, network)?;
+                Ok((None, String::new()))
+            }),
             Request::Reload => self.reload(),
             Request::Stop { teardown } => {
                 self.stop_by = Some(Instant::now() + TEARDOWN);
@@ -59,8 +47,12 @@ impl Daemon {
         reply.send(&answer);
     }
 
-    /// Something else is said of a network's scopes: kept first, then in effect.
-    fn choose(&mut self, network: Option<NetworkName>, change: Change<'_>) -> Answer {
+    /// Something else is said of a network's scopes: kept first, then in effect. `None` forgets what was said before.
+    fn choose(
+        &mut self,
+        network: Option<NetworkName>,
+        change: impl FnOnce(&Config, &NetworkName, &Network) -> Result<(Option<Vec<OwnScope>>, String), String>,
+    ) -> Answer {
         let decided = self.one_network(network).and_then(|name| {
             let network = self.core.networks().get(&name).ok_or_else(|| self.not_joined(&name))?;
             Ok((change(&self.config, &name, network)?, name))

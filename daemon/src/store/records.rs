@@ -84,8 +84,7 @@ impl RecordsFile {
 
     fn read(&mut self) -> Result<Records, StoreError> {
         let Some(bytes) = super::read(&self.path)? else { return Ok(Records::new()) };
-        let then = ": starting without it, the coordinator sends all again";
-        let damaged = |why: &str| StoreError::Damaged { path: self.path.clone(), why: why.to_owned(), then };
+        let damaged = |why: &str| StoreError::DamagedRecords { path: self.path.clone(), why: why.to_owned() };
         let text = std::str::from_utf8(&bytes).map_err(|_| damaged("it is no text"))?;
         let lines = text.lines().filter_map(|line| line.split_once(' '));
         let records: Records = lines.map(|(topic, record)| (topic.to_owned(), record.to_owned())).collect();

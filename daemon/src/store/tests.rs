@@ -184,14 +184,14 @@ fn damaged_records_are_reported_and_absent_and_the_identity_stays() {
         fs::write(&path, &whole[..end]).unwrap();
         let mut file = store.records(&home());
         assert!(
-            matches!(file.load(), (empty, Some(StoreError::Damaged { .. })) if empty.is_empty()),
+            matches!(file.load(), (empty, Some(StoreError::DamagedRecords { .. })) if empty.is_empty()),
             "{end}"
         );
     }
     let flipped = String::from_utf8(whole).unwrap().replace("abc", "abd");
     fs::write(&path, flipped).unwrap();
     let mut file = store.records(&home());
-    assert!(matches!(file.load(), (_, Some(StoreError::Damaged { .. }))));
+    assert!(matches!(file.load(), (_, Some(StoreError::DamagedRecords { .. }))));
     assert_eq!(file.save(&records(&[("a", "1")]), Duration::ZERO).unwrap(), Saved::Written);
     assert!(store.identity(&home()).unwrap().is_some());
 }
@@ -359,5 +359,5 @@ fn a_damaged_choice_is_told() {
     let path = store.folder(&home()).join(CHOICE);
     fs::write(&path, "[{").unwrap();
     let error = store.choice(&home()).unwrap_err();
-    assert!(matches!(&error, StoreError::Damaged { path: named, .. } if *named == path), "{error}");
+    assert!(matches!(&error, StoreError::DamagedChoice { path: named, .. } if *named == path), "{error}");
 }
