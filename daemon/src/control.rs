@@ -6,7 +6,7 @@ use crate::{
     core::report::Status,
     log,
     show::{self, View},
-    wait::Wait,
+    task,
 };
 use gatewrt_protocol::{
     JoinCode, NetworkName, NodeName, Tag,
@@ -15,27 +15,25 @@ use gatewrt_protocol::{
 };
 use serde::Serialize;
 use std::{
+    convert::Infallible,
     fmt,
-    io::{self, Read, Write},
-    os::{
-        fd::AsFd,
-        unix::{
-            fs::PermissionsExt,
-            net::{UnixListener, UnixStream},
-        },
-    },
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+    sync::{mpsc, oneshot},
 };
 
 /// The longest request or answer, in bytes.
-const LONGEST: usize = 4 << 20;
-/// How long a request may take to come.
-const REQUEST: Duration = Duration::from_secs(5);
-/// How long the daemon waits for one who asks and does not read the answer.
-const ANSWER: Duration = Duration::from_secs(1);
-/// How long none is let in after that failed.
-const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST: u64 = 4 << 20;
+/// Requests waiting for the daemon at the most.
+const WAITING: usize = 8;
+/// How long the last answers may take to get through at the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What can be asked of a running daemon.
 #[derive(Debug, Clone, Serialize)]
@@ -245,9 +243,9 @@ pub fn ask(
     stream.set_read_timeout(Some(patience)).map_err(broken)?;
     let line = json::write(&(request, view)).map_err(|error| ControlError::Broken(error.to_string()))?;
     (&stream).write_all(format!("{line}\n").as_bytes()).map_err(broken)?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST as u64).read_to_end(&mut answer).map_err(broken)?;
-    match json::read(&answer) {
+    let mut answer = String::new();
+    BufReader::new(stream).take(LONGEST).read_line(&mut answer).map_err(broken)?;
+    match json::read(answer.as_bytes()) {
         Ok(Shown::Text(text)) => Ok(text),
         Ok(Shown::Failed(why)) => Err(ControlError::Failed(why)),
         Err(error) => Err(ControlError::Broken(error.to_string())),
@@ -255,145 +253,91 @@ pub fn ask(
 }
 
 /// A request and where its answer goes.
-pub type Call = (Request, Reply);
-
-/// Where the answer to a request goes. Dropped without one, it says that the daemon is stopping.
-#[derive(Debug)]
-pub struct Reply {
-    to: Option<UnixStream>,
-    view: View,
-}
-
-impl Reply {
-    /// Answers.
-    pub fn send(mut self, answer: &Answer) {
-        self.say(answer);
-    }
-
-    fn say(&mut self, answer: &Answer) {
-        if let Some(to) = self.to.take() {
-            tell(&to, show::answer(&self.view, answer));
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        self.say(&Answer::Failed("the daemon is stopping".to_owned()));
-    }
-}
-
-fn tell(mut to: &UnixStream, shown: Result<String, String>) {
-    let shown = shown.map_or_else(Shown::Failed, Shown::Text);
-    let mut text = json::write(&shown).unwrap_or_default();
-    text.push('\n');
-    let patient = to.set_nonblocking(false).and_then(|()| to.set_write_timeout(Some(ANSWER)));
-    let _ = patient.and_then(|()| to.write_all(text.as_bytes()));
-}
+pub type Call = (Request, oneshot::Sender<Answer>);
 
 /// What comes over the socket.
 pub struct Calls {
-    listener: UnixListener,
-    deaf_until: Option<Instant>,
-    asking: Vec<Asking>,
-}
-
-/// Someone whose request is still coming.
-struct Asking {
-    stream: UnixStream,
-    line: Vec<u8>,
-    by: Instant,
+    calls: mpsc::Receiver<Call>,
+    /// Ends when no connection is being served any more.
+    serving: mpsc::Receiver<Infallible>,
 }
 
 impl Calls {
-    /// Listens below `run_dir`. A socket that a dead daemon left behind is taken over; one on which a daemon answers is
-    /// an error.
-    pub fn listen(run_dir: &Path) -> io::Result<Self> {
-        let path = socket_of(run_dir);
-        if UnixStream::connect(&path).is_ok() {
-            let what = format!("a daemon is running already: it listens on {}", path.display());
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
-        }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener, deaf_until: None, asking: Vec::new() })
+    /// The next request.
+    pub async fn recv(&mut self) -> Option<Call> {
+        self.calls.recv().await
     }
 
-    /// The next request, if one is there.
-    pub fn poll(&mut self) -> Option<Call> {
-        self.accept();
-        while let Some(at) = self.asking.iter_mut().position(Asking::has_asked) {
-            let Asking { stream, line, .. } = self.asking.swap_remove(at);
-            match json::read::<(Request, View)>(&line) {
-                Ok((request, view)) => return Some((request, Reply { to: Some(stream), view })),
-                Err(_) if line.is_empty() => {}
-                Err(error) => tell(&stream, Err(format!("not a request: {error}"))),
-            }
-        }
-        None
-    }
-
-    /// Adds what to wait for.
-    pub fn enlist<'a>(&'a self, wait: &mut Wait<'a>) {
-        match self.deaf_until {
-            Some(until) => wait.no_longer(until),
-            None => wait.to_read(self.listener.as_fd()),
-        }
-        for asking in &self.asking {
-            wait.to_read(asking.stream.as_fd());
-            wait.no_longer(asking.by);
-        }
-    }
-
-    fn accept(&mut self) {
-        let now = Instant::now();
-        if self.deaf_until.is_some_and(|until| now < until) {
-            return;
-        }
-        self.deaf_until = None;
-        let accepted = self.listener.accept().and_then(|(stream, _)| {
-            stream.set_nonblocking(true)?;
-            Ok(stream)
-        });
-        match accepted {
-            Ok(stream) => self.asking.push(Asking { stream, line: Vec::new(), by: now + REQUEST }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                log::warn!("control socket: {error}");
-                self.deaf_until = Some(now + PAUSE);
-            }
-        }
+    /// Takes no more requests, and waits until the answers that were given are with those who asked.
+    pub async fn finish(mut self) {
+        drop(self.calls);
+        let _ = tokio::time::timeout(LAST_WORDS, self.serving.recv()).await;
     }
 }
 
-impl Asking {
-    /// Reads what is there; whether nothing more is to be waited for. Of what does not come in time nothing counts.
-    fn has_asked(&mut self) -> bool {
-        let mut part = [0; 2048];
+/// Listens below `run_dir` in a task of its own. A socket that a dead daemon left behind is taken over; one
+/// on which a daemon answers is an error.
+pub fn listen(run_dir: &Path) -> io::Result<Calls> {
+    let path = socket_of(run_dir);
+    if UnixStream::connect(&path).is_ok() {
+        let what = format!("a daemon is running already: it listens on {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let (sender, calls) = mpsc::channel(WAITING);
+    let (guard, serving) = mpsc::channel(1);
+    task::spawn(async move {
         loop {
-            match self.stream.read(&mut part) {
-                Ok(0) => return true,
-                Ok(length) => {
-                    self.line.extend_from_slice(&part[..length]);
-                    if self.line.ends_with(b"\n") || self.line.len() > LONGEST {
-                        return true;
+            tokio::select! {
+                () = sender.closed() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let (sender, guard) = (sender.clone(), guard.clone());
+                        task::spawn(async move {
+                            serve(stream, sender).await;
+                            drop(guard);
+                        });
                     }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < self.by => {
-                    return false;
-                }
-                Err(_) => {
-                    self.line.clear();
-                    return true;
-                }
+                    Err(error) => {
+                        log::warn!("control socket: {error}");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                },
             }
         }
+    });
+    Ok(Calls { calls, serving })
+}
+
+async fn serve(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = tokio::io::BufReader::new(reader).take(LONGEST);
+    let read = tokio::time::timeout(Duration::from_secs(5), reader.read_line(&mut line)).await;
+    if !matches!(read, Ok(Ok(length)) if length > 0) {
+        return;
     }
+    let shown = match json::read::<(Request, View)>(line.as_bytes()) {
+        Ok((request, view)) => show::answer(&view, &call(request, &calls).await),
+        Err(error) => Err(format!("not a request: {error}")),
+    };
+    let shown = shown.map_or_else(Shown::Failed, Shown::Text);
+    let text = json::write(&shown).unwrap_or_default();
+    let _ = writer.write_all(format!("{text}\n").as_bytes()).await;
+}
+
+async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
+    let (sender, receiver) = oneshot::channel();
+    let gone = || Answer::Failed("the daemon is stopping".to_owned());
+    if calls.send((request, sender)).await.is_err() {
+        return gone();
+    }
+    receiver.await.unwrap_or_else(|_| gone())
 }
 
 #[cfg(test)]
@@ -409,54 +353,23 @@ mod tests {
         assert_eq!(error.to_string(), "no answer from the daemon: none within 0 s; it may still be at it");
     }
 
-    /// The next request.
-    fn wait_for(calls: &mut Calls) -> Call {
-        let until = Instant::now() + Duration::from_secs(10);
-        loop {
-            if let Some(call) = calls.poll() {
-                return call;
-            }
-            assert!(Instant::now() < until, "a request");
-            let mut wait = Wait::until(until);
-            calls.enlist(&mut wait);
-            wait.wait();
-        }
-    }
-
-    fn asked(dir: &Path) -> std::thread::JoinHandle<Result<String, ControlError>> {
-        let (path, stop) = (dir.to_owned(), Request::Stop { teardown: false });
-        std::thread::spawn(move || ask(&path, &stop, &View::default(), Duration::from_secs(10)))
-    }
-
     #[test]
     fn the_last_answer_arrives() {
         let dir = tempfile::tempdir().unwrap();
-        let mut calls = Calls::listen(dir.path()).unwrap();
-        let asked = asked(dir.path());
-        let (_, reply) = wait_for(&mut calls);
-        reply.send(&Answer::Done(Done { hint: "bye".to_owned() }));
-        drop(calls);
+        let path = dir.path().to_owned();
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let asked = tokio.block_on(async {
+            let mut calls = listen(&path).unwrap();
+            let stop = Request::Stop { teardown: false };
+            let asked =
+                std::thread::spawn(move || ask(&path, &stop, &View::default(), Duration::from_secs(10)));
+            let (_, reply) = calls.recv().await.unwrap();
+            reply.send(Answer::Done(Done { hint: "bye".to_owned() })).unwrap();
+            calls.finish().await;
+            asked
+        });
+        drop(tokio);
         let answer = asked.join().unwrap();
         assert!(matches!(&answer, Ok(text) if text == "bye\n"), "{answer:?}");
-    }
-
-    #[test]
-    fn who_gets_no_answer_is_told_why_and_who_asks_nothing_is_left() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut calls = Calls::listen(dir.path()).unwrap();
-        let mut silent = UnixStream::connect(socket_of(dir.path())).unwrap();
-        let mut wrong = UnixStream::connect(socket_of(dir.path())).unwrap();
-        wrong.write_all(b"nonsense\n").unwrap();
-        let asked = asked(dir.path());
-        drop(wait_for(&mut calls));
-        let error = asked.join().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "the daemon is stopping");
-        let mut answer = String::new();
-        wrong.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("not a request"), "{answer}");
-        let [waiting] = calls.asking.as_mut_slice() else { panic!("the silent one") };
-        waiting.by = Instant::now();
-        assert!(calls.poll().is_none() && calls.asking.is_empty());
-        assert_eq!(silent.read(&mut [0]).unwrap(), 0);
     }
 }

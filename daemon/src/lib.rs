@@ -38,5 +38,4 @@ pub mod sorted;
 pub mod store;
 pub mod task;
 pub mod tls;
-pub mod wait;
 pub mod whole;

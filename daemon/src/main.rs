@@ -30,7 +30,12 @@ fn daemon(file: PathBuf) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime::run(file, config) {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match tokio {
+        Ok(tokio) => tokio.block_on(runtime::run(file, config)),
+        Err(error) => Err(runtime::RunError::Start(error.to_string())),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gatewrtd: {error}");

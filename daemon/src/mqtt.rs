@@ -3,27 +3,27 @@
 //!
 //! rumqttc reads and writes the packets. Its event loop is not used: it can't mark its socket, it keeps state
 //! over reconnects in ways that can block for ever, and its TLS links a second copy of webpki. A link here is
-//! used up by any error and holds a bounded amount of memory whatever either side does: [`PUBLISHES`] messages wait at
-//! most, and when the consumer is slow, the broker waits. It never blocks: whoever holds a link waits for what
-//! [`Link::enlist`] says, then asks for the [`Link::poll`] event.
+//! used up by any error and holds a bounded amount of memory whatever either side does: [`EVENTS`] events and
+//! [`PUBLISHES`] messages wait at most, and when the consumer is slow, the broker waits.
 
 mod connection;
 mod driver;
 mod inbox;
 mod session;
 
-use crate::{tls::TlsFailure, wait::Wait};
-use connection::Connecting;
-use driver::Driver;
+use crate::{task, tls::TlsFailure};
 use rustls::ClientConfig;
 use std::{
-    collections::VecDeque,
     fmt, io,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    task::{Context, Poll},
+    time::Duration,
 };
+use tokio::{sync::mpsc, task::JoinHandle, time};
 
+/// How many events wait for the consumer at most.
+pub const EVENTS: usize = 8;
 /// How many messages wait to be published at most.
 pub const PUBLISHES: usize = 8;
 /// How many published messages may be without acknowledgement.
@@ -164,91 +164,53 @@ impl From<io::Error> for LinkError {
 }
 
 /// A link, or an attempt at one. Dropped, it is cut, and the broker publishes the will.
+#[derive(Debug)]
 pub struct Link {
-    options: Options,
-    stage: Stage,
-    /// Until then the broker has to consent.
-    by: Instant,
-    publishes: VecDeque<Message>,
-    leaving: bool,
-}
-
-enum Stage {
-    Begun,
-    Connecting(Box<Connecting>),
-    Open(Box<Driver>),
-    Over,
+    publishes: mpsc::Sender<Message>,
+    events: mpsc::Receiver<Event>,
+    task: JoinHandle<()>,
 }
 
 impl Link {
-    /// Starts one attempt.
+    /// Starts one attempt, as a task of its own of the runtime this is called in.
     pub fn open(options: Options) -> Self {
-        let by = Instant::now() + CONNECT;
-        Self { options, stage: Stage::Begun, by, publishes: VecDeque::new(), leaving: false }
+        let (publishes, to_publish) = mpsc::channel(PUBLISHES);
+        let (happened, events) = mpsc::channel(EVENTS);
+        let task = task::spawn(driver::drive(options, to_publish, happened));
+        Self { publishes, events, task }
     }
 
     /// Hands over a message; it goes out when the link is up and an earlier one is acknowledged.
-    pub fn try_publish(&mut self, message: Message) -> Result<(), NotTaken> {
-        if self.leaving || self.is_over() {
-            return Err(NotTaken::Over);
-        }
-        if self.publishes.len() == PUBLISHES {
-            return Err(NotTaken::Full);
-        }
-        self.publishes.push_back(message);
-        Ok(())
-    }
-
-    /// Does what can be done without waiting, up to the next event.
-    pub fn poll(&mut self) -> Option<Event> {
-        self.advance().unwrap_or_else(|error| {
-            self.stage = Stage::Over;
-            Some(Event::Lost(error))
+    pub fn try_publish(&self, message: Message) -> Result<(), NotTaken> {
+        self.publishes.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotTaken::Full,
+            mpsc::error::TrySendError::Closed(_) => NotTaken::Over,
         })
     }
 
-    /// Adds what to wait for before the next event can come.
-    pub fn enlist<'a>(&'a self, wait: &mut Wait<'a>) {
-        match &self.stage {
-            Stage::Connecting(connecting) => connecting.enlist(wait),
-            Stage::Open(driver) => driver.enlist(wait),
-            Stage::Begun | Stage::Over => {}
-        }
-        if !self.has_consent() {
-            wait.no_longer(self.by);
-        }
+    /// The next event; `None` after [`Event::Lost`]. Nothing is lost when the future is dropped.
+    pub async fn event(&mut self) -> Option<Event> {
+        self.events.recv().await
     }
 
-    /// From now on it sends what waits, takes leave so that the broker does not publish the will, and is over.
-    pub fn leave(&mut self) {
-        self.leaving = true;
+    /// As [`Link::event`], for waiting on many links at once.
+    pub fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_recv(context)
     }
 
-    /// Whether it had its last event.
-    pub fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Over)
+    /// Sends what waits, takes leave so that the broker does not publish the will, and is over; at most
+    /// `patience`. Messages that still arrive are dropped.
+    pub async fn close(mut self, patience: Duration) {
+        let (gone, _) = mpsc::channel(1);
+        self.publishes = gone;
+        let drained = async { while self.events.recv().await.is_some() {} };
+        let _ = time::timeout(patience, drained).await;
     }
+}
 
-    fn has_consent(&self) -> bool {
-        matches!(&self.stage, Stage::Open(driver) if driver.has_consent())
-    }
-
-    fn advance(&mut self) -> Result<Option<Event>, LinkError> {
-        if let Stage::Begun = self.stage {
-            self.stage = Stage::Connecting(Box::new(Connecting::start(&self.options)?));
-        }
-        if let Stage::Connecting(connecting) = &mut self.stage
-            && let Some((stream, name)) = connecting.advance(&self.options)?
-        {
-            self.stage = Stage::Open(Box::new(Driver::new(stream, name, &self.options)?));
-        }
-        if let Stage::Open(driver) = &mut self.stage
-            && let Some(event) = driver.advance(&mut self.publishes, self.leaving)?
-        {
-            return Ok(Some(event));
-        }
-        let is_late = !self.is_over() && !self.has_consent() && self.by <= Instant::now();
-        if is_late { Err(LinkError::Slow) } else { Ok(None) }
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

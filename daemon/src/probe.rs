@@ -11,15 +11,22 @@ use crate::{
     log,
     ownership::PROBE_PORT,
     sorted::SortedSet,
-    wait::Wait,
+    task,
 };
 use gatewrt_protocol::NetworkName;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
+    future::poll_fn,
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::AsFd,
-    time::{Duration, Instant},
+    net::{IpAddr, SocketAddr},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{Interest, ReadBuf},
+    net::UdpSocket,
+    sync::mpsc,
+    time::timeout,
 };
 
 /// Content of a question and of an answer, in bytes.
@@ -34,6 +41,8 @@ const V6: u8 = 2;
 const CONTROL: u8 = 4;
 /// How long an answer is awaited: longer than it is of use.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Answers that wait to be taken.
+const TAKEN: usize = 16;
 
 /// Chosen anew for each question.
 type Token = [u8; 8];
@@ -58,20 +67,18 @@ pub struct Question {
 }
 
 /// Sends and answers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Probes {
-    unanswered: Vec<Unanswered>,
+    answers: mpsc::Sender<Event>,
+    answered: mpsc::Receiver<Event>,
     listening: Vec<(IpAddr, UdpSocket)>,
 }
 
-/// A probe whose answer may still come.
-#[derive(Debug)]
-struct Unanswered {
-    network: NetworkName,
-    probe: Probe,
-    token: Token,
-    socket: UdpSocket,
-    by: Instant,
+impl Default for Probes {
+    fn default() -> Self {
+        let (answers, answered) = mpsc::channel(TAKEN);
+        Self { answers, answered, listening: Vec::new() }
+    }
 }
 
 impl Probes {
@@ -79,8 +86,12 @@ impl Probes {
     pub fn send(&mut self, network: NetworkName, probe: Probe, aim: &Aim) {
         match ask(aim) {
             Ok((token, socket)) => {
-                let by = Instant::now() + PATIENCE;
-                self.unanswered.push(Unanswered { network, probe, token, socket, by });
+                let answers = self.answers.clone();
+                task::spawn(async move {
+                    if let Ok(Some(answer)) = timeout(PATIENCE, answer_to(token, socket)).await {
+                        let _ = answers.send(Event::Answered(network, probe, answer)).await;
+                    }
+                });
             }
             Err(error) => log::debug!("{network}: no probe to {} over {}: {error}", aim.to, aim.link),
         }
@@ -105,63 +116,57 @@ impl Probes {
         let Some((_, socket)) = self.listening.iter().find(|(address, _)| *address == question.to) else {
             return;
         };
-        if let Err(error) = socket.send_to(&answer(question.token, says), question.from) {
+        if let Err(error) = socket.try_send_to(&answer(question.token, says), question.from) {
             log::debug!("no answer to {}: {error}", question.from);
         }
     }
 
-    /// What came next, if anything did.
-    pub fn poll(&mut self) -> Option<Event> {
-        let outcome = |(at, it): (usize, &Unanswered)| Some((at, it.outcome()?));
-        while let Some((at, answer)) = self.unanswered.iter().enumerate().find_map(outcome) {
-            let Unanswered { network, probe, .. } = self.unanswered.swap_remove(at);
-            if let Some(answer) = answer {
-                return Some(Event::Answered(network, probe, answer));
-            }
-        }
-        self.listening.iter().find_map(|(to, socket)| question_at(*to, socket)).map(Event::Asked)
+    /// What comes next.
+    pub async fn next(&mut self) -> Event {
+        poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// Adds what to wait for.
-    pub fn enlist<'a>(&'a self, wait: &mut Wait<'a>) {
-        for Unanswered { socket, by, .. } in &self.unanswered {
-            wait.to_read(socket.as_fd());
-            wait.no_longer(*by);
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(Some(answered)) = self.answered.poll_recv(context) {
+            return Poll::Ready(answered);
         }
-        self.listening.iter().for_each(|(_, socket)| wait.to_read(socket.as_fd()));
+        let mut asked = self.listening.iter().filter_map(|(to, socket)| poll_question(*to, socket, context));
+        asked.next().map_or(Poll::Pending, |question| Poll::Ready(Event::Asked(question)))
     }
 }
 
-impl Unanswered {
-    /// The answer; none when there will be none; nothing while that is not known.
-    fn outcome(&self) -> Option<Option<Answer>> {
-        let mut bytes = [0; LENGTH + 1];
-        loop {
-            match self.socket.recv(&mut bytes) {
-                Ok(length) => {
-                    if let Some(Says { v4, v6, .. }) = parse_answer(&bytes[..length], self.token) {
-                        return Some(Some(Answer::Says { v4, v6 }));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return (self.by <= Instant::now()).then_some(None);
-                }
-                Err(error) => {
-                    let is_refused = error.kind() == io::ErrorKind::ConnectionRefused;
-                    return Some(is_refused.then_some(Answer::Refused));
-                }
-            }
-        }
-    }
-}
-
-/// What is no question is passed over.
-fn question_at(to: IpAddr, socket: &UdpSocket) -> Option<Question> {
+/// `None` when the socket is of no use any more.
+async fn answer_to(token: Token, socket: UdpSocket) -> Option<Answer> {
     let mut bytes = [0; LENGTH + 1];
     loop {
-        let (length, from) = socket.recv_from(&mut bytes).ok()?;
-        if let Some(token) = parse_question(&bytes[..length]) {
-            return Some(Question { to, from, token });
+        // A refusal is an error, and makes nothing readable.
+        if socket.ready(Interest::READABLE | Interest::ERROR).await.ok()?.is_error() {
+            let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+            return socket.take_error().ok()?.is_some_and(refused).then_some(Answer::Refused);
+        }
+        match socket.try_recv(&mut bytes) {
+            Ok(length) => {
+                if let Some(Says { v4, v6, .. }) = parse_answer(&bytes[..length], token) {
+                    return Some(Answer::Says { v4, v6 });
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+fn poll_question(to: IpAddr, socket: &UdpSocket, context: &mut Context<'_>) -> Option<Question> {
+    let mut bytes = [0; LENGTH + 1];
+    loop {
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match socket.poll_recv_from(context, &mut buffer) {
+            Poll::Pending => return None,
+            Poll::Ready(Ok(from)) => match parse_question(buffer.filled()) {
+                Some(token) => return Some(Question { to, from, token }),
+                None => continue,
+            },
+            Poll::Ready(Err(_)) => continue,
         }
     }
 }
@@ -173,7 +178,7 @@ fn ask(aim: &Aim) -> io::Result<(Token, UdpSocket)> {
     socket.bind(&SocketAddr::new(aim.from, 0).into())?;
     socket.connect(&SocketAddr::new(aim.to, PROBE_PORT).into())?;
     socket.send(&question(token))?;
-    Ok((token, socket.into()))
+    Ok((token, UdpSocket::from_std(socket.into())?))
 }
 
 fn listener(address: IpAddr) -> io::Result<UdpSocket> {
@@ -183,7 +188,7 @@ fn listener(address: IpAddr) -> io::Result<UdpSocket> {
         IpAddr::V6(_) => socket.set_freebind_v6(true)?,
     }
     socket.bind(&SocketAddr::new(address, PROBE_PORT).into())?;
-    Ok(socket.into())
+    UdpSocket::from_std(socket.into())
 }
 
 /// It carries no mark: it shall go the way of the network's packets.
@@ -269,42 +274,29 @@ mod tests {
         }
     }
 
-    fn next(probes: &mut Probes) -> Event {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(event) = probes.poll() {
-                return event;
-            }
-            assert!(Instant::now() < until, "an event");
-            let mut wait = Wait::until(until);
-            probes.enlist(&mut wait);
-            wait.wait();
-        }
-    }
-
-    #[test]
-    fn a_question_is_answered_to_whom_it_is_said() {
+    #[tokio::test]
+    async fn a_question_is_answered_to_whom_it_is_said() {
         let (mut here, mut there) = (Probes::default(), Probes::default());
         there.listen(&[aim(1).to].into());
         here.send(home(), PROBE, &aim(1));
-        let Event::Asked(asked) = next(&mut there) else { panic!("a question") };
+        let Event::Asked(asked) = there.next().await else { panic!("a question") };
         assert_eq!((asked.to, asked.from.ip()), (aim(1).to, aim(1).from));
         there.answer(&asked, SAYS);
         let answer = Answer::Says { v4: true, v6: false };
-        assert_eq!(next(&mut here), Event::Answered(home(), PROBE, answer));
+        assert_eq!(here.next().await, Event::Answered(home(), PROBE, answer));
     }
 
-    #[test]
-    fn where_nobody_listens_any_more_the_kernel_says_so() {
+    #[tokio::test]
+    async fn where_nobody_listens_any_more_the_kernel_says_so() {
         let (mut here, mut there) = (Probes::default(), Probes::default());
         there.listen(&[aim(2).to, aim(3).to].into());
         there.listen(&[aim(3).to].into());
         here.send(home(), PROBE, &aim(2));
-        assert_eq!(next(&mut here), Event::Answered(home(), PROBE, Answer::Refused));
+        assert_eq!(here.next().await, Event::Answered(home(), PROBE, Answer::Refused));
     }
 
-    #[test]
-    fn an_address_that_is_not_there_yet_is_listened_at() {
+    #[tokio::test]
+    async fn an_address_that_is_not_there_yet_is_listened_at() {
         let mut there = Probes::default();
         there.listen(&["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into());
         assert_eq!(there.listening.len(), 2);

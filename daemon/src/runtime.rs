@@ -10,7 +10,7 @@ mod system;
 use crate::{
     apply::apply,
     config::{Config, OwnScope, WireGuard},
-    control::{self, Answer, Calls, Done, Reply},
+    control::{self, Answer, Calls, Done},
     core::{About, Core, Input, LinkEvent, Membership, Output, desired::is_beside},
     gather::Gather,
     identity::{self, Identity},
@@ -25,20 +25,23 @@ use crate::{
     probe::{self, Probes},
     sorted::SortedMap,
     store::{Store, StoreError},
-    wait::{Signals, Wait},
     whole::whole,
 };
 use gatewrt_protocol::{ExitScope, NetworkName, base::HEX};
 use joining::Joining;
 use keeping::Kept;
 use links::Links;
-use nix::sys::signal::Signal;
 use std::{
     collections::VecDeque,
     fmt, fs, io,
-    os::{fd::AsFd, unix::fs::DirBuilderExt},
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
 };
 
 /// How long taking everything down may take at the end.
@@ -145,20 +148,43 @@ fn chosen(config: &Config, network: &NetworkName) -> Option<Vec<OwnScope>> {
 }
 
 /// Runs the daemon until it is told to stop. `file` is where the configuration came from.
-pub fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
+pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
     logging::init(config.log_level);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     // Before it can be found by its socket: a reload at that moment must not end it.
-    let signals = Signals::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
-        .map_err(|error| RunError::Start(format!("can't watch the system: {error}")))?;
+    let mut signals = Signals::catch()?;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir);
     made.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
-    let calls = Calls::listen(&config.run_dir);
-    let calls = calls.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
+    let calls = control::listen(&config.run_dir);
+    let mut calls = calls.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
     let mut daemon = Daemon::new(file, config)?;
     log::info!("gatewrt {} is running", env!("CARGO_PKG_VERSION"));
     daemon.start()?;
-    daemon.turn(signals, calls)
+    daemon.turn(&mut calls, &mut signals).await?;
+    calls.finish().await;
+    Ok(())
+}
+
+fn unwatched(error: io::Error) -> RunError {
+    RunError::Start(format!("can't watch the system: {error}"))
+}
+
+/// What others tell by signals.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, RunError> {
+        let catch = |kind| signal(kind).map_err(unwatched);
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            hangup: catch(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Everything the daemon holds.
@@ -177,8 +203,8 @@ struct Daemon {
     /// What keeps scopes in at the next boot, while it is not on disk, and when that is tried again.
     unsaved_guard: Option<(Instant, Option<Guardfile>)>,
     joining: Joining,
-    leaving: Vec<(NetworkName, Reply)>,
-    stopping: Vec<Reply>,
+    leaving: Vec<(NetworkName, oneshot::Sender<Answer>)>,
+    stopping: Vec<oneshot::Sender<Answer>>,
     stop_by: Option<Instant>,
     stopped: bool,
 }
@@ -207,7 +233,7 @@ impl Daemon {
             links: Links::new(),
             probes: Probes::default(),
             unsaved_guard: None,
-            joining: Joining::default(),
+            joining: Joining::new(),
             leaving: Vec::new(),
             stopping: Vec::new(),
             stop_by: None,
@@ -238,63 +264,37 @@ impl Daemon {
         membership
     }
 
-    fn turn(&mut self, mut signals: Signals, mut calls: Calls) -> Result<(), RunError> {
-        let mut watch = Watch::open().map_err(RunError::Kernel)?;
+    async fn turn(&mut self, calls: &mut Calls, signals: &mut Signals) -> Result<(), RunError> {
+        let watch = Watch::open().map_err(RunError::Kernel)?;
+        // SAFETY: the watch owns its descriptor and gives the same one for as long as it lives.
+        let mut watch = unsafe { AsyncFd::register(watch) }.map_err(|error| unwatched(error.into()))?;
         // What changed before the watch was open is seen by one more look.
         self.feed(Input::Changed);
         while !self.stopped {
-            if self.handle_next(&mut signals, &mut calls, &mut watch) {
-                continue;
+            let due = self.due();
+            tokio::select! {
+                Some((request, reply)) = calls.recv() => self.handle_call(request, reply),
+                Some((network, event)) = self.links.next() => self.feed(Input::Link(network, event)),
+                event = self.probes.next() => self.handle_probes(event),
+                Some(outcome) = self.joining.next() => self.handle_enrolled(outcome),
+                ready = watch.readable_mut() => {
+                    if let Ok(mut ready) = ready {
+                        let changes = ready.get_inner_mut().drain();
+                        ready.clear_ready();
+                        if changes.any() {
+                            self.feed(Input::Changed);
+                        }
+                    }
+                }
+                _ = signals.terminate.recv() => self.feed(Input::Stop { teardown: false }),
+                _ = signals.interrupt.recv() => self.feed(Input::Stop { teardown: false }),
+                _ = signals.hangup.recv() => drop(self.reload()),
+                () = tokio::time::sleep_until(due.into()) => self.handle_due(),
             }
-            let mut wait = Wait::until(self.due());
-            wait.to_read(watch.as_fd());
-            signals.enlist(&mut wait);
-            calls.enlist(&mut wait);
-            self.links.enlist(&mut wait);
-            self.probes.enlist(&mut wait);
-            self.joining.enlist(&mut wait);
-            wait.wait();
         }
-        self.links.finish();
+        self.links.finish().await;
         self.end();
         Ok(())
-    }
-
-    /// Handles one of each thing that can happen; whether any did.
-    fn handle_next(&mut self, signals: &mut Signals, calls: &mut Calls, watch: &mut Watch) -> bool {
-        let mut any = false;
-        if let Some(signal) = signals.poll() {
-            any = true;
-            match signal {
-                Signal::SIGHUP => drop(self.reload()),
-                _ => self.feed(Input::Stop { teardown: false }),
-            }
-        }
-        if let Some((request, reply)) = calls.poll() {
-            any = true;
-            self.handle_call(request, reply);
-        }
-        if let Some((network, event)) = self.links.poll() {
-            any = true;
-            self.feed(Input::Link(network, event));
-        }
-        if let Some(event) = self.probes.poll() {
-            any = true;
-            self.handle_probes(event);
-        }
-        if let Some(outcome) = self.joining.poll() {
-            any = true;
-            self.handle_enrolled(outcome);
-        }
-        if watch.drain().any() {
-            any = true;
-            self.feed(Input::Changed);
-        }
-        if self.due() <= Instant::now() {
-            any = true;
-            self.handle_due();
-        }
-        any
     }
 
     fn now(&self) -> Duration {
@@ -434,7 +434,6 @@ impl Daemon {
         log::info!("gatewrt has stopped");
         let hint = "Tunnels go on as they are; “gatewrtd” takes them up again.".to_owned();
         let stopping = std::mem::take(&mut self.stopping);
-        let answer = Answer::Done(Done { hint });
-        stopping.into_iter().for_each(|reply| reply.send(&answer));
+        stopping.into_iter().for_each(|reply| drop(reply.send(Answer::Done(Done { hint: hint.clone() }))));
     }
 }

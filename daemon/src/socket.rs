@@ -1,7 +1,6 @@
 //! TCP connections of the daemon's own: they carry the bypass mark, so that they never enter a network of
 //! ours, and they notice a dead path in seconds.
 
-use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
@@ -48,24 +47,6 @@ pub fn connect(addr: SocketAddr, mark: u32, timeout: Duration) -> io::Result<Tcp
     let socket = new(addr, mark)?;
     socket.connect_timeout(&SockAddr::from(addr), timeout)?;
     Ok(socket.into())
-}
-
-/// Begins to connect; the stream, which never blocks, has room to write when that came to its end.
-pub fn begin(addr: SocketAddr, mark: u32) -> io::Result<TcpStream> {
-    let socket = new(addr, mark)?;
-    socket.set_nonblocking(true)?;
-    match socket.connect(&SockAddr::from(addr)) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        _ => Ok(socket.into()),
-    }
-}
-
-/// What came of it; `None` while it goes on.
-pub fn outcome(begun: &TcpStream) -> Option<io::Result<()>> {
-    match begun.take_error() {
-        Ok(Some(error)) | Err(error) => Some(Err(error)),
-        Ok(None) => begun.peer_addr().ok().map(|_| Ok(())),
-    }
 }
 
 /// `host:port` or `[v6]:port` as its two parts, without brackets; `None` when it is neither.

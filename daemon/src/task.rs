@@ -1,44 +1,22 @@
-//! What blocks, in a thread of its own.
+//! Tasks of tokio, all of one type: of a task tokio keeps code for each type of future, and each type of outcome.
 
-use crate::wait::Wait;
-use std::{
-    io::{self, PipeReader},
-    os::fd::AsFd,
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::pin::Pin;
+use tokio::{sync::oneshot, task::JoinHandle};
 
-/// Something under way in a thread.
-#[derive(Debug)]
-pub struct Job<T> {
-    /// Ends when the thread does.
-    over: PipeReader,
-    outcome: Arc<Mutex<Option<T>>>,
+/// Starts a task of the runtime this is called in.
+pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(task);
+    tokio::spawn(task)
 }
 
-impl<T: Send + 'static> Job<T> {
-    /// Starts it. Dropped, it goes on unheard.
-    pub fn start(job: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
-        let (over, at_work) = io::pipe()?;
-        let outcome = Arc::new(Mutex::new(None));
-        let place = outcome.clone();
-        // Boxed, so that there is code for one type of thread.
-        let run: Box<dyn FnOnce() + Send> = Box::new(move || {
-            let outcome = job();
-            place.lock().map(|mut place| *place = Some(outcome)).unwrap_or_default();
-            drop(at_work);
-        });
-        thread::Builder::new().spawn(run)?;
-        Ok(Self { over, outcome })
-    }
+/// Does what blocks, in a thread for such things; waits for what comes of it. `None` when the runtime ends before.
+pub async fn block<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, outcome) = oneshot::channel();
+    start_blocking(Box::new(move || drop(done.send(job()))));
+    outcome.await.ok()
+}
 
-    /// What came of it, once.
-    pub fn outcome(&self) -> Option<T> {
-        self.outcome.lock().ok()?.take()
-    }
-
-    /// Adds what to wait for.
-    pub fn enlist<'a>(&'a self, wait: &mut Wait<'a>) {
-        wait.to_read(self.over.as_fd());
-    }
+/// Starts what blocks, in a thread for such things.
+pub fn start_blocking(job: Box<dyn FnOnce() + Send>) {
+    tokio::task::spawn_blocking(job);
 }

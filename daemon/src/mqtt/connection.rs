@@ -1,14 +1,20 @@
-//! From a broker's address to a TCP connection.
+//! From a broker's address to a connection on which it has consented to the node.
 
-use super::{LinkError, Options};
-use crate::{dns, socket, task::Job, wait::Wait};
-use rustls::pki_types::ServerName;
-use std::{
-    io,
-    net::{SocketAddr, TcpStream},
-    os::fd::AsFd,
-    time::{Duration, Instant},
+use super::{
+    LinkError, Options,
+    inbox::{Inbox, Incoming},
+    session,
 };
+use crate::{dns, socket, task, tls::TlsFailure};
+use bytes::BytesMut;
+use rustls::pki_types::ServerName;
+use std::{io, net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// For one address, where the host has several.
 const ONE_ADDRESS: Duration = Duration::from_secs(4);
@@ -16,92 +22,86 @@ const ONE_ADDRESS: Duration = Duration::from_secs(4);
 /// For looking a name up: half of what an attempt may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
-/// On the way to a broker.
-pub(super) struct Connecting {
-    name: ServerName<'static>,
-    looking_up: Option<(Job<io::Result<Vec<SocketAddr>>>, Instant)>,
-    /// The next address last.
-    left: Vec<SocketAddr>,
-    /// The address that is tried now, until when.
-    trying: Option<(SocketAddr, TcpStream, Instant)>,
-    tried: Vec<(SocketAddr, io::Error)>,
+/// A connection with what was already read from it.
+pub(super) struct Connection {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) inbox: Inbox,
 }
 
-impl Connecting {
-    /// An address needs no resolver; a name is looked up at each connection.
-    pub(super) fn start(options: &Options) -> Result<Self, LinkError> {
-        let no_address = || LinkError::Address(options.broker.clone());
-        let (host, port) = socket::split_host_port(&options.broker).ok_or_else(no_address)?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| no_address())?;
-        let (mut looking_up, mut left) = (None, Vec::new());
-        if let Ok(addr) = host.parse() {
-            left.push(SocketAddr::new(addr, port));
-        } else {
-            let (host, mark) = (host.to_owned(), options.mark);
-            let job = Job::start(move || dns::resolve(&host, port, mark)).map_err(LinkError::Name)?;
-            looking_up = Some((job, Instant::now() + LOOK_UP));
-        }
-        Ok(Self { name, looking_up, left, trying: None, tried: Vec::new() })
-    }
+/// Connects and is accepted, or says why not.
+pub(super) async fn open(options: &Options) -> Result<Connection, LinkError> {
+    let no_address = || LinkError::Address(options.broker.clone());
+    let (host, port) = socket::split_host_port(&options.broker).ok_or_else(no_address)?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| no_address())?;
+    let tcp = connect_any(&addresses(host, port, options).await?, options.mark).await?;
+    let mut stream = TlsConnector::from(options.tls.clone()).connect(name, tcp).await?;
+    let mut hello = BytesMut::new();
+    session::connect(options)
+        .write(&mut hello, usize::MAX)
+        .map_err(|error| LinkError::Protocol(error.to_string()))?;
+    stream.write_all(&hello).await?;
+    stream.flush().await?;
+    let mut inbox = Inbox::default();
+    session::consent(first_packet(&mut stream, &mut inbox).await?)?;
+    Ok(Connection { stream, inbox })
+}
 
-    /// The connection, and the name to expect there, once it is made.
-    pub(super) fn advance(
-        &mut self,
-        options: &Options,
-    ) -> Result<Option<(TcpStream, ServerName<'static>)>, LinkError> {
-        if !self.has_addresses(options)? {
-            return Ok(None);
-        }
-        loop {
-            if let Some((addr, stream, by)) = self.trying.take() {
-                match socket::outcome(&stream) {
-                    Some(Ok(())) => return Ok(Some((stream, self.name.clone()))),
-                    Some(Err(error)) => self.tried.push((addr, error)),
-                    None if by <= Instant::now() => {
-                        self.tried.push((addr, io::ErrorKind::TimedOut.into()));
-                    }
-                    None => {
-                        self.trying = Some((addr, stream, by));
-                        return Ok(None);
-                    }
-                }
-            }
-            let Some(addr) = self.left.pop() else {
-                return Err(LinkError::Connect(std::mem::take(&mut self.tried)));
-            };
-            match socket::begin(addr, options.mark) {
-                Ok(stream) => self.trying = Some((addr, stream, Instant::now() + ONE_ADDRESS)),
-                Err(error) => self.tried.push((addr, error)),
-            }
-        }
+/// Where a broker is: looked up, or else where it was.
+async fn addresses(host: &str, port: u16, options: &Options) -> Result<Vec<SocketAddr>, LinkError> {
+    let found = time::timeout(LOOK_UP, resolve(host, port, options.mark)).await;
+    let found = found.unwrap_or_else(|_| Err(LinkError::Name(io::ErrorKind::TimedOut.into())));
+    match found {
+        Err(LinkError::Name(_)) if !options.known.is_empty() => Ok(options.known.clone()),
+        found => found,
     }
+}
 
-    /// Adds what to wait for.
-    pub(super) fn enlist<'a>(&'a self, wait: &mut Wait<'a>) {
-        if let Some((job, by)) = &self.looking_up {
-            job.enlist(wait);
-            wait.no_longer(*by);
-        }
-        if let Some((_, stream, by)) = &self.trying {
-            wait.to_write(stream.as_fd());
-            wait.no_longer(*by);
+/// An address needs no resolver; a name is looked up at each connection, in a thread for things that block.
+async fn resolve(host: &str, port: u16, mark: u32) -> Result<Vec<SocketAddr>, LinkError> {
+    if let Ok(addr) = host.parse() {
+        return Ok(vec![SocketAddr::new(addr, port)]);
+    }
+    let host = host.to_owned();
+    let looked_up = task::block(move || dns::resolve(&host, port, mark)).await;
+    looked_up.ok_or(LinkError::Left)?.map_err(LinkError::Name)
+}
+
+async fn connect_any(addrs: &[SocketAddr], mark: u32) -> Result<TcpStream, LinkError> {
+    let mut tried = Vec::new();
+    for addr in addrs {
+        match time::timeout(ONE_ADDRESS, connect(*addr, mark)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => tried.push((*addr, error)),
+            Err(_) => tried.push((*addr, io::ErrorKind::TimedOut.into())),
         }
     }
+    Err(LinkError::Connect(tried))
+}
 
-    /// Where the broker is: looked up, or else where it was. Whether that is known now.
-    fn has_addresses(&mut self, options: &Options) -> Result<bool, LinkError> {
-        let Some((job, by)) = &self.looking_up else { return Ok(true) };
-        self.left = match job.outcome() {
-            None if Instant::now() < *by => return Ok(false),
-            Some(Ok(found)) => found,
-            _ if !options.known.is_empty() => options.known.clone(),
-            other => {
-                let late = || Err(io::ErrorKind::TimedOut.into());
-                return other.unwrap_or_else(late).map(|_| true).map_err(LinkError::Name);
+async fn connect(addr: SocketAddr, mark: u32) -> io::Result<TcpStream> {
+    let socket = socket::new(addr, mark)?;
+    socket.set_nonblocking(true)?;
+    TcpSocket::from_std_stream(socket.into()).connect(addr).await
+}
+
+async fn first_packet(
+    stream: &mut TlsStream<TcpStream>,
+    inbox: &mut Inbox,
+) -> Result<rumqttc::Packet, LinkError> {
+    loop {
+        match inbox.take().map_err(|error| LinkError::Protocol(error.to_string()))? {
+            Some(Incoming::Packet(packet)) => return Ok(packet),
+            Some(Incoming::TooLong { .. }) => {
+                return Err(LinkError::Protocol("its first packet is too long".to_owned()));
             }
-        };
-        self.left.reverse();
-        self.looking_up = None;
-        Ok(true)
+            None if stream.read_buf(&mut inbox.buffer).await? == 0 => return Err(LinkError::Closed),
+            None => {}
+        }
+    }
+}
+
+impl From<&rustls::Error> for LinkError {
+    fn from(error: &rustls::Error) -> Self {
+        Self::Tls(TlsFailure::from(error))
     }
 }

@@ -1,29 +1,63 @@
-//! A connection to a broker: carries bytes and packets until the first error.
+//! The task of a link: carries bytes and packets until the first error.
 
 use super::{
-    Event, LinkError, Message, Options, SILENCE,
-    inbox::Inbox,
-    session::{self, Session},
+    CONNECT, Event, LinkError, Message, Options, SILENCE,
+    connection::{self, Connection},
+    inbox::{Inbox, Incoming},
+    session::{Reaction, Session},
 };
-use crate::{tls::TlsFailure, wait::Wait};
 use bytes::BytesMut;
 use rumqttc::Packet;
-use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
-use std::{
-    collections::VecDeque,
-    io::{self, Read, Write},
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     net::TcpStream,
-    os::fd::AsFd,
-    time::{Duration, Instant},
+    select,
+    sync::mpsc,
+    time::{self, Instant},
 };
+use tokio_rustls::client::TlsStream;
 
+/// Nothing more is read while so many bytes wait to be sent: a broker that does not read gets no answers.
+const MOST_UNSENT: usize = 4096;
 const ONE_READ: usize = 4096;
 
-pub(super) struct Driver {
-    /// Never blocks. What it could not write yet goes out before it reads: a broker that does not read gets no answers.
-    stream: StreamOwned<ClientConnection, TcpStream>,
+/// Opens a link, serves it, and tells why it ended.
+pub(super) async fn drive(options: Options, publishes: mpsc::Receiver<Message>, events: mpsc::Sender<Event>) {
+    let error = match time::timeout(CONNECT, connection::open(&options)).await {
+        Ok(Ok(connection)) => Driver::new(connection, options, publishes, events.clone()).run().await,
+        Ok(Err(error)) => error,
+        Err(_) => LinkError::Slow,
+    };
+    // The consumer may have gone; then there is nobody to tell.
+    let _ = events.send(Event::Lost(error)).await;
+}
+
+enum Happened {
+    /// The consumer has room for an event.
+    Room,
+    /// So many bytes arrived.
+    Read(usize),
+    /// Some bytes went out.
+    Sent,
+    /// A message is to be published; none when the link is to be left.
+    Publish(Option<Message>),
+    /// It is time to check the time.
+    Time,
+}
+
+struct Driver {
+    reader: ReadHalf<TlsStream<TcpStream>>,
+    writer: WriteHalf<TlsStream<TcpStream>>,
     inbox: Inbox,
+    /// Arrived, and waiting for the consumer to have room for what follows from it.
+    arrived: Option<Incoming>,
+    unsent: BytesMut,
+    unflushed: bool,
     session: Session,
+    publishes: mpsc::Receiver<Message>,
+    events: mpsc::Sender<Event>,
+    leaving: bool,
     keepalive: Duration,
     last_sent: Instant,
     /// Since when the broker owes an answer and nothing arrived.
@@ -31,135 +65,139 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Asks for consent, as soon as the broker has shown who it is.
-    pub(super) fn new(
-        stream: TcpStream,
-        name: ServerName<'static>,
-        options: &Options,
-    ) -> Result<Self, LinkError> {
-        let tls = ClientConnection::new(options.tls.clone(), name);
-        let mut tls = tls.map_err(|error| LinkError::Tls(TlsFailure::from(&error)))?;
-        // Bounded by what is sent when.
-        tls.set_buffer_limit(None);
+    fn new(
+        connection: Connection,
+        options: Options,
+        publishes: mpsc::Receiver<Message>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let (reader, writer) = tokio::io::split(connection.stream);
+        let (session, subscribe) = Session::new(options.filters);
         let mut driver = Self {
-            stream: StreamOwned::new(tls, stream),
-            inbox: Inbox::default(),
-            session: Session::new(options.filters.clone()),
+            reader,
+            writer,
+            inbox: connection.inbox,
+            arrived: None,
+            unsent: BytesMut::new(),
+            unflushed: false,
+            session,
+            publishes,
+            events,
+            leaving: false,
             keepalive: options.keepalive,
             last_sent: Instant::now(),
             owed_since: None,
         };
-        driver.send(&session::connect(options))?;
-        Ok(driver)
+        driver.send(&subscribe);
+        driver
     }
 
-    /// Whether the broker has consented to the node.
-    pub(super) fn has_consent(&self) -> bool {
-        self.session.has_consent()
-    }
-
-    /// Does what can be done without waiting, up to the next event. Messages to publish are taken as there is room.
-    pub(super) fn advance(
-        &mut self,
-        publishes: &mut VecDeque<Message>,
-        leaving: bool,
-    ) -> Result<Option<Event>, LinkError> {
+    async fn run(mut self) -> LinkError {
         loop {
-            while let Some(arrived) = self.inbox.take().map_err(unsound)? {
-                let session::Reaction { reply, event } = self.session.handle(arrived)?;
-                if let Some(reply) = reply {
-                    self.send(&reply)?;
-                }
-                if event.is_some() {
-                    return Ok(event);
-                }
-            }
-            // What is published goes out with the next read.
-            let has_read = self.read()?;
-            if !self.publish(publishes)? && !has_read {
-                break;
+            if let Err(error) = self.step().await {
+                return error;
             }
         }
-        self.check_time()?;
-        let is_done = publishes.is_empty() && self.session.is_idle() && !self.is_unsent();
-        if leaving && is_done && self.has_consent() { Err(self.take_leave()) } else { Ok(None) }
     }
 
-    /// Adds what to wait for.
-    pub(super) fn enlist<'a>(&'a self, wait: &mut Wait<'a>) {
-        let socket = self.stream.sock.as_fd();
-        if self.is_unsent() {
-            wait.to_write(socket)
-        } else {
-            wait.to_read(socket)
+    async fn step(&mut self) -> Result<(), LinkError> {
+        if self.arrived.is_none() {
+            self.arrived = self.inbox.take().map_err(|error| LinkError::Protocol(error.to_string()))?;
         }
-        if self.has_consent() {
-            wait.no_longer(self.last_sent + self.keepalive);
+        if self.leaving && self.session.is_idle() && !self.is_unsent() {
+            return Err(self.take_leave().await);
         }
-        if let Some(since) = self.owed_since {
-            wait.no_longer(since + SILENCE);
-        }
-    }
-
-    fn is_unsent(&self) -> bool {
-        self.stream.conn.wants_write()
-    }
-
-    /// Takes one message, when all that was sent before is out. Whether there was one.
-    fn publish(&mut self, publishes: &mut VecDeque<Message>) -> Result<bool, LinkError> {
-        if self.is_unsent() || !self.session.has_room() {
-            return Ok(false);
-        }
-        let Some(message) = publishes.pop_front() else { return Ok(false) };
-        let packet = self.session.publish(message);
-        self.send(&packet)?;
-        Ok(true)
-    }
-
-    fn send(&mut self, packet: &Packet) -> Result<(), LinkError> {
-        let mut bytes = BytesMut::new();
-        packet.write(&mut bytes, usize::MAX).map_err(unsound)?;
-        self.last_sent = Instant::now();
-        Ok(self.stream.conn.writer().write_all(&bytes)?)
-    }
-
-    /// Writes what waits to be sent, then reads. Whether something came.
-    fn read(&mut self) -> Result<bool, LinkError> {
-        let mut part = [0; ONE_READ];
-        match self.stream.read(&mut part) {
-            Ok(0) => Err(LinkError::Closed),
-            Ok(length) => {
-                self.inbox.buffer.extend_from_slice(&part[..length]);
-                self.owed_since = None;
-                Ok(true)
+        match self.wait().await? {
+            Happened::Room => self.handle_arrived()?,
+            Happened::Read(0) => return Err(LinkError::Closed),
+            Happened::Read(_) => self.owed_since = None,
+            Happened::Sent => {}
+            Happened::Publish(Some(message)) => {
+                let packet = self.session.publish(message);
+                self.send(&packet);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error.into()),
+            Happened::Publish(None) => self.leaving = true,
+            Happened::Time => self.check_time()?,
         }
-    }
-
-    /// After reading, so that a slow consumer is not taken for a broker that is silent.
-    fn check_time(&mut self) -> Result<(), LinkError> {
-        let now = Instant::now();
-        if self.owed_since.is_some_and(|since| now >= since + SILENCE) {
-            return Err(LinkError::Silent);
-        }
-        if self.has_consent() && now >= self.last_sent + self.keepalive {
-            let ping = self.session.ping();
-            self.send(&ping)?;
-        }
-        let since = self.owed_since.unwrap_or(now);
+        let since = self.owed_since.unwrap_or_else(Instant::now);
         self.owed_since = self.session.is_owed().then_some(since);
         Ok(())
     }
 
-    fn take_leave(&mut self) -> LinkError {
-        let said = self.send(&Packet::Disconnect);
-        self.stream.conn.send_close_notify();
-        said.and_then(|()| Ok(self.stream.flush()?)).map_or_else(|error| error, |()| LinkError::Left)
+    /// Waits for one thing that can happen. The others lose nothing when they are dropped meanwhile.
+    async fn wait(&mut self) -> Result<Happened, LinkError> {
+        let (wakes, is_unsent, has_arrived) = (self.wakes(), self.is_unsent(), self.arrived.is_some());
+        let may_read = !has_arrived && self.unsent.len() < MOST_UNSENT;
+        let may_publish = !self.leaving && self.session.has_room() && self.unsent.is_empty();
+        if may_read {
+            self.inbox.buffer.reserve(ONE_READ);
+        }
+        Ok(select! {
+            room = self.events.reserve(), if has_arrived => room.map(|_| Happened::Room).map_err(|_| LinkError::Left)?,
+            read = self.reader.read_buf(&mut self.inbox.buffer), if may_read => Happened::Read(read?),
+            sent = push(&mut self.writer, &mut self.unsent), if is_unsent => {
+                self.unflushed = sent?;
+                Happened::Sent
+            }
+            message = self.publishes.recv(), if may_publish => Happened::Publish(message),
+            () = time::sleep_until(wakes) => Happened::Time,
+        })
+    }
+
+    /// There is room for one event: this task alone fills the channel.
+    fn handle_arrived(&mut self) -> Result<(), LinkError> {
+        let Some(arrived) = self.arrived.take() else { return Ok(()) };
+        let Reaction { reply, event } = self.session.handle(arrived)?;
+        if let Some(reply) = reply {
+            self.send(&reply);
+        }
+        event.map_or(Ok(()), |event| self.events.try_send(event)).map_err(|_| LinkError::Left)
+    }
+
+    fn is_unsent(&self) -> bool {
+        self.unflushed || !self.unsent.is_empty()
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        packet.write(&mut self.unsent, usize::MAX).expect("no packet of ours is 256 MB long");
+        self.last_sent = Instant::now();
+    }
+
+    fn wakes(&self) -> Instant {
+        let ping = self.last_sent + self.keepalive;
+        self.owed_since.map_or(ping, |since| ping.min(since + SILENCE))
+    }
+
+    fn check_time(&mut self) -> Result<(), LinkError> {
+        let now = Instant::now();
+        if self.arrived.is_some() {
+            // The consumer is slow: it is not the broker that is silent.
+            self.owed_since = None;
+        } else if self.owed_since.is_some_and(|since| now >= since + SILENCE) {
+            return Err(LinkError::Silent);
+        }
+        if now >= self.last_sent + self.keepalive {
+            let ping = self.session.ping();
+            self.send(&ping);
+        }
+        Ok(())
+    }
+
+    async fn take_leave(&mut self) -> LinkError {
+        self.send(&Packet::Disconnect);
+        let said = async {
+            self.writer.write_all_buf(&mut self.unsent).await?;
+            self.writer.shutdown().await
+        };
+        said.await.map_or_else(LinkError::from, |()| LinkError::Left)
     }
 }
 
-fn unsound(error: rumqttc::Error) -> LinkError {
-    LinkError::Protocol(error.to_string())
+/// One step towards all being sent: writes, or flushes when all is written. Whether there is more to flush.
+async fn push(writer: &mut WriteHalf<TlsStream<TcpStream>>, unsent: &mut BytesMut) -> io::Result<bool> {
+    if unsent.is_empty() {
+        writer.flush().await.map(|()| false)
+    } else {
+        writer.write_buf(unsent).await.map(|_| true)
+    }
 }

@@ -6,10 +6,9 @@ use rumqttc::{
     SubscribeFilter, SubscribeReasonCode,
 };
 
-/// The state of a connection.
+/// The state of a connection after the broker's consent.
 #[derive(Debug)]
 pub(super) struct Session {
-    has_consent: bool,
     filters: Vec<String>,
     last_id: u16,
     subscribing: Option<u16>,
@@ -34,13 +33,9 @@ pub(super) fn connect(options: &Options) -> Packet {
 }
 
 /// The broker's consent, or why not.
-fn consent(incoming: &Incoming) -> Result<(), LinkError> {
-    let Incoming::Packet(Packet::ConnAck(ConnAck { code, .. })) = incoming else {
-        let what = match incoming {
-            Incoming::Packet(_) => "its first packet is no CONNACK",
-            Incoming::TooLong { .. } => "its first packet is too long",
-        };
-        return Err(LinkError::Protocol(what.to_owned()));
+pub(super) fn consent(packet: Packet) -> Result<(), LinkError> {
+    let Packet::ConnAck(ConnAck { code, .. }) = packet else {
+        return Err(LinkError::Protocol("its first packet is no CONNACK".to_owned()));
     };
     Err(LinkError::Refused(match code {
         ConnectReturnCode::Success => return Ok(()),
@@ -54,20 +49,20 @@ fn consent(incoming: &Incoming) -> Result<(), LinkError> {
 }
 
 impl Session {
-    /// A new session; what is subscribed to follows the broker's consent.
-    pub(super) fn new(filters: Vec<String>) -> Self {
-        let in_flight = heapless::Vec::new();
-        Self { has_consent: false, filters, last_id: 0, subscribing: None, in_flight, pinging: false }
-    }
-
-    /// Whether the broker has consented.
-    pub(super) fn has_consent(&self) -> bool {
-        self.has_consent
+    /// A new session, and the packet that subscribes to everything.
+    pub(super) fn new(filters: Vec<String>) -> (Self, Packet) {
+        let mut session =
+            Self { filters, last_id: 0, subscribing: None, in_flight: heapless::Vec::new(), pinging: false };
+        let filter = |path: &String| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce);
+        let mut subscribe = Subscribe::new_many(session.filters.iter().map(filter));
+        subscribe.pkid = session.next_id();
+        session.subscribing = Some(subscribe.pkid);
+        (session, Packet::Subscribe(subscribe))
     }
 
     /// Whether one more message may go out.
     pub(super) fn has_room(&self) -> bool {
-        self.has_consent && self.subscribing.is_none() && !self.in_flight.is_full()
+        self.subscribing.is_none() && !self.in_flight.is_full()
     }
 
     /// Whether the broker owes an answer.
@@ -97,11 +92,6 @@ impl Session {
 
     /// Takes in what arrived.
     pub(super) fn handle(&mut self, incoming: Incoming) -> Result<Reaction, LinkError> {
-        if !self.has_consent {
-            consent(&incoming)?;
-            self.has_consent = true;
-            return Ok(Reaction { reply: Some(self.subscribe()), event: None });
-        }
         match incoming {
             Incoming::TooLong { topic, bytes, ack } => {
                 let reply = ack.map(|id| Packet::PubAck(PubAck::new(id)));
@@ -117,14 +107,6 @@ impl Session {
             Incoming::Packet(Packet::Disconnect) => Err(LinkError::Closed),
             Incoming::Packet(_) => Err(LinkError::Protocol("a packet that belongs nowhere".to_owned())),
         }
-    }
-
-    fn subscribe(&mut self) -> Packet {
-        let filter = |path: &String| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce);
-        let mut subscribe = Subscribe::new_many(self.filters.iter().map(filter));
-        subscribe.pkid = self.next_id();
-        self.subscribing = Some(subscribe.pkid);
-        Packet::Subscribe(subscribe)
     }
 
     fn handle_puback(&mut self, id: u16) -> Result<Reaction, LinkError> {

@@ -19,6 +19,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     thread,
+    time::Instant,
 };
 use tempfile::TempDir;
 
@@ -91,9 +92,9 @@ impl Broker {
         options(&self.ca, &self.ca, id, self.at.clone())
     }
 
-    fn connect(&self, id: &str) -> Link {
+    async fn connect(&self, id: &str) -> Link {
         let mut link = Link::open(self.options(id));
-        assert!(matches!(next(&mut link), Event::Connected));
+        assert!(matches!(next(&mut link).await, Event::Connected));
         link
     }
 }
@@ -129,46 +130,31 @@ fn message(topic: &str, payload: &[u8]) -> Message {
     Message { topic: topic.into(), payload: payload.into(), retain: false }
 }
 
-/// The next event, if one comes in time.
-fn event(link: &mut Link, patience: Duration) -> Option<Event> {
-    let until = Instant::now() + patience;
-    loop {
-        if let Some(event) = link.poll() {
-            return Some(event);
-        }
-        if until <= Instant::now() {
-            return None;
-        }
-        let mut wait = Wait::until(until);
-        link.enlist(&mut wait);
-        wait.wait();
-    }
-}
-
-#[track_caller]
-fn next(link: &mut Link) -> Event {
-    event(link, PATIENCE).expect("an event in time")
+async fn next(link: &mut Link) -> Event {
+    time::timeout(PATIENCE, link.event()).await.expect("an event in time").expect("the link is not over")
 }
 
 /// Why a link is over, skipping what comes before.
-fn end(mut link: Link, patience: Duration) -> LinkError {
-    let until = Instant::now() + patience;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if let Event::Lost(error) = event(&mut link, left).expect("the link ends in time") {
-            assert!(link.is_over() && link.poll().is_none());
-            return error;
+async fn end(mut link: Link, patience: Duration) -> LinkError {
+    let lost = async {
+        loop {
+            if let Event::Lost(error) = link.event().await.expect("a last event") {
+                return error;
+            }
         }
-    }
+    };
+    let error = time::timeout(patience, lost).await.expect("the link ends in time");
+    assert!(link.event().await.is_none());
+    error
 }
 
-#[test]
-fn messages_go_out_are_acknowledged_and_arrive() {
+#[tokio::test]
+async fn messages_go_out_are_acknowledged_and_arrive() {
     let broker = Broker::start();
-    let (mut one, mut two) = (broker.connect(ONE), broker.connect(TWO));
+    let (mut one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
     one.try_publish(message(&format!("to/{TWO}/x"), b"hello")).unwrap();
-    assert!(matches!(next(&mut one), Event::Acked));
-    match next(&mut two) {
+    assert!(matches!(next(&mut one).await, Event::Acked));
+    match next(&mut two).await {
         Event::Message { topic, payload } => {
             assert_eq!((topic, payload), (format!("to/{TWO}/x"), b"hello".to_vec()))
         }
@@ -176,83 +162,83 @@ fn messages_go_out_are_acknowledged_and_arrive() {
     }
 }
 
-#[test]
-fn a_cut_link_gives_the_will_and_a_closed_one_does_not() {
+#[tokio::test]
+async fn a_cut_link_gives_the_will_and_a_closed_one_does_not() {
     let broker = Broker::start();
-    let mut watcher = broker.connect(TWO);
-    drop(broker.connect(ONE));
-    assert!(matches!(next(&mut watcher), Event::Message { payload, .. } if payload == b"will"));
+    let mut watcher = broker.connect(TWO).await;
+    drop(broker.connect(ONE).await);
+    assert!(matches!(next(&mut watcher).await, Event::Message { payload, .. } if payload == b"will"));
 
-    let mut closing = broker.connect(ONE);
+    let closing = broker.connect(ONE).await;
     closing.try_publish(message(&format!("gone/{ONE}"), b"goodbye")).unwrap();
-    closing.leave();
-    assert!(matches!(end(closing, PATIENCE), LinkError::Left));
-    assert!(matches!(next(&mut watcher), Event::Message { payload, .. } if payload == b"goodbye"));
+    closing.close(PATIENCE).await;
+    assert!(matches!(next(&mut watcher).await, Event::Message { payload, .. } if payload == b"goodbye"));
     watcher.try_publish(message(&format!("to/{TWO}/end"), b"")).unwrap();
-    let follows = next(&mut watcher);
+    let follows = next(&mut watcher).await;
     assert!(matches!(&follows, Event::Acked | Event::Message { .. }), "{follows:?}");
     assert!(!matches!(&follows, Event::Message { payload, .. } if payload == b"will"));
 }
 
-#[test]
-fn a_killed_broker_is_noticed_and_the_next_link_finds_the_new_one() {
+#[tokio::test]
+async fn a_killed_broker_is_noticed_and_the_next_link_finds_the_new_one() {
     let mut broker = Broker::start();
-    let link = broker.connect(ONE);
+    let link = broker.connect(ONE).await;
     broker.kill();
-    let error = end(link, PATIENCE);
+    let error = end(link, PATIENCE).await;
     assert!(matches!(error, LinkError::Closed | LinkError::Broken(_)), "{error}");
-    let error = end(Link::open(broker.options(ONE)), PATIENCE);
+    let error = end(Link::open(broker.options(ONE)), PATIENCE).await;
     assert!(error.to_string().contains(&format!("{}: Connection refused", broker.at)), "{error}");
     broker.run();
-    broker.connect(ONE);
+    broker.connect(ONE).await;
 }
 
-#[test]
-fn a_broker_that_stands_still_is_noticed() {
+#[tokio::test]
+async fn a_broker_that_stands_still_is_noticed() {
     let broker = Broker::start();
-    let mut link = broker.connect(ONE);
+    let link = broker.connect(ONE).await;
     broker.signal("-STOP");
     let since = Instant::now();
     link.try_publish(message("x", b"")).unwrap();
-    let error = end(link, SILENCE + PATIENCE);
+    let error = end(link, SILENCE + PATIENCE).await;
     broker.signal("-CONT");
     assert!(matches!(error, LinkError::Silent), "{error}");
     assert!(since.elapsed() >= SILENCE);
 }
 
-#[test]
-fn an_idle_broker_that_stands_still_is_noticed_by_a_ping() {
+#[tokio::test]
+async fn an_idle_broker_that_stands_still_is_noticed_by_a_ping() {
     let broker = Broker::start();
     let mut link = Link::open(Options { keepalive: Duration::from_secs(1), ..broker.options(ONE) });
-    assert!(matches!(next(&mut link), Event::Connected));
-    assert!(event(&mut link, Duration::from_secs(4)).is_none(), "pings are answered");
+    assert!(matches!(next(&mut link).await, Event::Connected));
+    assert!(time::timeout(Duration::from_secs(4), link.event()).await.is_err(), "pings are answered");
     broker.signal("-STOP");
-    let error = end(link, SILENCE + PATIENCE);
+    let error = end(link, SILENCE + PATIENCE).await;
     broker.signal("-CONT");
     assert!(matches!(error, LinkError::Silent), "{error}");
 }
 
-#[test]
-fn long_messages_are_taken_and_too_long_ones_dropped_without_losing_the_link() {
+#[tokio::test]
+async fn long_messages_are_taken_and_too_long_ones_dropped_without_losing_the_link() {
     let broker = Broker::start();
-    let (mut one, mut two) = (broker.connect(ONE), broker.connect(TWO));
+    let (one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
     let topic = format!("to/{TWO}/x");
     for length in [16 * 1024, 17 * 1024, 200_000, 5] {
         one.try_publish(message(&topic, &vec![b'x'; length])).unwrap();
-        assert!(matches!(next(&mut one), Event::Acked));
     }
     for length in [16 * 1024, 17 * 1024] {
-        assert!(matches!(next(&mut two), Event::Message { payload, .. } if payload.len() == length));
+        assert!(matches!(next(&mut two).await, Event::Message { payload, .. } if payload.len() == length));
     }
-    assert!(matches!(next(&mut two), Event::TooLong { topic: t, bytes } if t == topic && bytes > 200_000));
-    assert!(matches!(next(&mut two), Event::Message { payload, .. } if payload.len() == 5));
+    assert!(
+        matches!(next(&mut two).await, Event::TooLong { topic: t, bytes } if t == topic && bytes > 200_000)
+    );
+    assert!(matches!(next(&mut two).await, Event::Message { payload, .. } if payload.len() == 5));
 }
 
-#[test]
-fn a_slow_consumer_makes_the_broker_wait_and_loses_nothing() {
+#[tokio::test]
+async fn a_slow_consumer_makes_the_broker_wait_and_loses_nothing() {
     const MANY: usize = 400;
     let broker = Broker::start();
-    let (mut one, mut two) = (broker.connect(ONE), broker.connect(TWO));
+    let (mut one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
     let (mut sent, mut acked) = (0, 0);
     while acked < MANY {
         while sent < MANY
@@ -260,17 +246,18 @@ fn a_slow_consumer_makes_the_broker_wait_and_loses_nothing() {
         {
             sent += 1;
         }
-        assert!(matches!(next(&mut one), Event::Acked));
+        assert!(matches!(next(&mut one).await, Event::Acked));
         acked += 1;
     }
+    assert!(two.events.len() <= EVENTS);
     for n in 0..MANY {
         let expected = n.to_string().into_bytes();
-        assert!(matches!(next(&mut two), Event::Message { payload, .. } if payload == expected), "{n}");
+        assert!(matches!(next(&mut two).await, Event::Message { payload, .. } if payload == expected), "{n}");
     }
 }
 
-#[test]
-fn refusals_are_told_in_words() {
+#[tokio::test]
+async fn refusals_are_told_in_words() {
     let (broker, other) = (Broker::start(), TestCa::new());
     let elsewhere = Broker::named("elsewhere.example", "use_identity_as_username true");
     let strict = Broker::with("use_identity_as_username false");
@@ -287,19 +274,19 @@ fn refusals_are_told_in_words() {
         (options(&broker.ca, &broker.ca, ONE, silent.local_addr().unwrap().to_string()), "within 10 seconds"),
         (strict.options(ONE), "not authorised; was the node removed"),
     ] {
-        let error = end(Link::open(options), CONNECT + PATIENCE).to_string();
+        let error = end(Link::open(options), CONNECT + PATIENCE).await.to_string();
         assert!(error.contains(words), "{error}");
     }
 }
 
-#[test]
-fn a_broker_whose_name_leads_nowhere_is_where_it_was() {
+#[tokio::test]
+async fn a_broker_whose_name_leads_nowhere_is_where_it_was() {
     let broker = Broker::named("gw.invalid", "use_identity_as_username true");
     let at: SocketAddr = broker.at.parse().unwrap();
     let named =
         Options { broker: format!("gw.invalid:{}", at.port()), known: vec![at], ..broker.options(ONE) };
     let mut link = Link::open(named);
-    let event = event(&mut link, CONNECT + PATIENCE);
+    let event = time::timeout(CONNECT + PATIENCE, link.event()).await.expect("in time");
     assert!(matches!(event, Some(Event::Connected)), "{event:?}");
 }
 
@@ -335,19 +322,19 @@ fn suback(codes: [SubscribeReasonCode; 2]) -> Vec<u8> {
 
 const YES: SubscribeReasonCode = SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce);
 
-#[test]
-fn a_refused_subscription_is_named() {
+#[tokio::test]
+async fn a_refused_subscription_is_named() {
     let ca = TestCa::new();
     let addr = scripted(&ca, |mut stream| {
         stream.write_all(&suback([YES, SubscribeReasonCode::Failure])).unwrap();
         let _ = stream.read(&mut [0; 1]);
     });
-    let error = end(Link::open(options(&ca, &ca, ONE, addr)), PATIENCE);
+    let error = end(Link::open(options(&ca, &ca, ONE, addr)), PATIENCE).await;
     assert!(matches!(&error, LinkError::Subscription(filter) if filter == "gone/#"), "{error}");
 }
 
-#[test]
-fn a_broker_that_stops_reading_costs_a_bounded_queue_and_then_the_link() {
+#[tokio::test]
+async fn a_broker_that_stops_reading_costs_a_bounded_queue_and_then_the_link() {
     let ca = TestCa::new();
     let (done, held) = std::sync::mpsc::channel::<()>();
     let addr = scripted(&ca, move |mut stream| {
@@ -355,23 +342,23 @@ fn a_broker_that_stops_reading_costs_a_bounded_queue_and_then_the_link() {
         let _ = held.recv();
     });
     let mut link = Link::open(options(&ca, &ca, ONE, addr));
-    assert!(matches!(next(&mut link), Event::Connected));
+    assert!(matches!(next(&mut link).await, Event::Connected));
     let mut taken = 0;
     while taken <= PUBLISHES + IN_FLIGHT {
         match link.try_publish(message("x", &[0; 16 * 1024])) {
             Ok(()) => taken += 1,
             Err(NotTaken::Full) if taken == PUBLISHES + IN_FLIGHT => break,
-            Err(_) => drop(link.poll()),
+            Err(_) => tokio::task::yield_now().await,
         }
     }
     assert_eq!(taken, PUBLISHES + IN_FLIGHT);
-    let error = end(link, SILENCE + PATIENCE);
+    let error = end(link, SILENCE + PATIENCE).await;
     assert!(matches!(error, LinkError::Silent), "{error}");
     drop(done);
 }
 
-#[test]
-fn nonsense_ends_the_link_and_never_the_program() {
+#[tokio::test]
+async fn nonsense_ends_the_link_and_never_the_program() {
     for (bytes, words) in [
         (&b"\x40\x02\x00\x09"[..], "acknowledges 9, which was not sent"),
         (b"\x90\x03\x00\x09\x01", "confirms a subscription that was not made"),
@@ -389,7 +376,7 @@ fn nonsense_ends_the_link_and_never_the_program() {
             stream.conn.send_close_notify();
             stream.flush().unwrap();
         });
-        let error = end(Link::open(options(&ca, &ca, ONE, addr)), PATIENCE).to_string();
+        let error = end(Link::open(options(&ca, &ca, ONE, addr)), PATIENCE).await.to_string();
         assert!(error.contains(words), "{bytes:?}: {error}");
     }
 }

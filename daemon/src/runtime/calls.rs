@@ -3,7 +3,7 @@
 use super::{Daemon, TEARDOWN, system};
 use crate::{
     config::{Config, OwnScope},
-    control::{Answer, Done, PlanAnswer, Reply, Request},
+    control::{Answer, Done, PlanAnswer, Request},
     core::{Input, Network, scopes::choice},
     gather::Gather,
     log, log as logging,
@@ -12,9 +12,10 @@ use crate::{
 };
 use gatewrt_protocol::NetworkName;
 use std::time::Instant;
+use tokio::sync::oneshot;
 
 impl Daemon {
-    pub(super) fn handle_call(&mut self, request: Request, reply: Reply) {
+    pub(super) fn handle_call(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
         let answer = match request {
             Request::Status => Answer::Status(Box::new(self.core.status(self.now()))),
             Request::Plan => {
@@ -44,7 +45,7 @@ impl Daemon {
                 return self.feed(Input::Stop { teardown });
             }
         };
-        reply.send(&answer);
+        let _ = reply.send(answer);
     }
 
     /// Something else is said of a network's scopes: kept first, then in effect. `None` forgets what was said before.
@@ -99,12 +100,12 @@ impl Daemon {
         format!("this router has not joined a network “{network}” (joined: {})", self.joined())
     }
 
-    fn leave(&mut self, network: NetworkName, reply: Reply) {
+    fn leave(&mut self, network: NetworkName, reply: oneshot::Sender<Answer>) {
         if self.identities.contains_key(&network) || self.core.unreadable(&network).is_some() {
             self.leaving.push((network.clone(), reply));
             self.feed(Input::Leave(network));
         } else {
-            reply.send(&Answer::Failed(self.not_joined(&network)));
+            let _ = reply.send(Answer::Failed(self.not_joined(&network)));
         }
     }
 
@@ -155,7 +156,7 @@ impl Daemon {
         let (done, rest) =
             std::mem::take(&mut self.leaving).into_iter().partition(|(name, _)| name == network);
         self.leaving = rest;
-        let done: Vec<(NetworkName, Reply)> = done;
-        done.into_iter().for_each(|(_, reply)| reply.send(&answer));
+        let done: Vec<(NetworkName, oneshot::Sender<Answer>)> = done;
+        done.into_iter().for_each(|(_, reply)| drop(reply.send(answer.clone())));
     }
 }

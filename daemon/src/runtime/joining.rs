@@ -2,15 +2,14 @@
 
 use super::{Daemon, system};
 use crate::{
-    control::{Answer, Joined, Reply},
+    control::{Answer, Joined},
     core::{Input, place::place},
     enroll::{self, EnrollError, Facts},
     gather::Gather,
     identity::Identity,
     log,
     sorted::SortedSet,
-    task::Job,
-    wait::Wait,
+    task,
     whole::whole,
 };
 use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, NetworkName, NodeName, jws};
@@ -18,38 +17,36 @@ use std::{
     net::{Ipv4Addr, UdpSocket},
     time::{Duration, Instant},
 };
+use tokio::sync::{mpsc, oneshot};
 
 /// WireGuard's port where nothing else is said and it is free.
 const USUAL_PORT: u16 = 51820;
 /// Wait between two attempts with a configured code.
 const RETRY: Duration = Duration::from_secs(15);
 
-type Outcome = Result<(Identity, JoinAnswer), EnrollError>;
-
-/// An attempt under way.
-struct Attempt {
-    code: JoinCode,
-    reply: Option<Reply>,
-    job: Job<Outcome>,
-}
-
 /// An attempt that came to an end.
 pub struct Enrolled {
     code: JoinCode,
-    reply: Option<Reply>,
-    outcome: Outcome,
+    reply: Option<oneshot::Sender<Answer>>,
+    outcome: Result<(Identity, JoinAnswer), EnrollError>,
 }
 
 /// Attempts under way.
-#[derive(Default)]
 pub struct Joining {
-    attempts: Vec<Attempt>,
+    sender: mpsc::Sender<Enrolled>,
+    receiver: mpsc::Receiver<Enrolled>,
+    under_way: SortedSet<NetworkName>,
     retry_at: Option<Instant>,
     /// Networks whose configured code was refused for good: not tried again before a reload.
     refused: SortedSet<NetworkName>,
 }
 
 impl Joining {
+    pub fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(4);
+        Self { sender, receiver, under_way: SortedSet::new(), retry_at: None, refused: SortedSet::new() }
+    }
+
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
@@ -59,21 +56,8 @@ impl Joining {
         self.refused.clear();
     }
 
-    /// The next that came to its end, if one did.
-    pub fn poll(&mut self) -> Option<Enrolled> {
-        let outcome = |(at, it): (usize, &Attempt)| Some((at, it.job.outcome()?));
-        let (at, outcome) = self.attempts.iter().enumerate().find_map(outcome)?;
-        let Attempt { code, reply, .. } = self.attempts.swap_remove(at);
-        Some(Enrolled { code, reply, outcome })
-    }
-
-    /// Adds what to wait for.
-    pub fn enlist<'a>(&'a self, wait: &mut Wait<'a>) {
-        self.attempts.iter().for_each(|attempt| attempt.job.enlist(wait));
-    }
-
-    fn is_under_way(&self, network: &NetworkName) -> bool {
-        self.attempts.iter().any(|attempt| attempt.code.network == *network)
+    pub async fn next(&mut self) -> Option<Enrolled> {
+        self.receiver.recv().await
     }
 }
 
@@ -99,35 +83,46 @@ impl Daemon {
         }
     }
 
-    /// Starts an attempt; its end comes through [`Joining::poll`].
-    pub(super) fn join(&mut self, code: JoinCode, name: Option<NodeName>, reply: Option<Reply>) {
-        match self.attempt(&code, name) {
-            Ok(job) => self.joining.attempts.push(Attempt { code, reply, job }),
-            Err(why) => match reply {
-                Some(reply) => reply.send(&Answer::Failed(why)),
-                None => log::error!("{why}"),
-            },
+    /// Starts an attempt; its end comes through [`Joining::next`].
+    pub(super) fn join(
+        &mut self,
+        code: JoinCode,
+        name: Option<NodeName>,
+        reply: Option<oneshot::Sender<Answer>>,
+    ) {
+        let network = code.network.clone();
+        let refuse = |reply: Option<oneshot::Sender<Answer>>, why: String| match reply {
+            Some(reply) => drop(reply.send(Answer::Failed(why))),
+            None => log::error!("{why}"),
+        };
+        if self.identities.contains_key(&network) {
+            let why = format!("this router is in network {network} already: “gatewrt leave {network}” first");
+            return refuse(reply, why);
         }
-    }
-
-    fn attempt(&self, code: &JoinCode, name: Option<NodeName>) -> Result<Job<Outcome>, String> {
-        let network = &code.network;
-        let already = format!("this router is in network {network} already: ");
-        if self.identities.contains_key(network) {
-            return Err(format!("{already}“gatewrt leave {network}” first"));
+        if let Some(why) = self.core.unreadable(&network) {
+            let why = format!("this router is in network {network} already: {why}");
+            return refuse(reply, why);
         }
-        if let Some(why) = self.core.unreadable(network) {
-            return Err(already + why);
+        if !self.joining.under_way.insert(network.clone()) {
+            return refuse(reply, format!("joining {network} is under way already"));
         }
-        if self.joining.is_under_way(network) {
-            return Err(format!("joining {network} is under way already"));
-        }
-        let unkept = |error| format!("can't keep this router's keys, so it did not join: {}", whole(&error));
-        let keys = self.store.pending_keys(code).map_err(unkept)?;
-        let (facts, mark) = (self.facts(network, name), self.config.numbers.bypass);
+        let keys = match self.store.pending_keys(&code) {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.joining.under_way.remove(&network);
+                return refuse(
+                    reply,
+                    format!("can't keep this router's keys, so it did not join: {}", whole(&error)),
+                );
+            }
+        };
+        let facts = self.facts(&network, name);
+        let (sender, mark) = (self.joining.sender.clone(), self.config.numbers.bypass);
         log::info!("joining {network} at {}", code.url);
-        let code = code.clone();
-        Job::start(move || enroll::join(&code, &keys, facts, mark)).map_err(|error| error.to_string())
+        task::start_blocking(Box::new(move || {
+            let outcome = enroll::join(&code, &keys, facts, mark);
+            let _ = sender.blocking_send(Enrolled { code, reply, outcome });
+        }));
     }
 
     fn facts(&self, network: &NetworkName, name: Option<NodeName>) -> Facts {
@@ -148,6 +143,7 @@ impl Daemon {
 
     /// An attempt came to an end.
     pub(super) fn handle_enrolled(&mut self, Enrolled { code, reply, outcome }: Enrolled) {
+        self.joining.under_way.remove(&code.network);
         let answer = match outcome {
             Ok((identity, answer)) => self.take_in(&code, identity, &answer),
             Err(error) => {
@@ -162,7 +158,7 @@ impl Daemon {
             }
         };
         if let Some(reply) = reply {
-            reply.send(&answer);
+            let _ = reply.send(answer);
         }
     }
 

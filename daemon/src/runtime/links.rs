@@ -6,14 +6,16 @@ use crate::{
     log,
     mqtt::{Event, Link, Message, NotTaken, Options},
     sorted::SortedMap,
-    tls,
-    wait::Wait,
+    task, tls,
 };
 use gatewrt_protocol::{NetworkName, Presence, Record, RecordError, Topic};
 use std::{
+    future::poll_fn,
     net::SocketAddr,
-    time::{Duration, Instant},
+    task::{Context, Poll},
+    time::Duration,
 };
+use tokio::task::JoinHandle;
 
 /// An idle link is probed this often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -23,8 +25,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// All control links.
 pub struct Links {
     open: SortedMap<NetworkName, Link>,
-    /// Each until then at most.
-    closing: Vec<(Link, Instant)>,
+    closing: Vec<JoinHandle<()>>,
 }
 
 impl Links {
@@ -59,24 +60,22 @@ impl Links {
 
     /// Ends a link, if there is one, in good manners: the broker does not publish the will.
     pub fn close(&mut self, network: &NetworkName) {
-        if let Some(mut link) = self.open.remove(network) {
-            link.leave();
-            self.closing.push((link, Instant::now() + GOODBYE));
+        if let Some(link) = self.open.remove(network) {
+            self.closing.retain(|closing| !closing.is_finished());
+            self.closing.push(task::spawn(link.close(GOODBYE)));
         }
     }
 
     /// Waits until every link that was closed is gone.
-    pub fn finish(&mut self) {
-        while self.is_closing() {
-            let mut wait = Wait::until(Instant::now() + GOODBYE);
-            self.enlist(&mut wait);
-            wait.wait();
+    pub async fn finish(&mut self) {
+        for closing in self.closing.drain(..) {
+            let _ = closing.await;
         }
     }
 
     /// Signs and sends, if the link is open and has room. Says whether it did.
-    pub fn publish(&mut self, identity: &Identity, uplink: &Uplink) -> bool {
-        let Some(link) = self.open.get_mut(&identity.network) else { return false };
+    pub fn publish(&self, identity: &Identity, uplink: &Uplink) -> bool {
+        let Some(link) = self.open.get(&identity.network) else { return false };
         let message = match uplink {
             Uplink::Presence(presence) => self::presence(identity, presence),
             Uplink::Report(report) => signed(identity, Topic::Report(identity.node), report.as_ref()),
@@ -90,33 +89,22 @@ impl Links {
         false
     }
 
-    /// The next event of any link, if there is one.
-    pub fn poll(&mut self) -> Option<(NetworkName, LinkEvent)> {
-        self.is_closing();
-        let event = |(network, link): (&NetworkName, &mut Link)| Some((network.clone(), link.poll()?));
-        let (network, event) = (&mut self.open).into_iter().find_map(event)?;
-        if matches!(event, Event::Lost(_)) {
-            self.open.remove(&network);
-        }
-        Some((network, from(event)))
+    /// The next event of any link.
+    pub async fn next(&mut self) -> Option<(NetworkName, LinkEvent)> {
+        poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// Adds what to wait for.
-    pub fn enlist<'a>(&'a self, wait: &mut Wait<'a>) {
-        self.open.values().for_each(|link| link.enlist(wait));
-        for (link, by) in &self.closing {
-            link.enlist(wait);
-            wait.no_longer(*by);
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<(NetworkName, LinkEvent)>> {
+        for (network, link) in &mut self.open {
+            let Poll::Ready(event) = link.poll_event(context) else { continue };
+            let event = event.map_or_else(|| LinkEvent::Lost("the link ended".to_owned()), from);
+            let network = network.clone();
+            if matches!(event, LinkEvent::Lost(_)) {
+                self.open.remove(&network);
+            }
+            return Poll::Ready(Some((network, event)));
         }
-    }
-
-    /// Lets links that were closed take their leave; whether one still does. What arrives on them is dropped.
-    fn is_closing(&mut self) -> bool {
-        self.closing.retain_mut(|(link, by)| {
-            while link.poll().is_some() {}
-            !link.is_over() && Instant::now() < *by
-        });
-        !self.closing.is_empty()
+        Poll::Pending
     }
 }
 

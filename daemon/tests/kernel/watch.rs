@@ -90,16 +90,24 @@ fn lost_events_are_told_and_it_goes_on() {
 fn an_event_loop_is_woken_each_time() {
     in_namespace(|_| {
         sh("ip link add v0 type veth peer name v1; ip link set v1 up; ip link set v0 up");
-        let mut watch = Watch::open().expect("watched");
-        let changes = [
-            "ip route add 10.0.0.0/8 dev v0",
-            "nft add table inet x",
-            "ip route del 10.0.0.0/8 dev v0",
-            "nft delete table inet x",
-        ];
-        for i in 0..40 {
-            sh(changes[i % 4]);
-            assert!(changed(&mut watch).any(), "{i}");
-        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let watch = Watch::open().expect("watched");
+            // SAFETY: the watch owns its descriptor and gives the same one for as long as it lives.
+            let mut watch = unsafe { tokio::io::unix::AsyncFd::register(watch) }.expect("registered");
+            let changes = [
+                "ip route add 10.0.0.0/8 dev v0",
+                "nft add table inet x",
+                "ip route del 10.0.0.0/8 dev v0",
+                "nft delete table inet x",
+            ];
+            for i in 0..40 {
+                sh(changes[i % 4]);
+                let woken = tokio::time::timeout(std::time::Duration::from_secs(10), watch.readable_mut());
+                let mut ready = woken.await.expect("woken").expect("readable");
+                assert!(ready.get_inner_mut().drain().any(), "{i}");
+                ready.clear_ready();
+            }
+        });
     });
 }
