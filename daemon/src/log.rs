@@ -2,7 +2,6 @@
 //! warnings pass, for what they say at lower levels may hold what belongs in no log.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use nix::libc::{LOG_DAEMON, LOG_DEBUG, LOG_ERR, LOG_INFO, LOG_WARNING};
 use std::{
     fmt,
     io::{self, IsTerminal, Write},
@@ -12,6 +11,7 @@ use std::{
     sync::Mutex,
     time::{Duration, Instant},
 };
+use syslog::{Facility, LogFormat, LoggerBackend, Severity};
 
 const SOCKET: &str = "/dev/log";
 const OURS: &str = env!("CARGO_CRATE_NAME");
@@ -25,8 +25,7 @@ pub fn init(level: LevelFilter) {
     } else {
         Place::Syslog(Syslog::at(SOCKET))
     };
-    let logger = Logger { started: Instant::now(), place: Mutex::new(place) };
-    let _ = log::set_logger(Box::leak(Box::new(logger)));
+    let _ = log::set_boxed_logger(Box::new(Logger { started: Instant::now(), place: Mutex::new(place) }));
     set_level(level);
 }
 
@@ -97,14 +96,14 @@ fn to_stderr(line: &str) {
 /// A connection to the system's log that outlives restarts of the log daemon and never waits for it.
 struct Syslog {
     path: PathBuf,
-    socket: Option<UnixDatagram>,
+    logger: Option<syslog::Logger<LoggerBackend, Line>>,
     /// Lines that did not go out since the last that did.
     missed: u32,
 }
 
 impl Syslog {
     fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), socket: None, missed: 0 }
+        Self { path: path.into(), logger: None, missed: 0 }
     }
 
     fn log(&mut self, level: Level, message: &str) {
@@ -123,32 +122,39 @@ impl Syslog {
         self.try_once(level, message) || self.try_once(level, message)
     }
 
-    /// RFC 3164 without date and host: every log daemon adds its own, and the clock of a router may be wrong.
     fn try_once(&mut self, level: Level, message: &str) -> bool {
-        if self.socket.is_none() {
-            self.socket = connect(&self.path).ok();
+        if self.logger.is_none() {
+            self.logger = connect(&self.path).ok();
         }
-        let Some(socket) = &self.socket else { return false };
-        let severity = match level {
-            Level::Error => LOG_ERR,
-            Level::Warn => LOG_WARNING,
-            Level::Info => LOG_INFO,
-            Level::Debug | Level::Trace => LOG_DEBUG,
+        let Some(logger) = &mut self.logger else { return false };
+        let sent = match level {
+            Level::Error => logger.err(message),
+            Level::Warn => logger.warning(message),
+            Level::Info => logger.info(message),
+            Level::Debug | Level::Trace => logger.debug(message),
         };
-        let line = format!("<{}>gatewrtd[{}]: {message}", LOG_DAEMON | severity, process::id());
-        let sent = socket.send(line.as_bytes()).is_ok();
-        if !sent {
-            self.socket = None;
+        if sent.is_err() {
+            self.logger = None;
         }
-        sent
+        sent.is_ok()
     }
 }
 
-fn connect(path: &Path) -> io::Result<UnixDatagram> {
+fn connect(path: &Path) -> io::Result<syslog::Logger<LoggerBackend, Line>> {
     let socket = UnixDatagram::unbound()?;
     socket.connect(path)?;
     socket.set_nonblocking(true)?;
-    Ok(socket)
+    Ok(syslog::Logger::new(LoggerBackend::Unix(socket), Line))
+}
+
+/// RFC 3164 without date and host: every log daemon adds its own, and the clock of a router may be wrong.
+struct Line;
+
+impl LogFormat<&str> for Line {
+    fn format<W: Write>(&self, to: &mut W, severity: Severity, message: &str) -> syslog::Result<()> {
+        let priority = Facility::LOG_DAEMON as u8 | severity as u8;
+        Ok(write!(to, "<{priority}>gatewrtd[{}]: {message}", process::id())?)
+    }
 }
 
 #[cfg(test)]
