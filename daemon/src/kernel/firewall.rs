@@ -8,9 +8,9 @@ use super::{
         socket::{NetlinkError, Socket},
     },
     process, record,
-    wireguard::uapi::hex,
 };
 use crate::{model::Ruleset, ownership::NFT_TABLE, plan::rewrite};
+use gatewrt_protocol::base::HEX;
 use log::{debug, warn};
 use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NLM_F_ACK};
 use std::path::{Path, PathBuf};
@@ -180,7 +180,7 @@ impl Firewall {
 
 /// A listing is long.
 pub fn digest(listing: &str) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, listing.as_bytes()).as_ref())
+    HEX.encode(ring::digest::digest(&ring::digest::SHA256, listing.as_bytes()).as_ref())
 }
 
 /// `nlmsghdr` and `struct nfgenmsg`.

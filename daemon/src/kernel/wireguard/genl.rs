@@ -117,7 +117,8 @@ fn family(socket: &mut Socket) -> Result<u16, NetlinkError> {
     let mut message = Message::new(GENL_ID_CTRL, NLM_F_ACK, &[CTRL_CMD_GETFAMILY, 2, 0, 0]);
     message.text(CTRL_ATTR_FAMILY_NAME, "wireguard");
     let found = socket.read(&message, |received| {
-        u16_at(attrs_after(received.body, GENL_HEADER).value(CTRL_ATTR_FAMILY_ID)?, 0)
+        let mut attrs = attrs_after(received.body, GENL_HEADER);
+        attrs.find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID).and_then(|(_, payload)| u16_at(payload, 0))
     })?;
     found.first().copied().ok_or(NetlinkError { errno: ENOENT, text: None })
 }

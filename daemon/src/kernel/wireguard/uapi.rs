@@ -2,6 +2,7 @@
 
 use super::{Action, PeerOrder};
 use crate::{
+    gather::Gather,
     model::{WgCounters, WgDevice, WgPeer, WgSecret, WgSettings},
     plan::NO_PSK,
 };
@@ -21,6 +22,7 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use wireguard_uapi::xplatform::set;
 
 /// Seconds for one read or write; twice that for a whole answer.
 const PATIENCE: i64 = 3;
@@ -75,56 +77,38 @@ pub fn read(path: &Path) -> Result<WgDevice, UapiError> {
     parse(&ask(path, "get=1\n\n")?)
 }
 
-/// Sets what these lines say, in one go.
-pub fn set(path: &Path, lines: &str) -> Result<(), UapiError> {
-    match errno(&ask(path, &format!("set=1\n{lines}\n"))?)? {
+/// Sets what is given, in one go.
+pub fn set(path: &Path, device: &set::Device) -> Result<(), UapiError> {
+    match errno(&ask(path, &format!("set=1\n{device}\n"))?)? {
         0 => Ok(()),
         errno => Err(UapiError::Refused(errno)),
     }
 }
 
 /// What changes a device from `before` to `settings`: to name a port again would close and open it.
-pub fn device(settings: &WgSettings, before: Option<&WgSettings>) -> String {
-    let mut lines = String::new();
-    if before.is_none_or(|before| before.secret != settings.secret) {
-        add(&mut lines, "private_key", &hex(&settings.secret.0));
+pub fn device(settings: &WgSettings, before: Option<&WgSettings>) -> set::Device {
+    let differs = |same: &dyn Fn(&WgSettings) -> bool| !before.is_some_and(same);
+    set::Device {
+        private_key: differs(&|b| b.secret == settings.secret).then_some(settings.secret.0),
+        listen_port: differs(&|b| b.port == settings.port).then_some(settings.port),
+        fwmark: differs(&|b| b.mark == settings.mark).then_some(settings.mark),
+        ..set::Device::default()
     }
-    if before.is_none_or(|before| before.port != settings.port) {
-        add(&mut lines, "listen_port", &settings.port);
-    }
-    if before.is_none_or(|before| before.mark != settings.mark) {
-        add(&mut lines, "fwmark", &settings.mark);
-    }
-    lines
 }
 
 /// A peer as it is told.
-pub fn peer(order: &PeerOrder) -> String {
-    let mut lines = String::new();
-    let line = &mut |key, value: &dyn fmt::Display| add(&mut lines, key, value);
-    line("public_key", &hex(&order.key.0));
-    match order.action {
-        Action::Make => (),
-        Action::Update => line("update_only", &true),
-        Action::Remove => line("remove", &true),
+pub fn peer(order: &PeerOrder) -> set::Peer {
+    let allowed = |prefix: &Prefix| set::AllowedIp { ipaddr: prefix.addr(), cidr_mask: prefix.len() };
+    set::Peer {
+        endpoint: order.endpoint,
+        persistent_keepalive_interval: order.keepalive,
+        preshared_key: order.psk.map(|psk| psk.0),
+        allowed_ips: order.allowed.iter().map(allowed).gather(),
+        ..set::Peer::from_public_key(order.key.0)
     }
-    order.psk.iter().for_each(|psk| line("preshared_key", &hex(&psk.0)));
-    order.endpoint.iter().for_each(|endpoint| line("endpoint", endpoint));
-    order.keepalive.iter().for_each(|seconds| line("persistent_keepalive_interval", seconds));
-    if order.replace {
-        line("replace_allowed_ips", &true);
-    }
-    order.allowed.iter().for_each(|prefix| line("allowed_ip", prefix));
-    lines
-}
-
-fn add(lines: &mut String, key: &str, value: &dyn fmt::Display) {
-    *lines += &format!("{key}={value}\n");
-}
-
-/// Two digits a byte.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    .remove(order.action == Action::Remove)
+    .update_only(order.action == Action::Update)
+    .replace_allowed_ips(order.replace)
 }
 
 fn ask(path: &Path, request: &str) -> Result<String, UapiError> {
@@ -192,13 +176,13 @@ impl Reader {
     /// `None` when the value is no value of that key. Keys that we don't know are let pass.
     fn take(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
-            "private_key" => self.secret = Some(bytes(value)?).filter(|key| *key != [0; 32]),
+            "private_key" => self.secret = Some(hex(value)?).filter(|key| *key != [0; 32]),
             "own_public_key" => self.has_key = true,
-            "listen_port" => self.port = number(value)?,
-            "fwmark" => self.mark = number(value)?,
+            "listen_port" => self.port = value.parse().ok()?,
+            "fwmark" => self.mark = value.parse().ok()?,
             "public_key" => {
                 let peer = WgPeer { endpoint: None, allowed: Default::default(), keepalive: 0, psk: None };
-                self.peers.push((WgPublicKey(bytes(value)?), peer, WgCounters::default()));
+                self.peers.push((WgPublicKey(hex(value)?), peer, WgCounters::default()));
             }
             _ => {
                 if let Some((_, peer, counters)) = self.peers.last_mut() {
@@ -221,16 +205,16 @@ impl Reader {
 fn of_peer(peer: &mut WgPeer, counters: &mut WgCounters, key: &str, value: &str) -> Option<()> {
     match key {
         "endpoint" => peer.endpoint = endpoint(value),
-        "preshared_key" => peer.psk = Some(PresharedKey(bytes(value)?)).filter(|psk| *psk != NO_PSK),
-        "persistent_keepalive_interval" => peer.keepalive = number(value)?,
+        "preshared_key" => peer.psk = Some(PresharedKey(hex(value)?)).filter(|psk| *psk != NO_PSK),
+        "persistent_keepalive_interval" => peer.keepalive = value.parse().ok()?,
         "allowed_ip" => {
             let (addr, len) = value.split_once('/')?;
-            peer.allowed.insert(Prefix::containing(addr.parse().ok()?, number(len)?).ok()?);
+            peer.allowed.insert(Prefix::containing(addr.parse().ok()?, len.parse().ok()?).ok()?);
         }
-        "rx_bytes" => counters.rx = number(value)?,
-        "tx_bytes" => counters.tx = number(value)?,
-        "last_handshake_time_sec" => add_time(counters, Duration::from_secs(number(value)?)),
-        "last_handshake_time_nsec" => add_time(counters, Duration::from_nanos(number(value)?)),
+        "rx_bytes" => counters.rx = value.parse().ok()?,
+        "tx_bytes" => counters.tx = value.parse().ok()?,
+        "last_handshake_time_sec" => add_time(counters, Duration::from_secs(value.parse().ok()?)),
+        "last_handshake_time_nsec" => add_time(counters, Duration::from_nanos(value.parse().ok()?)),
         _ => (),
     }
     Some(())
@@ -241,10 +225,6 @@ fn add_time(counters: &mut WgCounters, more: Duration) {
     counters.handshake = (!since.is_zero()).then_some(since);
 }
 
-fn number<T: TryFrom<u64>>(value: &str) -> Option<T> {
-    value.parse::<u64>().ok()?.try_into().ok()
-}
-
 /// A link-local endpoint may carry its interface's name.
 fn endpoint(value: &str) -> Option<SocketAddr> {
     if let Ok(endpoint) = value.parse() {
@@ -253,10 +233,10 @@ fn endpoint(value: &str) -> Option<SocketAddr> {
     let (addr, rest) = value.strip_prefix('[')?.split_once('%')?;
     let (zone, port) = rest.split_once("]:")?;
     let scope = nix::net::if_::if_nametoindex(zone).ok()?;
-    Some(SocketAddrV6::new(addr.parse().ok()?, number(port)?, 0, scope).into())
+    Some(SocketAddrV6::new(addr.parse().ok()?, port.parse().ok()?, 0, scope).into())
 }
 
-fn bytes(value: &str) -> Option<[u8; 32]> {
+fn hex(value: &str) -> Option<[u8; 32]> {
     let mut key = [0; 32];
     if value.len() != 64 || !value.is_ascii() {
         return None;
@@ -286,7 +266,7 @@ mod tests {
         let device = parse(&answer).expect("a device");
         let settings = device.settings.expect("a key");
         assert_eq!((settings.port, settings.mark), (12912, 0x0100_0000));
-        let key = WgPublicKey(bytes(K).expect("hex"));
+        let key = WgPublicKey(hex(K).expect("hex"));
         let peer = &device.peers[&key];
         assert_eq!(peer.endpoint, "[abcd:23::33%2]:51820".parse().ok());
         assert_eq!((peer.keepalive, peer.allowed.len()), (111, 2));
@@ -321,15 +301,15 @@ mod tests {
     fn only_what_differs_is_told() {
         let settings = WgSettings { secret: WgSecret([1; 32]), port: 1, mark: 2 };
         let other = WgSettings { port: 9, ..settings.clone() };
-        assert_eq!(device(&settings, Some(&settings)), "");
-        assert_eq!(device(&settings, Some(&other)), "listen_port=1\n");
-        assert_eq!(device(&settings, None).lines().count(), 3);
+        assert_eq!(device(&settings, Some(&settings)), set::Device::default());
+        assert_eq!(device(&settings, Some(&other)).to_string(), "listen_port=1\n");
+        assert_eq!(device(&settings, None).to_string().lines().count(), 3);
     }
 
     #[test]
     fn an_update_names_only_its_parts() {
         let order = PeerOrder {
-            key: WgPublicKey(bytes(K).expect("hex")),
+            key: WgPublicKey(hex(K).expect("hex")),
             action: Action::Update,
             endpoint: None,
             keepalive: Some(25),
@@ -338,13 +318,13 @@ mod tests {
             allowed: Default::default(),
         };
         let expected = format!("public_key={K}\nupdate_only=true\npersistent_keepalive_interval=25\n");
-        assert_eq!(peer(&order), expected);
+        assert_eq!(peer(&order).to_string(), expected);
         let without = PeerOrder { psk: Some(NO_PSK), keepalive: None, ..order.clone() };
         let zero = "0".repeat(64);
         let expected = format!("public_key={K}\nupdate_only=true\npreshared_key={zero}\n");
-        assert_eq!(peer(&without), expected);
+        assert_eq!(peer(&without).to_string(), expected);
         let gone = PeerOrder { action: Action::Remove, keepalive: None, ..order };
-        assert_eq!(peer(&gone), format!("public_key={K}\nremove=true\n"));
+        assert_eq!(peer(&gone).to_string(), format!("public_key={K}\nremove=true\n"));
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use crate::{
         KernelError,
         child::{Child, start_apart},
         netlink::{FoundLink, Network},
-        process::{PATHS, find, names_in},
+        process::{PATHS, find},
     },
     model::{IfName, WgDevice, WgSettings},
     sorted::{SortedMap, SortedSet},
@@ -22,6 +22,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use wireguard_uapi::xplatform::set;
 
 /// Where implementations put their sockets.
 const SOCKETS: &str = "/var/run/wireguard";
@@ -149,7 +150,8 @@ impl Userspace {
 
     /// Carries out `orders` in one go.
     pub fn set_peers(&self, name: &IfName, orders: &[PeerOrder]) -> Result<(), KernelError> {
-        self.set(name, &orders.iter().map(uapi::peer).collect::<String>())
+        let peers = orders.iter().map(uapi::peer).gather();
+        self.set(name, &set::Device { peers, ..set::Device::default() })
     }
 
     /// Names the endpoint of each peer anew, as it is: with it `wireguard-go` forgets from which of our addresses it
@@ -170,8 +172,8 @@ impl Userspace {
         self.set_peers(name, &peers.map(order).gather())
     }
 
-    fn set(&self, name: &IfName, lines: &str) -> Result<(), KernelError> {
-        uapi::set(&socket(name), lines).map_err(|e| refused(name, &e))
+    fn set(&self, name: &IfName, device: &set::Device) -> Result<(), KernelError> {
+        uapi::set(&socket(name), device).map_err(|e| refused(name, &e))
     }
 
     fn find(&self) -> Result<PathBuf, KernelError> {
@@ -210,13 +212,14 @@ fn running(name: &IfName, configured: Option<&str>) -> String {
     let configured = configured.map(|program| base(Path::new(program)));
     let known =
         |program: &String| PROGRAMS.contains(&program.as_str()) || configured.as_ref() == Some(program);
-    let serving = |process: &String| {
-        let line = fs::read_to_string(format!("/proc/{process}/cmdline")).ok()?;
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let serving = |process: fs::DirEntry| {
+        let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
         let arguments: Vec<&str> = line.split_terminator('\0').gather();
         let program = base(Path::new(arguments.first()?));
         (arguments.last() == Some(&name.as_str()) && known(&program)).then_some(program)
     };
-    names_in(Path::new("/proc")).iter().find_map(serving).unwrap_or_else(|| "userspace".to_owned())
+    processes.into_iter().find_map(serving).unwrap_or_else(|| "userspace".to_owned())
 }
 
 fn base(program: &Path) -> String {
