@@ -12,7 +12,7 @@ use crate::{
     config::{Config, WireGuard},
     model::Family,
 };
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 /// How long a program may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -102,10 +102,11 @@ fn nft() -> Finding {
     let Some(path) = find(&program) else {
         return bad("firewall", "no program nft", "install nftables");
     };
-    match run(&path, &["list", "tables"], "", PATIENCE) {
-        Ok(finished) if finished.success => good("firewall", format!("{}", path.display())),
-        Ok(finished) => {
-            let said = finished.stderr.lines().next().unwrap_or_default();
+    let listed = Command::new(&path).args(["list", "tables"]).output();
+    match listed {
+        Ok(output) if output.status.success() => good("firewall", format!("{}", path.display())),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned();
             bad("firewall", said, "run it as root; install kmod-nft-core")
         }
         Err(error) => bad("firewall", error.to_string(), "install nftables anew"),
@@ -136,8 +137,9 @@ const EXITS_V6: (&str, &str) = (
 );
 
 fn exits((what, rules): (&'static str, &str), install: &str) -> Finding {
-    let nft = find(&Options::default().nft).unwrap_or_default();
-    match run(&nft, &["--check", "--file", "-"], rules, PATIENCE) {
+    let mut nft = Command::new(find(&Options::default().nft).unwrap_or_default());
+    nft.args(["--check", "--file", "-"]);
+    match run(nft, rules, PATIENCE) {
         Ok(finished) if finished.success => good(what, "the firewall can do what they need"),
         Ok(finished) => bad(what, finished.stderr.lines().next().unwrap_or("nft refuses"), install),
         Err(error) => bad(what, error.to_string(), "install nftables"),

@@ -7,12 +7,11 @@ pub mod linux;
 pub mod watch;
 
 mod backend;
-mod child;
 mod conntrack;
 mod firewall;
 mod iptables;
 mod netlink;
-pub mod process;
+mod process;
 mod record;
 mod sysctl;
 mod wireguard;

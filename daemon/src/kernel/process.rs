@@ -1,12 +1,13 @@
 //! Finds a program and runs it to its end: bounded in time and output, nothing of ours inherited.
 
-use super::{KernelError, child};
+use super::KernelError;
 use crate::gather::append;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
-    io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write, pipe},
-    os::fd::AsFd,
+    io::{self, ErrorKind, Read, Write},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -51,7 +52,9 @@ pub fn names_in(folder: &Path) -> Vec<String> {
 /// What a program that changes the firewall says; `install` is what brings it where it is missing.
 pub fn ask(program: &str, arguments: &[&str], input: &str, install: &str) -> Result<String, KernelError> {
     let missing = || KernelError::Missing(format!("the program {program} is missing: install {install}"));
-    match run(&find(program).ok_or_else(missing)?, arguments, input, PATIENCE) {
+    let mut command = Command::new(find(program).ok_or_else(missing)?);
+    command.args(arguments).env("LC_ALL", "C");
+    match run(command, input, PATIENCE) {
         Ok(finished) if finished.success => Ok(finished.stdout),
         Ok(finished) => Err(refusal(program, &finished.stderr)),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(missing()),
@@ -71,15 +74,14 @@ fn refusal(program: &str, stderr: &str) -> KernelError {
     }
 }
 
-/// Runs a program with `input`; killed when it takes longer than `patience`.
-pub fn run(program: &Path, arguments: &[&str], input: &str, patience: Duration) -> io::Result<Finished> {
+/// Runs `command` with `input`; killed when it takes longer than `patience`.
+pub fn run(mut command: Command, input: &str, patience: Duration) -> io::Result<Finished> {
     let deadline = Instant::now() + patience;
-    let ((its_in, to), (out, its_out), (err, its_err)) = (pipe()?, pipe()?, pipe()?);
-    let child = child::start(program, arguments, [its_in.as_fd(), its_out.as_fd(), its_err.as_fd()])?;
-    drop((its_in, its_out, its_err));
-    let outcome = converse(to, [out, err], input.as_bytes(), deadline);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let outcome = converse(&mut child, input.as_bytes(), deadline);
     if outcome.is_err() {
-        child.kill();
+        let _ = child.kill();
     }
     let status = child.wait()?;
     let (stdout, stderr) = outcome?;
@@ -89,14 +91,9 @@ pub fn run(program: &Path, arguments: &[&str], input: &str, patience: Duration) 
 }
 
 /// Until both outputs are closed.
-fn converse(
-    stdin: PipeWriter,
-    [stdout, stderr]: [PipeReader; 2],
-    mut input: &[u8],
-    deadline: Instant,
-) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let mut stdin = Some(stdin).filter(|_| !input.is_empty());
-    let mut outputs = [Output::new(stdout)?, Output::new(stderr)?];
+fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut stdin = child.stdin.take().filter(|_| !input.is_empty());
+    let mut outputs = [Output::new(child.stdout.take())?, Output::new(child.stderr.take())?];
     if let Some(stdin) = &stdin {
         nonblocking(stdin)?;
     }
@@ -116,14 +113,17 @@ fn converse(
 }
 
 struct Output {
-    pipe: Option<PipeReader>,
+    pipe: Option<std::fs::File>,
     bytes: Vec<u8>,
 }
 
 impl Output {
-    fn new(pipe: PipeReader) -> io::Result<Self> {
-        nonblocking(&pipe)?;
-        Ok(Self { pipe: Some(pipe), bytes: Vec::new() })
+    fn new(pipe: Option<impl Into<OwnedFd>>) -> io::Result<Self> {
+        let pipe = pipe.map(|p| std::fs::File::from(p.into()));
+        if let Some(pipe) = &pipe {
+            nonblocking(pipe)?;
+        }
+        Ok(Self { pipe, bytes: Vec::new() })
     }
 
     fn read_some(&mut self) -> io::Result<()> {
@@ -178,8 +178,10 @@ fn nonblocking(pipe: &impl AsFd) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn sh(script: &str, input: &str, patience: Duration) -> io::Result<Finished> {
-        run(&find("sh").expect("a shell"), &["-c", script], input, patience)
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
     }
 
     #[test]
@@ -193,7 +195,7 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out() {
         let input = "line\n".repeat(100_000);
-        let finished = sh("cat; echo bad >&2; exit 3", &input, Duration::from_secs(20)).expect("runs");
+        let finished = run(sh("cat; echo bad >&2; exit 3"), &input, Duration::from_secs(20)).expect("runs");
         assert_eq!((finished.success, finished.stdout.len()), (false, input.len()));
         assert_eq!(finished.stderr, "bad");
     }
@@ -201,14 +203,14 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_killed() {
         let start = Instant::now();
-        let error = sh("exec sleep 60", "", Duration::from_millis(200)).expect_err("killed");
+        let error = run(sh("exec sleep 60"), "", Duration::from_millis(200)).expect_err("killed");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
     fn one_that_does_not_read_is_no_error_of_ours() {
-        let finished = sh("exit 0", &"x".repeat(1 << 20), Duration::from_secs(20)).expect("runs");
+        let finished = run(sh("exit 0"), &"x".repeat(1 << 20), Duration::from_secs(20)).expect("runs");
         assert!(finished.success);
     }
 }

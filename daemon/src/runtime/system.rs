@@ -1,11 +1,11 @@
 //! The machine around the daemon.
 
-use crate::{kernel::process, log};
+use crate::log;
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
-    time::Duration,
+    process::Command,
 };
 
 /// Where a packet is sent that only has to be sent (RFC 863).
@@ -29,7 +29,7 @@ pub fn poke(addresses: &[IpAddr]) {
 pub fn networks_changed() {
     if Path::new("/etc/init.d/gatewrt").exists() {
         let reload = "/etc/init.d/gatewrt reload </dev/null >/dev/null 2>&1 &";
-        let _ = process::run(Path::new("/bin/sh"), &["-c", reload], "", Duration::from_secs(10));
+        let _ = Command::new("sh").args(["-c", reload]).status();
     }
 }
 

@@ -8,7 +8,6 @@ use crate::{
     gather::Gather,
     kernel::{
         KernelError,
-        child::{Child, start_apart},
         netlink::{FoundLink, Network},
         process::{PATHS, find},
     },
@@ -16,9 +15,15 @@ use crate::{
     sorted::{SortedMap, SortedSet},
 };
 use log::{info, warn};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    unistd::setsid,
+};
 use std::{
-    fs,
+    fs, io,
+    os::{fd::BorrowedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -31,6 +36,8 @@ pub const PROGRAMS: [&str; 1] = ["wireguard-go"];
 /// A slow router under load needs seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
+/// Open files beyond this are not looked for.
+const MOST_FILES: i32 = 4096;
 
 /// What runs in userspace.
 pub struct Userspace {
@@ -71,7 +78,7 @@ impl Userspace {
         self.reap();
         self.make_way(name)?;
         let program = self.find()?;
-        let child = start_apart(&program, &[name.as_str()], PATHS).map_err(|error| error.to_string());
+        let child = spawn(&program, name).map_err(|error| error.to_string());
         let child = child.and_then(|child| self.wait(child, name)).map_err(|why| {
             let program = program.display();
             KernelError::Refused(format!("{program} gave no {name}: {why}; by hand: {program} -f {name}"))
@@ -83,7 +90,7 @@ impl Userspace {
     }
 
     /// Until it answers. One that daemonizes ends with success before or after that.
-    fn wait(&self, child: Child, name: &IfName) -> Result<Child, String> {
+    fn wait(&self, mut child: Child, name: &IfName) -> Result<Child, String> {
         let mut failed = None;
         let settled = eventually(|| {
             failed = child.try_wait().ok().flatten().filter(|status| !status.success());
@@ -94,7 +101,7 @@ impl Userspace {
             Some(status) => Err(format!("{status} (there is no /dev/net/tun: install kmod-tun)")),
             None if settled => Ok(child),
             None => {
-                child.kill();
+                let _ = child.kill();
                 let _ = child.wait();
                 Err("no socket in time".to_owned())
             }
@@ -195,7 +202,7 @@ impl Userspace {
     }
 
     fn reap(&mut self) {
-        self.children.retain(|child| matches!(child.try_wait(), Ok(None)));
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 }
 
@@ -205,6 +212,27 @@ fn refused(name: &IfName, error: &UapiError) -> KernelError {
 
 fn socket(name: &IfName) -> PathBuf {
     Path::new(SOCKETS).join(format!("{name}.sock"))
+}
+
+/// In a session of its own, with nothing of ours open: it goes on when we end, however we end.
+fn spawn(program: &Path, name: &IfName) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.arg(name.as_str()).env_clear().env("PATH", PATHS).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // SAFETY: between fork and exec only setsid and fcntl are called, which are async-signal-safe; they
+    // touch no memory of the parent's.
+    unsafe { command.pre_exec(detach) };
+    command.spawn()
+}
+
+fn detach() -> io::Result<()> {
+    setsid()?;
+    for fd in 3..MOST_FILES {
+        // SAFETY: only used for fcntl, which says EBADF for one that is not open.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
+    Ok(())
 }
 
 /// Who serves an interface that we did not start: a known program whose last argument is its name.
