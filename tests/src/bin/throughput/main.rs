@@ -21,9 +21,9 @@ use gatewrt_tests::{
 };
 use serde_json::json;
 
-/// Of the throughput by hand. The aim is 0.98; measured are 0.97 to 1.01 through an egress and 0.93 to 0.95 through an exit,
-/// a hundredth or two more or less from run to run, and less than this is a fault.
-const LEAST: f64 = 0.9;
+/// Of the throughput by hand. The aim is 0.98; measured are 0.99 to 1.01 through an egress and about 0.975 through an exit,
+/// a hundredth more or less from run to run, and less than this is a fault.
+const LEAST: f64 = 0.95;
 /// Pairs of measurements; odd, so that one is in the middle.
 const ROUNDS: usize = 9;
 /// Where the server says who asks.
