@@ -47,7 +47,7 @@ fn switching_nat_loses_no_packet() -> Result<()> {
         let wanted = if nat { 2 } else { 0 };
         eventually(SOON, "the rule set marks for masquerade what it should", || -> Result<()> {
             let table = mesh.host("barn")?.run(&["nft", "list", "table", "inet", "gatewrt"])?.stdout;
-            let count = table.matches(" return").count();
+            let count = table.matches("| 0x02000000 return").count();
             ensure!(count == wanted, "{count} of {wanted}: {table}");
             Ok(())
         })?;
