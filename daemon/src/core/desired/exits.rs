@@ -344,12 +344,17 @@ impl Part<'_> {
             }
         }
         let goes_out = |family: &Family| self.default(*family) == Some(RouteKind::Throw);
+        // On whichever interface an exit is, what goes through it goes the same way.
+        let way = |family| {
+            let (_, key) = self.usage.way(self.scope, family)?;
+            Some((self.usage.link.clone(), key))
+        };
         ScopeFlows {
             sources,
             router: self.router,
             apart,
-            v4: self.usage.way(self.scope, Family::V4),
-            v6: self.usage.way(self.scope, Family::V6),
+            v4: way(Family::V4),
+            v6: way(Family::V6),
             closed: Family::ALL.into_iter().filter(|family| !goes_out(family)).collect(),
             // A query that the router answers went astray nowhere.
             resolvers: if self.router_answers() { Vec::new() } else { self.resolvers() },
