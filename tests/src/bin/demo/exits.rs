@@ -67,10 +67,11 @@ fn is_no_warning(line: &str) -> bool {
     !line.starts_with("warning")
 }
 
-/// Starts to capture what goes to and from the server past the tunnels, and returns where `tcpdump` writes it.
+/// Starts to capture what goes to the server past the tunnels, and returns where `tcpdump` writes it. What comes from there may
+/// be answers, sent again and again, to who was cut off when the exit was used.
 fn capture_uplink(scene: &Scene) -> Result<PathBuf> {
     let (barn, web) = (scene.host("barn")?, scene.host("web")?);
-    let command = format!("tcpdump -n -l --immediate-mode -i {} host {}", barn.wan(), web.ip4()?);
+    let command = format!("tcpdump -n -l --immediate-mode -i {} dst host {}", barn.wan(), web.ip4()?);
     scene.start("barn", &command, "listening on", |_| false)
 }
 
