@@ -19,7 +19,7 @@ use crate::{
         linux::{LinuxKernel, Options},
         watch::Watch,
     },
-    log, log as logging,
+    log,
     model::IfName,
     plan::Guardfile,
     probe::{self, Probes},
@@ -149,7 +149,7 @@ fn chosen(config: &Config, network: &NetworkName) -> Option<Vec<OwnScope>> {
 
 /// Runs the daemon until it is told to stop. `file` is where the configuration came from.
 pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
-    logging::init(config.log_level);
+    log::init(config.log_level);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     // Before it can be found by its socket: a reload at that moment must not end it.
     let mut signals = Signals::catch()?;

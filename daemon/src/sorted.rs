@@ -488,13 +488,7 @@ impl<K, V> Blank for SortedMap<K, V> {
 
 impl<K: FromStr<Err: fmt::Display> + Ord, V: FromJson> FromJson for SortedMap<K, V> {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
-        let mut map = Self::new();
-        reader.object(&mut |reader, key| {
-            let key = key.parse().map_err(|error: K::Err| reader.refuse(&error))?;
-            map.insert(key, V::from_json(reader)?);
-            Ok(())
-        })?;
-        Ok(map)
+        Ok(reader.entries::<K, V>()?.into())
     }
 }
 

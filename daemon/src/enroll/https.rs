@@ -124,7 +124,6 @@ fn read(stream: &mut Stream, deadline: Instant) -> Result<Reply, Trouble> {
 /// Status, where the body begins, and its length as far as it is told; `None` while the head is not whole.
 fn parse(answer: &[u8]) -> Result<Option<(u16, usize, Option<usize>)>, Trouble> {
     let nonsense = |what: &str| Trouble::Nonsense(what.to_owned());
-
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let begins = match head.parse(answer) {

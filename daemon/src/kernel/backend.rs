@@ -1,8 +1,7 @@
 //! Which firewall the kernel is told our table by: nftables where it is there, iptables else.
 
 use super::{KernelError, firewall::Firewall, iptables::Iptables, process::find};
-use crate::{config::FirewallChoice, model::Ruleset};
-use log::warn;
+use crate::{config::FirewallChoice, log::warn, model::Ruleset};
 use std::path::Path;
 
 /// Both, and which of them is used. What the other one has of ours goes when something is written.

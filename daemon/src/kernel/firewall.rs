@@ -9,9 +9,13 @@ use super::{
     },
     process, record,
 };
-use crate::{model::Ruleset, ownership::NFT_TABLE, plan::rewrite};
+use crate::{
+    log::{debug, warn},
+    model::Ruleset,
+    ownership::NFT_TABLE,
+    plan::rewrite,
+};
 use gatewrt_protocol::base::HEX;
-use log::{debug, warn};
 use nix::libc::{EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, NLM_F_ACK};
 use std::path::{Path, PathBuf};
 

@@ -2,8 +2,8 @@
 //! by root alone.
 
 use super::KernelError;
+use crate::log::warn;
 use gatewrt_protocol::json::{self, FromJson};
-use log::warn;
 use serde::Serialize;
 use std::{
     fs::{self, DirBuilder, OpenOptions},

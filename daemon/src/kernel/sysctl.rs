@@ -4,11 +4,11 @@
 use super::{KernelError, process::names_in, record};
 use crate::{
     gather::append,
+    log::{info, warn},
     model::{SavedSysctl, SysctlPath},
     sorted::SortedMap,
 };
 use gatewrt_protocol::json_fields;
-use log::{info, warn};
 use serde::Serialize;
 use std::{
     fs,

@@ -6,7 +6,7 @@ use crate::{
     control::{Answer, Done, PlanAnswer, Request},
     core::{Input, Network, scopes::choice},
     gather::Gather,
-    log, log as logging,
+    log,
     store::Store,
     whole::whole,
 };
@@ -119,7 +119,7 @@ impl Daemon {
             }
         };
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        logging::set_level(config.log_level);
+        log::set_level(config.log_level);
         let moved = config.state_dir != self.config.state_dir
             || config.run_dir != self.config.run_dir
             || config.wireguard != self.config.wireguard

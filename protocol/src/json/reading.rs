@@ -108,6 +108,17 @@ impl Reader<'_> {
         }
     }
 
+    /// An object whose keys are texts of a type, in the order of the text.
+    pub fn entries<K: FromStr<Err: Display>, V: FromJson>(&mut self) -> Result<Vec<(K, V)>, JsonError> {
+        let mut entries = Vec::new();
+        self.object(&mut |reader, key| {
+            let key = key.parse().map_err(|error: K::Err| reader.refuse(&error))?;
+            entries.push((key, V::from_json(reader)?));
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
     /// A text as what it says.
     pub fn parse<T: FromStr<Err: Display>>(&mut self) -> Result<T, JsonError> {
         self.text()?.parse().map_err(|error: T::Err| self.refuse(&error))
@@ -212,13 +223,7 @@ impl<T: FromJson> FromJson for Vec<T> {
 
 impl<K: FromStr<Err: Display> + Ord, V: FromJson> FromJson for BTreeMap<K, V> {
     fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
-        let mut map = Self::new();
-        reader.object(&mut |reader, key| {
-            let key = key.parse().map_err(|error: K::Err| reader.refuse(&error))?;
-            map.insert(key, V::from_json(reader)?);
-            Ok(())
-        })?;
-        Ok(map)
+        Ok(reader.entries()?.into_iter().collect())
     }
 }
 

@@ -9,12 +9,12 @@ use crate::{
     kernel::{
         KernelError,
         netlink::{FoundLink, Network},
-        process::{PATHS, find},
+        process::{PATHS, find, names_in},
     },
+    log::{info, warn},
     model::{IfName, WgDevice, WgSettings},
     sorted::{SortedMap, SortedSet},
 };
-use log::{info, warn};
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     unistd::setsid,
@@ -240,14 +240,13 @@ fn running(name: &IfName, configured: Option<&str>) -> String {
     let configured = configured.map(|program| base(Path::new(program)));
     let known =
         |program: &String| PROGRAMS.contains(&program.as_str()) || configured.as_ref() == Some(program);
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let serving = |process: fs::DirEntry| {
-        let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
+    let serving = |process: &String| {
+        let line = fs::read_to_string(format!("/proc/{process}/cmdline")).ok()?;
         let arguments: Vec<&str> = line.split_terminator('\0').gather();
         let program = base(Path::new(arguments.first()?));
         (arguments.last() == Some(&name.as_str()) && known(&program)).then_some(program)
     };
-    processes.into_iter().find_map(serving).unwrap_or_else(|| "userspace".to_owned())
+    names_in(Path::new("/proc")).iter().find_map(serving).unwrap_or_else(|| "userspace".to_owned())
 }
 
 fn base(program: &Path) -> String {
