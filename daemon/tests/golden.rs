@@ -192,6 +192,11 @@ fn configurations() -> SortedMap<&'static str, Firewall> {
             },
         ),
         ("scope-of-everything", everything()),
+        ("scope-of-everything-with-many-lans", {
+            let mut firewall = everything();
+            firewall.exits.inside.extend((1..=9).map(|vlan| link(&format!("br-lan.{vlan}"))));
+            firewall
+        }),
         ("scopes-with-resolvers", two_scopes()),
         (
             "scope-that-falls-back-to-the-wan",

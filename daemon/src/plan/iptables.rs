@@ -45,6 +45,7 @@ const PHRASES: &[(u8, &str, &str)] = &[
     (0, "ct mark set ct mark & $1 | $2", "-j CONNMARK --set-xmark $2/~1"),
     (0, "ct mark set ct mark | $1", "-j CONNMARK --set-xmark $1/$1"),
     (0, "ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED"),
+    (0, "ct state new,invalid,untracked", "-m conntrack ! --ctstate ESTABLISHED,RELATED"),
     (0, "ct state new", "-m conntrack --ctstate NEW"),
     (0, "ct state invalid", "-m conntrack --ctstate INVALID"),
     (0, "ct status dnat", "-m conntrack --ctstate DNAT"),

@@ -70,7 +70,7 @@ impl Firewall {
         self.prerouting(&mut text);
         self.output(&mut text);
         self.postrouting(&mut text);
-        self.mss(&mut text);
+        self.clamp(&mut text);
         for (link, guard) in &self.tunnels {
             self.guard(&mut text, link, guard);
         }
@@ -92,9 +92,11 @@ impl fmt::Display for Firewall {
 pub(super) const STANDS: &str = "ct state established,related accept";
 
 impl Firewall {
-    /// What comes from a network is for it, its own router or what is served; we are nobody's open relay.
+    /// What comes from a network is for it, its own router or what is served; we are nobody's open relay. Segments are
+    /// clamped here too: a chain of its own would cost each packet as much as a rule.
     fn forward(&self, text: &mut Text<'_>) {
         text.base("forward", "filter hook forward priority filter");
+        text.rule("tcp flags syn jump clamp", &[]);
         self.exits.forward(text, &self.all_ways());
         for link in self.tunnels.keys() {
             for way in self.ways(link) {
@@ -157,6 +159,9 @@ impl Firewall {
     fn guard(&self, text: &mut Text<'_>, link: &IfName, guard: &Guard) {
         text.chain("forward-$1", &[link.as_str()]);
         text.rule(STANDS, &[]);
+        if guard.masquerades() {
+            text.rule("jump mark-$1", &[link.as_str()]);
+        }
         if judge::is_needed(guard) {
             text.rule("jump access-$1", &[link.as_str()]);
         }
@@ -180,11 +185,6 @@ impl Firewall {
         text.base("prerouting", "filter hook prerouting priority mangle");
         text.rule("ct mark & $m == $b meta mark set meta mark & $k | $b return", &[]);
         self.exits.outside(text);
-        for (link, _) in self.tunnels.iter().filter(|(_, guard)| guard.masquerades()) {
-            for way in self.ways(link) {
-                text.rule("ct state new iifname \"$1\" jump mark-$2", &[way.as_str(), link.as_str()]);
-            }
-        }
     }
 
     /// Connections of packets that must never enter a network are remembered, also those that came in from outside, but not
@@ -211,9 +211,7 @@ impl Firewall {
     }
 
     /// `rt mtu` is the lesser of the route's and the way back's.
-    fn mss(&self, text: &mut Text<'_>) {
-        text.base("mss", "filter hook forward priority mangle");
-        text.rule("tcp flags syn jump clamp", &[]);
+    fn clamp(&self, text: &mut Text<'_>) {
         text.chain("clamp", &[]);
         for way in self.all_ways() {
             for side in ["iifname", "oifname"] {
@@ -221,11 +219,12 @@ impl Firewall {
                 text.rule("$1 \"$2\" tcp flags syn tcp option maxseg size set rt mtu", &words);
             }
         }
-        self.exits.mss(text);
+        self.exits.clamp(text);
     }
 }
 
-/// Which new connections are to be masqueraded: the longest prefix decides, and what goes out to the Internet is.
+/// Which new connections are to be masqueraded, asked where they are forwarded: the longest prefix decides, and what goes
+/// out to the Internet is.
 fn marks(text: &mut Text<'_>, link: &str, guard: &Guard) {
     text.chain("mark-$1", &[link]);
     let mut prefixes: Vec<_> = guard.egress.iter().gather();

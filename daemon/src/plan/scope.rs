@@ -10,6 +10,7 @@ use super::{
 use crate::{
     gather::append,
     model::{Family, IfName},
+    ownership::INTERFACE_PREFIX,
     sorted::SortedSet,
 };
 use gatewrt_protocol::Prefix;
@@ -38,6 +39,10 @@ enum Of {
     TheRouter,
 }
 
+/// Names of interfaces that a rule asks one after the other. A rule holds 128 expressions (`NFT_RULE_MAXEXPRS` in
+/// `net/netfilter/nf_tables_api.c`), a name takes two.
+const FEW: usize = 8;
+
 /// Packets with a mark of ours are no scope's.
 const MARKED: &str = "meta mark & $m != 0x00000000 return";
 
@@ -54,8 +59,11 @@ pub(super) fn meshes(side: &str, link: &IfName, mesh: &SortedSet<Prefix>) -> Vec
 impl Exits {
     /// Sets that the chains ask.
     pub(super) fn sets(&self, text: &mut Text<'_>) {
-        if !self.scopes.is_empty() {
-            self.inside_set(text);
+        let inside = self.inside();
+        if !self.scopes.is_empty() && inside.len() > FEW {
+            text.begin("set", "inside", &[]);
+            text.rule("type ifname", &[]);
+            text.elements(&mut inside.into_iter().map(|name| format!("\"{name}\"")));
         }
         for (link, mesh) in &self.meshes {
             text.prefix_sets("mesh", &plain(link), mesh);
@@ -103,7 +111,7 @@ impl Exits {
         if self.scopes.is_empty() {
             return;
         }
-        text.rule("meta mark & $m == 0x00000000 oifname != @inside jump scopes", &[]);
+        text.rule("$1meta mark & $m == 0x00000000 jump scopes", &[&self.elsewhere("oifname")]);
         for link in ways.iter().filter(|_| self.forbids()) {
             match self.meshes.get(link) {
                 Some(mesh) => {
@@ -134,7 +142,8 @@ impl Exits {
     /// What the input chain begins with.
     pub(super) fn input(&self, text: &mut Text<'_>) {
         if self.refuses() {
-            queries(text, "refused");
+            // What carries tunnels comes here too.
+            text.rule("meta mark & $m == 0x00000000 jump asked", &[]);
         }
     }
 
@@ -142,14 +151,13 @@ impl Exits {
     /// have begun before there were scopes.
     pub(super) fn outside(&self, text: &mut Text<'_>) {
         if !self.scopes.is_empty() {
-            text.rule(
-                "ct direction original iifname != @inside meta mark & $m == 0x00000000 jump outside",
-                &[],
-            );
+            let rule = "ct direction original $1meta mark & $m == 0x00000000 jump outside";
+            text.rule(rule, &[&self.elsewhere("iifname")]);
             text.rule("ct mark & $m == $o meta mark set meta mark & $k | $o", &[]);
         }
         for link in self.meshes.keys() {
-            text.rule("iifname \"$1\" jump enter-$2", &[link.as_str(), &plain(link)]);
+            let rule = "ct state new,invalid,untracked iifname \"$1\" jump enter-$2";
+            text.rule(rule, &[link.as_str(), &plain(link)]);
         }
     }
 
@@ -173,7 +181,7 @@ impl Exits {
 
     /// What the chain that clamps segments ends with. What comes in through an exit is not what the main table would send
     /// back there: `rt mtu` is that of the WAN.
-    pub(super) fn mss(&self, text: &mut Text<'_>) {
+    pub(super) fn clamp(&self, text: &mut Text<'_>) {
         for (link, mtu) in &self.mtus {
             for (digit, headers) in [("4", 40), ("6", 60)] {
                 let most = mtu.saturating_sub(headers).to_string();
@@ -188,7 +196,10 @@ impl Exits {
         text.base("leaving", "filter hook postrouting priority filter");
         text.rule("iif != 0 return", &[]);
         text.rule(MARKED, &[]);
-        text.rule("oifname @inside return", &[]);
+        match self.inside() {
+            many if many.len() > FEW => text.rule("oifname @inside return", &[]),
+            few => few.iter().for_each(|name| text.rule("oifname \"$1\" return", &[name])),
+        }
         OF_THE_LINK.iter().for_each(|rule| text.rule(rule, &[]));
         self.each(text, Of::TheRouter, &verdict);
     }
@@ -234,25 +245,45 @@ impl Exits {
     }
 
     fn refused(&self, text: &mut Text<'_>) {
+        text.chain("asked", &[]);
+        queries(text, "refused");
         text.chain("refused", &[]);
-        text.rule(MARKED, &[]);
         self.each(text, Of::Others, &|scope| match self.refuses_queries(scope) {
             true => "$1$r comment \"would be asked over the WAN\"",
             false => RETURN,
         });
     }
 
-    fn inside_set(&self, text: &mut Text<'_>) {
+    /// Names of the interfaces over which scopes may leave, ours first: most goes there.
+    fn inside(&self) -> Vec<&str> {
         let mut names: SortedSet<&str> = self.inside.iter().filter_map(sayable).collect();
         for source in self.scopes.values().flat_map(|scope| &scope.sources) {
             if let Source::Link(link) = source {
                 names.extend(sayable(link));
             }
         }
-        names.insert("lo");
-        text.begin("set", "inside", &[]);
-        text.rule("type ifname", &[]);
-        text.elements(&mut names.into_iter().map(|name| format!("\"{name}\"")));
+        let (mut inside, others): (Vec<&str>, Vec<&str>) = names
+            .into_iter()
+            .filter(|name| *name != "lo")
+            .partition(|name| name.starts_with(INTERFACE_PREFIX));
+        append(&mut inside, others);
+        append(&mut inside, ["lo"]);
+        inside
+    }
+
+    /// Matches what is none of these, and ends with a space. `side` is `iifname` or `oifname`. Each packet is asked, and the
+    /// set would take five times as long as the first few names do.
+    fn elsewhere(&self, side: &str) -> String {
+        let mut names = self.inside();
+        if names.len() > FEW {
+            return format!("{side} != @inside ");
+        }
+        if side == "iifname" {
+            // What LANs send is asked most.
+            names.reverse();
+            names.rotate_left(1);
+        }
+        names.iter().map(|name| format!("{side} != \"{name}\" ")).collect()
     }
 
     /// The scopes, each with what names its sets and chains.
@@ -368,7 +399,6 @@ fn mesh_chains(
         meshes(side, link, mesh).iter().for_each(|asked| text.rule("$1 return", &[asked]));
     };
     text.chain("enter-$1", &[&name]);
-    text.rule("ct state established,related return", &[]);
     known(text, "saddr");
     text.rule("drop comment \"not the network's\"", &[]);
     text.chain("leave-$1", &[&name]);

@@ -28,10 +28,11 @@ pub(crate) fn exit(lab: &Lab, client: &str, server: &str) -> Result<()> {
         .map(|link| Ok(format!("ip route add throw {} table 100\n", client.prefixes(link)?[0])))
         .into_iter()
         .collect::<Result<_>>()?;
+    // Where GateWRT's rule stands among those of others.
     client.shell(&format!(
         "ip route add default dev wg0 table 100
         ip route add blackhole default metric 1000 table 100
-        {others}ip rule add priority 800 iif lan lookup 100"
+        {others}ip rule add priority 910 iif lan lookup 100"
     ))?;
     client.nft(&filter("", "oifname \"wg0\" snat ip to 10.99.0.1"))?;
     client.nft("table inet hand { chain leak { type filter hook forward priority 1; iifname \"lan\" oifname \"wan\" drop; }; }")?;
