@@ -147,10 +147,11 @@ fn exits((what, rules): (&'static str, &str), install: &str) -> Finding {
 }
 
 /// What the table needs of iptables beyond what every kernel with it has, exits among it. Nothing of it is made.
-const CHAINS: &str = "*filter\n:gwrt-check - [0:0]\n-A gwrt-check -m conntrack --ctstate NEW -j REJECT\nCOMMIT\n\
+const CHAINS: &str = "*filter\n:gwrt-check - [0:0]\n-A gwrt-check -m conntrack --ctstate NEW -j REJECT\n\
+    -A gwrt-check -p tcp --tcp-flags SYN SYN -j TCPMSS --clamp-mss-to-pmtu\n\
+    -A gwrt-check -j CONNMARK --set-xmark 0x1/0x1\nCOMMIT\n\
     *mangle\n:gwrt-check - [0:0]\n-A gwrt-check -m addrtype --src-type LOCAL -j RETURN\n\
-    -A gwrt-check -m connmark --mark 0x1/0x1 -j MARK --set-xmark 0x1/0x1\n\
-    -A gwrt-check -p tcp --tcp-flags SYN SYN -j TCPMSS --clamp-mss-to-pmtu\nCOMMIT\n\
+    -A gwrt-check -m connmark --mark 0x1/0x1 -j MARK --set-xmark 0x1/0x1\nCOMMIT\n\
     *nat\n:gwrt-check - [0:0]\n-A gwrt-check -j MASQUERADE\nCOMMIT\n";
 
 fn iptables(programs: &Iptables, family: Family) -> Finding {
