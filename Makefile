@@ -55,7 +55,9 @@ doctest:
 proofs: root ## a million events of exits in memory (seeds printed), and twenty deaths of an exit with real packets
 	@tests/bootstrap test
 	GATEWRT_EVENTS=1000000 cargo test --locked --release -p gatewrt --test simulation -- --nocapture
-	GATEWRT_RUNS=20 cargo test --locked -p gatewrt-tests --test failover an_exit_that_dies -- --nocapture
+	cargo test --locked -p gatewrt-tests --test failover --no-run
+	GATEWRT_RUNS=20 cargo test --locked -p gatewrt-tests --test failover an_exit_that_dies -- --nocapture \
+	    2>$(TARGET_DIR)/failover.log || { cat $(TARGET_DIR)/failover.log >&2; exit 1; }
 
 vm: root ## the daemon as built for routers, on an emulated MIPS router and with kernel WireGuard
 	@tests/bootstrap cross test vm
