@@ -156,23 +156,23 @@ fn every_route_is_described_with_what_it_takes_and_answers() {
 #[test]
 fn a_network_token_sees_its_network_alone() {
     let coordinator = Coordinator::with_home();
-    coordinator.ok(&["network", "create", "work"]);
+    coordinator.ok(&["network", "create", "club"]);
     let root = Api::of(&coordinator);
-    let made = root.post("/v1/tokens", &json!({"name": "w", "rights": "admin", "network": "work"}));
-    let work = root.with_token(made.body["token"].as_str().unwrap());
-    assert_eq!(names(&work.get("/v1/networks").body, "/name"), ["work"]);
-    assert_eq!(names(&work.get("/v1/status").body["networks"], "/network/name"), ["work"]);
-    assert_eq!(work.get("/v1/status?network=home").status, 404);
-    assert_eq!(work.get("/v1/audit?network=home").status, 404);
-    assert_eq!(work.post("/v1/networks/work/codes", &json!({})).status, 201);
-    let log = work.get("/v1/audit").body;
+    let made = root.post("/v1/tokens", &json!({"name": "w", "rights": "admin", "network": "club"}));
+    let club = root.with_token(made.body["token"].as_str().unwrap());
+    assert_eq!(names(&club.get("/v1/networks").body, "/name"), ["club"]);
+    assert_eq!(names(&club.get("/v1/status").body["networks"], "/network/name"), ["club"]);
+    assert_eq!(club.get("/v1/status?network=home").status, 404);
+    assert_eq!(club.get("/v1/audit?network=home").status, 404);
+    assert_eq!(club.post("/v1/networks/club/codes", &json!({})).status, 201);
+    let log = club.get("/v1/audit").body;
     assert_eq!(names(&log, "/action"), ["code.create"]);
-    assert_eq!((&log[0]["who"], &log[0]["network"]), (&"w".into(), &"work".into()));
-    assert_eq!(work.get("/v1/me").body["network"], "work");
-    assert!(!work.get("/v1/networks/home").body.to_string().contains("home,"), "no list of what others have");
+    assert_eq!((&log[0]["who"], &log[0]["network"]), (&"w".into(), &"club".into()));
+    assert_eq!(club.get("/v1/me").body["network"], "club");
+    assert!(!club.get("/v1/networks/home").body.to_string().contains("home,"), "no list of what others have");
 
-    coordinator.ok(&["network", "delete", "work"]);
-    assert_eq!(work.get("/v1/me").status, 401, "a network's tokens go with it");
+    coordinator.ok(&["network", "delete", "club"]);
+    assert_eq!(club.get("/v1/me").status, 401, "a network's tokens go with it");
 }
 
 fn names(list: &Value, at: &str) -> Vec<String> {
