@@ -266,12 +266,25 @@ impl Mesh {
         check_handshakes(&self.status(router)?, wanted)
     }
 
-    /// Waits until hosts on the LANs reach each other, both families.
+    /// Waits until hosts on the LANs reach each other, both families, and no router would take it back.
     pub fn wait_for_lans(&self, hosts: &[&str]) -> Result<()> {
         for (from, to) in hosts.iter().zip(hosts.iter().cycle().skip(1)) {
             self.wait_for_path(from, to)?;
         }
+        for router in self.daemons.keys().chain(self.machines.keys()) {
+            self.wait_until_confirmed(router)?;
+        }
         Ok(())
+    }
+
+    /// Waits until a router's control link has confirmed what is in effect. Before that the router takes it back if its
+    /// daemon is started anew, or if the coordinator stays away.
+    pub fn wait_until_confirmed(&self, router: &str) -> Result<()> {
+        eventually(Duration::from_secs(20), &format!("{router} has confirmed what is in effect"), || {
+            let trial = &self.status(router)?["trial_s"];
+            ensure!(trial.is_null(), "{trial} s are left to confirm it");
+            Ok(())
+        })
     }
 
     /// Waits until one host reaches another, both families.

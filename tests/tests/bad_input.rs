@@ -290,8 +290,7 @@ fn a_full_disk_stops_nothing_that_runs() -> Result<()> {
     running.mesh.serve("office", "10.99.0.0/24", false)?;
     running.status_says(&["10.99.0.0/24", "all in effect"])?;
     running.log_says("the latest records are not on disk: no space left")?;
-    // What the control link has not confirmed by then would be taken back.
-    running.log_says("is confirmed")?;
+    running.mesh.wait_until_confirmed("office")?;
     running.mesh.coordinator.kill(Signal::SIGKILL)?;
     running.mesh.coordinator.wait(SOON)?;
     running.kill()?;

@@ -52,6 +52,7 @@ impl Site {
         site.wait_for_direct()?;
         site.choose(["farm", "office"])?;
         site.wait_for("farm")?;
+        site.exits.mesh.wait_until_confirmed(HOME)?;
         site.counted = site.capture.count();
         ensure!(site.counted > 0, "what left before there was a scope was not seen");
         Ok(site)
@@ -175,7 +176,8 @@ impl Site {
             site.choose(["office", "farm"])?;
             site.wait_for("office")?;
             site.choose(["farm", "office"])?;
-            site.wait_for("farm")
+            site.wait_for("farm")?;
+            site.exits.mesh.wait_until_confirmed(HOME)
         })?;
         self.event("the coordinator goes", |site| {
             site.exits.mesh.coordinator.stop()?;

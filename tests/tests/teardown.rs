@@ -56,6 +56,7 @@ impl Untouched {
             eventually(SOON, &format!("home-pc reaches {address}"), || ping(&pc, address))
                 .inspect_err(|_| self.mesh.look())?;
         }
+        self.mesh.wait_until_confirmed("office")?;
         self.mesh.wait_until_settled("office")
     }
 

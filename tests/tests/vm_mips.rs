@@ -103,6 +103,7 @@ fn is_exit(exits: &Exits) -> Result<()> {
 fn is_not_missed(mesh: &Mesh) -> Result<()> {
     let (client, server) = (mesh.host("home-pc")?, mesh.host("farm-pc")?);
     let streams = both(&server)?.map(|address| UdpStream::start_echo(&client, &server, address, 50));
+    mesh.wait_until_confirmed(FARM)?;
     let machine = mesh.machine(FARM)?;
     for signal in ["KILL", "TERM"] {
         machine.end_daemon(signal)?;
