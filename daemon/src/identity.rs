@@ -23,7 +23,7 @@ impl fmt::Display for NoRandomness {
 }
 impl std::error::Error for NoRandomness {}
 
-/// `N` bytes nobody can guess.
+/// `N` bytes nobody can guess; waits until the kernel has gathered enough for that.
 pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;

@@ -32,7 +32,12 @@ fn daemon(file: PathBuf) -> ExitCode {
     };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match tokio {
-        Ok(tokio) => tokio.block_on(runtime::run(file, config)),
+        Ok(tokio) => {
+            let result = tokio.block_on(runtime::run(file, config));
+            // Threads that wait for a resolver, or for randomness, have nothing to finish.
+            tokio.shutdown_background();
+            result
+        }
         Err(error) => Err(runtime::RunError::Start(error.to_string())),
     };
     match result {

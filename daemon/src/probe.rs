@@ -7,7 +7,7 @@ use crate::{
         gateways::{Answer, Probe},
         serving::{Aim, Says},
     },
-    identity::random,
+    identity::nonce,
     log,
     ownership::PROBE_PORT,
     sorted::SortedSet,
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers that wait to be taken.
 const TAKEN: usize = 16;
 
-/// Chosen anew for each question.
+/// Chosen anew for each question. Only who is at the other end of the tunnel sees it, and is heard.
 type Token = [u8; 8];
 
 /// What came.
@@ -172,7 +172,7 @@ fn poll_question(to: IpAddr, socket: &UdpSocket, context: &mut Context<'_>) -> O
 }
 
 fn ask(aim: &Aim) -> io::Result<(Token, UdpSocket)> {
-    let token = random::<8>().map_err(io::Error::other)?;
+    let token = nonce::<8>().map_err(io::Error::other)?;
     let socket = socket(aim.to)?;
     socket.bind_device(Some(aim.link.as_str().as_bytes()))?;
     socket.bind(&SocketAddr::new(aim.from, 0).into())?;

@@ -6,6 +6,7 @@ use super::{
     inbox::{Inbox, Incoming},
     session::{Reaction, Session},
 };
+use crate::{identity, task};
 use bytes::BytesMut;
 use rumqttc::Packet;
 use std::{io, time::Duration};
@@ -24,6 +25,8 @@ const ONE_READ: usize = 4096;
 
 /// Opens a link, serves it, and tells why it ended.
 pub(super) async fn drive(options: Options, publishes: mpsc::Receiver<Message>, events: mpsc::Sender<Event>) {
+    // TLS waits for what a router that has just booted may have to gather for a while: not in the thread that does all else.
+    let _ = task::block(identity::random::<1>).await;
     let error = match time::timeout(CONNECT, connection::open(&options)).await {
         Ok(Ok(connection)) => Driver::new(connection, options, publishes, events.clone()).run().await,
         Ok(Err(error)) => error,
