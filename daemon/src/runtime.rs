@@ -29,7 +29,7 @@ use crate::{
 };
 use gatewrt_protocol::{ExitScope, NetworkName, base::HEX};
 use joining::Joining;
-use keeping::Kept;
+use keeping::{Kept, Latest};
 use links::Links;
 use std::{
     collections::VecDeque,
@@ -102,7 +102,7 @@ pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
 pub fn memberships(config: &Config) -> Result<(Vec<Membership>, SortedMap<NetworkName, String>), StoreError> {
     let (identities, unreadable) = identities(&Store::new(&config.state_dir))?;
     let membership = |identity: &Identity| {
-        let stored = Kept::load(config, &identity.network).latest().clone();
+        let (_, stored) = Kept::load(config, &identity.network);
         membership(identity, stored, config)
     };
     Ok((identities.iter().map(membership).gather(), unreadable))
@@ -257,8 +257,8 @@ impl Daemon {
     /// Opens the files of a network that is on disk.
     fn take_up(&mut self, identity: Identity) -> Membership {
         let network = identity.network.clone();
-        let kept = Kept::load(&self.config, &network);
-        let membership = membership(&identity, kept.latest().clone(), &self.config);
+        let (kept, stored) = Kept::load(&self.config, &network);
+        let membership = membership(&identity, stored, &self.config);
         self.records.insert(network.clone(), kept);
         self.identities.insert(network, identity);
         membership
@@ -316,8 +316,11 @@ impl Daemon {
             self.stopped = true;
         }
         let now = self.now();
-        let due = self.records.values_mut().filter(|kept| kept.due().is_some_and(|at| at <= now));
-        due.for_each(|kept| kept.save(now));
+        self.each_kept(|kept, latest| {
+            if kept.due().is_some_and(|at| at <= now) {
+                kept.save(latest, now);
+            }
+        });
         if let Some((at, guard)) = &self.unsaved_guard
             && *at <= Instant::now()
         {
@@ -339,13 +342,22 @@ impl Daemon {
         }
     }
 
+    /// Does something with what is kept of each network, and with what gives its latest records.
+    fn each_kept(&mut self, mut deed: impl FnMut(&mut Kept, Latest<'_>)) {
+        for (name, kept) in self.records.iter_mut() {
+            if let Some(network) = self.core.networks().get(name) {
+                deed(kept, &|| network.stored());
+            }
+        }
+    }
+
     /// Does one thing; gives what the core is to know of it.
     fn carry_out(&mut self, output: Output) -> Option<Input> {
         match output {
             Output::Observe(interest) => return Some(self.observe(&interest)),
             Output::Apply(plan) => {
                 let now = self.now();
-                self.records.values_mut().for_each(|kept| kept.write_ahead(now));
+                self.each_kept(|kept, latest| kept.write_ahead(latest, now));
                 return Some(Input::Applied(apply(&mut self.kernel, &plan)));
             }
             Output::Connect { network, broker, known, will } => {
@@ -360,11 +372,15 @@ impl Daemon {
                 let taken = self.links.publish(identity, &uplink);
                 return (!taken).then_some(Input::Link(network, LinkEvent::Unsent));
             }
-            Output::Save(network, records) => {
+            Output::Save(network) => {
                 let now = self.now();
-                self.records.get_mut(&network)?.replace(records, now);
+                let latest = self.core.networks().get(&network)?;
+                self.records.get_mut(&network)?.handle_news(&|| latest.stored(), now);
             }
-            Output::Flush(network) => self.records.get_mut(&network)?.flush(),
+            Output::Flush(network) => {
+                let latest = self.core.networks().get(&network)?;
+                self.records.get_mut(&network)?.flush(&|| latest.stored());
+            }
             Output::Forget(network) => self.forget(&network),
             Output::Guard(guard) => self.save_guard(guard),
             Output::Poke(addresses) => {
@@ -426,7 +442,7 @@ impl Daemon {
 
     /// The last words: what is not yet on flash goes there.
     fn end(&mut self) {
-        self.records.values_mut().for_each(Kept::flush);
+        self.each_kept(Kept::flush);
         if let Some((_, guard)) = self.unsaved_guard.take() {
             self.save_guard(guard);
         }

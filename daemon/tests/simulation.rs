@@ -15,7 +15,7 @@ mod world;
 use self::world::{S, World, assignment_of, member, membership, name, node, policy, prefix, roster, update};
 use gatewrt::{
     core::{
-        Input, LinkEvent, Output,
+        Input, LinkEvent, Network, Output,
         gateways::{Answer, Probe},
     },
     kernel::Kernel,
@@ -145,7 +145,10 @@ impl Simulation {
     fn carry_out(&mut self, output: Output) -> Option<Input> {
         let link = |event| Some(Input::Link(name(), event));
         match output {
-            Output::Save(_, records) => self.stored = records,
+            Output::Save(network) => {
+                let networks = self.world.core.networks();
+                self.stored = networks.get(&network).map(Network::stored).unwrap_or_default();
+            }
             Output::Connect { .. } if self.coordinator => return link(LinkEvent::Connected),
             Output::Connect { .. } => return link(LinkEvent::Lost("nobody is there".into())),
             Output::Publish(..) if self.coordinator => return link(LinkEvent::Acked),

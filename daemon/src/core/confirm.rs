@@ -133,8 +133,8 @@ impl Network {
         }
     }
 
-    /// The records as they are to be stored, with what is to be known of a trial.
-    pub(super) fn stored(&self) -> SortedMap<String, String> {
+    /// The records as they are to be stored, with what is to be known of a trial: a copy of all.
+    pub fn stored(&self) -> SortedMap<String, String> {
         let mut all = self.directory.stored();
         let mark = match &self.trial {
             Trial::Over => return all,
@@ -227,7 +227,7 @@ impl Core {
             log::info!("{name}: revision {} is confirmed: the control link works", network.judged.1);
             network.directory.confirm();
             network.trial = Trial::Over;
-            self.outputs.push(Output::Save(name.clone(), network.stored()));
+            self.outputs.push(Output::Save(name.clone()));
         }
     }
 
@@ -241,7 +241,7 @@ impl Core {
             log::warn!("{name}: took back revision {}: {}", taken.assignment, taken.why);
         }
         network.stale = true;
-        self.outputs.push(Output::Save(name.clone(), network.stored()));
+        self.outputs.push(Output::Save(name.clone()));
         self.outputs.push(Output::Flush(name.clone()));
         self.tell_paths(name, now);
         self.want_anew(now);

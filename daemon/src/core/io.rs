@@ -149,9 +149,9 @@ pub enum Output {
     Observe(Interest),
     /// Carry out a plan.
     Apply(Plan),
-    /// Keep these records; the driver limits how often.
-    Save(NetworkName, SortedMap<String, String>),
-    /// What was given to keep goes to disk at once.
+    /// Keep what [`super::Network::stored`] gives, which is new; the driver limits how often.
+    Save(NetworkName),
+    /// What is to be kept goes to disk at once.
     Flush(NetworkName),
     /// A network is out of the kernel: its state on disk goes too.
     Forget(NetworkName),

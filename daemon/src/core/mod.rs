@@ -193,7 +193,7 @@ impl Core {
         let network = Network::new(membership, self.about.seed, now);
         if let Some(taken) = network.taken_back() {
             log::warn!("{name}: revision {} is not in effect: {}", taken.assignment, taken.why);
-            self.outputs.push(Output::Save(name.clone(), network.stored()));
+            self.outputs.push(Output::Save(name.clone()));
         }
         self.networks.insert(name.clone(), network);
         self.tell_paths(&name, now);
@@ -287,7 +287,7 @@ impl Core {
                 network.disagrees_since = None;
                 network.check_roster(now);
                 network.judge(now);
-                self.outputs.push(Output::Save(name.clone(), network.stored()));
+                self.outputs.push(Output::Save(name.clone()));
                 if change == Change::Removal {
                     self.outputs.push(Output::Flush(name.clone()));
                 }
@@ -376,7 +376,7 @@ impl Core {
         if network.directory.purge() {
             log::info!("{name}: forgot nodes that the network no longer has");
             network.check_roster(now);
-            self.outputs.push(Output::Save(name.clone(), network.stored()));
+            self.outputs.push(Output::Save(name.clone()));
             self.want_anew(now);
             return;
         }

@@ -16,12 +16,14 @@ const SETTLE: Duration = Duration::from_millis(250);
 /// How long until flash that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(300);
 
+/// Gives the latest records. That copies them all, so they are asked for only when they are written.
+pub type Latest<'a> = &'a dyn Fn() -> Records;
+
 /// See the module.
 pub struct Kept {
     network: NetworkName,
     flash: RecordsFile,
     run: RecordsFile,
-    latest: Records,
     due: Option<Duration>,
     /// Whether the latest are in neither file.
     loose: bool,
@@ -32,28 +34,15 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// What was kept last.
-    pub fn load(config: &Config, network: &NetworkName) -> Self {
+    /// Opens the files of a network; with the records that were kept last.
+    pub fn load(config: &Config, network: &NetworkName) -> (Self, Records) {
         let file = |dir| Store::new(dir).records(network);
         let (mut flash, mut run) = (file(&config.state_dir), file(&config.run_dir));
         let newer = read(network, &mut run);
         let due = (!newer.is_empty()).then_some(SETTLE);
         let latest = if newer.is_empty() { read(network, &mut flash) } else { newer };
-        Self {
-            network: network.clone(),
-            flash,
-            run,
-            latest,
-            due,
-            loose: false,
-            marked: false,
-            run_marked: false,
-        }
-    }
-
-    /// The latest records.
-    pub fn latest(&self) -> &Records {
-        &self.latest
+        let network = network.clone();
+        (Self { network, flash, run, due, loose: false, marked: false, run_marked: false }, latest)
     }
 
     /// When [`Self::save`] is due.
@@ -61,71 +50,85 @@ impl Kept {
         self.due
     }
 
-    /// These are the latest from now on. That a trial is over is kept at once: a daemon that is killed right after must
-    /// not go back.
-    pub fn replace(&mut self, latest: Records, now: Duration) {
+    /// There are later records from now on. That a trial is over is kept at once: a daemon that is killed right after
+    /// must not go back.
+    pub fn handle_news(&mut self, latest: Latest<'_>, now: Duration) {
         let at = now + SETTLE;
-        self.latest = latest;
         self.due = Some(self.due.map_or(at, |before| before.min(at)));
         self.loose = true;
-        if (self.marked || self.run_marked) && !on_trial(&self.latest) {
-            self.save(now);
+        if self.marked || self.run_marked {
+            let latest = latest();
+            if !on_trial(&latest) {
+                self.save_these(&latest, now);
+            }
         }
     }
 
     /// Sees that a restart knows the latest: before the kernel is changed after them. What is on trial is known to be
     /// so after a power cut too, as far as flash can be written now.
-    pub fn write_ahead(&mut self, now: Duration) {
-        if self.loose && on_trial(&self.latest) {
-            self.save(now);
+    pub fn write_ahead(&mut self, latest: Latest<'_>, now: Duration) {
+        if !self.loose {
+            return;
         }
-        self.write_run();
+        let latest = latest();
+        if on_trial(&latest) {
+            self.save_these(&latest, now);
+        }
+        self.write_run(&latest);
     }
 
-    fn write_run(&mut self) {
+    fn write_run(&mut self, latest: &Records) {
         if !std::mem::take(&mut self.loose) {
             return;
         }
-        if let Err(error) = self.run.flush(&self.latest) {
+        if let Err(error) = self.run.flush(latest) {
             log::warn!("{}: a restart would not know the latest records: {}", self.network, whole(&error));
             self.run.remove();
         }
-        self.run_marked = on_trial(&self.latest);
+        self.run_marked = on_trial(latest);
     }
 
     /// Brings the latest to flash, unless that has to wait.
-    pub fn save(&mut self, now: Duration) {
-        let is_confirmed = self.marked && !on_trial(&self.latest);
+    pub fn save(&mut self, latest: Latest<'_>, now: Duration) {
+        self.save_these(&latest(), now);
+    }
+
+    fn save_these(&mut self, latest: &Records, now: Duration) {
+        let is_confirmed = self.marked && !on_trial(latest);
         let saved = match is_confirmed {
-            true => self.flash.flush(&self.latest),
-            false => self.flash.save(&self.latest, now),
+            true => self.flash.flush(latest),
+            false => self.flash.save(latest, now),
         };
         self.due = match &saved {
             Ok(Saved::Later(wait)) => Some(now + *wait),
             Ok(Saved::Written | Saved::Unchanged) => None,
             Err(_) => Some(now + RETRY),
         };
-        self.handle_saved(saved);
+        self.handle_saved(saved, latest);
     }
 
-    /// Brings the latest to flash at once, as far as that can be.
-    pub fn flush(&mut self) {
-        let saved = self.flash.flush(&self.latest);
-        self.handle_saved(saved);
+    /// Brings what is not on flash there at once, as far as that can be.
+    pub fn flush(&mut self, latest: Latest<'_>) {
+        if self.due.is_none() {
+            return;
+        }
+        let latest = latest();
+        let saved = self.flash.flush(&latest);
+        self.handle_saved(saved, &latest);
     }
 
-    fn handle_saved(&mut self, saved: Result<Saved, StoreError>) {
+    fn handle_saved(&mut self, saved: Result<Saved, StoreError>, latest: &Records) {
         match saved {
             Ok(Saved::Written | Saved::Unchanged) => {
                 self.loose = false;
-                self.marked = on_trial(&self.latest);
+                self.marked = on_trial(latest);
                 self.run_marked = false;
                 self.run.remove();
             }
-            Ok(Saved::Later(_)) => self.write_run(),
+            Ok(Saved::Later(_)) => self.write_run(latest),
             Err(error) => {
                 log::warn!("{}: the latest records are not on disk: {}", self.network, whole(&error));
-                self.write_run();
+                self.write_run(latest);
             }
         }
     }
@@ -150,9 +153,35 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn kept(dir: &Path) -> Kept {
+    /// What is kept, and who has the latest.
+    struct Daemon {
+        kept: Kept,
+        latest: Records,
+    }
+
+    fn kept(dir: &Path) -> Daemon {
         let config = Config { state_dir: dir.join("state"), run_dir: dir.join("run"), ..Config::default() };
-        Kept::load(&config, &"home".parse().unwrap())
+        let (kept, latest) = Kept::load(&config, &"home".parse().unwrap());
+        Daemon { kept, latest }
+    }
+
+    impl Daemon {
+        fn replace(&mut self, latest: Records, now: Duration) {
+            self.latest = latest;
+            self.kept.handle_news(&|| self.latest.clone(), now);
+        }
+
+        fn write_ahead(&mut self, now: Duration) {
+            self.kept.write_ahead(&|| self.latest.clone(), now);
+        }
+
+        fn save(&mut self, now: Duration) {
+            self.kept.save(&|| self.latest.clone(), now);
+        }
+
+        fn flush(&mut self) {
+            self.kept.flush(&|| self.latest.clone());
+        }
     }
 
     fn records(rev: u64) -> Records {
@@ -172,7 +201,7 @@ mod tests {
         before.replace(records(2), 3 * S);
         before.write_ahead(3 * S);
         let after = kept(dir.path());
-        assert_eq!((after.latest(), after.due()), (&records(2), Some(SETTLE)));
+        assert_eq!((after.latest, after.kept.due()), (records(2), Some(SETTLE)));
     }
 
     #[test]
@@ -184,12 +213,12 @@ mod tests {
             kept.write_ahead(S);
             kept.save(S);
             // Flash is spared after a while.
-            assert_eq!(runtime_copy(dir.path()), kept.due().is_some());
+            assert_eq!(runtime_copy(dir.path()), kept.kept.due().is_some());
         }
         assert!(runtime_copy(dir.path()));
         kept.flush();
         assert!(!runtime_copy(dir.path()));
-        assert_eq!(self::kept(dir.path()).latest(), &records(19));
+        assert_eq!(self::kept(dir.path()).latest, records(19));
     }
 
     #[test]
@@ -221,9 +250,9 @@ mod tests {
             trial.insert(ON_TRIAL.to_owned(), "1".to_owned());
             kept.replace(trial.clone(), S);
             kept.write_ahead(S);
-            assert_eq!(self::kept(dir.path()).latest(), &trial);
+            assert_eq!(self::kept(dir.path()).latest, trial);
             kept.replace(records(1), S);
-            assert_eq!(self::kept(dir.path()).latest(), &records(1), "{is_full}");
+            assert_eq!(self::kept(dir.path()).latest, records(1), "{is_full}");
         }
     }
 
@@ -240,7 +269,7 @@ mod tests {
             kept.replace(records(rev), S);
             kept.save(S);
             kept.write_ahead(S);
-            assert!(!on_trial(self::kept(dir.path()).latest()), "{rev}");
+            assert!(!on_trial(&self::kept(dir.path()).latest), "{rev}");
             let flash = std::fs::read_to_string(dir.path().join("state/home/records")).unwrap();
             assert!(!flash.contains(ON_TRIAL), "{rev}");
         }
@@ -252,6 +281,6 @@ mod tests {
         let mut kept = kept(dir.path());
         kept.replace(records(1), S);
         kept.replace(records(2), S + SETTLE / 2);
-        assert_eq!(kept.due(), Some(S + SETTLE));
+        assert_eq!(kept.kept.due(), Some(S + SETTLE));
     }
 }

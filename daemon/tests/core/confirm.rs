@@ -7,7 +7,6 @@ use gatewrt::{
     core::{Input, LinkEvent, Output, Uplink, report::NetworkStatus},
     kernel::fake::Faults,
     model::RouteKind,
-    store::Records,
 };
 use gatewrt_protocol::{
     Assignment, Egress, Ingress, IngressClient, MemberUpdate, Policy, Report, Topic, WgPublicKey,
@@ -61,14 +60,6 @@ impl World {
         self.feed(Input::Link(name(), LinkEvent::Lost("reset by peer".to_owned())));
     }
 
-    /// What would be on disk.
-    fn disk(&self) -> Option<Records> {
-        self.said.iter().rev().find_map(|said| match said {
-            Output::Save(_, records) => Some(records.clone()),
-            _ => None,
-        })
-    }
-
     fn report(&self) -> Option<Report> {
         self.said.iter().rev().find_map(|said| match said {
             Output::Publish(_, Uplink::Report(report)) => Some((**report).clone()),
@@ -78,8 +69,9 @@ impl World {
 
     /// The daemon starts anew from what is on disk.
     fn restarted(self) -> Self {
-        let disk = self.disk().expect("something was saved");
+        let disk = self.disk.expect("something was saved");
         let mut world = Self::on(self.kernel);
+        world.disk = Some(disk.clone());
         world.feed(Input::Started(Box::default(), vec![membership(disk)]));
         world.run(S);
         world
@@ -95,10 +87,12 @@ fn a_change_that_the_link_outlives_is_confirmed() {
     assert!(world.network().trial_s.is_some_and(|left| (8..=10).contains(&left)));
     let report = world.report().expect("something to acknowledge is sent at once");
     assert_eq!(report.applied.assignment, 2);
-    assert!(world.disk().expect("saved").contains_key("trial"));
+    assert!(world.disk.as_ref().expect("saved").contains_key("trial"));
     world.ack_all();
     assert_eq!(world.network().trial_s, None);
-    assert!(!world.disk().expect("saved").keys().any(|key| key.starts_with("confirmed") || key == "trial"));
+    assert!(
+        !world.disk.as_ref().expect("saved").keys().any(|key| key.starts_with("confirmed") || key == "trial")
+    );
     world.run(100 * S);
     assert!(world.is_risky_in_effect() && world.network().taken_back.is_none());
 }
@@ -145,7 +139,6 @@ fn what_was_taken_back_is_not_tried_again_before_a_higher_revision() {
         assert!(!world.is_risky_in_effect());
         world.message(assignment(1, &[]));
         assert_eq!(world.network().refused["old-revision"], 1, "the newest is still known");
-        world.said.retain(|said| matches!(said, Output::Save(..)));
         world = world.restarted();
         assert_eq!(world.network().taken_back.expect("told").assignment, 2);
         world.message(update(&MemberUpdate::Member(member(3, 1))));
@@ -398,11 +391,7 @@ proptest! {
                 Event::Lose => world.lose(),
                 Event::Connect => world.connect(),
                 Event::Wait(seconds) => world.run(S * u32::from(seconds)),
-                Event::Crash if world.disk().is_some() => {
-                    let disk = world.disk().expect("saved");
-                    world = world.restarted();
-                    world.said.insert(0, Output::Save(name(), disk));
-                }
+                Event::Crash if world.disk.is_some() => world = world.restarted(),
                 Event::Crash => {}
                 Event::Refuse(true) => world.kernel.faults = Faults::At((0..100_000).collect()),
                 Event::Refuse(false) => world.kernel.faults = Faults::default(),
@@ -415,7 +404,7 @@ proptest! {
         let network = world.network();
         prop_assert_eq!(network.trial_s, None);
         prop_assert!(world.core.is_settled());
-        let disk = world.disk();
+        let disk = world.disk.clone();
         match &network.taken_back {
             Some(taken) => {
                 prop_assert_eq!(taken.assignment, rev);
@@ -432,7 +421,7 @@ proptest! {
             }
         }
         // What is on disk is what is in effect after a restart.
-        if world.disk().is_some() {
+        if world.disk.is_some() {
             let kernel = world.kernel.state.clone();
             let after = world.restarted();
             prop_assert_eq!(&after.network().taken_back, &network.taken_back);

@@ -2,7 +2,7 @@
 
 use gatewrt::{
     apply::apply,
-    core::{About, Core, Input, LinkEvent, Membership, Output, Uplink},
+    core::{About, Core, Input, LinkEvent, Membership, Network, Output, Uplink},
     kernel::{Kernel, fake::FakeKernel},
     model::{IfName, MainRoute, SysctlPath, WgCounters, WgSecret},
     plan::Step,
@@ -129,6 +129,8 @@ pub struct World {
     pub said: Vec<Output>,
     pub handled: usize,
     pub looks: usize,
+    /// What would be on disk, once something is.
+    pub disk: Option<Records>,
 }
 
 impl World {
@@ -158,6 +160,7 @@ impl World {
             said: Vec::new(),
             handled: 0,
             looks: 0,
+            disk: None,
         }
     }
 
@@ -206,6 +209,10 @@ impl World {
             Output::Apply(plan) => {
                 self.applied.push(plan.steps.clone());
                 Some(Input::Applied(apply(&mut self.kernel, &plan)))
+            }
+            Output::Save(network) => {
+                self.disk = self.core.networks().get(&network).map(Network::stored);
+                None
             }
             other => {
                 self.said.push(other);
