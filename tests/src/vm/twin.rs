@@ -13,9 +13,10 @@ use crate::lab::Output;
 
 /// What is needed to get at this machine's files, and of them to a console.
 const TO_BOOT: [&str; 6] = ["virtio_pci", "virtio_console", "virtio_rng", "9pnet_virtio", "9p", "overlay"];
-/// What a lab uses, but for TUN devices: without them there is no other WireGuard than the kernel's. All of it is loaded at the start: what the kernel would load itself it asks for at every name of an
-/// interface that it does not know, which costs more than all else.
-const FOR_A_LAB: [&str; 23] = [
+/// What a lab uses, but for TUN devices: without them there is no other WireGuard than the kernel's. All of it is loaded
+/// at the start: what the kernel would load itself it asks for at every name of an interface that it does not know, which
+/// costs more than all else.
+const FOR_A_LAB: [&str; 24] = [
     "crc32c_generic",
     "wireguard",
     "veth",
@@ -30,6 +31,7 @@ const FOR_A_LAB: [&str; 23] = [
     "nft_log",
     "nft_masq",
     "nft_nat",
+    "nft_numgen",
     "nft_redir",
     "nft_reject_inet",
     "nft_socket",
