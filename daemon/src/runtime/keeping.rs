@@ -154,18 +154,18 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     /// What is kept, and who has the latest.
-    struct Daemon {
+    struct Holder {
         kept: Kept,
         latest: Records,
     }
 
-    fn kept(dir: &Path) -> Daemon {
+    fn kept(dir: &Path) -> Holder {
         let config = Config { state_dir: dir.join("state"), run_dir: dir.join("run"), ..Config::default() };
         let (kept, latest) = Kept::load(&config, &"home".parse().unwrap());
-        Daemon { kept, latest }
+        Holder { kept, latest }
     }
 
-    impl Daemon {
+    impl Holder {
         fn replace(&mut self, latest: Records, now: Duration) {
             self.latest = latest;
             self.kept.handle_news(&|| self.latest.clone(), now);
