@@ -287,22 +287,22 @@ fn a_full_disk_stops_nothing_that_runs() -> Result<()> {
     );
     ensure!(office.shell(files)?.stdout == files_before, "something half is on disk");
     // News is followed all the same, also by a daemon that was killed meanwhile and has no coordinator.
-    running.mesh.serve("office", "10.99.0.0/24", false)?;
-    running.status_says(&["10.99.0.0/24", "all in effect"])?;
+    running.mesh.serve("office", "10.9.0.0/24", false)?;
+    running.status_says(&["10.9.0.0/24", "all in effect"])?;
     running.log_says("the latest records are not on disk: no space left")?;
     running.mesh.wait_until_confirmed("office")?;
     running.mesh.coordinator.kill(Signal::SIGKILL)?;
     running.mesh.coordinator.wait(SOON)?;
     running.kill()?;
     running.mesh.start_daemon("office")?;
-    running.status_says(&["10.99.0.0/24", "all in effect"])?;
+    running.status_says(&["10.9.0.0/24", "all in effect"])?;
     ensure!(office.shell(records)?.stdout == records_before, "the old file is damaged");
     office.free_disk()?;
     running.mesh.gatewrt("office", &["stop"])?;
     running.daemon()?.wait(SOON)?;
     ensure!(office.shell(records)?.stdout != records_before, "the news is not on disk");
     running.mesh.start_daemon("office")?;
-    running.status_says(&["10.99.0.0/24"])?;
+    running.status_says(&["10.9.0.0/24"])?;
     running.mesh.coordinator.restart()?;
     eventually(SOON, "there is room to join", || {
         running.office.output(&["gatewrt", "join", &code]).is_ok_and(|o| o.success())
@@ -411,8 +411,8 @@ fn a_clock_far_back_stops_nothing() -> Result<()> {
         &[&past[..], &["gatewrt", "diag"]].concat(),
         &["FAIL  clock", "NTP sets it"],
     )?;
-    running.mesh.serve("office", "10.99.0.0/24", false)?;
-    running.status_says(&["10.99.0.0/24"])?;
+    running.mesh.serve("office", "10.9.0.0/24", false)?;
+    running.status_says(&["10.9.0.0/24"])?;
     let status = running.mesh.status("office")?;
     ensure!(status["peers"][0]["path"] == "direct", "{status}");
     running.finish().context("in the past")?;
