@@ -22,8 +22,8 @@ use std::{
 const FARM: &str = "farm";
 /// Emulation is slow, and two cores are shared.
 const SOON: Duration = Duration::from_secs(30);
-/// For how long an idle daemon is watched: from one MQTT ping to the next.
-const WINDOW: Duration = Duration::from_secs(30);
+/// For how long an idle daemon is watched: from one report to the next.
+const WINDOW: Duration = Duration::from_secs(60);
 /// Resident, with 50 and with 500 peers.
 const MOST_MEMORY_KIB: [u64; 2] = [4 << 10, 6 << 10];
 /// From the daemon's start to the first answer through a tunnel.
