@@ -15,13 +15,12 @@ mod world;
 use self::world::{S, World, assignment_of, member, membership, name, node, policy, prefix, roster, update};
 use gatewrt::{
     core::{
-        Input, LinkEvent, Network, Output,
+        Input, LinkEvent, Output,
         gateways::{Answer, Probe},
     },
     kernel::Kernel,
     model::{Address, Family, IfName, MainRoute, RouteKind, SysctlPath, WgCounters},
     plan::Step,
-    store::Records,
 };
 use gatewrt_protocol::{ExitOffer, ExitScope, MemberUpdate, NodeId, Traffic};
 use std::{
@@ -66,7 +65,6 @@ struct Simulation {
     wan: bool,
     coordinator: bool,
     rev: u64,
-    stored: Records,
     answers: Vec<(Duration, Probe, Answer)>,
     random: u64,
     seed: u64,
@@ -96,7 +94,7 @@ impl Simulation {
         records.extend(members.iter().map(update));
         records.push(roster(1, &[(1, 1), (2, 1), (3, 1), (4, 1)]));
         records.push(update(&MemberUpdate::Member(member(1, 1))));
-        let stored: Records = records.into_iter().collect();
+        world.disk = Some(records.into_iter().collect());
         let exit = Exit { lives: true, uplink: true, traffic: false };
         let mut simulation = Self {
             world,
@@ -104,7 +102,6 @@ impl Simulation {
             wan: true,
             coordinator: true,
             rev: 1,
-            stored,
             answers: Vec::new(),
             random: seed,
             seed,
@@ -125,7 +122,7 @@ impl Simulation {
     }
 
     fn start(&mut self) {
-        let stored = self.stored.clone();
+        let stored = self.world.disk.clone().expect("records from the beginning");
         self.feed(Input::Started(Box::default(), vec![membership(stored)]));
     }
 
@@ -145,10 +142,6 @@ impl Simulation {
     fn carry_out(&mut self, output: Output) -> Option<Input> {
         let link = |event| Some(Input::Link(name(), event));
         match output {
-            Output::Save(network) => {
-                let networks = self.world.core.networks();
-                self.stored = networks.get(&network).map(Network::stored).unwrap_or_default();
-            }
             Output::Connect { .. } if self.coordinator => return link(LinkEvent::Connected),
             Output::Connect { .. } => return link(LinkEvent::Lost("nobody is there".into())),
             Output::Publish(..) if self.coordinator => return link(LinkEvent::Acked),
@@ -274,10 +267,9 @@ impl Simulation {
 
     /// Killed without a word.
     fn restart(&mut self) {
-        let now = self.world.now;
+        let (now, disk) = (self.world.now, self.world.disk.take());
         let kernel = std::mem::take(&mut self.world.kernel);
-        self.world = World::on(kernel);
-        self.world.now = now;
+        self.world = World { now, disk, ..World::on(kernel) };
         self.answers.clear();
         self.start();
     }
