@@ -1,5 +1,5 @@
-//! Who may say and hear what on MQTT: the one table that every check of the broker asks. Pure; whether a
-//! node exists and which networks it is in is the caller's knowledge.
+//! Rights of nodes on MQTT topics: the one table that all checks of the broker use. Pure: the caller knows if
+//! a node exists and which networks it is in.
 //!
 //! | topic below `gatewrt/v1` | a node |
 //! | --- | --- |
@@ -10,14 +10,14 @@
 
 use std::collections::BTreeSet;
 
-/// What every topic starts with.
+/// Prefix of all topics.
 pub const PREFIX: &str = "gatewrt/v1";
 
 const READ_OF_OWN: [&str; 2] = ["assignment", "command"];
 const WRITE_OF_OWN: [&str; 3] = ["report", "reply", "presence"];
 const MAX_ID: usize = 64;
 
-/// The rights of one node at one moment.
+/// Rights of one node on MQTT topics, at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Access<'a> {
     node: &'a str,
@@ -25,18 +25,18 @@ pub struct Access<'a> {
 }
 
 impl<'a> Access<'a> {
-    /// `node` is the MQTT client id, which is the common name of its certificate; `networks` the ids of the
-    /// networks it is in, `None` for a node that is unknown or removed, which may do nothing at all.
+    /// Creates the rights of `node`, which is the MQTT client id and the common name of its certificate. `networks` are
+    /// the ids of its networks; `None` for a node that is unknown or removed, which has no rights at all.
     pub fn new(node: &'a str, networks: Option<&'a BTreeSet<String>>) -> Self {
         Self { node, networks: networks.filter(|_| is_id(node)) }
     }
 
-    /// May it connect.
+    /// True if the node may connect to the broker.
     pub fn may_connect(self) -> bool {
         self.networks.is_some()
     }
 
-    /// May it publish to this topic; a last will counts as a publish.
+    /// True if the node may publish to this topic. A last will counts as a publish.
     pub fn may_publish(self, topic: &str) -> bool {
         match levels(topic) {
             Some(["node", node, what]) => self.is_itself(node) && WRITE_OF_OWN.contains(&what),
@@ -44,7 +44,7 @@ impl<'a> Access<'a> {
         }
     }
 
-    /// May it subscribe to this filter.
+    /// True if the node may subscribe to this topic filter.
     pub fn may_subscribe(self, filter: &str) -> bool {
         if let Some(["node", node, what]) = levels(filter) {
             return self.is_itself(node) && READ_OF_OWN.contains(&what);
@@ -56,7 +56,7 @@ impl<'a> Access<'a> {
         self.is_in(network) && is_filter(below)
     }
 
-    /// May this topic, which has no wildcards, be delivered to it.
+    /// True if the broker may deliver this topic, which has no wildcards, to the node.
     pub fn may_read(self, topic: &str) -> bool {
         !topic.contains(['+', '#']) && self.may_subscribe(topic)
     }
@@ -70,14 +70,14 @@ impl<'a> Access<'a> {
     }
 }
 
-/// The three levels below the prefix of a topic that has exactly three.
+/// Splits a topic that has exactly three levels below [`PREFIX`] into these levels.
 fn levels(topic: &str) -> Option<[&str; 3]> {
     let mut levels = topic.strip_prefix(PREFIX)?.strip_prefix('/')?.split('/');
     let three = [levels.next()?, levels.next()?, levels.next()?];
     levels.next().is_none().then_some(three)
 }
 
-/// A well-formed filter of plain levels: no empty one, `+` alone in its level, `#` alone and last.
+/// True for a valid topic filter: no empty levels, `+` alone in its level, `#` alone and last.
 fn is_filter(filter: &str) -> bool {
     let (before, last) =
         filter.rsplit_once('/').map_or((None, filter), |(before, last)| (Some(before), last));
@@ -85,7 +85,8 @@ fn is_filter(filter: &str) -> bool {
     (last == "#" || plain(last)) && before.is_none_or(|before| before.split('/').all(plain))
 }
 
-/// Can this stand in a topic as an id or a fixed word: no separator, wildcard, `$`, blank or control character.
+/// True for a text that can be an id or a fixed word in a topic: no separator, wildcard, `$`, blank or control
+/// character.
 pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
@@ -200,7 +201,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_node_hears_its_networks_and_itself_and_nothing_else() {
+    fn node_may_read_only_its_networks_and_itself() {
         let networks = mine();
         let access = Access::new(ME, Some(&networks));
         for filter in SUBSCRIBED.map(fill) {
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_writes_its_own_three_topics_and_nothing_else() {
+    fn node_may_write_only_its_own_three_topics() {
         let networks = mine();
         let access = Access::new(ME, Some(&networks));
         for topic in PUBLISHED.map(fill) {
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_has_no_wildcard() {
+    fn topic_with_wildcard_is_never_delivered() {
         let networks = mine();
         let access = Access::new(ME, Some(&networks));
         for topic in
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_node_may_nothing_and_one_without_networks_only_its_own() {
+    fn unknown_node_has_no_rights_and_one_without_networks_only_its_own() {
         let (unknown, none) = (Access::new(ME, None), BTreeSet::new());
         let lonely = Access::new(ME, Some(&none));
         for filter in SUBSCRIBED.map(fill) {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_id_has_no_rights() {
+    fn node_name_that_is_no_id_has_no_rights() {
         let networks: BTreeSet<String> = ["+", "#", "", MINE].map(String::from).into();
         for name in ["", "+", "#", "a/b", "A", "$sys", "a b", &"a".repeat(65)] {
             let access = Access::new(name, Some(&networks));

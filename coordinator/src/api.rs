@@ -1,22 +1,21 @@
-//! What the HTTP API and its clients say to each other, and how state becomes answers. Pure.
+//! Values of the HTTP API, and their conversion from the state. Pure.
 
 mod clients;
 mod egress;
 mod exits;
 mod rules;
+mod tokens;
 
 pub use clients::*;
 pub use egress::*;
 pub use exits::*;
 pub use rules::*;
-mod tokens;
-
 pub use tokens::*;
 
 use crate::{
     broker::{ByKind, Sessions},
-    desk::State,
-    registry::{CONFIRM_S, Code, Network, Node},
+    controller::ControllerState,
+    registry::{CONFIRM_S, Code, CodeState, Network, Node},
 };
 use gatewrt_protocol::{
     Endpoint, NetworkId, NetworkName, NodeId, NodeName, Prefix, Report, Role, Tag, Topic, Verdict,
@@ -29,42 +28,42 @@ use std::{
 };
 use utoipa::ToSchema;
 
-/// A network.
+/// Network as the API shows it: its settings and the number of its nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkView {
-    /// Its id.
+    /// Id of the network.
     #[schema(value_type = String)]
     pub id: NetworkId,
-    /// Its name.
+    /// Name of the network.
     #[schema(value_type = String)]
     pub name: NetworkName,
-    /// IPv4 overlay.
+    /// IPv4 prefix of the overlay.
     #[schema(value_type = String)]
     pub prefix4: Prefix,
-    /// IPv6 overlay.
+    /// IPv6 prefix of the overlay.
     #[schema(value_type = String)]
     pub prefix6: Prefix,
-    /// In bytes.
+    /// MTU in bytes.
     pub mtu: u16,
-    /// In seconds; 0 for none.
+    /// Keepalive interval in seconds; 0 for none.
     pub keepalive: u16,
     /// DNS domain.
     pub domain: String,
-    /// What becomes of connections that no rule fits.
+    /// Verdict on connections that match no rule.
     #[schema(value_type = String)]
     pub access: Verdict,
-    /// Resolvers that external clients are told of.
+    /// Resolvers for external clients.
     #[schema(value_type = Vec<String>)]
     pub dns: Vec<IpAddr>,
-    /// How many nodes it has.
+    /// Number of its nodes.
     pub nodes: usize,
-    /// When it was made, in seconds since 1970.
+    /// Creation time, in seconds since 1970.
     pub created: u64,
 }
 
 impl NetworkView {
-    /// The view of a network.
-    pub fn of(state: &State, network: &Network) -> Self {
+    /// Creates the view of a network.
+    pub fn of(state: &ControllerState, network: &Network) -> Self {
         Self {
             id: network.id,
             name: network.name.clone(),
@@ -81,29 +80,29 @@ impl NetworkView {
     }
 }
 
-/// A join code.
+/// Join code as the API shows it, with its state and its uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CodeView {
-    /// Names it.
+    /// Id that an admin refers to it by.
     pub id: String,
-    /// How many routers may join with it.
+    /// Number of routers that may join with it.
     pub uses: u32,
-    /// How many did.
+    /// Number of routers that have joined with it.
     pub used: u32,
     /// Seconds until it expires; 0 when it has.
     pub expires_in: u64,
-    /// What those that join may do.
+    /// Roles of nodes that join with it.
     #[schema(value_type = BTreeSet<String>)]
     pub roles: BTreeSet<Role>,
-    /// `usable`, `used`, `expired`, `revoked`.
-    pub state: String,
-    /// The code itself; only in the answer that made it.
+    /// State: `usable`, `used`, `expired` or `revoked`.
+    pub state: CodeState,
+    /// The code itself, only in the answer that created it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
 }
 
 impl CodeView {
-    /// The view of a code.
+    /// Creates the view of a join code at `now`, in seconds since 1970.
     pub fn of(code: &Code, now: u64) -> Self {
         Self {
             id: code.id.to_string(),
@@ -111,39 +110,27 @@ impl CodeView {
             used: code.used,
             expires_in: code.expires.saturating_sub(now),
             roles: code.roles.clone(),
-            state: code_state(code, now).to_owned(),
+            state: code.state(now),
             code: None,
         }
     }
 }
 
-fn code_state(code: &Code, now: u64) -> &'static str {
-    if code.revoked.is_some() {
-        "revoked"
-    } else if code.used >= code.uses {
-        "used"
-    } else if now >= code.expires {
-        "expired"
-    } else {
-        "usable"
-    }
-}
-
-/// A node.
+/// Node as the API shows it: its settings, its roles and the facts that it reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
-    /// Its id.
+    /// Id of the node.
     #[schema(value_type = String)]
     pub id: NodeId,
-    /// Its network.
+    /// Network it belongs to.
     #[schema(value_type = String)]
     pub network: NetworkName,
-    /// Its name.
+    /// Name of the node.
     #[schema(value_type = String)]
     pub name: NodeName,
-    /// What people call it: any text.
+    /// Label for people: any text.
     pub label: String,
-    /// What rules may speak of it by.
+    /// Tags that rules can select it by.
     #[schema(value_type = BTreeSet<String>)]
     pub tags: BTreeSet<Tag>,
     /// WireGuard public key.
@@ -152,48 +139,48 @@ pub struct NodeView {
     /// Overlay addresses.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
-    /// Where others try to reach it, best first.
+    /// Endpoints at which others try to reach it, best first.
     #[schema(value_type = Vec<Object>)]
     pub endpoints: Vec<Endpoint>,
-    /// What it serves.
+    /// Prefixes that it serves.
     pub egress: Vec<EgressView>,
-    /// That it lets external clients in.
+    /// Ingress settings, if it lets external clients in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressView>,
-    /// That it takes others' Internet traffic.
+    /// Exit settings, if it forwards Internet traffic of other nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitView>,
-    /// Which of its own Internet traffic goes through others.
+    /// Scopes: Internet traffic of its own that goes through other nodes.
     #[serde(default)]
     pub scopes: Vec<ScopeView>,
-    /// Which of it goes through others because it was said on the router itself.
+    /// Scopes that the router's owner has configured on the router itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_scopes: Vec<OwnScopeView>,
-    /// What it put into effect and took back, because its control link did not outlive it.
+    /// Change that the node rolled back, because its control link was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taken_back: Option<TakenBackView>,
-    /// How long its control link may take to show that it outlived a change, in seconds.
+    pub rolled_back: Option<RolledBackView>,
+    /// Seconds to confirm a change, until the node rolls it back.
     #[serde(default)]
     pub confirm_s: u16,
-    /// What it may do for others.
+    /// Roles that it may take.
     #[schema(value_type = BTreeSet<String>)]
     pub roles: BTreeSet<Role>,
-    /// What the router is.
+    /// Board name of the router.
     pub board: String,
-    /// Of the daemon.
+    /// Version of the daemon.
     pub version: String,
-    /// When it joined, in seconds since 1970.
+    /// Time when it joined, in seconds since 1970.
     pub joined: u64,
-    /// Of its member record.
+    /// Revision of its member record.
     pub rev: u64,
-    /// What will surprise about a change that was made.
+    /// Warnings about the change that was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
 impl NodeView {
-    /// The view of a live node.
-    pub fn of(state: &State, node: &Node) -> Self {
+    /// Creates the view of a node that was not removed.
+    pub fn of(state: &ControllerState, node: &Node) -> Self {
         let network = state.registry.network(node.net).expect("a live node's network exists");
         Self {
             id: node.id,
@@ -209,7 +196,7 @@ impl NodeView {
             exit: node.exit.as_ref().map(|_| ExitView::of(state, node)),
             scopes: ScopeView::all_of(state, node).collect(),
             own_scopes: OwnScopeView::all_of(state, node),
-            taken_back: TakenBackView::of(node),
+            rolled_back: RolledBackView::of(node),
             confirm_s: node.confirm_s.unwrap_or(CONFIRM_S),
             roles: node.roles.clone(),
             board: node.facts.board.clone(),
@@ -220,8 +207,8 @@ impl NodeView {
         }
     }
 
-    /// The same with the warnings about its network that name it.
-    pub fn with_warnings(state: &State, node: &Node) -> Self {
+    /// Creates the view of a node, with those warnings about its network that name the node.
+    pub fn with_warnings(state: &ControllerState, node: &Node) -> Self {
         let name = node.name.as_str();
         let names_it = |warning: &String| warning.split([' ', ':']).any(|word| word == name);
         let warnings = state.registry.warnings(node.net).into_iter().filter(names_it);
@@ -231,55 +218,55 @@ impl NodeView {
     }
 }
 
-/// Revisions of the records that concern one node.
+/// Current revisions of the policy, the assignment and the roster of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revisions {
-    /// Of the policy.
+    /// Revision of the policy.
     pub policy: u64,
-    /// Of the node's assignment.
+    /// Revision of the assignment.
     pub assignment: u64,
-    /// Of the roster.
+    /// Revision of the roster.
     pub roster: u64,
 }
 
-/// How a node is.
+/// Current state of a node: its view, its session, its last report, and how far it has applied its records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeStatus {
-    /// What is wanted of it and known of it.
+    /// Spec and facts.
     #[serde(flatten)]
     pub node: NodeView,
-    /// Whether it has an MQTT session and said that it is there.
+    /// Set if it has an MQTT session and reports that it is online.
     pub online: bool,
-    /// Where its session comes from.
+    /// Source address of its session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub from: Option<SocketAddr>,
-    /// For how many seconds it has been online or offline, as far as known.
+    /// Seconds since it went online or offline, as far as known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_s: Option<u64>,
-    /// What it is to have applied.
+    /// Current revisions of its records.
     pub current: Revisions,
-    /// Whether its last report says that it has.
+    /// Set if the node has applied its current policy and assignment without failures, as it reported last.
     pub up_to_date: bool,
-    /// Its last report since the coordinator's start.
+    /// Last report since the coordinator's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub report: Option<Report>,
-    /// How old that is.
+    /// Age of the report in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report_age_s: Option<u64>,
-    /// Messages of it that were refused, by reason.
+    /// Number of its messages that were refused, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u64>,
-    /// What the broker delivered to it, since the coordinator's start; only while it is connected.
+    /// Messages delivered to it since the coordinator's start; only while it is connected.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = Object)]
     pub delivered: ByKind,
 }
 
 impl NodeStatus {
-    /// The status of a live node; `sessions` are the nodes with an MQTT session.
-    pub fn of(state: &State, node: &Node, sessions: &Sessions, at: u64) -> Self {
+    /// State of a node that was not removed, at `at`; `sessions` are the nodes with an MQTT session.
+    pub fn of(state: &ControllerState, node: &Node, sessions: &Sessions, at: u64) -> Self {
         let now = state.live.now(node.id).cloned().unwrap_or_default();
         let id = node.id.to_string();
         let current = Revisions {
@@ -302,31 +289,32 @@ impl NodeStatus {
     }
 }
 
-/// A newer roster is no news that a node would report at once; one that records are missing for is a failure.
+/// True if a report names the current policy and assignment, and no failures: a node does not report a newer roster at
+/// once, and missing records are reported as failures.
 fn has_applied(report: &Report, current: &Revisions) -> bool {
     let applied = &report.applied;
     let same = applied.policy == current.policy && applied.assignment == current.assignment;
     same && report.failures.is_empty()
 }
 
-fn rev(state: &State, topic: Topic) -> u64 {
-    state.ledger.content(&topic).map_or(0, crate::records::Content::rev)
+fn rev(state: &ControllerState, topic: Topic) -> u64 {
+    state.published.content(&topic).map_or(0, crate::records::Content::rev)
 }
 
-/// How a network is.
+/// Current state of a network: its view, the state of each node, and warnings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkStatus {
-    /// The network.
+    /// Spec of the network.
     pub network: NetworkView,
-    /// Its nodes, by name.
+    /// Nodes by name.
     pub nodes: Vec<NodeStatus>,
-    /// What will surprise.
+    /// Warnings: allowed, but probably not intended.
     pub warnings: Vec<String>,
 }
 
 impl NetworkStatus {
-    /// The status of a network; `sessions` are the nodes with an MQTT session.
-    pub fn of(state: &State, network: &Network, sessions: &Sessions, at: u64) -> Self {
+    /// State of a network at `at`; `sessions` are the nodes with an MQTT session.
+    pub fn of(state: &ControllerState, network: &Network, sessions: &Sessions, at: u64) -> Self {
         let nodes = state.registry.live_nodes(network.id);
         let mut nodes: Vec<_> = nodes.map(|node| NodeStatus::of(state, node, sessions, at)).collect();
         nodes.sort_by(|one, other| one.node.name.cmp(&other.node.name));
@@ -338,22 +326,22 @@ impl NetworkStatus {
     }
 }
 
-/// How everything is.
+/// Current state of the coordinator and of all its networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
-    /// Of the coordinator.
+    /// Version of the coordinator.
     pub version: String,
-    /// Since its start, in seconds.
+    /// Seconds since its start.
     pub uptime_s: u64,
     /// Networks, by name.
     pub networks: Vec<NetworkStatus>,
 }
 
-/// That the coordinator is there.
+/// Answer of the coordinator's health check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// `ok`.
+    /// Status: `ok`.
     pub status: String,
-    /// Of the coordinator.
+    /// Version of the coordinator.
     pub version: String,
 }

@@ -1,5 +1,5 @@
-//! The command line. `serve` runs the coordinator; everything else is a client of its HTTPS API, on the same
-//! machine or another, and has no rules of its own.
+//! Command line. `serve` runs the coordinator. All other commands are clients of its HTTPS API, on the same
+//! machine or another, and check nothing themselves.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached, 4 the answer of
 //! `check` is no.
@@ -9,42 +9,42 @@ mod client;
 mod commands;
 mod output;
 
-pub use args::{Cli, DEFAULT_DATA};
+pub use args::Cli;
 
 use args::Command;
 use clap::CommandFactory;
-use client::{Client, ClientError};
+use client::{ApiClient, CommandError};
 use std::process::ExitCode;
 
-/// Carries out a command line.
+/// Runs a command of the coordinator's command line.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(serve) => serve_here(serve.config(cli.connection.data)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "gatewrt-coordinator", &mut script);
-            // Fails when who reads it has seen enough.
+            // Fails if the reader has closed the pipe.
             let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
             ExitCode::SUCCESS
         }
         command => {
             let outcome =
-                Client::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json));
+                ApiClient::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json));
             match outcome {
                 Ok(()) => ExitCode::SUCCESS,
-                // Whoever read it has seen enough, as in `status | head`.
-                Err(ClientError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                // The reader has closed the pipe, as in `status | head`.
+                Err(CommandError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                     ExitCode::SUCCESS
                 }
-                // It was said on stdout.
-                Err(error @ ClientError::NotAllowed) => ExitCode::from(error.exit_code()),
-                Err(error) => complain(&error),
+                // The answer was printed to stdout.
+                Err(error @ CommandError::NotAllowed) => ExitCode::from(error.exit_code()),
+                Err(error) => print_error(&error),
             }
         }
     }
 }
 
-fn complain(error: &ClientError) -> ExitCode {
+fn print_error(error: &CommandError) -> ExitCode {
     eprintln!("gatewrt-coordinator: {error}");
     let advice = error.advice();
     if !advice.is_empty() {
@@ -66,7 +66,7 @@ fn serve_here(config: crate::serve::ServeConfig) -> ExitCode {
     }
 }
 
-/// To stderr; what is said is chosen by `GATEWRT_LOG`, in the form of `RUST_LOG`.
+/// Starts the program's log on stderr. `GATEWRT_LOG` selects messages in the syntax of `RUST_LOG`.
 fn start_log() {
     use std::io::IsTerminal;
     let filter = std::env::var("GATEWRT_LOG").unwrap_or_else(|_| "info,rmqtt=warn,sqlx=warn".into());

@@ -1,6 +1,6 @@
-//! The coordinator's directory: what is in it, who may read it (no one else: 0700, files 0600), and that one
-//! program at a time has it. Files are written whole or not at all, so that a first start that was cut short
-//! is simply done again.
+//! Directory of the coordinator: its files, their modes (directory 0700, files 0600), and a lock so that one
+//! process at a time uses it. Files are written atomically, so that an interrupted first start can be
+//! repeated.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -9,40 +9,45 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Why the directory can't be used. `Display` says what to do.
+/// Default directory of the coordinator.
+pub const DEFAULT_DATA: &str = "/var/lib/gatewrt";
+/// Name of the file with the API's address for local commands.
+pub const LOCAL_URL: &str = "url";
+
+/// Error of the coordinator's data directory. `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DirError {
     /// Reading or writing failed.
     #[error("can't {what} {}{}", path.display(), advice(source))]
     Io {
-        /// `create`, `read`, `write`, …
+        /// Operation: `create`, `read`, `write`, …
         what: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// Another coordinator runs on it.
+    /// Another coordinator uses the directory.
     #[error("another coordinator runs on {}: stop it first, or give this one its own with --data", path.display())]
     Locked {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// A file that can't be made anew without breaking what routers trust.
+    /// A file is missing that can't be created again: routers would not trust the new one.
     #[error(
         "{} is missing, but there is a database: restore the file from a backup (a new one would not be trusted by any router)",
         path.display()
     )]
     Lost {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A file that is not what it should be.
+    /// The content of a file is not valid.
     #[error("{} is damaged ({why}): restore it from a backup", path.display())]
     Damaged {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Reason why the content is not valid.
         why: String,
     },
 }
@@ -60,16 +65,16 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// A directory that this process alone has, until it ends.
+/// Data directory of the coordinator, locked by this process.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Holds the lock.
+    /// Open file that holds the lock.
     _lock: File,
 }
 
 impl DataDir {
-    /// Makes the directory if need be, and takes it.
+    /// Opens the data directory: creates it if it is missing, and locks it.
     pub fn open(path: &Path) -> Result<Self, DirError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|source| DirError::Io { what: "create", path: path.into(), source })?;
@@ -85,17 +90,17 @@ impl DataDir {
         }
     }
 
-    /// A file's path.
+    /// Path of a file in the data directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Where the database is.
+    /// Path of the database in the data directory.
     pub fn database(&self) -> PathBuf {
         self.file("gatewrt.db")
     }
 
-    /// The file's text; `None` where there is none.
+    /// Reads a file of the data directory as text; `None` if it does not exist.
     pub fn read(&self, name: &str) -> Result<Option<String>, DirError> {
         let path = self.file(name);
         match fs::read_to_string(&path) {
@@ -105,7 +110,7 @@ impl DataDir {
         }
     }
 
-    /// The text of a file that is made once and trusted by routers ever after.
+    /// Reads a file that is created once, by `make`, and that routers trust from then on.
     pub fn read_or_make(&self, name: &str, make: impl FnOnce() -> String) -> Result<String, DirError> {
         if let Some(text) = self.read(name)? {
             return Ok(text);
@@ -118,7 +123,7 @@ impl DataDir {
         Ok(text)
     }
 
-    /// Writes a file, mode 0600, in one step: after a crash it is the old one or the new one.
+    /// Writes a file of the data directory with mode 0600 atomically: after a crash it has the old or the new content.
     pub fn write(&self, name: &str, text: &str) -> Result<(), DirError> {
         let (path, aside) = (self.file(name), self.file(&format!(".{name}.new")));
         let written = (|| {
@@ -132,7 +137,7 @@ impl DataDir {
         written.map_err(|source| DirError::Io { what: "write", path, source })
     }
 
-    /// The error of a file whose content is not what it should be.
+    /// Error for a file of the data directory whose content is not valid.
     pub fn damaged(&self, name: &str, why: impl ToString) -> DirError {
         DirError::Damaged { path: self.file(name), why: why.to_string() }
     }

@@ -1,9 +1,9 @@
-//! The HTTPS API: what admins and joining routers ask, turned into questions and orders for the desk.
+//! HTTPS API: requests of admins and joining routers, as queries and changes for the controller.
 //!
-//! | path | method | who | what |
+//! | path | method | caller | effect |
 //! | --- | --- | --- | --- |
 //! | `/`, `/assets/…` | GET | anyone | the admin's web page |
-//! | `/v1/health` | GET | anyone | is it there |
+//! | `/v1/health` | GET | anyone | health check |
 //! | `/v1/join` | POST | who has a join code | [`gatewrt_protocol::JoinRequest`] as a JWS → [`gatewrt_protocol::JoinAnswer`] |
 //! | `/v1/networks` | GET, POST | admin | list, create |
 //! | `/v1/networks/{net}` | GET, PATCH, DELETE `?force=true` | admin | show, change, delete |
@@ -13,17 +13,17 @@
 //! | `/v1/networks/{net}/nodes/{node}` | GET, PATCH, DELETE | admin | show, change, remove |
 //! | `/v1/networks/{net}/nodes/{node}/egress` | PUT, DELETE `?prefix=` | admin | set, unset |
 //! | `/v1/networks/{net}/egress` | GET | admin | list |
-//! | `/v1/networks/{net}/nodes/{node}/ingress` | PUT, DELETE `?force=true` | admin | let external clients in, or no more |
+//! | `/v1/networks/{net}/nodes/{node}/ingress` | PUT, DELETE `?force=true` | admin | let external clients in, or stop |
 //! | `/v1/networks/{net}/ingress` | GET | admin | list |
 //! | `/v1/networks/{net}/clients` | GET, POST | admin | list, create |
 //! | `/v1/networks/{net}/clients/{client}` | GET, PATCH, DELETE | admin | show, change, delete |
 //! | `/v1/networks/{net}/clients/{client}/reissue` | POST | admin | new key, another gateway |
-//! | `/v1/networks/{net}/clients/{client}/config` | GET, POST | admin | file without secrets; the client has it |
+//! | `/v1/networks/{net}/clients/{client}/config` | GET, POST | admin | show the file without secrets; mark it as issued |
 //! | `/v1/networks/{net}/exits` | GET | admin | list |
-//! | `/v1/networks/{net}/nodes/{node}/exit` | PUT, DELETE `?force=true` | admin | take others' Internet traffic, or no more |
-//! | `/v1/networks/{net}/nodes/{node}/scopes` | GET | admin | which of its Internet traffic goes through others |
+//! | `/v1/networks/{net}/nodes/{node}/exit` | PUT, DELETE `?force=true` | admin | make the node an exit, or stop |
+//! | `/v1/networks/{net}/nodes/{node}/scopes` | GET | admin | list |
 //! | `/v1/networks/{net}/nodes/{node}/scopes/{scope}` | GET, PUT, DELETE | admin | show, set, unset |
-//! | `/v1/networks/{net}/nodes/{node}/retry` | POST | admin | try again what it took back |
+//! | `/v1/networks/{net}/nodes/{node}/retry` | POST | admin | retry the change that was rolled back |
 //! | `/v1/networks/{net}/rules` | GET, POST | admin | list, create |
 //! | `/v1/networks/{net}/rules/{rule}` | GET, PATCH, DELETE | admin | show, change, delete |
 //! | `/v1/networks/{net}/groups` | GET | admin | list |
@@ -32,48 +32,52 @@
 //! | `/v1/status` `?network=` | GET | admin | live state |
 //! | `/v1/events` `?network=` | GET | admin | live state and changes as server-sent events |
 //! | `/v1/watch` `?network=` | GET | admin | changes as server-sent events |
-//! | `/v1/audit` `?network=` | GET | admin | who changed what |
+//! | `/v1/audit` `?network=` | GET | admin | audit log |
 //! | `/v1/tokens` | GET, POST | admin | list, create |
 //! | `/v1/tokens/{id}` | DELETE | admin | revoke |
-//! | `/v1/login`, `/v1/logout` | POST | who has a token | a session with a cookie, for the page |
-//! | `/v1/me` | GET | admin | who asks, and what they may |
-//! | `/v1/openapi.json` | GET | anyone | all of this with what is taken and answered |
+//! | `/v1/login`, `/v1/logout` | POST | owner of a token | begin or end a session with a cookie, for the page |
+//! | `/v1/me` | GET | admin | name and rights of the caller |
+//! | `/v1/openapi.json` | GET | anyone | OpenAPI document |
 //!
-//! `{net}`, `{node}` and the like are names or ids. An admin is who shows a token as `Authorization: Bearer …`
-//! or the cookie of a session; what the token is for and whether it is to look only is seen to in [`grant`] and
-//! [`caller`]. Errors are [`gatewrt_protocol::Problem`]s. Every change takes `?dry_run=true`, and `If-Match`
-//! where there is something to match; lists take `?limit=&after=`.
+//! `{net}`, `{node}` and the like are names or ids. An admin sends a token as `Authorization: Bearer …` or
+//! the cookie of a session; its rights are checked by [`grant`] and [`caller`]. Errors are
+//! [`gatewrt_protocol::Problem`]s. Every change takes `?dry_run=true`, and `If-Match` if it changes an
+//! existing resource; lists take `?limit=&after=`.
 
 mod caller;
 mod clients;
+mod custom_certificate;
 mod events;
 mod exits;
-mod given;
 mod grant;
 mod join;
-mod limit;
 mod openapi;
 mod page;
 mod problem;
+mod query;
+mod rate_limit;
 mod reply;
+mod resource;
 mod routes;
 mod rules;
 mod server;
 mod session;
+mod tls;
 mod tokens;
 mod watch;
 
-pub use caller::{Act, Caller, Scope};
-pub use given::GivenCert;
+pub use caller::{AuditedChange, Caller, NetworkFilter};
+pub use custom_certificate::CustomCertificate;
 pub use grant::USER_AGENT;
-pub use limit::Limits;
 pub use problem::{ApiError, Body, Params};
-pub use reply::{Answer, Listed, Page, Reply, Resource, without};
-pub use routes::VERSION;
-pub use server::{HttpsError, HttpsServer};
+pub use rate_limit::RateLimits;
+pub use reply::{Answer, Listed, Page, Reply};
+pub use resource::{Resource, without};
+pub use server::HttpsServer;
 pub use session::Logins;
+pub use tls::HttpsError;
 
-use crate::{broker::Sessions, desk::DeskHandle, pki::Pki};
+use crate::{broker::Sessions, controller::ControllerHandle, pki::Pki};
 use axum::{
     Extension, Router,
     extract::Request,
@@ -92,53 +96,56 @@ use std::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Bytes of a request body.
-const BODY: usize = 64 * 1024;
-/// From the end of a request's head to its answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Version of the coordinator.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Where a request comes from.
+/// Largest body of a request to the API, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+/// Time from the end of a request's head to its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Source address of an HTTP request.
 #[derive(Debug, Clone, Copy)]
 pub struct Remote(pub SocketAddr);
 
-/// What the handlers share.
+/// State that all handlers of the HTTPS API share.
 #[derive(Clone)]
 pub struct App {
-    /// Answers and obeys.
-    pub desk: DeskHandle,
-    /// Certificates, token, record key.
+    /// Handle of the controller.
+    pub controller: ControllerHandle,
+    /// Certificates, admin token, record key.
     pub pki: Arc<Pki>,
-    /// `https://host:port`, as in join codes.
+    /// URL of the API, `https://host:port`, as in join codes.
     pub url: String,
-    /// `host:port` of the MQTT broker, best first.
+    /// Addresses of the MQTT broker, `host:port`, best first.
     pub brokers: Vec<String>,
-    /// The nodes with an MQTT session, and what was delivered to each.
+    /// Nodes with an MQTT session, and what was delivered to each.
     pub sessions: Arc<dyn Fn() -> Sessions + Send + Sync>,
-    /// Who has logged in on the page.
+    /// Sessions of the page.
     pub logins: Arc<Logins>,
-    /// How often one address may try.
-    pub limits: Arc<Limits>,
-    /// When the coordinator started.
+    /// Rate limits of logins and joins.
+    pub limits: Arc<RateLimits>,
+    /// Start time of the coordinator.
     pub started: Instant,
 }
 
-/// All paths.
+/// Creates the router of the HTTPS API and the page, with all their paths.
 pub fn router(app: App) -> Router {
-    let known = for_the_known().route_layer(from_fn_with_state(app.clone(), grant::known_only));
-    let anyone = for_anyone().route_layer(from_fn_with_state(app.clone(), limit::in_measure));
+    let known = token_routes().route_layer(from_fn_with_state(app.clone(), grant::require_token));
+    let anyone = open_routes().route_layer(from_fn_with_state(app.clone(), rate_limit::enforce_rate_limits));
     let (router, paths) = known.merge(anyone).split_for_parts();
     router
         .layer(Extension(Document::of(&openapi::complete(paths))))
-        .layer(map_response(unkept))
+        .layer(map_response(no_store))
         .merge(page::router())
         .fallback(|| async { ApiError::no_such_path() })
         .method_not_allowed_fallback(|| async { ApiError::no_such_method() })
-        .layer(from_fn(in_time))
+        .layer(from_fn(with_timeout))
         .with_state(app)
 }
 
-/// A path stands in one place, with its description for the OpenAPI document.
-fn for_the_known() -> OpenApiRouter<App> {
+/// Routes of the API that require a token. Each path is stated once, with its description for the OpenAPI document.
+fn token_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(routes::router())
         .merge(rules::router())
@@ -149,7 +156,7 @@ fn for_the_known() -> OpenApiRouter<App> {
         .merge(watch::router())
 }
 
-fn for_anyone() -> OpenApiRouter<App> {
+fn open_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(openapi::router())
         .merge(tokens::open_router())
@@ -157,26 +164,26 @@ fn for_anyone() -> OpenApiRouter<App> {
         .routes(routes!(join::join))
 }
 
-/// Answers hold tokens and private keys: no one on the way, and no browser, keeps one.
-async fn unkept(mut response: Response) -> Response {
+/// Middleware that forbids caching of answers: they contain tokens and private keys.
+async fn no_store(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-async fn in_time(request: Request, next: Next) -> Response {
-    let answer = tokio::time::timeout(PATIENCE, whole(request, next)).await;
+async fn with_timeout(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, with_body(request, next)).await;
     answer.unwrap_or_else(|_| ApiError::too_slow().into_response())
 }
 
-/// Takes in the body before anything is answered: one that is refused unread would end the connection under
-/// whoever still sends, and the answer with it.
-async fn whole(request: Request, next: Next) -> Response {
+/// Middleware that reads a request's body before anything is answered. If a request is refused before its body was
+/// read, the connection ends while the caller still sends, and the answer is lost.
+async fn with_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    match axum::body::to_bytes(body, BODY).await {
+    match axum::body::to_bytes(body, MAX_BODY).await {
         Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
-        Err(_) => ApiError::too_long(BODY).into_response(),
+        Err(_) => ApiError::too_long(MAX_BODY).into_response(),
     }
 }
 
@@ -186,10 +193,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn nothing_is_served_that_is_not_described() {
-        for router in [for_the_known(), for_anyone()] {
+    fn every_served_route_is_in_the_openapi_document() {
+        for router in [token_routes(), open_routes()] {
             let (router, document) = router.split_for_parts();
-            // What a router serves is told by its debug form alone.
+            // The debug form is the only way to list the routes of a router.
             let debug = format!("{router:?}");
             let served: BTreeSet<_> = debug.split('"').filter(|text| text.starts_with("/v1/")).collect();
             let described: BTreeSet<_> = document.paths.paths.keys().map(String::as_str).collect();

@@ -1,4 +1,5 @@
-//! Listening for both families with one socket, as `[::]` does on Linux unless `net.ipv6.bindv6only` is set.
+//! Sockets that listen for both address families, as `[::]` does on Linux unless `net.ipv6.bindv6only` is
+//! set.
 
 use std::{
     io,
@@ -6,7 +7,7 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// Takes an address. `[::]` is every address that there is, also on a machine without IPv6.
+/// Binds a TCP listener to an address. `[::]` means every address, also on a machine without IPv6.
 pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(addr).await {
         Err(error) if addr.ip() == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
@@ -16,7 +17,7 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// The next connection; one over IPv4 comes from an IPv4 address.
+/// Accepts the next connection of a listener. The peer of a connection over IPv4 has an IPv4 address.
 pub async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (stream, peer) = listener.accept().await?;
     Ok((stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())))
@@ -31,7 +32,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_socket_hears_both_families() {
+    async fn socket_on_unspecified_address_accepts_both_families() {
         let listener = bind("[::]:0".parse().unwrap()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for from in ["127.0.0.1", "::1"] {

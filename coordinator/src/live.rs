@@ -1,5 +1,5 @@
-//! What nodes say and do now: who is connected, their presence, their last report. In memory only; after a
-//! restart of the coordinator the nodes come back and say it again. Pure.
+//! Live state of nodes: session, presence, last report. In memory only: after a restart of the coordinator,
+//! the nodes reconnect and report again. Pure.
 
 use gatewrt_protocol::{ClientReport, NodeId, Presence, Report, WgPublicKey};
 use std::{
@@ -7,61 +7,61 @@ use std::{
     net::SocketAddr,
 };
 
-/// How many earlier boots of a node are remembered, so that none of their reports passes for news.
+/// Number of earlier boots of a node that are remembered, so that reports of them are recognized as old.
 const BOOTS: usize = 8;
 
-/// How many external clients of a node are remembered: more than one assignment can list.
+/// Largest number of external clients remembered for one node: more than one assignment can list.
 const CLIENTS: usize = 1024;
 
-/// What one node says and does.
+/// Live state of one node: its session, presence, last report and refused messages.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Now {
-    /// Where its MQTT session comes from; `None` without one.
+    /// Source address of its MQTT session; `None` without one.
     pub from: Option<SocketAddr>,
-    /// When `from` changed last, in seconds since 1970.
+    /// Time of the last change of `from`, in seconds since 1970.
     pub since: u64,
-    /// What it, or its will, said last.
+    /// Last presence message, of the node or its will.
     pub presence: Option<Presence>,
-    /// Its last report.
+    /// Last report.
     pub report: Option<Report>,
-    /// When that came, in seconds since 1970.
+    /// Time of the last report, in seconds since 1970.
     pub reported: u64,
-    /// Its messages that were refused, by reason.
+    /// Number of refused messages, by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// What it said last of each external client, and when: a report lists only some of many.
+    /// Last report of each external client, and its time: a report lists only some of many clients.
     clients: BTreeMap<WgPublicKey, (u64, ClientReport)>,
     past_boots: VecDeque<String>,
 }
 
-/// Why a sound message of a node does not count.
+/// Error for a valid message of a node that is older than one seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stale;
 
-/// See the module.
+/// Live state of all nodes: sessions, presence and reports, in memory only. See the module.
 #[derive(Debug, Default)]
 pub struct Live {
     nodes: BTreeMap<NodeId, Now>,
 }
 
 impl Live {
-    /// What is known of a node.
+    /// Live state of a node.
     pub fn now(&self, node: NodeId) -> Option<&Now> {
         self.nodes.get(&node)
     }
 
-    /// Takes in that a session began.
+    /// Records that the MQTT session of a node has begun.
     pub fn handle_connected(&mut self, node: NodeId, from: Option<SocketAddr>, at: u64) {
         let now = self.nodes.entry(node).or_default();
         (now.from, now.since) = (from, at);
     }
 
-    /// Takes in that there is no session any more.
+    /// Records that a node has no MQTT session any more.
     pub fn handle_disconnected(&mut self, node: NodeId, at: u64) {
         let now = self.nodes.entry(node).or_default();
         (now.from, now.since) = (None, at);
     }
 
-    /// Takes in a verified presence. One of an earlier session, as a will that comes late, does not count.
+    /// Records a verified presence message of a node. One of an earlier session, such as a late will, is stale.
     pub fn handle_presence(&mut self, node: NodeId, presence: Presence) -> Result<(), Stale> {
         let now = self.nodes.entry(node).or_default();
         let late = now
@@ -76,7 +76,7 @@ impl Live {
         Ok(())
     }
 
-    /// Takes in a verified report. One that was seen, or is older than one that was, does not count.
+    /// Records a verified report of a node. One that was seen, or is older than one seen, is stale.
     pub fn handle_report(&mut self, node: NodeId, report: Report, at: u64) -> Result<(), Stale> {
         let now = self.nodes.entry(node).or_default();
         let seen = now.report.as_ref().is_some_and(|last| last.boot == report.boot && report.seq <= last.seq);
@@ -89,26 +89,26 @@ impl Live {
         Ok(())
     }
 
-    /// Counts a message that was refused, and answers how many there were for that reason.
+    /// Counts a refused message of a node. Returns the number of messages refused for that reason.
     pub fn refuse(&mut self, node: NodeId, why: &'static str) -> u64 {
         let count = self.nodes.entry(node).or_default().refused.entry(why).or_default();
         *count += 1;
         *count
     }
 
-    /// Forgets a node.
+    /// Forgets the live state of a node.
     pub fn forget(&mut self, node: NodeId) {
         self.nodes.remove(&node);
     }
 }
 
 impl Now {
-    /// Whether it said that it is there, and not since that it is gone.
+    /// True if the last presence message of the node says that it is online.
     pub fn says_online(&self) -> bool {
         self.presence.as_ref().is_some_and(|presence| presence.online)
     }
 
-    /// What it said last of a client, and when, in seconds since 1970.
+    /// Last report about an external client of the node, with its time in seconds since 1970.
     pub fn client(&self, key: WgPublicKey) -> Option<&(u64, ClientReport)> {
         self.clients.get(&key)
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_will_of_an_older_session_does_not_count() {
+    fn will_of_an_older_session_is_stale() {
         let mut live = Live::default();
         assert_eq!(live.handle_presence(NODE, presence("a", 1, true)), Ok(()));
         assert_eq!(live.handle_presence(NODE, presence("a", 2, true)), Ok(()));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_no_longer_listed_is_remembered_and_the_oldest_forgotten() {
+    fn unlisted_client_is_remembered_until_too_many_are_known() {
         let client = |number: u16| {
             let mut key = [0; 32];
             key[..2].copy_from_slice(&number.to_be_bytes());
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_that_is_over_does_not_come_back() {
+    fn report_of_an_earlier_boot_is_stale() {
         let mut live = Live::default();
         assert_eq!(live.handle_presence(NODE, presence("a", 9, true)), Ok(()));
         assert_eq!(live.handle_presence(NODE, presence("b", 1, true)), Ok(()));

@@ -1,8 +1,8 @@
-//! The coordinator's keys: a CA that routers pin by its hash, the server certificate it issues itself, the
-//! client certificates of nodes, and the key that signs records.
+//! Keys of the coordinator: the CA, which routers pin by its hash; the server certificate; client
+//! certificates of nodes; the key that signs records.
 //!
-//! All certificates are valid from 1975 to 4096: a router after a power cut has no idea of the date, so dates
-//! can't be what ends trust. Client certificates end when the directory of nodes forgets the node.
+//! All certificates are valid from 1975 to 4096: a router does not know the date after a power cut, so dates
+//! can't end trust. A client certificate is revoked by removing its node from the directory of nodes.
 
 use crate::data_dir::{DataDir, DirError};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -17,17 +17,17 @@ use ring::{
 };
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc};
 
-/// The CA certificate, which is no secret.
+/// File with the CA certificate, which is public.
 pub const CA_CERT: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const SERVER_CERT: &str = "server.crt";
 const SERVER_KEY: &str = "server.key";
 const SERVER_NAMES: &str = "server.names";
 const RECORD_KEY: &str = "record.key";
-/// The file that lets its reader do everything.
+/// File with the admin token, which grants all rights.
 pub const ADMIN_TOKEN: &str = "admin.token";
 
-/// See the module.
+/// Keys and certificates of the coordinator. See the module.
 pub struct Pki {
     ca_pem: String,
     ca_hash: [u8; 32],
@@ -45,8 +45,8 @@ impl std::fmt::Debug for Pki {
 }
 
 impl Pki {
-    /// Reads the keys, or makes them at the first start. The server certificate is issued anew when `names`
-    /// are others than before.
+    /// Reads the keys of the coordinator, or creates them at the first start. A new server certificate is issued when
+    /// `names` have changed.
     pub fn open(dir: &DataDir, names: &BTreeSet<String>) -> Result<Self, DirError> {
         let key = dir.read_or_make(CA_KEY, || new_key().serialize_pem())?;
         let key = KeyPair::from_pem(&key).map_err(|error| dir.damaged(CA_KEY, error))?;
@@ -69,42 +69,42 @@ impl Pki {
         Ok(pki)
     }
 
-    /// The CA's certificate.
+    /// CA certificate of the coordinator (PEM).
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// The file with it.
+    /// Path of the coordinator's CA certificate.
     pub fn ca_path(&self) -> PathBuf {
         self.ca_path.clone()
     }
 
-    /// SHA-256 of the CA's certificate (DER): what a join code pins.
+    /// SHA-256 of the CA certificate (DER), as pinned by join codes.
     pub fn ca_hash(&self) -> [u8; 32] {
         self.ca_hash
     }
 
-    /// The same in hexadecimal.
+    /// SHA-256 of the CA certificate (DER), in hexadecimal.
     pub fn ca_hash_text(&self) -> String {
         HEXLOWER.encode(&self.ca_hash)
     }
 
-    /// Signs records.
+    /// Signer of the coordinator's records.
     pub fn signer(&self) -> Arc<Signer> {
         self.signer.clone()
     }
 
-    /// What an admin shows to the HTTP API.
+    /// Admin token of the HTTPS API, which grants all rights.
     pub fn admin_token(&self) -> &str {
         &self.admin_token
     }
 
-    /// Files of the server certificate and its key.
+    /// Paths of the server certificate and its key.
     pub fn server_files(&self) -> (PathBuf, PathBuf) {
         self.server.clone()
     }
 
-    /// A client certificate (PEM) for a node: its common name is the node's id, its key the node's own.
+    /// Client certificate (PEM) of a node: the common name is the node's id, the key is the node's own.
     pub fn client_certificate(&self, node: NodeId, identity: &PublicKey) -> Result<String, rcgen::Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name.remove(DnType::CommonName);
@@ -124,11 +124,11 @@ impl Pki {
         let key = new_key();
         let certificate = self.server_certificate(names, &key);
         let certificate = certificate.map_err(|error| dir.damaged(CA_KEY, error))?;
-        // No names first, and the names last: a crash in between has both issued again, so that a key never
-        // meets the certificate of another.
+        // The names are cleared first and written last: after a crash in between, key and certificate are
+        // issued again, so that a key is never used with another key's certificate.
         dir.write(SERVER_NAMES, "")?;
         dir.write(SERVER_KEY, &key.serialize_pem())?;
-        // With the CA: a router that joins knows only its hash, and has to be shown it.
+        // The chain includes the CA: a router that joins knows only its hash.
         dir.write(SERVER_CERT, &(certificate + &self.ca_pem))?;
         dir.write(SERVER_NAMES, &wanted)?;
         tracing::info!(?names, "issued a server certificate");
@@ -146,7 +146,7 @@ impl Pki {
     }
 }
 
-/// A public key of which the private half is on a router.
+/// Public key of a node, whose private half is on the router.
 struct NodeKey(PublicKey);
 
 impl PublicKeyData for NodeKey {
@@ -158,7 +158,7 @@ impl PublicKeyData for NodeKey {
     }
 }
 
-/// Fresh random bytes of the operating system.
+/// Random bytes from the operating system.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).expect("the kernel has randomness");
@@ -194,7 +194,8 @@ fn decode_seed(text: &str) -> Option<[u8; 32]> {
     BASE64URL_NOPAD.decode(text.trim().as_bytes()).ok()?.try_into().ok()
 }
 
-/// A lost token is no loss: whoever can make a new one there owns the directory.
+/// Reads the admin token from its file, and creates it if it is missing. A lost one is replaced: whoever can restart
+/// the coordinator owns the directory anyway.
 fn admin_token(dir: &DataDir) -> Result<String, DirError> {
     if let Some(token) = dir.read(ADMIN_TOKEN)?.filter(|token| token.trim().len() >= 32) {
         return Ok(token.trim().to_owned());

@@ -1,6 +1,11 @@
-//! What stands on each topic: Registry → contents, and which of them are new. Pure. A record's revision
-//! grows when its content differs from the one published last, and never otherwise; signing, storing and
-//! publishing are other people's work.
+//! Records of each topic: Registry → contents, and those that have changed. Pure. The revision of a record
+//! grows only when its content differs from the published one. Signing, storing and publishing are done
+//! elsewhere.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::disallowed_methods, reason = "pure: time, files and random bytes come in as values")
+)]
 
 mod access;
 #[cfg(test)]
@@ -13,25 +18,25 @@ use gatewrt_protocol::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How long a removed node's tombstone stands, in seconds: a router that was off for longer has lost its
-/// place in the roster anyway and is told to drop what is not in it.
+/// Lifetime of a tombstone, in seconds. A router that was off for longer is missing in the roster, and drops
+/// whatever is not in it.
 pub const TOMBSTONE_S: u64 = 30 * 86_400;
 
-/// What stands on a topic of the coordinator's.
+/// Content of a record of the coordinator: what is signed and published on one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A member, or the tombstone of one.
+    /// Member record or tombstone of a node.
     Member(MemberUpdate),
-    /// A network's roster.
+    /// Roster of a network.
     Roster(Roster),
-    /// A network's policy.
+    /// Policy of a network.
     Policy(Policy),
-    /// A node's assignment.
+    /// Assignment of a node.
     Assignment(Assignment),
 }
 
 impl Content {
-    /// Its revision.
+    /// Revision of the record.
     pub fn rev(&self) -> u64 {
         match self {
             Self::Member(update) => update.about().2,
@@ -41,7 +46,7 @@ impl Content {
         }
     }
 
-    /// The same with another revision.
+    /// Same content with another revision.
     pub fn with_rev(mut self, rev: u64) -> Self {
         match &mut self {
             Self::Member(MemberUpdate::Member(member)) => member.rev = rev,
@@ -53,7 +58,7 @@ impl Content {
         self
     }
 
-    /// Its signed form.
+    /// Signs the content as a record.
     pub fn sign(&self, signer: &Signer) -> Result<String, RecordError> {
         match self {
             Self::Member(update) => signer.sign(update),
@@ -63,7 +68,7 @@ impl Content {
         }
     }
 
-    /// Reads back what was signed; `None` when it is not what belongs on that topic.
+    /// Verifies and decodes a signed record; `None` if it is not valid on that topic.
     pub fn open(topic: Topic, signed: &[u8], key: &gatewrt_protocol::PublicKey) -> Option<Self> {
         use gatewrt_protocol::jws::open;
         match topic {
@@ -80,27 +85,27 @@ impl Content {
     }
 }
 
-/// What changes on one topic; `None` takes away what stands there.
+/// Change of a published record: the new content of one topic; `None` clears it.
 pub type Change = (Topic, Option<Content>);
 
-/// What stands on every topic now.
+/// Records that the coordinator has published, by topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ledger {
+pub struct PublishedRecords {
     records: BTreeMap<Topic, Content>,
 }
 
-impl Ledger {
-    /// What stands on `topic`.
+impl PublishedRecords {
+    /// Content that is published on `topic`.
     pub fn content(&self, topic: &Topic) -> Option<&Content> {
         self.records.get(topic)
     }
 
-    /// Everything that stands, in order of topics.
+    /// All published contents, ordered by topic.
     pub fn iter(&self) -> impl Iterator<Item = (&Topic, &Content)> {
         self.records.iter()
     }
 
-    /// Puts changes into effect. Answers those that undo it.
+    /// Puts changes of published records into effect. Returns the changes that undo them.
     pub fn apply(&mut self, changes: Vec<Change>) -> Vec<Change> {
         let swap = |(topic, content): Change| match content {
             Some(content) => (topic, self.records.insert(topic, content)),
@@ -109,12 +114,12 @@ impl Ledger {
         changes.into_iter().map(swap).collect()
     }
 
-    /// What has to change on `topics` so that they say what `registry` wants, in the order to publish it:
-    /// the member records of a network before the roster that sums them up.
+    /// Plans the changes that make the records of `topics` match `registry`, in the order of publishing: the member
+    /// records of a network come before the roster that lists their revisions.
     pub fn plan(&self, registry: &Registry, now: u64, topics: &BTreeSet<Topic>) -> Vec<Change> {
         let (rosters, others): (Vec<&Topic>, Vec<&Topic>) =
             topics.iter().partition(|topic| matches!(topic, Topic::Roster(_)));
-        let mut rules = access::Known::default();
+        let mut rules = access::RulesCache::default();
         let mut changes: Vec<Change> = others
             .into_iter()
             .filter_map(|topic| self.change(*topic, draft(registry, now, topic, &mut rules)))
@@ -127,7 +132,8 @@ impl Ledger {
         changes
     }
 
-    /// The change that makes `draft`, whose revision does not matter, stand on `topic`; none where it does.
+    /// Change that publishes `draft`, whose revision is ignored, on `topic`; `None` if it is published
+    /// already.
     fn change(&self, topic: Topic, draft: Option<Content>) -> Option<Change> {
         match (self.records.get(&topic), draft) {
             (None, None) => None,
@@ -161,8 +167,8 @@ impl Ledger {
     }
 }
 
-/// The topics whose content may differ after `rows` have changed; `registry` is the state after that, and `undo` what
-/// [`Registry::apply`] answered.
+/// Topics of the records whose content may have changed with `rows`. `registry` is the state after the change, and
+/// `undo` the result of [`Registry::apply`].
 pub fn touched(registry: &Registry, rows: &[Row], undo: &[Row]) -> BTreeSet<Topic> {
     let mut topics = access::touched(registry, rows, undo);
     topics.extend(rows.iter().flat_map(|row| touched_by(registry, row)));
@@ -177,21 +183,22 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
             registry.client(*client).map(|client| client_topics(registry, client)).unwrap_or_default()
         }
         Row::Code(..) | Row::Token(..) | Row::Audit(_) => Vec::new(),
-        // See `access`.
+        // Handled by `access`.
         Row::Rule(..) | Row::Group(..) => Vec::new(),
         Row::Control(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
     }
 }
 
-/// Every topic there may be.
-pub fn all_topics(registry: &Registry, ledger: &Ledger) -> BTreeSet<Topic> {
+/// Topics that have or may get a record, in all networks.
+pub fn all_topics(registry: &Registry, published: &PublishedRecords) -> BTreeSet<Topic> {
     let networks =
         registry.networks().flat_map(|network| [Topic::Policy(network.id), Topic::Roster(network.id)]);
     let nodes = registry.nodes().flat_map(node_topics);
-    networks.chain(nodes).chain(ledger.iter().map(|(topic, _)| *topic)).collect()
+    networks.chain(nodes).chain(published.iter().map(|(topic, _)| *topic)).collect()
 }
 
-/// A network that is still there changes its policy alone; one that is new or gone takes everything along.
+/// Topics of the records that depend on a network. A change of an existing network affects only its own topics; a new
+/// or deleted one affects those of its nodes too.
 fn network_topics(registry: &Registry, net: NetworkId) -> Vec<Topic> {
     let own = [Topic::Policy(net), Topic::Roster(net)];
     let gone = registry.network(net).is_none();
@@ -199,12 +206,14 @@ fn network_topics(registry: &Registry, net: NetworkId) -> Vec<Topic> {
     own.into_iter().chain(nodes).collect()
 }
 
-/// All nodes that it can come in at, as it may have been moved from one to the other.
+/// Topics of the assignments that depend on a client, of all nodes that it can use as its gateway: it may have moved
+/// from one to another.
 fn client_topics(registry: &Registry, client: &Client) -> Vec<Topic> {
     client.seats.keys().filter_map(|node| registry.node(*node)).flat_map(node_topics).collect()
 }
 
-/// The topics whose content may differ because clients' time is over after `after`, up to `until`.
+/// Topics of the records whose content may have changed because clients expired after `after` and not later than
+/// `until`.
 pub fn touched_by_expiry(registry: &Registry, after: u64, until: u64) -> BTreeSet<Topic> {
     registry.expiring(after, until).flat_map(|client| client_topics(registry, client)).collect()
 }
@@ -213,8 +222,8 @@ fn node_topics(node: &Node) -> Vec<Topic> {
     vec![Topic::Member(node.net, node.id), Topic::Roster(node.net), Topic::Assignment(node.id)]
 }
 
-/// What is to stand on a topic, with revision 0.
-fn draft(registry: &Registry, now: u64, topic: &Topic, rules: &mut access::Known) -> Option<Content> {
+/// Content of the record of a topic, as it follows from the registry, with revision 0.
+fn draft(registry: &Registry, now: u64, topic: &Topic, rules: &mut access::RulesCache) -> Option<Content> {
     match *topic {
         Topic::Policy(net) => registry.network(net).map(policy).map(Content::Policy),
         Topic::Member(net, node) => {
@@ -290,7 +299,7 @@ fn assignment(registry: &Registry, node: &Node, now: u64) -> Assignment {
             .ingress
             .as_ref()
             .map(|_| Ingress { clients: registry.admitted(node, now).map(ingress_client).collect() }),
-        exit: node.exit.as_ref().map(ExitSetting::wanted),
+        exit: node.exit.as_ref().map(ExitSetting::requested),
         scopes: node.scopes.iter().map(|(name, scope)| scope.record(name)).collect(),
         confirm_s: node.confirm_s,
         attempt: node.attempt,

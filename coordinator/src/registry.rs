@@ -1,6 +1,11 @@
-//! What the admin wants and what the nodes said of themselves: one value, kept whole in memory. Pure: each
-//! operation takes the moment it happens at and answers with the rows it changes, or why it refuses. It ends
-//! where rows are stored ([`crate::store`]) and where they become records ([`crate::records`]).
+//! Registry: settings by the admin and facts reported by the nodes, as one value in memory. Pure: each
+//! operation takes the moment at which it happens and returns the rows that it changes, or a refusal. Rows
+//! are stored by [`crate::store`] and turned into records by [`crate::records`].
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::disallowed_methods, reason = "pure: time, files and random bytes come in as values")
+)]
 
 mod access_error;
 mod address;
@@ -17,30 +22,33 @@ mod ingress;
 mod network;
 mod node;
 mod overlap;
+mod range;
 mod rule;
-mod scope;
 mod selector;
+mod selector_context;
 #[cfg(test)]
 mod tests;
 mod token;
 
 pub use access_error::AccessError;
 pub use check::CheckAnswer;
-pub use client::{Client, ClientError, ClientPatch, ClientState, ClientWish, NewKeys, ReissueWish, Tunnel};
-pub use code::{Code, CodeId, CodeWish};
+pub use client::{
+    Client, ClientError, ClientPatch, ClientSpec, ClientState, NewKeys, ReissueRequest, Tunnel,
+};
+pub use code::{Code, CodeId, CodeSpec, CodeState};
 pub use error::{Overlap, RegistryError};
-pub use exit::{ExitError, ExitSetting, ExitWish, Ipv6, ScopeSetting, ScopeWish, User};
+pub use exit::{ExitError, ExitSetting, ExitSpec, Ipv6, ScopeSetting, ScopeSpec, User};
 pub use facts::{Facts, is_private};
 pub use file::ClientFile;
-pub use group::{Group, GroupWish};
-pub use ingress::{IngressSetting, IngressWish};
-pub use network::{Network, NetworkPatch, NetworkWish};
+pub use group::{Group, GroupSpec};
+pub use ingress::{IngressSetting, IngressSpec};
+pub use network::{Network, NetworkPatch, NetworkSpec};
 pub use node::{CONFIRM_S, EgressSetting, Node, NodePatch};
 pub use overlap::Owner;
-pub use rule::{Rule, RulePatch, RuleWish};
-pub use scope::{Scope, of_client};
+pub use rule::{Rule, RulePatch, RuleSpec};
 pub use selector::Selector;
-pub use token::{Rights, TOKEN_PREFIX, Token, TokenId, TokenWish, token_hash};
+pub use selector_context::{SelectorContext, of_client};
+pub use token::{Rights, TOKEN_PREFIX, Token, TokenId, TokenSpec, token_hash};
 
 use crate::audit::Entry;
 use gatewrt_protocol::{ClientId, GroupName, NetworkId, NodeId, Role, RuleId};
@@ -49,31 +57,31 @@ use std::{
     net::SocketAddr,
 };
 
-/// When an operation happens, and what is random in it.
+/// Time and randomness of one operation on the registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// Seconds since 1970.
+    /// Time in seconds since 1970.
     pub now: u64,
-    /// Fresh for each operation.
+    /// Random bytes, fresh for each operation.
     pub entropy: [u8; 32],
 }
 
 impl Moment {
-    /// `N` of the random bytes, from `at`.
+    /// Takes `N` of the operation's random bytes, from offset `at`.
     fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
         let bytes = self.entropy.get(at..).and_then(<[u8]>::first_chunk);
         *bytes.expect("an operation takes at most 32 random bytes")
     }
 }
 
-/// One row as it is from now on; `None` where it is gone.
+/// New state of one row of the registry and the database; `None` deletes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// A network.
     Network(NetworkId, Option<Network>),
-    /// A node; a removed one stays, so that its keys and addresses are never taken again.
+    /// A node. A removed one stays, so that its keys and addresses are never reused.
     Node(NodeId, Option<Box<Node>>),
-    /// An external client; a deleted one stays, so that its keys and addresses are never taken again.
+    /// An external client. A deleted one stays, so that its keys and addresses are never reused.
     Client(ClientId, Option<Box<Client>>),
     /// A join code.
     Code(CodeId, Option<Code>),
@@ -81,21 +89,22 @@ pub enum Row {
     Rule(RuleId, Option<Rule>),
     /// A group that rules name.
     Group(NetworkId, GroupName, Option<Group>),
-    /// Where the coordinator itself is.
+    /// Addresses of the coordinator itself.
     Control(Vec<SocketAddr>),
     /// A token of the HTTPS API.
     Token(TokenId, Option<Token>),
-    /// Who changed what. It is stored with the rows it tells of, and no part of the registry.
+    /// An entry of the audit log. It is stored together with the rows of its change, and is no part of the
+    /// registry.
     Audit(Box<Entry>),
 }
 
-/// The rows that one operation changes. They take effect together or not at all.
+/// Rows that one operation on the registry changes. They take effect together or not at all.
 pub type Changes = Vec<Row>;
 
-/// An operation's outcome: the rows it changes, and its answer.
+/// Result of an operation on the registry: the rows that it changes, and its answer.
 pub type Outcome<T> = Result<(Changes, T), RegistryError>;
 
-/// See the module.
+/// Registry: the settings of all networks and everything in them. See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registry {
     networks: BTreeMap<NetworkId, Network>,
@@ -109,7 +118,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Puts rows into effect. Answers the rows that undo it.
+    /// Puts rows into effect in the registry. Returns the rows that undo it.
     pub fn apply(&mut self, changes: Changes) -> Changes {
         let undo = changes.into_iter().map(|row| self.swap(row)).collect::<Vec<_>>();
         undo.into_iter().rev().collect()
@@ -136,17 +145,17 @@ impl Registry {
         }
     }
 
-    /// All networks, in order of their ids.
+    /// All networks of the registry, ordered by id.
     pub fn networks(&self) -> impl Iterator<Item = &Network> {
         self.networks.values()
     }
 
-    /// A network by its id.
+    /// Looks up a network by its id.
     pub fn network(&self, id: NetworkId) -> Option<&Network> {
         self.networks.get(&id)
     }
 
-    /// A network by its name or the text of its id.
+    /// Finds a network by its name or the text of its id.
     pub fn find_network(&self, text: &str) -> Result<&Network, RegistryError> {
         let by_id = text.parse().ok().and_then(|id| self.networks.get(&id));
         let by_name = || self.networks.values().find(|network| network.name.as_str() == text);
@@ -156,27 +165,27 @@ impl Registry {
         })
     }
 
-    /// A node by its id, also a removed one.
+    /// Looks up a node by its id, also a removed one.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id)
     }
 
-    /// A node that was not removed.
+    /// Looks up a node by its id, unless it was removed.
     pub fn live_node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id).filter(|node| node.is_live())
     }
 
-    /// All nodes there ever were, in order of their ids.
+    /// All nodes of the registry, also removed ones, ordered by id.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
     }
 
-    /// The nodes of a network, without removed ones.
+    /// Nodes of a network, without removed ones.
     pub fn live_nodes(&self, net: NetworkId) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(move |node| node.net == net && node.is_live())
     }
 
-    /// A node of a network by its name or the text of its id.
+    /// Finds a node of a network by its name or the text of its id.
     pub fn find_node(&self, net: &str, text: &str) -> Result<&Node, RegistryError> {
         let network = self.find_network(net)?;
         let id = text.parse::<NodeId>().ok();
@@ -194,17 +203,17 @@ impl Registry {
         })
     }
 
-    /// The join codes of a network.
+    /// Join codes of a network.
     pub fn codes(&self, net: NetworkId) -> impl Iterator<Item = &Code> {
         self.codes.values().filter(move |code| code.net == net)
     }
 
-    /// Where the coordinator is: what routers must never reach through a network.
+    /// Addresses of the coordinator. Routers must never reach them through a network.
     pub fn control(&self) -> &[SocketAddr] {
         &self.control
     }
 
-    /// States where the coordinator is.
+    /// Sets the addresses of the coordinator.
     pub fn set_control(&self, addrs: BTreeSet<SocketAddr>) -> Changes {
         let addrs: Vec<_> = addrs.into_iter().collect();
         if addrs == self.control { Vec::new() } else { vec![Row::Control(addrs)] }
@@ -218,5 +227,5 @@ fn swap<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option
     }
 }
 
-/// Every role there is: what a join code allows when nothing else is said.
+/// All roles: a join code allows them unless it names some.
 pub const ALL_ROLES: [Role; 3] = [Role::Egress, Role::Ingress, Role::Exit];

@@ -1,35 +1,35 @@
-//! WireGuard private keys of external clients: made here for those that have none of their own, shown in one answer,
-//! stored nowhere. They are overwritten when they are let go, and have no `Debug`.
+//! WireGuard private keys of external clients. They are generated here for clients that have none, shown in
+//! one answer, and never stored. They are overwritten when dropped, and have no `Debug`.
 
 use data_encoding::BASE64;
 use gatewrt_protocol::WgPublicKey;
 use std::str::FromStr;
 use zeroize::{Zeroize, Zeroizing};
 
-/// A WireGuard private key (Curve25519).
+/// WireGuard private key (Curve25519) of an external client, overwritten when dropped.
 pub struct PrivateKey(Zeroizing<[u8; 32]>);
 
-/// A text that is no private key; it is not repeated anywhere.
+/// Error for a text that is no WireGuard private key. It does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoPrivateKey;
 
 impl PrivateKey {
-    /// A key out of 32 random bytes, which are overwritten.
+    /// Creates a private key from 32 random bytes, which are overwritten.
     pub fn from_entropy(entropy: &mut [u8; 32]) -> Self {
         let mut key = Zeroizing::new(*entropy);
         entropy.zeroize();
-        // As `wg genkey` writes keys (RFC 7748, 5): the same key in the same form everywhere.
+        // Clamped as `wg genkey` does (RFC 7748, 5), so that the same key has the same text everywhere.
         key[0] &= 248;
         key[31] = (key[31] & 127) | 64;
         Self(key)
     }
 
-    /// The public key that belongs to it.
+    /// Public key that belongs to the private key.
     pub fn public(&self) -> WgPublicKey {
         WgPublicKey(x25519_dalek::x25519(*self.0, x25519_dalek::X25519_BASEPOINT_BYTES))
     }
 
-    /// As it stands in a file.
+    /// Text of the private key as in WireGuard's configuration files (Base64).
     pub fn text(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64.encode(&*self.0))
     }
@@ -48,9 +48,9 @@ impl FromStr for PrivateKey {
 mod tests {
     use super::*;
 
-    /// What `wg pubkey` of wireguard-tools says of the same key.
+    /// Compared with the output of `wg pubkey`.
     #[test]
-    fn the_public_key_is_that_of_wireguard_tools() {
+    fn public_key_equals_that_of_wireguard_tools() {
         let mut entropy = [7; 32];
         let made = PrivateKey::from_entropy(&mut entropy);
         assert_eq!(entropy, [0; 32]);
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn invalid_private_key_is_refused() {
         for text in ["", "x", "AAAA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
             assert!(text.parse::<PrivateKey>().is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! `serve`: puts directory, keys, database, desk, broker and HTTPS together, and takes them apart again.
+//! Start and stop of the coordinator: directory, keys, database, controller, broker, HTTPS.
 
 mod addresses;
 
@@ -6,87 +6,78 @@ pub use addresses::Advertised;
 
 use crate::{
     broker::{Broker, BrokerConfig, BrokerError, Limits},
-    data_dir::{DataDir, DirError},
-    desk::{Desk, DeskError, DeskHandle, Nodes, Post},
-    http::{self, App, GivenCert, HttpsError, HttpsServer},
+    controller::{Admitted, Controller, ControllerError, ControllerHandle, Delivery},
+    data_dir::{DEFAULT_DATA, DataDir, DirError, LOCAL_URL},
+    http::{self, App, CustomCertificate, HttpsError, HttpsServer},
     pki::Pki,
     store::{Store, StoreError},
 };
-use std::{
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     task::JoinHandle,
 };
 
-/// The file that tells local commands where the API is.
-pub const LOCAL_URL: &str = "url";
-/// A removed node is given this long to read its own tombstone before its session ends.
-const LAST_READ: Duration = Duration::from_millis(500);
-/// Messages on their way to the broker.
-const POST: usize = 4096;
+/// Largest number of deliveries of the controller that wait for the broker.
+const DELIVERIES: usize = 4096;
 
-/// What `serve` is told.
+/// Configuration of the coordinator, from the options of `serve`.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
-    /// Keys and database.
+    /// Directory with keys and database.
     pub data: PathBuf,
-    /// Where to listen for the API.
+    /// Listen address of the API.
     pub https: SocketAddr,
-    /// Where to listen for MQTT.
+    /// Listen address of MQTT.
     pub mqtt: SocketAddr,
-    /// Names and addresses by which routers reach the coordinator, best first; empty takes this machine's.
+    /// Names and addresses of the coordinator for routers, best first; empty means the addresses of this
+    /// machine.
     pub advertise: Vec<String>,
-    /// A certificate of the admin's own and where to listen with it, for browsers.
-    pub given: Option<(GivenCert, SocketAddr)>,
+    /// Custom certificate for browsers, and its listen address.
+    pub custom_certificate: Option<(CustomCertificate, SocketAddr)>,
 }
 
-/// Why the coordinator can't start, or stopped.
+/// Error that keeps the coordinator from starting, or stops it.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The directory.
+    /// The directory can't be used.
     #[error(transparent)]
     Dir(#[from] DirError),
-    /// The database.
+    /// The database can't be used.
     #[error("{}: {source}", path.display())]
     Store {
-        /// Where it is.
+        /// Path of the database.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of the database.
         source: StoreError,
     },
-    /// A name to advertise.
+    /// The text can't be advertised.
     #[error("“{0}” can't be advertised: give a host name or an IP address, without a port")]
     Advertise(String),
-    /// An address to listen on.
+    /// The address can't be listened on.
     #[error("can't listen for {what} on {addr}: {}", listen_advice(source, what))]
     Listen {
-        /// `HTTPS`, `MQTT`.
+        /// Service: `HTTPS`, `cert-https` or `MQTT`.
         what: &'static str,
-        /// Where.
+        /// Address that can't be listened on.
         addr: SocketAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// HTTPS other than its address.
+    /// HTTPS failed for another reason.
     #[error(transparent)]
     Https(HttpsError),
-    /// The broker other than its address.
+    /// The broker failed for another reason.
     #[error("the MQTT broker can't start: {0}")]
     Broker(BrokerError),
-    /// The stored records could not be brought up to date.
+    /// The stored records can't be brought up to date.
     #[error("the stored records can't be brought up to date: {0}")]
-    Settle(DeskError),
-    /// A part of the program ended that should not.
+    Reconcile(ControllerError),
+    /// A part of the coordinator ended unexpectedly.
     #[error("{0} ended unexpectedly: see the log above")]
     Ended(&'static str),
-    /// Anything of the operating system.
+    /// The operating system failed.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -107,7 +98,7 @@ fn listen_advice(error: &io::Error, what: &str) -> String {
     }
 }
 
-/// Runs until it is told to stop (SIGTERM, Ctrl-C).
+/// Runs the coordinator until it gets SIGTERM or SIGINT.
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     raise_open_files();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -116,9 +107,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
-        _ = &mut running.desk => Some("the desk"),
+        _ = &mut running.controller => Some("the controller"),
         _ = &mut running.https => Some("HTTPS"),
-        _ = ended(&mut running.given) => Some("HTTPS with the given certificate"),
+        _ = ended(&mut running.custom_certificate) => Some("HTTPS with the custom certificate"),
     };
     if let Some(part) = ended {
         return Err(ServeError::Ended(part));
@@ -128,7 +119,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Each router is a connection: as many as the system lets a program have.
+/// Raises the limit of open files to what the system allows: each router takes several.
 fn raise_open_files() {
     use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
     let raised = getrlimit(RLIMIT_NOFILE).and_then(|(soft, hard)| match soft < hard {
@@ -140,7 +131,7 @@ fn raise_open_files() {
     }
 }
 
-/// Never where there is none.
+/// Waits for the end of a task of the coordinator; forever without one.
 async fn ended(task: &mut Option<JoinHandle<()>>) {
     match task {
         Some(task) => drop(task.await),
@@ -149,10 +140,10 @@ async fn ended(task: &mut Option<JoinHandle<()>>) {
 }
 
 struct Running {
-    desk: JoinHandle<()>,
+    controller: JoinHandle<()>,
     https: JoinHandle<()>,
-    given: Option<JoinHandle<()>>,
-    post: JoinHandle<Arc<Broker>>,
+    custom_certificate: Option<JoinHandle<()>>,
+    delivery: JoinHandle<Arc<Broker>>,
     _dir: DataDir,
 }
 
@@ -164,14 +155,16 @@ impl Running {
         let (cert, key) = pki.server_files();
         let https = HttpsServer::bind(config.https, &cert, &key).await.map_err(https_error)?;
         let https_addr = https.local_addr()?;
-        let given = match config.given.clone() {
-            Some((cert, addr)) => Some(HttpsServer::bind_given(addr, cert).await.map_err(given_error)?),
+        let custom_certificate = match config.custom_certificate.clone() {
+            Some((cert, addr)) => {
+                Some(HttpsServer::bind_custom(addr, cert).await.map_err(custom_certificate_error)?)
+            }
             None => None,
         };
 
-        let (post, posted) = mpsc::channel(POST);
-        let (mut desk, handle, nodes) = open_desk(&dir, &pki, post).await?;
-        let retained = desk.retained().into_iter();
+        let (deliveries, delivered) = mpsc::channel(DELIVERIES);
+        let (mut controller, handle, admitted) = open_controller(&dir, &pki, deliveries).await?;
+        let retained = controller.retained().into_iter();
         let retained = retained.map(|(topic, signed)| (topic.to_string(), signed.into())).collect();
         let broker_config = BrokerConfig {
             listen: config.mqtt,
@@ -180,19 +173,19 @@ impl Running {
             client_ca: pki.ca_path(),
             limits: Limits::default(),
         };
-        let started = Broker::start(broker_config, Arc::new(nodes.clone()), retained).await;
+        let started = Broker::start(broker_config, Arc::new(admitted), retained).await;
         let (broker, events) = started.map_err(broker_error)?;
         let broker = Arc::new(broker);
         let (mqtt_addr, sessions) = (broker.local_addr(), Arc::downgrade(&broker));
-        let post = tokio::spawn(deliver(broker, nodes, posted));
+        let delivery = tokio::spawn(deliver(broker, delivered));
 
-        let control = advertised.resolve(https_addr.port(), mqtt_addr.port(), desk.control()).await;
-        desk.settle(control).await.map_err(ServeError::Settle)?;
-        let desk = tokio::spawn(desk.run(events));
+        let control = advertised.resolve(https_addr.port(), mqtt_addr.port(), controller.control()).await;
+        controller.reconcile_records(control).await.map_err(ServeError::Reconcile)?;
+        let controller = tokio::spawn(controller.run(events));
         let app = App {
             url: advertised.url(https_addr.port()),
             brokers: advertised.brokers(mqtt_addr.port()),
-            desk: handle,
+            controller: handle,
             sessions: Arc::new(move || {
                 sessions.upgrade().map(|broker| broker.sessions()).unwrap_or_default()
             }),
@@ -204,54 +197,57 @@ impl Running {
         dir.write(LOCAL_URL, &format!("{}\n", addresses::local_url(https_addr)))?;
         banner(&config, &app, https_addr, mqtt_addr);
         let router = http::router(app);
-        let given = given.map(|given| given.spawn(router.clone()));
+        let custom_certificate =
+            custom_certificate.map(|custom_certificate| custom_certificate.spawn(router.clone()));
         let https = https.spawn(router);
-        Ok(Self { desk, https, given, post, _dir: dir })
+        Ok(Self { controller, https, custom_certificate, delivery, _dir: dir })
     }
 
-    /// From the outside in: no more orders, what was ordered is stored and published, then sessions end.
+    /// Stops the coordinator from the outside in: first no more requests, then all changes are stored and published,
+    /// then sessions end.
     async fn stop(self) {
-        for task in [Some(self.https), self.given].into_iter().flatten() {
+        for task in [Some(self.https), self.custom_certificate].into_iter().flatten() {
             task.abort();
             let _ = task.await;
         }
-        let _ = self.desk.await;
-        if let Some(broker) = self.post.await.ok().and_then(Arc::into_inner) {
+        let _ = self.controller.await;
+        if let Some(broker) = self.delivery.await.ok().and_then(Arc::into_inner) {
             broker.stop().await;
         }
     }
 }
 
-async fn open_desk(
+async fn open_controller(
     dir: &DataDir,
     pki: &Pki,
-    post: mpsc::Sender<Post>,
-) -> Result<(Desk, DeskHandle, Nodes), ServeError> {
+    deliveries: mpsc::Sender<Delivery>,
+) -> Result<(Controller, ControllerHandle, Admitted), ServeError> {
     let path = dir.database();
     let fault = |source| ServeError::Store { path: path.clone(), source };
     if !path.exists() {
-        // Made here for its mode, which SQLite gives the files beside it too.
+        // Created here to set its mode, which SQLite copies to the files that it creates next to it.
         dir.write("gatewrt.db", "")?;
     }
     let store = Store::open(&path).await.map_err(fault)?;
     let loaded = store.load(&pki.signer().public()).await.map_err(fault)?;
-    Ok(Desk::new(loaded, store, pki.signer(), post))
+    Ok(Controller::new(loaded, store, pki.signer(), deliveries))
 }
 
-/// Carries what the desk has to the broker, in order.
-async fn deliver(broker: Arc<Broker>, nodes: Nodes, mut posted: mpsc::Receiver<Post>) -> Arc<Broker> {
-    while let Some(post) = posted.recv().await {
-        match post {
-            Post::Record { topic, signed } => {
+/// Carries deliveries of the controller to the broker, in order. Returns the broker when there are no more.
+async fn deliver(broker: Arc<Broker>, mut deliveries: mpsc::Receiver<Delivery>) -> Arc<Broker> {
+    while let Some(delivery) = deliveries.recv().await {
+        match delivery {
+            Delivery::Record { topic, signed } => {
                 if let Err(error) = broker.publish(&topic.to_string(), signed.into(), true).await {
                     tracing::error!(%topic, "a record was not published: {error}");
                 }
             }
-            Post::Remove(node) => {
-                let (broker, nodes) = (Arc::downgrade(&broker), nodes.clone());
+            // Nobody waits any more if the receiver is gone.
+            Delivery::Flush(published) => drop(published.send(())),
+            Delivery::EndSession(node) => {
+                // A session may take seconds to end: other deliveries must not wait for it.
+                let broker = Arc::downgrade(&broker);
                 tokio::spawn(async move {
-                    tokio::time::sleep(LAST_READ).await;
-                    nodes.shut_out(node);
                     if let Some(broker) = broker.upgrade() {
                         broker.kick(&node.to_string()).await;
                     }
@@ -269,7 +265,7 @@ fn https_error(error: HttpsError) -> ServeError {
     }
 }
 
-fn given_error(error: HttpsError) -> ServeError {
+fn custom_certificate_error(error: HttpsError) -> ServeError {
     match error {
         HttpsError::Listen { addr, source } => ServeError::Listen { what: "cert-https", addr, source },
         error => ServeError::Https(error),
@@ -283,20 +279,19 @@ fn broker_error(error: BrokerError) -> ServeError {
     }
 }
 
-/// Once, to stdout; no one has to be there to read it.
+/// Prints the addresses of the coordinator and next steps to stdout. Nobody has to be there to read it.
 fn banner(config: &ServeConfig, app: &App, https: SocketAddr, mqtt: SocketAddr) {
     use std::io::Write;
-    let standard = config.data == std::path::Path::new(crate::cli::DEFAULT_DATA);
+    let standard = config.data == std::path::Path::new(DEFAULT_DATA);
     let data = if standard { String::new() } else { format!(" --data {}", config.data.display()) };
-    let given = config
-        .given
-        .as_ref()
-        .map(|(given, addr)| format!("  page   with {}  (listens on {addr})\n", given.cert.display()));
+    let custom_certificate = config.custom_certificate.as_ref().map(|(custom_certificate, addr)| {
+        format!("  page   with {}  (listens on {addr})\n", custom_certificate.cert.display())
+    });
     let text = format!(
         "GateWRT coordinator {version} is ready
   HTTPS  {url}  (listens on {https})
   MQTT   {brokers}  (listens on {mqtt})
-{given}  CA     sha256 {ca}
+{custom_certificate}  CA     sha256 {ca}
   data   {dir}
 Next, in another terminal:
   gatewrt-coordinator network create home{data}
@@ -306,7 +301,7 @@ Next, in another terminal:
         url = app.url,
         brokers = app.brokers.join(", "),
         ca = app.pki.ca_hash_text(),
-        given = given.unwrap_or_default(),
+        custom_certificate = custom_certificate.unwrap_or_default(),
         dir = config.data.display(),
     );
     let _ = io::stdout().lock().write_all(text.as_bytes());

@@ -1,20 +1,20 @@
-//! What outlives the process: rows and records in one SQL database, each change in one transaction. SQLite
-//! by default; the SQL is common to it and PostgreSQL, so only BIGINT and TEXT occur in it.
+//! Database: rows and records, each change in one transaction. SQLite by default. The SQL is common to SQLite
+//! and PostgreSQL, so only BIGINT and TEXT occur.
 //!
-//! SQLite runs with a write-ahead log and `synchronous=FULL`: what was acknowledged must survive a power cut,
-//! or an address or a revision would be given twice.
+//! SQLite runs with a write-ahead log and `synchronous=FULL`: an acknowledged change must survive a power
+//! cut, or an address or a revision would be allocated twice.
 
 mod audit;
 
 use crate::{
-    records::{Content, Ledger},
+    records::{Content, PublishedRecords},
     registry::{Registry, Row},
 };
 use gatewrt_protocol::{PublicKey, Topic};
 use sqlx::{AnyConnection, AnyPool, Executor, Row as _, any::AnyPoolOptions};
 use std::path::Path;
 
-/// Of the tables below. A database with a higher one is of a later version of this program.
+/// Version of the database's tables. A database with a higher one belongs to a later version of this program.
 const SCHEMA: i64 = 2;
 
 const TABLES: &[&str] = &[
@@ -30,62 +30,62 @@ const TABLES: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS audit (id BIGINT PRIMARY KEY, net TEXT NOT NULL, body TEXT NOT NULL)",
 ];
 
-/// Why the database failed. `Display` says what to do where something can be done.
+/// Error of the database. `Display` says what to do where something can be done.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No space left.
+    /// The disk is full.
     #[error("the disk with the database is full: free some space there; nothing was changed")]
     Full,
-    /// Written by a later version.
+    /// The database was written by a later version.
     #[error("the database is of a later version ({found}, this program knows {SCHEMA}): run that version")]
     TooNew {
-        /// The version found.
+        /// Version of the database's tables.
         found: i64,
     },
-    /// What is in it can't be read.
+    /// A row can't be read.
     #[error("the database is damaged at {what}: restore it from a backup")]
     Damaged {
-        /// Which row.
+        /// Description of the row.
         what: String,
     },
-    /// Anything else.
+    /// The database failed for another reason.
     #[error("the database failed: {0}")]
     Sql(sqlx::Error),
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // SQLITE_FULL; through Any the message is what is left of it.
+        // This is SQLITE_FULL: sqlx's `Any` driver passes on only the message.
         if error.to_string().contains("disk is full") { Self::Full } else { Self::Sql(error) }
     }
 }
 
-/// A record as it is stored and published; `None` takes it away.
+/// Signed record as the database stores it and the broker publishes it; `None` deletes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// Where it stands.
+    /// Topic of the record.
     pub topic: Topic,
-    /// Revision and signed form.
+    /// Revision and signed text.
     pub record: Option<(u64, String)>,
 }
 
-/// See the module.
+/// Database of the coordinator: its settings and signed records in SQLite. See the module.
 #[derive(Debug)]
 pub struct Store {
     pool: AnyPool,
 }
 
-/// What was in the database.
+/// Content of the database, as it is loaded at the start.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// All rows.
+    /// Registry with all rows.
     pub registry: Registry,
-    /// What stands on every topic.
-    pub ledger: Ledger,
+    /// Published record of each topic.
+    pub published: PublishedRecords,
 }
 
 impl Store {
-    /// Opens or makes the SQLite file at `path`, which exists.
+    /// Opens the SQLite file at `path`, which must exist, and creates the tables.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let options = AnyPoolOptions::new().max_connections(1).after_connect(|connection, _| {
@@ -100,7 +100,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Everything that is in it; records must verify with `key`.
+    /// Loads all settings and records from the database. Records must verify with `key`.
     pub async fn load(&self, key: &PublicKey) -> Result<Loaded, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let mut rows = Vec::new();
@@ -137,11 +137,11 @@ impl Store {
         }
         let mut loaded = Loaded::default();
         loaded.registry.apply(rows);
-        loaded.ledger.apply(records(&mut connection, key).await?);
+        loaded.published.apply(records(&mut connection, key).await?);
         Ok(loaded)
     }
 
-    /// Stores rows and records together or not at all; on disk when this returns.
+    /// Stores rows and records in one transaction of the database. They are on disk when it returns.
     pub async fn commit(&self, rows: &[Row], records: &[Signed]) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         for row in rows {
@@ -153,7 +153,7 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Writes everything back and lets go of the file.
+    /// Closes the database, with everything on disk.
     pub async fn close(self) {
         self.pool.close().await;
     }
@@ -167,14 +167,14 @@ impl Store {
         match found.first().map(|found| read::<i64>("its schema version", found)).transpose()? {
             Some(found) if found > SCHEMA => return Err(StoreError::TooNew { found }),
             Some(SCHEMA) => {}
-            // Tables came with later versions, and fields of bodies that have a default: nothing is rewritten.
+            // Later versions added tables, and fields with a default: no row has to be rewritten.
             Some(_) | None => set_meta(&mut transaction, "schema", &SCHEMA.to_string()).await?,
         }
         Ok(transaction.commit().await?)
     }
 }
 
-/// SQLite's URL form; what has a meaning in a URL is escaped.
+/// URL of a SQLite file, with special characters escaped.
 fn url(path: &Path) -> String {
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     format!("sqlite://{path}?mode=rw")

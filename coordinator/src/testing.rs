@@ -1,28 +1,29 @@
-//! A small world for properties: any order of operations, on a registry and its ledger, as the desk does it.
+//! World for property tests: any sequence of operations on a registry and its published records, as the
+//! controller does it.
 
 mod access;
 mod exits;
 
 pub(crate) use access::{AccessOp, any_access, any_ruled};
-pub(crate) use exits::{ExitOp, any_exit, scope_wish};
+pub(crate) use exits::{ExitOp, any_exit, scope_spec};
 
 use crate::{
-    records::{self, Change, Ledger},
+    records::{self, Change, PublishedRecords},
     registry::{
-        Changes, ClientPatch, ClientWish, CodeWish, EgressSetting, IngressWish, Moment, NetworkWish, NewKeys,
-        NodePatch, Outcome, Registry, RegistryError, ReissueWish, Tunnel,
+        Changes, ClientPatch, ClientSpec, CodeSpec, EgressSetting, IngressSpec, Moment, NetworkSpec, NewKeys,
+        NodePatch, Outcome, Registry, RegistryError, ReissueRequest, Tunnel,
     },
 };
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
     Applied, Endpoint, EndpointKind, InterfaceKind, InterfaceReport, JoinRequest, NetworkId, NodeId,
-    NodeName, Pairs, PresharedKey, PublicKey, Report, WgPublicKey, join::SECRET_BYTES,
+    NodeName, PresharedKey, PublicKey, Report, WgPublicKey, join::SECRET_BYTES,
 };
 use proptest::prelude::*;
 use ring::digest::{SHA256, digest};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What can happen; numbers choose among what is there.
+/// Operation of a property test; numbers choose among the objects that exist.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     CreateNetwork(u8, Option<u8>),
@@ -35,7 +36,7 @@ pub(crate) enum Op {
     Remove(u8, bool),
     SetEgress(u8, u8, bool),
     UnsetEgress(u8, u8),
-    Learn { node: u8, endpoint: u8, lan: u8 },
+    UpdateFacts { node: u8, endpoint: u8, lan: u8 },
     Control(u8),
     Access(AccessOp),
     Exit(ExitOp),
@@ -61,7 +62,7 @@ pub(crate) fn any_op() -> impl Strategy<Value = Op> {
         2 => (any::<u8>(), any::<bool>()).prop_map(|(node, force)| Op::Remove(node, force)),
         5 => (any::<u8>(), 0u8..8, any::<bool>()).prop_map(|(node, prefix, nat)| Op::SetEgress(node, prefix, nat)),
         2 => (any::<u8>(), 0u8..8).prop_map(|(node, prefix)| Op::UnsetEgress(node, prefix)),
-        3 => (any::<u8>(), 0u8..8, 0u8..8).prop_map(|(node, endpoint, lan)| Op::Learn { node, endpoint, lan }),
+        3 => (any::<u8>(), 0u8..8, 0u8..8).prop_map(|(node, endpoint, lan)| Op::UpdateFacts { node, endpoint, lan }),
         1 => (0u8..4).prop_map(Op::Control),
         12 => any_access().prop_map(Op::Access),
         8 => any_exit().prop_map(Op::Exit),
@@ -91,17 +92,17 @@ fn any_client() -> impl Strategy<Value = Op> {
     )
 }
 
-/// Registry, ledger and all that a desk would have around them.
+/// Model of a controller for property tests: registry, published records and all else that it has.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub registry: Registry,
-    pub ledger: Ledger,
+    pub published: PublishedRecords,
     pub now: u64,
     steps: u64,
     secrets: BTreeMap<String, (NetworkId, [u8; SECRET_BYTES])>,
 }
 
-/// What one operation did.
+/// Effects of one operation of a property test.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
     pub rows: Changes,
@@ -124,8 +125,8 @@ impl World {
         step.undo = self.registry.apply(step.rows.clone());
         let mut topics = records::touched(&self.registry, &step.rows, &step.undo);
         topics.extend(records::touched_by_expiry(&self.registry, moment.now, self.now));
-        step.records = self.ledger.plan(&self.registry, self.now, &topics);
-        self.ledger.apply(step.records.clone());
+        step.records = self.published.plan(&self.registry, self.now, &topics);
+        self.published.apply(step.records.clone());
         step
     }
 
@@ -134,14 +135,14 @@ impl World {
             Op::CreateNetwork(name, prefix) => {
                 let name = format!("net{name}").parse().unwrap();
                 let prefix4 = prefix.map(prefix_of);
-                let wish = NetworkWish { name, prefix4, prefix6: None, mtu: None, keepalive: None };
-                self.registry.create_network(&wish, moment).map(quiet)
+                let spec = NetworkSpec { name, prefix4, prefix6: None, mtu: None, keepalive: None };
+                self.registry.create_network(&spec, moment).map(quiet)
             }
             Op::DeleteNetwork(net) => self.registry.delete_network(&self.net(net), moment).map(quiet),
             Op::RemoveAll(net) => self.registry.remove_all_nodes(&self.net(net), moment),
             Op::CreateCode(net, uses) => {
-                let wish = CodeWish { uses: uses.into(), expires_in: 86_400, roles: BTreeSet::new() };
-                let (rows, (code, secret)) = self.registry.create_code(&self.net(net), &wish, moment)?;
+                let spec = CodeSpec { uses: uses.into(), expires_in: 86_400, roles: BTreeSet::new() };
+                let (rows, (code, secret)) = self.registry.create_code(&self.net(net), &spec, moment)?;
                 self.secrets.insert(code.id.to_string(), (code.net, secret));
                 Ok((rows, ()))
             }
@@ -177,9 +178,9 @@ impl World {
                 let (net, node) = self.node(node);
                 self.registry.unset_egress(&net, &node, prefix_of(prefix)).map(quiet)
             }
-            Op::Learn { node, endpoint, lan } => {
+            Op::UpdateFacts { node, endpoint, lan } => {
                 let node = self.node(node).1.parse().unwrap_or(NodeId::from_entropy([0; 10]));
-                Ok((self.registry.learn(node, &report(node, endpoint, lan), None), ()))
+                Ok((self.registry.update_facts(node, &report(node, endpoint, lan), None), ()))
             }
             Op::Control(which) => Ok((
                 self.registry.set_control([format!("198.18.0.{which}:8883").parse().unwrap()].into()),
@@ -191,7 +192,7 @@ impl World {
                 let (net, node) = self.node(node);
                 let endpoint = endpoint.then(|| "gw.example.org:51820".into());
                 self.registry
-                    .set_ingress(&net, &node, &IngressWish { endpoint, ..IngressWish::default() })
+                    .set_ingress(&net, &node, &IngressSpec { endpoint, ..IngressSpec::default() })
                     .map(quiet)
             }
             Op::UnsetIngress(node, force) => {
@@ -202,12 +203,12 @@ impl World {
                 let ((net, _), other) = (self.node(node), self.node(other));
                 let gateways = [node_name(&self.registry, self.node(node)), node_name(&self.registry, other)];
                 let gateways = gateways.into_iter().flatten().collect();
-                let wish = ClientWish {
+                let spec = ClientSpec {
                     prefixes: prefix.map(prefix_of).into_iter().collect(),
                     expires: expires.map(|after| self.now + u64::from(after)),
-                    ..client_wish(&format!("node-{name}"), gateways)
+                    ..client_spec(&format!("node-{name}"), gateways)
                 };
-                self.registry.create_client(&net, &wish, &keys(key), moment).map(quiet)
+                self.registry.create_client(&net, &spec, &keys(key), moment).map(quiet)
             }
             Op::ChangeClient { client, enabled, prefix, expires } => {
                 let (net, client) = self.client(client);
@@ -222,8 +223,8 @@ impl World {
             Op::Reissue { client, node, key } => {
                 let (net, client) = self.client(client);
                 let gateway = node_name(&self.registry, self.node(node));
-                let wish = ReissueWish { gateway, ..ReissueWish::default() };
-                self.registry.reissue_client(&net, &client, &wish, &keys(key), moment).map(quiet)
+                let spec = ReissueRequest { gateway, ..ReissueRequest::default() };
+                self.registry.reissue_client(&net, &client, &spec, &keys(key), moment).map(quiet)
             }
             Op::DeleteClient(client) => {
                 let (net, client) = self.client(client);
@@ -270,9 +271,9 @@ fn node_name(registry: &Registry, (net, node): (String, String)) -> Option<NodeN
     registry.find_node(&net, &node).ok().map(|node| node.name.clone())
 }
 
-/// A client that asks for nothing.
-pub(crate) fn client_wish(name: &str, gateways: Vec<NodeName>) -> ClientWish {
-    ClientWish {
+/// Spec of a client with defaults only.
+pub(crate) fn client_spec(name: &str, gateways: Vec<NodeName>) -> ClientSpec {
+    ClientSpec {
         name: name.parse().unwrap(),
         label: String::new(),
         gateways,
@@ -293,7 +294,7 @@ pub(crate) fn keys(number: u8) -> NewKeys {
     NewKeys { key: WgPublicKey([number + 1; 32]), psk: PresharedKey([number; 32]) }
 }
 
-/// Few, and many of them overlap.
+/// One of a few prefixes for property tests, many of which overlap.
 pub(crate) fn prefix_of(which: u8) -> gatewrt_protocol::Prefix {
     let prefixes = [
         "10.0.0.0/8",
@@ -350,10 +351,10 @@ pub(crate) fn report(node: NodeId, endpoint: u8, lan: u8) -> Report {
         clients: Vec::new(),
         exit: None,
         scopes: Vec::new(),
-        gateways: Pairs::default(),
-        taken_back: None,
+        gateways: BTreeMap::new(),
+        rolled_back: None,
         applied: Applied::default(),
         failures: Vec::new(),
-        refused: Pairs::default(),
+        refused: BTreeMap::new(),
     }
 }

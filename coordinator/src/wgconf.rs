@@ -1,5 +1,5 @@
-//! A client's file as `wg-quick` (wireguard-tools) and the WireGuard apps read it, and as a picture that the apps
-//! scan. Pure.
+//! Configuration file of a client, for `wg-quick` (wireguard-tools) and the WireGuard apps, and its QR code.
+//! Pure.
 
 use crate::{registry::ClientFile, secret::PrivateKey};
 use gatewrt_protocol::{Prefix, PresharedKey};
@@ -7,23 +7,23 @@ use qrcodegen::{QrCode, QrCodeEcc};
 use std::fmt::{Display, Write};
 use zeroize::Zeroizing;
 
-/// Modules of light around the picture (ISO/IEC 18004 asks for four).
+/// Width of the light margin around a QR code, in modules (ISO/IEC 18004 requires four).
 const QUIET: i32 = 4;
 
-/// A secret in a file.
+/// Secret in a client's file: none, a comment in its place, or the secret itself.
 #[derive(Clone, Copy)]
 pub enum Secret<T> {
-    /// There is none.
+    /// No secret.
     None,
-    /// There is one, and a comment stands for it.
+    /// A comment in place of the secret.
     Hidden,
-    /// It is shown.
+    /// The secret itself.
     Shown(T),
 }
 
-/// The file's text.
+/// Text of a client's file, as `wg-quick` and the WireGuard apps read it.
 pub fn text(file: &ClientFile, private: Secret<&PrivateKey>, psk: Secret<PresharedKey>) -> Zeroizing<String> {
-    // Large enough, so that it never moves and leaves a copy behind.
+    // The capacity is large enough that the buffer never moves and leaves a copy of the secrets behind.
     let mut text = Zeroizing::new(String::with_capacity(1024 + 48 * file.allowed.len()));
     let mut line = |line: std::fmt::Arguments<'_>| {
         text.write_fmt(line).expect("a string takes all");
@@ -63,16 +63,16 @@ fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// A text as a picture.
+/// QR code of a client's file.
 pub struct Qr(QrCode);
 
 impl Qr {
-    /// The picture; `None` where the text is too long for one (2,953 bytes).
+    /// Makes the QR code of a text; `None` if the text is too long for one (2,953 bytes).
     pub fn new(text: &str) -> Option<Self> {
         QrCode::encode_binary(text.as_bytes(), QrCodeEcc::Low).ok().map(Self)
     }
 
-    /// As SVG, with nothing in it that a strict content security policy would refuse.
+    /// QR code as SVG, without anything that a strict content security policy would refuse.
     pub fn svg(&self) -> String {
         let (size, side) = (self.0.size(), self.0.size() + 2 * QUIET);
         let mut path = String::new();
@@ -89,7 +89,8 @@ impl Qr {
         )
     }
 
-    /// For a terminal: two rows of modules a line, in colours of their own so that any theme shows it right.
+    /// QR code as text for a terminal: two rows of modules a line, with explicit colours so that any theme shows it
+    /// right.
     pub fn blocks(&self) -> String {
         let rows = (-QUIET..self.0.size() + QUIET).step_by(2);
         let line = |y: i32| {
@@ -108,7 +109,7 @@ impl Qr {
         }
     }
 
-    /// Where dark modules begin in a row, and how many.
+    /// Runs of dark modules in a row of the QR code: start and length.
     fn runs(&self, y: i32) -> Vec<(i32, i32)> {
         let mut runs: Vec<(i32, i32)> = Vec::new();
         for x in (0..self.0.size()).filter(|x| self.0.get_module(*x, y)) {

@@ -1,10 +1,13 @@
-//! Carries out a plan, step by step. It chooses nothing: a step that fails is named, and the rest goes on.
+//! Execution of a plan, step by step. It chooses nothing: a step that fails is reported, and the rest goes on.
 
-use crate::{gather::Gather, kernel::Kernel, log, plan::Plan};
+use crate::{
+    kernel::Kernel,
+    plan::{Plan, StepFailure, StepKey},
+};
 use gatewrt_protocol::Failure;
 
-/// Carries out `plan`; gives the steps that failed, each with its reason.
-pub fn apply(kernel: &mut impl Kernel, plan: &Plan) -> Vec<Failure> {
+/// Executes the steps of `plan` on the kernel in order; returns those that failed, each with its reason.
+pub fn apply(kernel: &mut impl Kernel, plan: &Plan) -> Vec<StepFailure> {
     if !plan.steps.is_empty() {
         log::info!(
             "{} {}: {}",
@@ -17,15 +20,16 @@ pub fn apply(kernel: &mut impl Kernel, plan: &Plan) -> Vec<Failure> {
     for step in &plan.steps {
         log::debug!("{step}");
         if let Err(error) = kernel.execute(step) {
-            failures.push(Failure { what: step.to_string(), why: error.to_string() });
+            let failure = Failure { what: step.to_string(), why: error.to_string() };
+            failures.push(StepFailure { key: StepKey::from(step), failure });
         }
     }
     failures
 }
 
-/// The first steps of a plan in one line.
+/// First three steps of a plan in one line, for the log.
 fn brief(plan: &Plan) -> String {
-    let mut text: Vec<String> = plan.steps.iter().take(3).map(ToString::to_string).gather();
+    let mut text: Vec<String> = plan.steps.iter().take(3).map(ToString::to_string).collect();
     if plan.steps.len() > 3 {
         text.push("…".to_owned());
     }

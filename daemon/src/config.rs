@@ -1,5 +1,5 @@
-//! The router owner's word: `/etc/config/gatewrt`, UCI text to a [`Config`] whose every value is usable as it
-//! is. It ends there: nothing is looked up on the system, and secrets do not live in this file.
+//! Config source of the router's owner: `/etc/config/gatewrt`, UCI text to a [`Config`] whose every value is usable as
+//! it is. It ends there: nothing is looked up on the system, and no secret is in this file.
 //!
 //! A network's section is called as the network; where its name has a “-”, which UCI allows in no section's
 //! name, a “_” stands for it.
@@ -8,16 +8,14 @@ pub mod exits;
 mod options;
 pub mod uci;
 
-use crate::{
-    gather::append,
-    ownership::Numbers,
-    sorted::{SortedMap, SortedSet},
-};
+use crate::ownership::ReservedNumbers;
 use exits::Exits;
-use gatewrt_protocol::{ExitScope, JoinCode, NetworkName, NodeName, Role, json_fields};
+use gatewrt_protocol::{ExitScope, JoinCode, NetworkName, NodeName, Role};
+use litemap::LiteMap;
 use log::LevelFilter;
 use options::{Options, add, put};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use sorted_vec::SortedSet;
 use std::{
     fmt, io, mem,
     net::SocketAddr,
@@ -27,31 +25,31 @@ use std::{
 };
 use uci::SyntaxError;
 
-/// Where the file is when nothing else is said.
+/// Path of the file unless another is named.
 pub const DEFAULT_FILE: &str = "/etc/config/gatewrt";
 
-/// All settings of the router's owner.
+/// Settings of the router's owner, as `/etc/config/gatewrt` holds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Off: the daemon takes down what is its own and waits.
+    /// False: the daemon takes down its own objects and waits.
     pub enabled: bool,
-    /// Lines of this level and above are logged.
+    /// Lowest level that is logged.
     pub log_level: LevelFilter,
-    /// What must outlive a reboot: keys, last good records.
+    /// Directory of state that must outlive a reboot: keys, last good records.
     pub state_dir: PathBuf,
-    /// What must not: control socket, lock, saved kernel settings.
+    /// Directory of state that must not: control socket, lock, saved kernel settings.
     pub run_dir: PathBuf,
-    /// Which WireGuard is used.
+    /// Choice of the WireGuard implementation.
     pub wireguard: WireGuard,
-    /// Which firewall is used.
+    /// Choice of the firewall.
     pub firewall: FirewallChoice,
     /// Tables, priorities and marks.
-    pub numbers: Numbers,
+    pub numbers: ReservedNumbers,
     /// Time between two reports when nothing changes, at the least: long ones are rarer. 10 seconds to 1 hour.
     pub heartbeat: Duration,
     /// The networks that have a section, by name.
-    pub networks: SortedMap<NetworkName, NetworkConfig>,
-    /// What was skipped.
+    pub networks: LiteMap<NetworkName, NetworkConfig>,
+    /// Warnings about skipped settings.
     pub warnings: Vec<Warning>,
 }
 
@@ -64,15 +62,15 @@ impl Default for Config {
             run_dir: "/var/run/gatewrt".into(),
             wireguard: WireGuard::Auto,
             firewall: FirewallChoice::Auto,
-            numbers: Numbers::default(),
+            numbers: ReservedNumbers::default(),
             heartbeat: Duration::from_secs(60),
-            networks: SortedMap::new(),
+            networks: LiteMap::new(),
             warnings: Vec::new(),
         }
     }
 }
 
-/// Which WireGuard is used.
+/// Owner's choice of the WireGuard implementation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WireGuard {
     /// The kernel's where it has one, else the first userspace implementation found.
@@ -83,7 +81,7 @@ pub enum WireGuard {
     Program(String),
 }
 
-/// Which firewall is used.
+/// Owner's choice of the firewall program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirewallChoice {
     /// nftables where the kernel and a program have it, else iptables.
@@ -94,38 +92,40 @@ pub enum FirewallChoice {
     Iptables,
 }
 
-/// Settings of one network.
+/// Owner's settings of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// Off: its tunnel is taken down, its state stays.
+    /// False: its tunnel is taken down, its state stays.
     pub enabled: bool,
-    /// Joins with this when it has not joined yet.
+    /// Join code, used when the network is not joined yet.
     pub join_code: Option<JoinCode>,
     /// WireGuard's UDP port; absent for automatic.
     pub listen_port: Option<NonZeroU16>,
-    /// Where others reach this router, in order of preference.
+    /// Endpoints at which others reach this router, in order of preference.
     pub endpoints: Vec<SocketAddr>,
-    /// What the router may do for others. The coordinator cannot turn on anything else.
+    /// Roles that the owner allows. The coordinator can turn on no others.
     pub allowed: SortedSet<Role>,
-    /// The name wanted at joining; absent for the hostname.
+    /// Requested name of the node at joining; absent for the hostname.
     pub name: Option<NodeName>,
-    /// Of the interface in bytes, 1280 to 1420; absent for the network's.
+    /// MTU of the interface in bytes, 1280 to 1420; absent for the network's.
     pub mtu: Option<u16>,
-    /// What the owner says of the router's Internet traffic; `None`: nothing, the coordinator decides.
+    /// Scopes that the owner states for the router's Internet traffic; `None` leaves them to the coordinator.
     pub scopes: Option<Vec<OwnScope>>,
 }
 
-/// A scope as the router's owner states it: in UCI, or with `gatewrt exit enable`, in which form it is kept on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Scope of Internet traffic as the router's owner states it: in UCI, or with `gatewrt exit enable`, in which form it
+/// is kept on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnScope {
     /// Exits by their names, in order. They take the place of `scope.exits`, which is empty here.
+    #[serde(default)]
     pub exits: Vec<NodeName>,
-    /// Beside `scope.of`, what comes in over any LAN link, whatever it is called.
+    /// True if the scope also covers traffic that comes in over any LAN link, besides `scope.of`.
+    #[serde(default)]
     pub lan: bool,
-    /// All else.
+    /// Other settings of the scope.
     pub scope: ExitScope,
 }
-json_fields!(OwnScope: scope; exits, lan);
 
 impl Default for NetworkConfig {
     fn default() -> Self {
@@ -134,7 +134,7 @@ impl Default for NetworkConfig {
             join_code: None,
             listen_port: None,
             endpoints: Vec::new(),
-            allowed: [Role::Egress, Role::Ingress].into(),
+            allowed: SortedSet::from_iter([Role::Egress, Role::Ingress]),
             name: None,
             mtu: None,
             scopes: None,
@@ -142,14 +142,14 @@ impl Default for NetworkConfig {
     }
 }
 
-/// Something in the file that means nothing to this version; it was skipped.
+/// Warning about a setting that means nothing to this version and was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The file.
     pub file: String,
     /// The line, from 1.
     pub line: u32,
-    /// What was skipped and why.
+    /// Description of what was skipped and why.
     pub what: String,
 }
 
@@ -159,17 +159,19 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Why a file gives no [`Config`].
-#[derive(Debug)]
+/// Failure to read a [`Config`] from a file.
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It is there but can't be read.
+    /// File that exists but can't be read.
+    #[error("{file} can't be read")]
     Unreadable {
         /// The file.
         file: String,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Something in it can't be used.
+    /// Setting that can't be used.
+    #[error("{file}:{line}: {}{what}; allowed: {allowed}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
     Bad {
         /// The file.
         file: String,
@@ -177,39 +179,15 @@ pub enum ConfigError {
         line: u32,
         /// `option <name>` or `config <type>`; absent where the text itself is broken.
         place: Option<String>,
-        /// What was wrong.
+        /// Description of the fault.
         what: String,
-        /// What is allowed there.
+        /// Allowed values.
         allowed: String,
     },
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { file, .. } => write!(f, "{file} can't be read"),
-            Self::Bad { file, line, place, what, allowed } => {
-                write!(f, "{file}:{line}: ")?;
-                if let Some(place) = place {
-                    write!(f, "{place}: ")?;
-                }
-                write!(f, "{what}; allowed: {allowed}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { source, .. } => Some(source),
-            Self::Bad { .. } => None,
-        }
-    }
-}
-
 impl Config {
-    /// Reads `file`. A file that is not there is the default configuration: no network.
+    /// Reads the configuration in `file`. A missing file is the default configuration: no network.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let name = file.display().to_string();
         match std::fs::read(file) {
@@ -219,7 +197,7 @@ impl Config {
         }
     }
 
-    /// Reads a file's content; `file` is only for messages.
+    /// Parses the text of a configuration file; `file` is its name in messages.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, ConfigError> {
         let syntax = |error: SyntaxError| options::bad(file, error.line, None, error.what, error.allowed);
         let mut config = Self::default();
@@ -236,7 +214,7 @@ impl Config {
                 "exit" => exits.read(&mut options),
                 _ => config.warnings.push(options.unknown_section()),
             }
-            append(&mut config.warnings, options.finish()?);
+            config.warnings.extend(options.finish()?);
         }
         exits.hand_over(file, &mut config.networks)?;
         Ok(config)
@@ -283,7 +261,7 @@ const PRIORITY: &str = "1 to 32765, before the main table's rule";
 const ENDPOINT: &str = "address:port such as 198.51.100.1:51820 or [2001:db8::1]:51820";
 const MARK: &str = "two different numbers other than 0 whose bits are all within mask";
 
-fn read_numbers(options: &mut Options<'_>, numbers: &mut Numbers) {
+fn read_numbers(options: &mut Options<'_>, numbers: &mut ReservedNumbers) {
     let is_table = |table| table != 0 && !(253..=255).contains(&table);
     let is_priority = |priority| (1..=32765).contains(&priority);
     let is_some = |number| number != 0;
@@ -303,7 +281,7 @@ fn read_numbers(options: &mut Options<'_>, numbers: &mut Numbers) {
     }
     options.number("bypass", "a number other than 0", is_some, &mut numbers.bypass);
     options.number("masquerade", "a number other than 0", is_some, &mut numbers.masquerade);
-    let Numbers { mask, bypass, masquerade, .. } = *numbers;
+    let ReservedNumbers { mask, bypass, masquerade, .. } = *numbers;
     if bypass == masquerade || (bypass | masquerade) & !mask != 0 {
         let what = format!("bypass {bypass:#x} and masquerade {masquerade:#x} do not fit mask {mask:#x}");
         options.fail_here(&what, MARK);
@@ -322,8 +300,8 @@ fn read_network(name: &NetworkName, options: &mut Options<'_>) -> NetworkConfig 
         let mut is_allowed = network.allowed.contains(&role);
         options.flag(key, &mut is_allowed);
         match is_allowed {
-            true => network.allowed.insert(role),
-            false => network.allowed.remove(&role),
+            true => network.allowed.extend([role]),
+            false => network.allowed.retain(|allowed| *allowed != role),
         };
     }
     let label = "1 to 63 characters of a-z, 0-9 and “-”, with a letter or digit first and last";
@@ -337,7 +315,8 @@ fn lowest_bit(mask: u32) -> u32 {
     mask & mask.wrapping_neg()
 }
 
-/// The words that OpenWrt's own scripts take (`get_bool` in `/lib/functions.sh`).
+/// Parses an option that is on or off, by the words that OpenWrt's own scripts take (`get_bool` in
+/// `/lib/functions.sh`).
 fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "on" | "true" | "yes" | "enabled" => Some(true),

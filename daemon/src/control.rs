@@ -1,24 +1,25 @@
-//! The control socket, `<run dir>/control.sock`, mode 0600: one line of JSON asks, one line answers. The
-//! command line and the rpcd plugin use it; nothing else needs to.
+//! Control socket of the daemon, `<run dir>/control.sock`, mode 0600. A connection carries one request and one answer,
+//! each a line of JSON. The command line and the rpcd plugin are its clients.
+//!
+//! One daemon at a time has the run-time directory: the one that holds the lock on `<run dir>/lock`. Whether something
+//! listens on the socket does not tell: a program that a daemon was starting when it was killed holds its socket for a
+//! moment, until `execve` closes it. It never holds the lock (fcntl(2), F_SETLK).
 
 use crate::{
     config::OwnScope,
-    core::report::Status,
-    log,
-    show::{self, View},
+    show::{self, Answer, View},
     task,
 };
-use gatewrt_protocol::{
-    JoinCode, NetworkName, NodeName, Tag,
-    json::{self, FromJson, JsonError, Reader},
-    json_fields,
-};
-use serde::Serialize;
+use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Tag};
+use serde::{Deserialize, Serialize};
 use std::{
     convert::Infallible,
-    fmt,
+    fs::{File, OpenOptions, Permissions},
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{OpenOptionsExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,307 +29,245 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// The longest request or answer, in bytes.
-const LONGEST: u64 = 4 << 20;
-/// Requests waiting for the daemon at the most.
-const WAITING: usize = 8;
-/// How long the last answers may take to get through at the end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Longest request or answer, in bytes.
+const MAX_LINE: u64 = 4 << 20;
+/// Requests that wait for the daemon at most; further clients wait on their connections.
+const QUEUE: usize = 8;
+/// Time for a client to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for the last answers to reach their clients when the daemon ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What can be asked of a running daemon.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
+/// Request of a client to the running daemon, over its control socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// State of everything; answers a [`Status`].
+    /// State of everything; answered with [`Answer::Status`].
     Status,
-    /// What would be done to the kernel now; answers a [`PlanAnswer`].
+    /// Changes that are due in the kernel; answered with [`Answer::Plan`].
     Plan,
-    /// Join a network; answers a [`Joined`].
+    /// Join a network; answered with [`Answer::Joined`].
     Join {
-        /// The join code.
+        /// Join code.
         code: JoinCode,
-        /// The name wanted.
+        /// Preferred name; absent for the hostname.
         name: Option<NodeName>,
     },
-    /// Leave a network; answers a [`Done`] when nothing of it is left in the kernel.
+    /// Leave a network; answered with [`Answer::Done`] when the kernel holds nothing of it any more.
     Leave {
-        /// The network.
+        /// Network.
         network: NetworkName,
     },
-    /// Send this traffic through an exit from now on; answers a [`Done`].
+    /// Send traffic through an exit from now on; answered with [`Answer::Done`].
     ExitEnable {
-        /// The network; absent where there is only one.
+        /// Network; absent where there is only one.
         network: Option<NetworkName>,
-        /// What the scope is called, whatever it says itself; absent for the network's name.
+        /// Name of the scope, in place of the one in `scope`; absent for the network's name.
         only: Option<Tag>,
-        /// Which traffic, and through which exits.
+        /// Traffic, and the exits that it goes through.
         scope: Box<OwnScope>,
     },
-    /// Send traffic through no exit any more, whatever the coordinator says; answers a [`Done`].
+    /// Stop using exits, whatever the coordinator's assignment says; answered with [`Answer::Done`].
     ExitDisable {
-        /// The network; absent where there is only one.
+        /// Network; absent where there is only one.
         network: Option<NetworkName>,
-        /// The traffic of this scope alone.
+        /// Single scope to stop; absent for all.
         only: Option<Tag>,
     },
-    /// Forget what was said of exits here: the coordinator's word counts again; answers a [`Done`].
+    /// Forget this router's own choice of exits, so that the coordinator's counts again; answered with
+    /// [`Answer::Done`].
     ExitForget {
-        /// The network; absent where there is only one.
+        /// Network; absent where there is only one.
         network: Option<NetworkName>,
     },
-    /// Read the configuration again; answers a [`Done`].
+    /// Read the configuration again; answered with [`Answer::Done`].
     Reload,
-    /// End the daemon; answers a [`Done`].
+    /// End the daemon; answered with [`Answer::Done`].
     Stop {
-        /// Take everything of ours out of the kernel first.
+        /// Remove everything of ours from the kernel first.
         teardown: bool,
     },
 }
 
-/// A request as it comes: of the fields, each kind uses its own.
-struct Line {
-    what: String,
-    code: Option<JoinCode>,
-    name: Option<NodeName>,
-    network: Option<NetworkName>,
-    teardown: Option<bool>,
-    scope: Option<Box<OwnScope>>,
-    only: Option<Tag>,
-}
-json_fields!(Line: what "do"; code, name, network, teardown, scope, only);
-
-impl FromJson for Request {
-    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
-        Line::from_json(reader)?.request().map_err(|why| reader.fault(&why))
-    }
-}
-
-impl Line {
-    fn request(self) -> Result<Request, String> {
-        let Self { what, code, name, network, teardown, scope, only } = self;
-        let without = |field: &str| format!("“{what}” without “{field}”");
-        Ok(match what.as_str() {
-            "status" => Request::Status,
-            "plan" => Request::Plan,
-            "join" => Request::Join { code: code.ok_or_else(|| without("code"))?, name },
-            "leave" => Request::Leave { network: network.ok_or_else(|| without("network"))? },
-            "exit-enable" => {
-                Request::ExitEnable { network, only, scope: scope.ok_or_else(|| without("scope"))? }
-            }
-            "exit-disable" => Request::ExitDisable { network, only },
-            "exit-forget" => Request::ExitForget { network },
-            "reload" => Request::Reload,
-            "stop" => Request::Stop { teardown: teardown.ok_or_else(|| without("teardown"))? },
-            _ => return Err(format!("“{what}” is none that is known")),
-        })
-    }
-}
-
-/// Answer to [`Request::Plan`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct PlanAnswer {
-    /// What would be done, in order; empty when the kernel is as it shall be.
-    pub steps: Vec<String>,
-}
-
-/// Answer to [`Request::Join`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Joined {
-    /// The network.
-    pub network: NetworkName,
-    /// The name this router got.
-    pub name: NodeName,
-    /// Its overlay addresses.
-    pub addresses: Vec<std::net::IpAddr>,
-}
-
-/// Answer where there is nothing to say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Done {
-    /// What remains to be done by the person who asked, if anything.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub hint: String,
-}
-
-/// The daemon's answer to any request.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    /// State.
-    Status(Box<Status>),
-    /// Plan.
-    Plan(PlanAnswer),
-    /// Joined.
-    Joined(Joined),
-    /// Done.
-    Done(Done),
-    /// It could not be done, and why.
-    Failed(String),
-}
-
-/// The same as it is sent: as text, see [`show::answer`].
-#[derive(Serialize)]
+/// Answer as it is sent over the control socket: the text that the client prints, or the reason of a failure.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Shown {
+enum Reply {
     Text(String),
     Failed(String),
 }
 
-impl FromJson for Shown {
-    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
-        let mut shown = None;
-        reader.object(&mut |reader, key| {
-            shown = Some(match key {
-                "text" => Self::Text(String::from_json(reader)?),
-                "failed" => Self::Failed(String::from_json(reader)?),
-                _ => return Err(reader.fault("an unknown kind of answer")),
-            });
-            Ok(())
-        })?;
-        shown.ok_or_else(|| reader.fault("an object with one key is expected"))
-    }
-}
-
-/// Why the daemon gave no answer.
-#[derive(Debug)]
+/// Reason why a request to the daemon got no answer.
+#[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// No daemon listens there.
+    /// No daemon listens on the socket.
+    #[error(
+        "the daemon is not running (nothing listens on {}): start it with “gatewrtd” or “/etc/init.d/gatewrt start”",
+        .0.display()
+    )]
     NotRunning(PathBuf),
     /// The socket is for root only.
+    #[error("not permitted to use {}: run it as root", .0.display())]
     Permission(PathBuf),
-    /// The connection broke or what came is no answer.
+    /// The connection broke, or its content is no answer.
+    #[error("no answer from the daemon: {0}")]
     Broken(String),
-    /// The daemon answered that it could not be done.
+    /// The daemon could not do it.
+    #[error("{0}")]
     Failed(String),
 }
 
-impl fmt::Display for ControlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotRunning(path) => write!(
-                f,
-                "the daemon is not running (nothing listens on {}): start it with “gatewrtd” or “/etc/init.d/gatewrt start”",
-                path.display()
-            ),
-            Self::Permission(path) => write!(f, "not permitted to use {}: run it as root", path.display()),
-            Self::Broken(what) => write!(f, "no answer from the daemon: {what}"),
-            Self::Failed(why) => f.write_str(why),
-        }
-    }
-}
-impl std::error::Error for ControlError {}
-
-/// Where the socket is.
-pub fn socket_of(run_dir: &Path) -> PathBuf {
+/// Path of the daemon's control socket below the run-time directory `run_dir`.
+pub fn socket_path(run_dir: &Path) -> PathBuf {
     run_dir.join("control.sock")
 }
 
-/// Asks the daemon that listens below `run_dir` for an answer as text; waits at most `patience`.
+/// Sends a request to the daemon that listens below `run_dir` and returns its answer as text, rendered by the daemon
+/// as `view` says. Gives up after `timeout`.
 pub fn ask(
     run_dir: &Path,
     request: &Request,
     view: &View,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<String, ControlError> {
-    let path = socket_of(run_dir);
-    let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => ControlError::Permission(path.clone()),
-        _ => ControlError::NotRunning(path.clone()),
-    })?;
-    let broken = |error: io::Error| match error.kind() {
+    let stream = connect(&socket_path(run_dir))?;
+    let line =
+        serde_json::to_string(&(request, view)).map_err(|error| ControlError::Broken(error.to_string()))?;
+    let answer = exchange(&stream, &line, timeout).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            ControlError::Broken(format!("none within {} s; it may still be at it", patience.as_secs()))
+            ControlError::Broken(format!("none within {} s; it may still be at it", timeout.as_secs()))
         }
         _ => ControlError::Broken(error.to_string()),
-    };
-    stream.set_read_timeout(Some(patience)).map_err(broken)?;
-    let line = json::write(&(request, view)).map_err(|error| ControlError::Broken(error.to_string()))?;
-    (&stream).write_all(format!("{line}\n").as_bytes()).map_err(broken)?;
-    let mut answer = String::new();
-    BufReader::new(stream).take(LONGEST).read_line(&mut answer).map_err(broken)?;
-    match json::read(answer.as_bytes()) {
-        Ok(Shown::Text(text)) => Ok(text),
-        Ok(Shown::Failed(why)) => Err(ControlError::Failed(why)),
+    })?;
+    match serde_json::from_slice(answer.as_bytes()) {
+        Ok(Reply::Text(text)) => Ok(text),
+        Ok(Reply::Failed(why)) => Err(ControlError::Failed(why)),
         Err(error) => Err(ControlError::Broken(error.to_string())),
     }
 }
 
-/// A request and where its answer goes.
+fn connect(path: &Path) -> Result<UnixStream, ControlError> {
+    UnixStream::connect(path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => ControlError::Permission(path.to_owned()),
+        _ => ControlError::NotRunning(path.to_owned()),
+    })
+}
+
+fn exchange(mut stream: &UnixStream, line: &str, timeout: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(timeout))?;
+    stream.write_all(format!("{line}\n").as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream).take(MAX_LINE).read_line(&mut answer)?;
+    Ok(answer)
+}
+
+/// Request over the control socket, and the channel for its answer.
 pub type Call = (Request, oneshot::Sender<Answer>);
 
-/// What comes over the socket.
+/// Queue of the requests that come over the control socket.
 pub struct Calls {
     calls: mpsc::Receiver<Call>,
     /// Ends when no connection is being served any more.
     serving: mpsc::Receiver<Infallible>,
+    /// File that is locked while the daemon has the run-time directory.
+    _lock: File,
 }
 
 impl Calls {
-    /// The next request.
+    /// Next request that came over the control socket.
     pub async fn recv(&mut self) -> Option<Call> {
         self.calls.recv().await
     }
 
-    /// Takes no more requests, and waits until the answers that were given are with those who asked.
+    /// Refuses further requests over the control socket, and waits until the answers that were given have reached their
+    /// clients.
     pub async fn finish(mut self) {
         drop(self.calls);
-        let _ = tokio::time::timeout(LAST_WORDS, self.serving.recv()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.serving.recv()).await;
     }
 }
 
-/// Listens below `run_dir` in a task of its own. A socket that a dead daemon left behind is taken over; one
-/// on which a daemon answers is an error.
+/// Opens the control socket below `run_dir` and serves it in a task of its own. A socket that a dead daemon left behind
+/// is replaced; a daemon that runs on this directory is an error.
 pub fn listen(run_dir: &Path) -> io::Result<Calls> {
-    let path = socket_of(run_dir);
-    if UnixStream::connect(&path).is_ok() {
-        let what = format!("a daemon is running already: it listens on {}", path.display());
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
-    }
+    let path = socket_path(run_dir);
+    let lock = lock(&run_dir.join("lock"))?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let (sender, calls) = mpsc::channel(WAITING);
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    let (sender, calls) = mpsc::channel(QUEUE);
     let (guard, serving) = mpsc::channel(1);
-    task::spawn(async move {
-        loop {
-            tokio::select! {
-                () = sender.closed() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let (sender, guard) = (sender.clone(), guard.clone());
-                        task::spawn(async move {
-                            serve(stream, sender).await;
-                            drop(guard);
-                        });
-                    }
-                    Err(error) => {
-                        log::warn!("control socket: {error}");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                },
-            }
+    task::spawn(accept(listener, sender, guard));
+    Ok(Calls { calls, serving, _lock: lock })
+}
+
+/// Locks a file until the process ends.
+fn lock(path: &Path) -> io::Result<File> {
+    use nix::{
+        errno::Errno,
+        fcntl::{FcntlArg, fcntl},
+        libc,
+    };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    // From its first byte to its end, and beyond.
+    let range = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(&file, FcntlArg::F_SETLK(&range)) {
+        Ok(_) => Ok(file),
+        Err(Errno::EAGAIN | Errno::EACCES) => {
+            let what = format!("a daemon is running already: it holds {}", path.display());
+            Err(io::Error::new(io::ErrorKind::AddrInUse, what))
         }
-    });
-    Ok(Calls { calls, serving })
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Serves each connection to the control socket in a task of its own until [`Calls`] is dropped. Every task holds
+/// `guard` while it serves.
+async fn accept(listener: UnixListener, sender: mpsc::Sender<Call>, guard: mpsc::Sender<Infallible>) {
+    loop {
+        tokio::select! {
+            () = sender.closed() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (sender, guard) = (sender.clone(), guard.clone());
+                    task::spawn(async move {
+                        serve(stream, sender).await;
+                        drop(guard);
+                    });
+                }
+                Err(error) => {
+                    log::warn!("control socket: {error}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            },
+        }
+    }
 }
 
 async fn serve(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    let mut reader = tokio::io::BufReader::new(reader).take(LONGEST);
-    let read = tokio::time::timeout(Duration::from_secs(5), reader.read_line(&mut line)).await;
+    let mut reader = tokio::io::BufReader::new(reader).take(MAX_LINE);
+    let read = tokio::time::timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await;
     if !matches!(read, Ok(Ok(length)) if length > 0) {
         return;
     }
-    let shown = match json::read::<(Request, View)>(line.as_bytes()) {
-        Ok((request, view)) => show::answer(&view, &call(request, &calls).await),
+    let text = match serde_json::from_slice::<(Request, View)>(line.as_bytes()) {
+        Ok((request, view)) => show::render(&view, &call(request, &calls).await),
         Err(error) => Err(format!("not a request: {error}")),
     };
-    let shown = shown.map_or_else(Shown::Failed, Shown::Text);
-    let text = json::write(&shown).unwrap_or_default();
-    let _ = writer.write_all(format!("{text}\n").as_bytes()).await;
+    let reply = text.map_or_else(Reply::Failed, Reply::Text);
+    let line = serde_json::to_string(&reply).unwrap_or_default();
+    let _ = writer.write_all(format!("{line}\n").as_bytes()).await;
 }
 
 async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
@@ -343,18 +282,26 @@ async fn call(request: Request, calls: &mpsc::Sender<Call>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::show::Done;
 
     #[test]
-    fn an_answer_that_does_not_come_is_not_waited_for_any_longer() {
+    fn request_without_an_answer_times_out() {
         let dir = tempfile::tempdir().unwrap();
-        let _silent = std::os::unix::net::UnixListener::bind(socket_of(dir.path())).unwrap();
+        let _silent = std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap();
         let error =
             ask(dir.path(), &Request::Status, &View::default(), Duration::from_millis(1)).unwrap_err();
         assert_eq!(error.to_string(), "no answer from the daemon: none within 0 s; it may still be at it");
     }
 
+    #[tokio::test]
+    async fn socket_held_by_a_child_of_a_dead_daemon_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap();
+        assert!(listen(dir.path()).is_ok());
+    }
+
     #[test]
-    fn the_last_answer_arrives() {
+    fn answer_before_shutdown_reaches_its_client() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

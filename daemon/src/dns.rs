@@ -1,8 +1,8 @@
-//! A stub resolver (RFC 1035) for the daemon's own connections. The system's would send its queries the way of the
-//! router's other traffic, through an exit that may not work; these carry the bypass mark and go to the resolvers of the
-//! uplink. It ends at addresses: which are tried, and in which order, is for whoever connects.
+//! Stub resolver (RFC 1035) for the daemon's own connections. The system's resolver would send its queries the way of
+//! the router's other traffic, through an exit that may not work; these carry the bypass mark and go to the resolvers
+//! of the uplink. It ends at addresses: the caller chooses which to try, and in which order.
 
-use crate::{gather::Gather, log, socket};
+use crate::{model, socket};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     fs, io,
@@ -10,32 +10,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For each resolver, one query after the other.
+/// Time for one resolver; they are asked one after the other.
 const TRY: Duration = Duration::from_secs(2);
-/// For all of them.
+/// Time for all resolvers together.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// At most so many resolvers are asked.
+/// Maximum number of resolvers asked.
 const RESOLVERS: usize = 3;
 const PORT: u16 = 53;
-/// Where netifd writes down what the uplinks say.
+/// File in which netifd lists the resolvers of the uplinks.
 const UPLINK: &str = "/tmp/resolv.conf.d/resolv.conf.auto";
 const SYSTEM: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
-/// The longest answer over UDP without extensions (RFC 1035, 4.2.1); some send a little more.
+/// Length in bytes of the longest DNS answer over UDP without extensions (RFC 1035, 4.2.1); some send a little more.
 const LONGEST: usize = 1232;
 const A: u16 = 1;
 const AAAA: u16 = 28;
 const INTERNET: u16 = 1;
 const HEADER: usize = 12;
 
-/// The addresses of a host, which may be one itself: by the hosts file, else the uplinks' resolvers, else the system's. Not
-/// by the C library, whose resolver would take more of a router's flash than this one. Blocks for twice [`PATIENCE`] at most.
+/// Resolves a host, which may be an address itself: from the hosts file, else the uplinks' resolvers, else the
+/// system's. The C library is not asked: its resolver would take more of a router's flash than this one. Blocks for
+/// twice [`PATIENCE`] at most.
 pub fn resolve(host: &str, port: u16, mark: u32) -> io::Result<Vec<SocketAddr>> {
     let found = look_up(host, mark);
     if found.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "no hosts file and no name server knows it"));
     }
-    Ok(found.into_iter().take(socket::MAX_ADDRESSES).map(|addr| SocketAddr::new(addr, port)).gather())
+    Ok(found.into_iter().take(model::MAX_ADDRESSES).map(|addr| SocketAddr::new(addr, port)).collect())
 }
 
 fn look_up(host: &str, mark: u32) -> Vec<IpAddr> {
@@ -52,12 +53,12 @@ fn look_up(host: &str, mark: u32) -> Vec<IpAddr> {
     found
 }
 
-/// What is not there is as good as empty.
+/// Content of a file; empty when it can't be read.
 fn read(file: &str) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// The addresses of a host in a hosts file (hosts(5)).
+/// Addresses of a host in a hosts file (hosts(5)).
 fn known_by(hosts: &str, host: &str) -> Vec<IpAddr> {
     let host = host.trim_end_matches('.');
     let mut found = Vec::new();
@@ -71,14 +72,15 @@ fn known_by(hosts: &str, host: &str) -> Vec<IpAddr> {
     found
 }
 
-/// The resolvers that the uplinks name. Those of the router itself are asked last: they ask on by the ways of the router.
+/// DNS resolvers of the router's uplinks, else those in its resolv.conf that are other machines. Those of the router
+/// itself are asked last, since their own queries take the router's routes.
 fn uplink_resolvers() -> Vec<SocketAddr> {
     let uplink = resolvers_of(&read(UPLINK), false);
     if uplink.is_empty() { resolvers_of(&read(SYSTEM), false) } else { uplink }
 }
 
-/// Of a resolv.conf, those on this machine only where wanted. A link-local address says its link behind a “%”
-/// (resolv.conf(5)).
+/// DNS resolvers in the text of a resolv.conf; those on this machine only if `own`. A link-local address names its link
+/// after a “%” (resolv.conf(5)).
 fn resolvers_of(text: &str, own: bool) -> Vec<SocketAddr> {
     let addresses = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -90,10 +92,10 @@ fn resolvers_of(text: &str, own: bool) -> Vec<SocketAddr> {
             IpAddr::V6(addr) => Some(std::net::SocketAddrV6::new(addr, PORT, 0, scope).into()),
         }
     });
-    addresses.filter(|addr| own || !addr.ip().is_loopback()).take(RESOLVERS).gather()
+    addresses.filter(|addr| own || !addr.ip().is_loopback()).take(RESOLVERS).collect()
 }
 
-/// What the first resolver that knows any address answers: both families, IPv4 first.
+/// Addresses of a host from the first DNS resolver that knows any: both families, IPv4 first.
 fn ask_all(resolvers: &[SocketAddr], host: &str, mark: u32) -> Vec<IpAddr> {
     let end = Instant::now() + PATIENCE;
     for resolver in resolvers {
@@ -110,8 +112,8 @@ fn ask_all(resolvers: &[SocketAddr], host: &str, mark: u32) -> Vec<IpAddr> {
     Vec::new()
 }
 
-/// Asks for both families at once, from a port that the kernel chooses at random, and takes what comes until both
-/// answered or it is time.
+/// Asks one DNS resolver for the addresses of a host, both families at once, from a port that the kernel chooses at
+/// random; waits until both are answered or `by` is reached.
 fn ask(resolver: SocketAddr, host: &str, mark: u32, by: Instant) -> io::Result<Vec<IpAddr>> {
     let [a, b, c, d] = crate::identity::random::<4>().map_err(io::Error::other)?;
     let queries = [(u16::from_be_bytes([a, b]), A), (u16::from_be_bytes([c, d]), AAAA)];
@@ -139,7 +141,7 @@ fn ask(resolver: SocketAddr, host: &str, mark: u32, by: Instant) -> io::Result<V
             }
         }
     }
-    Ok(answers.into_iter().flatten().flatten().gather())
+    Ok(answers.into_iter().flatten().flatten().collect())
 }
 
 fn connected(resolver: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
@@ -149,7 +151,7 @@ fn connected(resolver: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A query for one kind of record of a host; `None` where its name is none (RFC 1035, 2.3.4).
+/// DNS query for one kind of record of a host; `None` for an invalid name (RFC 1035, 2.3.4).
 fn query(host: &str, id: u16, kind: u16) -> Option<Vec<u8>> {
     let mut message = Vec::with_capacity(HEADER + host.len() + 6);
     let recursion_desired = 0x0100_u16;
@@ -165,8 +167,8 @@ fn query(host: &str, id: u16, kind: u16) -> Option<Vec<u8>> {
     (message.len() <= HEADER + 255 + 4).then_some(message)
 }
 
-/// The addresses in an answer, if it is one to this query; none where it says so, says that something failed, or is cut
-/// short. Whoever answers decides which names lead to which: only kind and form are looked at.
+/// Addresses in a DNS answer; `None` when it answers another query. Empty when the answer reports a failure or is cut
+/// short. The names in its records are not compared: the resolver decides which alias leads where.
 fn answer(message: &[u8], host: &str, id: u16, kind: u16) -> Option<Vec<IpAddr>> {
     let question = query(host, id, kind)?;
     let flags = u16_at(message, 2)?;
@@ -183,7 +185,7 @@ fn answer(message: &[u8], host: &str, id: u16, kind: u16) -> Option<Vec<IpAddr>>
     Some(is_sound.then(|| addresses(message, question.len(), kind)).flatten().unwrap_or_default())
 }
 
-/// The addresses in the records that begin there.
+/// Addresses in the records of a DNS answer from offset `at` on.
 fn addresses(message: &[u8], mut at: usize, kind: u16) -> Option<Vec<IpAddr>> {
     let mut found = Vec::new();
     for _ in 0..u16_at(message, 6)? {
@@ -207,7 +209,8 @@ fn address(data: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Where a name ends: at its empty label or at a pointer, which is not followed.
+/// Offset after the name at `at` in a DNS answer: a name ends at its empty label or at a pointer, which is not
+/// followed.
 fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_taken_when_it_is_one_to_the_question() {
+    fn answer_to_another_question_is_dropped() {
         let host = "gw.example";
         let query = query(host, 7, A).unwrap();
         let cname = [3, b'o', b't', b'h', 0xc0, 15];
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_none_are_not_asked_for() {
+    fn invalid_name_gives_no_query() {
         let long = "a".repeat(64);
         let many = "abcdefgh.".repeat(40);
         for host in ["", ".", "a..b", long.as_str(), many.as_str()] {
@@ -286,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_resolvers_of_the_uplink_are_read() {
+    fn resolv_conf_gives_the_uplinks_resolvers() {
         let text = "# Interface wan\nnameserver 192.0.2.53\nsearch lan\nnameserver 127.0.0.1\nnameserver ::1\n\
                     nameserver fe80::1%lo\nnameserver nonsense\nnameserver\nnameserver 2001:db8::53\nnameserver 9.9.9.9\n";
         let found = resolvers_of(text, false);
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hosts_file_knows_both_families() {
+    fn hosts_file_gives_both_families() {
         let text = "# 192.0.2.6 gw.example\n127.0.0.1 localhost\n192.0.2.1\tgw gw.example # the gateway\n\
                     2001:db8::1 GW.example\nnonsense gw.example\n192.0.2.7 # gw.example\n\n192.0.2.8\n";
         let found: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_carries_the_mark_in_both_families() {
+    fn query_carries_the_mark_in_both_families() {
         for addr in ["127.0.0.1:53", "[::1]:53"] {
             let socket = connected(addr.parse().unwrap(), MARK).unwrap();
             assert_eq!(SockRef::from(&socket).mark().unwrap(), MARK);
@@ -321,7 +324,7 @@ mod tests {
 
     /// A resolver that first sends forged answers, then the right one.
     #[test]
-    fn a_host_is_looked_up_and_forgeries_are_passed_over() {
+    fn lookup_with_forged_answers_takes_the_real_one() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = server.local_addr().unwrap();
         let serving = thread::spawn(move || {
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_says_nothing_is_given_up() {
+    fn silent_resolver_is_given_up() {
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let by = Instant::now() + Duration::from_millis(50);
         assert_eq!(ask(silent.local_addr().unwrap(), "gw.example", MARK, by).unwrap(), Vec::<IpAddr>::new());
@@ -356,20 +359,20 @@ mod tests {
     }
 
     #[test]
-    fn an_address_needs_no_resolver() {
+    fn literal_address_needs_no_resolver() {
         assert_eq!(resolve("2001:db8::1", 9, MARK).unwrap(), ["[2001:db8::1]:9".parse().unwrap()]);
         assert!(!resolve("localhost", 9, MARK).unwrap().is_empty());
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_an_answer_or_none(message in proptest::collection::vec(any::<u8>(), 0..300), host in ".{0,80}") {
+        fn any_bytes_parse_or_are_refused(message in proptest::collection::vec(any::<u8>(), 0..300), host in ".{0,80}") {
             let _ = answer(&message, &host, 7, A);
         }
 
-        /// What follows a sound question may be anything.
+        /// Answer of any bytes after a valid question.
         #[test]
-        fn any_records_are_addresses_or_none(count: u16, rest in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_records_parse_or_are_refused(count: u16, rest in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut message = answered(&query("gw.example", 7, AAAA).unwrap(), 0x8180, &[]);
             message[6..8].copy_from_slice(&count.to_be_bytes());
             message.extend(rest);
@@ -378,7 +381,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_list_of_resolvers(text in "(nameserver )?.{0,60}") {
+        fn any_resolv_conf_parses(text in "(nameserver )?.{0,60}") {
             prop_assert!(resolvers_of(&text, true).len() <= RESOLVERS);
             let _ = known_by(&text, "lan");
         }

@@ -1,76 +1,86 @@
 //! Joining: one HTTPS request with a join code, and an answer that is believed only as far as the code's hash
 //! and key vouch for it. Blocking; it ends at values: [`crate::store`] keeps them.
 
-mod https;
-
 use crate::{
+    http::{self, HttpError, Reply},
     identity::{Identity, Keys},
-    socket,
+    model,
     tls::{self, TlsFailure},
 };
 use gatewrt_protocol::{
     Assignment, Endpoint, InterfaceReport, JoinAnswer, JoinCode, JoinRequest, NodeName, Policy, Problem,
-    RecordError, json, jws,
+    RecordError, jws,
 };
-use https::{Reply, Trouble};
 use ring::digest;
 use rustls::pki_types::CertificateDer;
-use std::{fmt, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
-/// What a router tells of itself at joining.
+/// Time from the resolved name to the last byte of the answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Facts of a router that it reports when it joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// The name wanted.
+    /// Requested name of the node.
     pub name: NodeName,
-    /// What the router is.
+    /// Board, as the system names it.
     pub board: String,
     /// The UDP port WireGuard will listen on.
     pub port: u16,
-    /// Where it may be reached.
+    /// Addresses at which others may reach it.
     pub endpoints: Vec<Endpoint>,
-    /// Its interfaces.
+    /// Interfaces of the router.
     pub interfaces: Vec<InterfaceReport>,
 }
 
-/// Why a router is not in the network.
-#[derive(Debug)]
+/// Failure to join a network.
+#[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
-    /// Nothing answers.
+    /// No answer.
+    #[error(
+        "the coordinator at {url} can't be reached{}. Check that it runs, and that this router has a way to it",
+        attempts(tried, why)
+    )]
     Unreachable {
-        /// Of the coordinator.
+        /// URL of the coordinator.
         url: String,
-        /// Each address tried with what the system said; empty when the name has none.
-        tried: Vec<(SocketAddr, std::io::Error)>,
-        /// What else was said, where no address was tried or the connection broke.
+        /// Addresses tried, each with the error of the system; empty when the name has none.
+        tried: Vec<(SocketAddr, io::Error)>,
+        /// Further explanation, where no address was tried or the connection broke.
         why: String,
     },
-    /// It answers, too slowly.
+    /// No answer in time.
+    #[error("the coordinator at {url} answers too slowly or not at all. Check that it runs; try again")]
     Slow {
-        /// Of the coordinator.
+        /// URL of the coordinator.
         url: String,
     },
-    /// Something answers that is not to be trusted.
+    /// Answer of a server that is not to be trusted.
+    #[error("the coordinator at {url} {}", distrust(failure))]
     Untrusted {
-        /// Of the coordinator.
+        /// URL of the coordinator.
         url: String,
-        /// Why not.
+        /// Reason for the distrust.
         failure: TlsFailure,
     },
-    /// The coordinator says no.
+    /// Refusal by the coordinator.
+    #[error("the coordinator refuses: {}", reason(.0))]
     Refused(Problem),
-    /// The coordinator answers something that can't be believed or read.
+    /// Answer of the coordinator that is unreadable or not vouched for by the join code.
+    #[error("what answers at {url} is no coordinator that this version understands: {why}")]
     BadAnswer {
-        /// Of the coordinator.
+        /// URL of the coordinator.
         url: String,
-        /// What was wrong.
+        /// Description of the fault.
         why: String,
     },
-    /// The request could not be signed.
-    Request(RecordError),
+    /// Failure to sign the request.
+    #[error("the request to join can't be made")]
+    Request(#[source] RecordError),
 }
 
 impl EnrollError {
-    /// Whether trying again with the same code is in vain.
+    /// True when a retry with the same join code is in vain.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Refused(problem) => {
@@ -83,49 +93,8 @@ impl EnrollError {
     }
 }
 
-impl fmt::Display for EnrollError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable { url, tried, why } => {
-                write!(f, "the coordinator at {url} can't be reached")?;
-                for (addr, error) in tried {
-                    write!(f, "; {addr}: {error}")?;
-                }
-                if !why.is_empty() {
-                    write!(f, "; {why}")?;
-                }
-                f.write_str(". Check that it runs, and that this router has a way to it")
-            }
-            Self::Slow { url } => {
-                write!(
-                    f,
-                    "the coordinator at {url} answers too slowly or not at all. Check that it runs; try again"
-                )
-            }
-            Self::Untrusted { url, failure: TlsFailure::Foreign } => write!(
-                f,
-                "the coordinator at {url} is not the one the join code was made by. Have a new code made there, or find out who answers in its place"
-            ),
-            Self::Untrusted { url, failure } => {
-                write!(f, "the coordinator at {url} can't be trusted: {failure}")
-            }
-            Self::Refused(Problem { title, detail, .. }) if detail.is_empty() => {
-                write!(f, "the coordinator refuses: {title}")
-            }
-            Self::Refused(Problem { title, detail, .. }) => {
-                write!(f, "the coordinator refuses: {title}; {detail}")
-            }
-            Self::BadAnswer { url, why } => {
-                write!(f, "what answers at {url} is no coordinator that this version understands: {why}")
-            }
-            Self::Request(error) => write!(f, "the request to join can't be made: {error}"),
-        }
-    }
-}
-impl std::error::Error for EnrollError {}
-
-/// Joins with `code` as the node that `keys` make: at most 28 seconds. `mark` is the bypass mark. The same keys
-/// may be used again when no answer came: the coordinator then answers as it did before.
+/// Joins the network of a join code as the node of `keys`; blocks for 28 seconds at most. `mark` is the bypass mark.
+/// Idempotent: after a lost answer a retry with the same keys gets the same answer.
 pub fn join(
     code: &JoinCode,
     keys: &Keys,
@@ -135,14 +104,15 @@ pub fn join(
     let port = facts.port;
     let signed = keys.signer().sign(&request(code, keys, facts)).map_err(EnrollError::Request)?;
     let url = format!("{}/v1/join", code.url);
-    let reply = https::post(&url, "application/jose", signed.as_bytes(), tls::for_joining(code.ca), mark);
-    let reply = reply.map_err(|trouble| explain(&code.url, trouble))?;
+    let client = http::agent(Some(tls::for_joining(code.ca)), mark, TIMEOUT);
+    let request = client.post(&url).content_type("application/jose").header("connection", "close");
+    let reply = http::read(request.send(signed.as_bytes())).map_err(|error| explain(code, &url, error))?;
     let bad = |why: String| EnrollError::BadAnswer { url: code.url.clone(), why };
     if !(200..300).contains(&reply.status) {
         return Err(refusal(&reply)
             .map_or_else(|| bad(format!("HTTP status {}", reply.status)), EnrollError::Refused));
     }
-    let answer: JoinAnswer = json::read(&reply.body).map_err(|error| bad(error.to_string()))?;
+    let answer: JoinAnswer = serde_json::from_slice(&reply.body).map_err(|error| bad(error.to_string()))?;
     verify(code, keys, &answer).map_err(bad)?;
     Ok((Identity::new(code, keys.clone(), port, &answer), answer))
 }
@@ -161,22 +131,47 @@ fn request(code: &JoinCode, keys: &Keys, facts: Facts) -> JoinRequest {
     }
 }
 
-fn explain(url: &str, trouble: Trouble) -> EnrollError {
-    let url = url.to_owned();
-    match trouble {
-        Trouble::NoConnection(tried) => EnrollError::Unreachable { url, tried, why: String::new() },
-        Trouble::Broken(why) => EnrollError::Unreachable { url, tried: Vec::new(), why },
-        Trouble::Slow => EnrollError::Slow { url },
-        Trouble::Tls(failure) => EnrollError::Untrusted { url, failure },
-        Trouble::Nonsense(why) => EnrollError::BadAnswer { url, why },
+fn explain(code: &JoinCode, asked: &str, error: HttpError) -> EnrollError {
+    let url = code.url.clone();
+    let unreachable = |url, why| EnrollError::Unreachable { url, tried: Vec::new(), why };
+    match error {
+        HttpError::Url => unreachable(url, format!("“{asked}” is no https address")),
+        HttpError::Connect(tried) => EnrollError::Unreachable { url, tried, why: String::new() },
+        HttpError::Broken(why) => unreachable(url, why),
+        HttpError::Slow => EnrollError::Slow { url },
+        HttpError::Tls(failure) => EnrollError::Untrusted { url, failure },
+        HttpError::BadAnswer(why) => EnrollError::BadAnswer { url, why },
+    }
+}
+
+fn attempts(tried: &[(SocketAddr, io::Error)], why: &str) -> String {
+    let mut text: String = tried.iter().map(|(addr, error)| format!("; {addr}: {error}")).collect();
+    if !why.is_empty() {
+        text = format!("{text}; {why}");
+    }
+    text
+}
+
+fn distrust(failure: &TlsFailure) -> String {
+    match failure {
+        TlsFailure::Foreign => "is not the one the join code was made by. Have a new code made there, or find out who answers in its place".to_owned(),
+        failure => format!("can't be trusted: {failure}"),
+    }
+}
+
+fn reason(problem: &Problem) -> String {
+    match problem.detail.as_str() {
+        "" => problem.title.clone(),
+        detail => format!("{}; {detail}", problem.title),
     }
 }
 
 fn refusal(reply: &Reply) -> Option<Problem> {
-    json::read(&reply.body).ok().map(|problem| Problem { status: reply.status, ..problem })
+    serde_json::from_slice(&reply.body).ok().map(|problem| Problem { status: reply.status, ..problem })
 }
 
-/// The join code vouches for the CA and for the record key; all else follows from these.
+/// Checks the coordinator's answer to a join request against the CA hash and the record key of the join code; all else
+/// follows from these two.
 fn verify(code: &JoinCode, keys: &Keys, answer: &JoinAnswer) -> Result<(), String> {
     let record = |what: &str, error: RecordError| format!("its {what}: {error}");
     let policy: Policy = open(&answer.policy, code).map_err(|error| record("policy", error))?;
@@ -195,7 +190,7 @@ fn verify(code: &JoinCode, keys: &Keys, answer: &JoinAnswer) -> Result<(), Strin
     {
         return Err("the certificate is not for this router's key".to_owned());
     }
-    match answer.brokers.iter().find(|broker| socket::split_host_port(broker).is_none()) {
+    match answer.brokers.iter().find(|broker| model::split_host_port(broker).is_none()) {
         Some(broker) => Err(format!("“{broker}” is no host:port of a broker")),
         None if answer.brokers.is_empty() => Err("it names no broker".to_owned()),
         None => Ok(()),

@@ -1,68 +1,59 @@
-//! Who this router is in one network: keys that are made here and never leave it, and what the coordinator
-//! answered at joining. It ends at values: keeping them is for [`crate::store`].
+//! Identity of this router in one network: keys that are generated here and never leave it, and the coordinator's
+//! answer at joining. It ends at values: [`crate::store`] writes them.
 
 use crate::model::WgSecret;
+use data_encoding::BASE64;
 use gatewrt_protocol::{
-    JoinAnswer, JoinCode, NetworkId, NetworkName, NodeId, NodeName, PublicKey, Signer, WgPublicKey,
-    base::BASE64,
-    json::{Blank, FromJson, JsonError, Reader},
-    json_fields,
+    JoinAnswer, JoinCode, NetworkId, NetworkName, NodeId, NodeName, PublicKey, Signer, WgPublicKey, key,
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::{fmt, fs::File, io::Read};
 
-/// The system gave no random bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Failure of the system to give random bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random bytes, so no key can be made: is /dev/urandom there?")]
 pub struct NoRandomness;
 
-impl fmt::Display for NoRandomness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the system gives no random bytes, so no key can be made: is /dev/urandom there?")
-    }
-}
-impl std::error::Error for NoRandomness {}
-
-/// `N` bytes nobody can guess; waits until the kernel has gathered enough for that.
+/// `N` unpredictable bytes, for keys; blocks until the kernel has gathered enough entropy.
 pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
     Ok(bytes)
 }
 
-/// `N` bytes that hardly ever come again, but that may be guessed. They are there at once: a router that has just booted
-/// may have to gather [`random`] ones for a while, which the tunnels shall not wait for.
+/// `N` bytes that are unlikely to repeat but may be predictable, without blocking. A router that has just booted may
+/// have to gather entropy for [`random`] for a while, and the tunnels must not wait for that.
 pub fn nonce<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     let read = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
     read.map_err(|_| NoRandomness).map(|()| bytes)
 }
 
-/// A node's private keys in one network. `Debug` shows nothing of them.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+/// Private keys of a node in one network. `Debug` shows nothing of them.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     wireguard: Secret,
     identity: Secret,
 }
-json_fields!(Keys: wireguard, identity);
 
 impl Keys {
-    /// New keys.
+    /// Generates new private keys of a node: one for WireGuard, one for its identity.
     pub fn generate() -> Result<Self, NoRandomness> {
         Ok(Self { wireguard: Secret(clamped(random()?)), identity: Secret(random()?) })
     }
 
-    /// WireGuard's private key.
+    /// Private key of the node for WireGuard.
     pub fn wireguard(&self) -> WgSecret {
         WgSecret(self.wireguard.0)
     }
 
-    /// WireGuard's public key.
+    /// Public key of the node for WireGuard.
     pub fn wireguard_public(&self) -> WgPublicKey {
         WgPublicKey(x25519_dalek::x25519(self.wireguard.0, x25519_dalek::X25519_BASEPOINT_BYTES))
     }
 
-    /// Signs as the node.
+    /// Signer with the node's identity key, for its requests and reports.
     pub fn signer(&self) -> Signer {
         Signer::from_seed(&self.identity.0)
     }
@@ -74,17 +65,17 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Curve25519 takes only such numbers (RFC 7748, section 5); `wg genkey` stores them so too.
+/// Clamps a WireGuard private key as Curve25519 does (RFC 7748, section 5), since `wg genkey` stores keys clamped.
 fn clamped(mut bytes: [u8; 32]) -> [u8; 32] {
     bytes[0] &= 248;
     bytes[31] = bytes[31] & 127 | 64;
     bytes
 }
 
-/// What a router is in a network it has joined.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Identity of a router in a network it has joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The network's name, and with it the interface's.
+    /// Name of the network and, after a prefix, of its interface.
     pub network: NetworkName,
     /// The network.
     pub net: NetworkId,
@@ -92,7 +83,7 @@ pub struct Identity {
     pub node: NodeId,
     /// The node's name at joining.
     pub name: NodeName,
-    /// Its private keys.
+    /// Private keys of the node.
     pub keys: Keys,
     /// `host:port` of each MQTT broker, in order of preference.
     pub brokers: Vec<String>,
@@ -102,15 +93,14 @@ pub struct Identity {
     pub certificate: String,
     /// `https://host:port` of the coordinator.
     pub coordinator: String,
-    /// Verifies the coordinator's records.
+    /// Key that verifies the coordinator's records.
     pub record_key: PublicKey,
     /// WireGuard's UDP port as told at joining.
     pub port: u16,
 }
-json_fields!(Identity: network, net, node, name, keys, brokers, ca, certificate, coordinator, record_key, port);
 
 impl Identity {
-    /// The identity that follows from an answer to a request made with `keys` and `port`.
+    /// Identity from the coordinator's answer to a join request made with `keys` and `port`.
     pub fn new(code: &JoinCode, keys: Keys, port: u16, answer: &JoinAnswer) -> Self {
         Self {
             network: answer.network.clone(),
@@ -128,7 +118,7 @@ impl Identity {
     }
 }
 
-/// 32 secret bytes, base64 on disk.
+/// Private key of 32 bytes, written in base64 on disk.
 #[derive(Clone, PartialEq, Eq)]
 struct Secret([u8; 32]);
 
@@ -138,31 +128,25 @@ impl Serialize for Secret {
     }
 }
 
-impl Blank for Secret {
-    fn blank() -> Self {
-        Self([0; 32])
-    }
-}
-
-impl FromJson for Secret {
-    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
-        let text = reader.text()?;
-        let bytes = BASE64.decode(text.as_bytes()).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| reader.fault("a key of 32 bytes in base64 is expected"))
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        key::from_base64(&text)
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("a key of 32 bytes in base64 is expected"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatewrt_protocol::json;
 
     fn keys(wireguard: [u8; 32], identity: [u8; 32]) -> Keys {
         Keys { wireguard: Secret(wireguard), identity: Secret(identity) }
     }
 
     #[test]
-    fn the_public_key_is_that_of_rfc_7748() {
+    fn public_key_matches_rfc_7748() {
         let secret = *b"\x77\x07\x6d\x0a\x73\x18\xa5\x7d\x3c\x16\xc1\x72\x51\xb2\x66\x45\xdf\x4c\x2f\x87\xeb\xc0\x99\x2a\xb1\x77\xfb\xa5\x1d\xb9\x2c\x2a";
         let public = *b"\x85\x20\xf0\x09\x89\x30\xa7\x54\x74\x8b\x7d\xdc\xb4\x3e\xf7\x5a\x0d\xbf\x3a\x0d\x26\x38\x1a\xf4\xeb\xa4\xa9\x8e\xaa\x9b\x4e\x6a";
         assert_eq!(keys(secret, [0; 32]).wireguard_public(), WgPublicKey(public));
@@ -187,7 +171,7 @@ mod tests {
     fn keys_survive_json_and_damaged_ones_are_refused() {
         let keys = Keys::generate().expect("random");
         let text = serde_json::to_string(&keys).expect("JSON");
-        assert_eq!(json::read::<Keys>(text.as_bytes()).expect("sound"), keys);
-        assert!(json::read::<Keys>(text.replace("\":\"", "\":\"AA").as_bytes()).is_err());
+        assert_eq!(serde_json::from_str::<Keys>(&text).expect("sound"), keys);
+        assert!(serde_json::from_str::<Keys>(&text.replace("\":\"", "\":\"AA")).is_err());
     }
 }

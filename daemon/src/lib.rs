@@ -1,4 +1,5 @@
-//! The daemon on the router.
+//! GateWRT's daemon on a router: it turns the signed records of the coordinator into WireGuard interfaces, addresses,
+//! routes and firewall rules.
 //!
 //! ```text
 //!  MQTT, netlink events, timers, control socket, UCI ── Input ──▶ core (pure, takes `now`)
@@ -8,10 +9,11 @@
 //!                                              report ─▶ MQTT, control socket, log
 //! ```
 //!
-//! Decisions are pure: `core` and `plan` take values and the time, and give values. Everything else only
-//! carries bytes to and from them. What belongs to us in a kernel is said in [`ownership`] alone.
+//! Decisions are pure: `core` and `plan` take values and the time, and give values. Everything else only carries bytes
+//! to and from them. Only [`ownership`] defines the objects in a kernel that are ours.
 
 pub mod apply;
+pub mod atomic_file;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -19,7 +21,8 @@ pub mod core;
 pub mod crash;
 pub mod dns;
 pub mod enroll;
-pub mod gather;
+pub mod error_chain;
+pub mod http;
 pub mod identity;
 pub mod kernel;
 pub mod log;
@@ -34,8 +37,6 @@ pub mod resolvers;
 pub mod runtime;
 pub mod show;
 pub mod socket;
-pub mod sorted;
 pub mod store;
 pub mod task;
 pub mod tls;
-pub mod whole;

@@ -1,5 +1,5 @@
-//! Where log lines go: to syslog on a router, to stderr in a terminal. Lines are text of ours; of libraries only
-//! warnings pass, for what they say at lower levels may hold what belongs in no log.
+//! Log output: to syslog on a router, to stderr in a terminal. Of libraries only warnings pass: their lower levels may
+//! contain keys or tokens.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::{
@@ -16,8 +16,8 @@ use syslog::{Facility, LogFormat, LoggerBackend, Severity};
 const SOCKET: &str = "/dev/log";
 const OURS: &str = env!("CARGO_CRATE_NAME");
 
-/// Starts logging lines of `level` and above, to syslog where there is one and nobody watches stderr. Called
-/// again, only the level changes.
+/// Starts to log lines of `level` and above, to syslog where it exists and stderr is no terminal. A second call changes
+/// the level alone.
 pub fn init(level: LevelFilter) {
     let is_watched = io::stderr().is_terminal();
     let place = if is_watched || !Path::new(SOCKET).exists() {
@@ -29,31 +29,10 @@ pub fn init(level: LevelFilter) {
     set_level(level);
 }
 
-/// Changes which lines are logged.
+/// Changes the level from which lines are logged.
 pub fn set_level(level: LevelFilter) {
     log::set_max_level(level);
 }
-
-/// One line of ours. The macros of the library say file, line and module too, which no line of ours shows: that is 80
-/// bytes of program wherever something is logged.
-#[inline(never)]
-pub fn line(level: Level, message: fmt::Arguments<'_>) {
-    log::log!(target: OURS, level, "{message}");
-}
-
-macro_rules! error_line {
-    ($($message:tt)*) => { $crate::log::line(::log::Level::Error, format_args!($($message)*)) };
-}
-macro_rules! warn_line {
-    ($($message:tt)*) => { $crate::log::line(::log::Level::Warn, format_args!($($message)*)) };
-}
-macro_rules! info_line {
-    ($($message:tt)*) => { $crate::log::line(::log::Level::Info, format_args!($($message)*)) };
-}
-macro_rules! debug_line {
-    ($($message:tt)*) => { $crate::log::line(::log::Level::Debug, format_args!($($message)*)) };
-}
-pub(crate) use {debug_line as debug, error_line as error, info_line as info, warn_line as warn};
 
 struct Logger {
     started: Instant,
@@ -88,16 +67,16 @@ fn stderr_line(since_start: Duration, level: Level, message: &fmt::Arguments<'_>
     format!("[{:>5}.{:03}] {level:<5} {message}\n", since_start.as_secs(), since_start.subsec_millis())
 }
 
-/// Whoever closed stderr does not want to know.
+/// Writes a log line to stderr. A closed stderr is no error.
 fn to_stderr(line: &str) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// A connection to the system's log that outlives restarts of the log daemon and never waits for it.
+/// Connection to syslog that outlives restarts of the log daemon and never blocks.
 struct Syslog {
     path: PathBuf,
     logger: Option<syslog::Logger<LoggerBackend, Line>>,
-    /// Lines that did not go out since the last that did.
+    /// Number of lines lost since the last that was sent.
     missed: u32,
 }
 
@@ -117,7 +96,8 @@ impl Syslog {
         self.missed = u32::from(!self.try_twice(level, message));
     }
 
-    /// A log daemon that was restarted has a new socket at the old place.
+    /// Sends a line to syslog, with a second attempt if the first fails: a restarted log daemon has a new socket at the
+    /// old path.
     fn try_twice(&mut self, level: Level, message: &str) -> bool {
         self.try_once(level, message) || self.try_once(level, message)
     }
@@ -147,7 +127,8 @@ fn connect(path: &Path) -> io::Result<syslog::Logger<LoggerBackend, Line>> {
     Ok(syslog::Logger::new(LoggerBackend::Unix(socket), Line))
 }
 
-/// RFC 3164 without date and host: every log daemon adds its own, and the clock of a router may be wrong.
+/// Format of a line to syslog, that of RFC 3164 without date and host: every log daemon adds its own, and a router's
+/// clock may be wrong.
 struct Line;
 
 impl LogFormat<&str> for Line {
@@ -187,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn syslog_lines_have_priority_and_name() {
+    fn syslog_line_has_priority_and_name() {
         let daemon = log_daemon();
         let mut syslog = Syslog::at(&daemon.path);
         let id = process::id();
@@ -200,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_log_daemon_gets_the_next_line() {
+    fn restarted_log_daemon_gets_the_next_line() {
         let mut daemon = log_daemon();
         let mut syslog = Syslog::at(&daemon.path);
         syslog.log(Level::Info, "one");
@@ -212,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_daemon_that_does_not_read_delays_no_one_and_misses_are_counted() {
+    fn stuck_log_daemon_delays_nothing_and_lost_lines_are_counted() {
         let daemon = log_daemon();
         let mut syslog = Syslog::at(&daemon.path);
         while syslog.missed < 3 {
@@ -230,13 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn stderr_lines_have_level_and_time_since_start() {
+    fn stderr_line_has_level_and_time_since_start() {
         let line = stderr_line(Duration::from_millis(12_345), Level::Info, &format_args!("up"));
         assert_eq!(line, "[   12.345] INFO  up\n");
     }
 
     #[test]
-    fn libraries_may_warn_and_no_more() {
+    fn library_lines_below_warning_are_dropped() {
         let logger = Logger { started: Instant::now(), place: Mutex::new(Place::Stderr) };
         let passes = |level, target| logger.enabled(&Metadata::builder().level(level).target(target).build());
         assert!(passes(Level::Trace, "gatewrt::core") && passes(Level::Warn, "rumqttc"));

@@ -1,11 +1,11 @@
-//! The program on the router. Called as `gatewrtd` it is the daemon, out of a folder `rpcd` it is the plugin of rpcd, else
-//! the command line.
+//! GateWRT's program on a router. Called as `gatewrtd` it is the daemon, out of a folder `rpcd` it is the plugin of
+//! rpcd, else the command line.
 
-use gatewrt::{cli, config, crash, runtime, whole::whole};
+use gatewrt::{cli, config, crash, error_chain::error_chain, runtime};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
-    crash::say_where();
+    crash::log_address();
     let mut args = std::env::args_os();
     let called = args.next().map(PathBuf::from).unwrap_or_default();
     let args: Vec<OsString> = args.collect();
@@ -21,12 +21,12 @@ fn main() -> ExitCode {
     cli::run(args, daemon)
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon, with this configuration file, until it is told to stop.
 fn daemon(file: PathBuf) -> ExitCode {
     let config = match config::Config::load(&file) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("gatewrtd: {}", whole(&error));
+            eprintln!("gatewrtd: {}", error_chain(&error));
             return ExitCode::FAILURE;
         }
     };
@@ -43,7 +43,7 @@ fn daemon(file: PathBuf) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gatewrtd: {error}");
+            eprintln!("gatewrtd: {}", error_chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,5 @@
-//! The control link: one connection to one broker, from its opening to its first error. It ends at messages:
-//! when to open the next link is for the core, what a message means too.
+//! Control link: one connection to one broker, from its opening to its first error. It ends at messages: the core
+//! decides when to open the next link and what a message means.
 //!
 //! rumqttc reads and writes the packets. Its event loop is not used: it can't mark its socket, it keeps state
 //! over reconnects in ways that can block for ever, and its TLS links a second copy of webpki. A link here is
@@ -14,7 +14,7 @@ mod session;
 use crate::{task, tls::TlsFailure};
 use rustls::ClientConfig;
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
@@ -22,136 +22,129 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinHandle, time};
 
-/// How many events wait for the consumer at most.
+/// Maximum number of events that wait for the consumer.
 pub const EVENTS: usize = 8;
-/// How many messages wait to be published at most.
+/// Maximum number of messages that wait to be published.
 pub const PUBLISHES: usize = 8;
-/// How many published messages may be without acknowledgement.
+/// Maximum number of published messages without acknowledgement.
 pub const IN_FLIGHT: usize = 4;
-/// Packets above this many bytes are dropped and told of.
+/// Longest packet in bytes; longer ones are dropped and reported.
 pub const LONGEST: usize = gatewrt_protocol::MAX_ASSIGNMENT + 4096;
-/// For everything up to the broker's consent.
+/// Time for connecting, from the name to the broker's CONNACK.
 pub const CONNECT: Duration = Duration::from_secs(10);
-/// When something was sent that must be answered and nothing at all arrives for so long, the link is dead.
+/// Time without a byte from a broker that owes an answer, after which the link is dead.
 pub const SILENCE: Duration = Duration::from_secs(15);
 
-/// What a link is opened with.
+/// Options of an MQTT link to one broker.
 #[derive(Clone)]
 pub struct Options {
     /// `host:port`, an IPv6 address in brackets.
     pub broker: String,
-    /// Addresses to try when its name leads nowhere.
+    /// Addresses to try when the name can't be resolved.
     pub known: Vec<SocketAddr>,
     /// The node's id, which is its MQTT client id too.
     pub client_id: String,
     /// See [`crate::tls::for_broker`].
     pub tls: Arc<ClientConfig>,
-    /// Published by the broker when the link breaks.
+    /// Message that the broker publishes when the link breaks.
     pub will: Message,
-    /// What is subscribed to, all at QoS 1.
+    /// Topic filters to subscribe to, all at QoS 1.
     pub filters: Vec<String>,
-    /// An idle link is probed this often; the broker gives up after one and a half times this.
+    /// Interval of pings on an idle link; the broker gives up after one and a half times this.
     pub keepalive: Duration,
     /// The bypass mark.
     pub mark: u32,
 }
 
-/// A message to be published at QoS 1.
+/// MQTT message to be published at QoS 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Topic.
     pub topic: String,
     /// Content.
     pub payload: Vec<u8>,
-    /// Whether the broker keeps it.
+    /// True for a message that the broker retains.
     pub retain: bool,
 }
 
-/// What happens on a link.
+/// Event of an MQTT link, such as the arrival of a message.
 #[derive(Debug)]
 pub enum Event {
-    /// The broker accepted the node and every subscription. Messages may have come before.
+    /// Acceptance of the node and of every subscription. Messages may have arrived before.
     Connected,
-    /// A message arrived.
+    /// Message that arrived.
     Message {
         /// Topic.
         topic: String,
         /// Content, at most [`LONGEST`] bytes.
         payload: Vec<u8>,
     },
-    /// A message of more than [`LONGEST`] bytes arrived and was dropped.
+    /// Message of more than [`LONGEST`] bytes, which was dropped.
     TooLong {
         /// Topic.
         topic: String,
         /// Length of the packet in bytes.
         bytes: usize,
     },
-    /// The broker acknowledged a message of ours: the link delivers.
+    /// Acknowledgement of a message of ours: the link delivers.
     Acked,
-    /// The link is over. The last event there is.
+    /// End of the link, and the last event.
     Lost(LinkError),
 }
 
-/// Why a message was not taken for publishing.
+/// Refusal of an MQTT link to take a message for publishing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotTaken {
-    /// [`PUBLISHES`] wait already.
+    /// [`PUBLISHES`] messages wait already.
     Full,
     /// The link is over.
     Over,
 }
 
-/// Why a link is over.
-#[derive(Debug)]
+/// Reason for the end of an MQTT link.
+#[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The broker's address is no `host:port`.
+    /// Address of a broker that is no `host:port`.
+    #[error("“{0}” is no host:port of a broker")]
     Address(String),
-    /// The broker's name has no address.
-    Name(io::Error),
-    /// No address takes a connection; each with what the system said.
+    /// Name of a broker without an address.
+    #[error("the broker's name has no address")]
+    Name(#[source] io::Error),
+    /// Addresses that take no connection, each with the error of the system.
+    #[error("the broker can't be reached{}", attempts(.0))]
     Connect(Vec<(SocketAddr, io::Error)>),
-    /// The broker takes the connection, then not a step more.
+    /// Broker that takes the connection and then does not answer.
+    #[error("the broker does not answer within {} seconds", CONNECT.as_secs())]
     Slow,
-    /// The broker can't be trusted, or does not trust us.
+    /// Broker that is not to be trusted, or does not trust us.
+    #[error("the broker: {0}")]
     Tls(TlsFailure),
-    /// The broker refuses the node; in words.
+    /// Refusal of the node, in words.
+    #[error("the broker refuses this node: {0}")]
     Refused(&'static str),
-    /// The broker refuses this subscription.
+    /// Refusal of this subscription.
+    #[error("the broker does not let this node read {0}")]
     Subscription(String),
-    /// Nothing arrives any more.
+    /// Silence of the broker for [`SILENCE`].
+    #[error("nothing came from the broker for {} seconds", SILENCE.as_secs())]
     Silent,
-    /// The broker closed the connection.
+    /// End of the connection by the broker.
+    #[error("the broker closed the connection")]
     Closed,
-    /// The connection broke.
-    Broken(io::Error),
-    /// The broker sends what is no MQTT, or not at that moment; in words.
+    /// Break of the connection.
+    #[error("the connection to the broker broke")]
+    Broken(#[source] io::Error),
+    /// Bytes that are no MQTT, or not valid at that moment; in words.
+    #[error("what answers there does not speak MQTT properly: {0}")]
     Protocol(String),
-    /// Closed from this side.
+    /// End of the connection by this side.
+    #[error("closed from this side")]
     Left,
 }
 
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(broker) => write!(f, "“{broker}” is no host:port of a broker"),
-            Self::Name(error) => write!(f, "the broker's name has no address: {error}"),
-            Self::Connect(tried) => {
-                f.write_str("the broker can't be reached")?;
-                tried.iter().try_for_each(|(addr, error)| write!(f, "; {addr}: {error}"))
-            }
-            Self::Slow => write!(f, "the broker does not answer within {} seconds", CONNECT.as_secs()),
-            Self::Tls(failure) => write!(f, "the broker: {failure}"),
-            Self::Refused(why) => write!(f, "the broker refuses this node: {why}"),
-            Self::Subscription(filter) => write!(f, "the broker does not let this node read {filter}"),
-            Self::Silent => write!(f, "nothing came from the broker for {} seconds", SILENCE.as_secs()),
-            Self::Closed => f.write_str("the broker closed the connection"),
-            Self::Broken(error) => write!(f, "the connection to the broker broke: {error}"),
-            Self::Protocol(what) => write!(f, "what answers there does not speak MQTT properly: {what}"),
-            Self::Left => f.write_str("closed from this side"),
-        }
-    }
+fn attempts(tried: &[(SocketAddr, io::Error)]) -> String {
+    tried.iter().map(|(addr, error)| format!("; {addr}: {error}")).collect()
 }
-impl std::error::Error for LinkError {}
 
 impl From<io::Error> for LinkError {
     fn from(error: io::Error) -> Self {
@@ -163,7 +156,7 @@ impl From<io::Error> for LinkError {
     }
 }
 
-/// A link, or an attempt at one. Dropped, it is cut, and the broker publishes the will.
+/// MQTT link to one broker, or an attempt at one. Dropping it cuts the connection, and the broker publishes the will.
 #[derive(Debug)]
 pub struct Link {
     publishes: mpsc::Sender<Message>,
@@ -172,7 +165,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts one attempt, as a task of its own of the runtime this is called in.
+    /// Starts one attempt at a link to a broker, as a task of the current runtime.
     pub fn open(options: Options) -> Self {
         let (publishes, to_publish) = mpsc::channel(PUBLISHES);
         let (happened, events) = mpsc::channel(EVENTS);
@@ -180,7 +173,7 @@ impl Link {
         Self { publishes, events, task }
     }
 
-    /// Hands over a message; it goes out when the link is up and an earlier one is acknowledged.
+    /// Queues a message for publishing; it is sent when the link is up and there is room in flight.
     pub fn try_publish(&self, message: Message) -> Result<(), NotTaken> {
         self.publishes.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotTaken::Full,
@@ -188,18 +181,19 @@ impl Link {
         })
     }
 
-    /// The next event; `None` after [`Event::Lost`]. Nothing is lost when the future is dropped.
+    /// Waits for the next event of the link; `None` after [`Event::Lost`]. Cancel-safe: no event is lost with a dropped
+    /// future.
     pub async fn event(&mut self) -> Option<Event> {
         self.events.recv().await
     }
 
-    /// As [`Link::event`], for waiting on many links at once.
+    /// Polls for the next event of the link, as [`Link::event`], to wait on many links at once.
     pub fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         self.events.poll_recv(context)
     }
 
-    /// Sends what waits, takes leave so that the broker does not publish the will, and is over; at most
-    /// `patience`. Messages that still arrive are dropped.
+    /// Closes the link: sends the queued messages, disconnects so that the broker does not publish the will, and ends;
+    /// within `patience`. Messages that still arrive are dropped.
     pub async fn close(mut self, patience: Duration) {
         let (gone, _) = mpsc::channel(1);
         self.publishes = gone;

@@ -1,4 +1,4 @@
-//! What this program replaces of its C library, to keep off a router's flash what it has no use for.
+//! Replacements for functions of the C library that would bring unused code to a router's flash.
 
 use nix::libc::{c_char, c_int, pthread_t};
 

@@ -1,30 +1,30 @@
-//! What in a kernel is ours, said once. Whatever does not match is foreign: never changed, flushed or
-//! reordered. The numbers stay clear of those of other policy-routing software: pbr (mask 0x00ff0000), mwan3
-//! (mask 0x3f00, rules 1001-3254), Tailscale (0xff0000, rules 5210-5270), NetBird (0x1bd00, rules 105 and
-//! 110), wg-quick (51820, rules 32764-32765). All can be set in UCI.
+//! Marks of ownership: the names and numbers by which an object in the kernel is ours. Any other object is foreign:
+//! never changed, flushed or reordered. The numbers stay clear of those of other policy-routing software: pbr (mask
+//! 0x00ff0000), mwan3 (mask 0x3f00, rules 1001-3254), Tailscale (0xff0000, rules 5210-5270), NetBird (0x1bd00, rules
+//! 105 and 110), wg-quick (51820, rules 32764-32765). All can be set in UCI.
 
-/// Every interface of ours is called this and the network's name.
+/// Prefix of our interfaces, before the network's name.
 pub const INTERFACE_PREFIX: &str = "gw-";
 
-/// The interface of an exit that is used beside another of the same network is called this and the first
-/// [`EXIT_ID`] characters of its node's id. No network's name has a “~”: whatever is called so is ours.
+/// Prefix of secondary exit interfaces, before the first [`EXIT_ID`] characters of the exit's node id. No network's
+/// name has a “~”, so every interface of this prefix is ours.
 pub const EXIT_PREFIX: &str = "gw-~";
-/// See [`EXIT_PREFIX`].
+/// Number of characters of a node id after [`EXIT_PREFIX`].
 pub const EXIT_ID: usize = 11;
 
-/// Stands on every route and rule of ours (`rtm_protocol`, `FRA_PROTOCOL`), and on addresses where the
-/// kernel keeps it (`IFA_PROTO`, since Linux 5.18). Not among the numbers of `linux/rtnetlink.h`.
+/// Protocol number of our routes and rules (`rtm_protocol`, `FRA_PROTOCOL`), and of our addresses where the kernel
+/// keeps it (`IFA_PROTO`, since Linux 5.18). Not among the numbers of `linux/rtnetlink.h`.
 pub const PROTOCOL: u8 = 103;
 
-/// The UDP port at which a node answers whether it works, at its overlay addresses only.
+/// UDP port of health probes, on overlay addresses only.
 pub const PROBE_PORT: u16 = 51799;
 
-/// The nftables table of ours, of family `inet`.
+/// Name of our nftables table, of family `inet`.
 pub const NFT_TABLE: &str = "gatewrt";
 
-/// Numbers that the router's owner may change.
+/// Packet marks, routing tables and rule priorities that are reserved for us, which the router's owner may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbers {
+pub struct ReservedNumbers {
     /// Routing table with the prefixes of our networks. Default 26487, which is “gw” in ASCII.
     pub table: u32,
     /// Priority of the rule that leads there: before mwan3's (1001), so that marked traffic for a network still
@@ -32,11 +32,11 @@ pub struct Numbers {
     pub priority: u32,
     /// Metric of routes of ours in that table.
     pub metric: u32,
-    /// The bits of packet and connection marks that are ours.
+    /// Bits of packet and connection marks that are ours.
     pub mask: u32,
-    /// Packets that must never enter a network: the tunnels' own and the control plane's. Within `mask`.
+    /// Mark of packets that must never enter a network: the tunnels' own and the control plane's. Within `mask`.
     pub bypass: u32,
-    /// Connections that came in from a network for a prefix with NAT on. Within `mask`.
+    /// Mark of connections that came in from a network for a prefix with NAT on. Within `mask`.
     pub masquerade: u32,
     /// Routing table of the first scope of Internet traffic; the others follow it, two for each scope of the router and
     /// its LANs. Default 26500.
@@ -46,15 +46,15 @@ pub struct Numbers {
     pub exit_priority: u32,
 }
 
-impl Numbers {
-    /// Packets and connections that came in from outside while there are scopes: they are no scope's, but may well be
-    /// for a network. Another number than `bypass` and `masquerade`, within `mask`, since those two differ.
+impl ReservedNumbers {
+    /// Mark of packets and connections that came in from outside while there are scopes: they are no scope's, but may
+    /// be for a network. Another number than `bypass` and `masquerade`, within `mask`, since those two differ.
     pub fn outside(&self) -> u32 {
         self.bypass ^ self.masquerade
     }
 }
 
-impl Default for Numbers {
+impl Default for ReservedNumbers {
     fn default() -> Self {
         Self {
             table: 26487,

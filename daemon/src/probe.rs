@@ -1,20 +1,20 @@
-//! Probes in the tunnel: asks other nodes whether they work, and answers those that ask. A question and its answer
-//! are one UDP packet of [`LENGTH`] bytes each, so that nothing is gained by a forged sender; the answer repeats the
-//! random token of the question. What follows from an answer is decided elsewhere.
+//! Health probes in the tunnel: asks other nodes whether they work, and replies to theirs. A probe and its reply are
+//! one UDP packet of [`LENGTH`] bytes each, so that a forged sender gains no amplification; the reply repeats the
+//! random token of the probe. [`crate::core`] decides what follows from a reply.
 
 use crate::{
     core::{
-        gateways::{Answer, Probe},
-        serving::{Aim, Says},
+        gateways::Probe,
+        health::Answer,
+        serving::{ProbeReply, ProbeTarget},
     },
     identity::nonce,
-    log,
     ownership::PROBE_PORT,
-    sorted::SortedSet,
     task,
 };
 use gatewrt_protocol::NetworkName;
 use socket2::{Domain, Protocol, Socket, Type};
+use sorted_vec::SortedSet;
 use std::{
     future::poll_fn,
     io,
@@ -29,44 +29,44 @@ use tokio::{
     time::timeout,
 };
 
-/// Content of a question and of an answer, in bytes.
+/// Length of a probe and of a reply, in bytes.
 pub const LENGTH: usize = 16;
-/// What a question begins with.
+/// First bytes of a probe.
 const QUESTION: [u8; 4] = *b"gwQ1";
-/// What an answer begins with.
+/// First bytes of a reply.
 const ANSWER: [u8; 4] = *b"gwA1";
-/// Bits of an answer's byte of flags.
+/// Bits of a reply's byte of flags.
 const V4: u8 = 1;
 const V6: u8 = 2;
 const CONTROL: u8 = 4;
-/// How long an answer is awaited: longer than it is of use.
+/// Time a reply is awaited: longer than it is of use.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Answers that wait to be taken.
+/// Maximum number of replies that wait to be read.
 const TAKEN: usize = 16;
 
-/// Chosen anew for each question. Only who is at the other end of the tunnel sees it, and is heard.
+/// Random token of a health probe, new for each. Only the other end of the tunnel sees it, so only its reply counts.
 type Token = [u8; 8];
 
-/// What came.
+/// Event of the probe sockets: a reply to a probe of ours, or a probe of another node.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The answer to a probe.
+    /// Reply to a probe of ours.
     Answered(NetworkName, Probe, Answer),
-    /// A question.
+    /// Probe of another node.
     Asked(Question),
 }
 
-/// Someone asks at an address of ours.
+/// Health probe of another node that arrived at an address of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
-    /// There.
+    /// Address it arrived at.
     pub to: IpAddr,
     /// The sender.
     pub from: SocketAddr,
     token: Token,
 }
 
-/// Sends and answers.
+/// Sockets that send health probes to other nodes and reply to theirs.
 #[derive(Debug)]
 pub struct Probes {
     answers: mpsc::Sender<Event>,
@@ -82,8 +82,8 @@ impl Default for Probes {
 }
 
 impl Probes {
-    /// Asks. One that can't be sent is one that is not answered.
-    pub fn send(&mut self, network: NetworkName, probe: Probe, aim: &Aim) {
+    /// Sends a health probe to another node through a network. One that can't be sent counts as one without a reply.
+    pub fn send(&mut self, network: NetworkName, probe: Probe, aim: &ProbeTarget) {
         match ask(aim) {
             Ok((token, socket)) => {
                 let answers = self.answers.clone();
@@ -97,7 +97,7 @@ impl Probes {
         }
     }
 
-    /// Answers at these addresses from now on, there or not yet, and at no others.
+    /// Listens for probes of other nodes at these addresses from now on, present or not yet, and at no others.
     pub fn listen(&mut self, addresses: &SortedSet<IpAddr>) {
         self.listening.retain(|(address, _)| addresses.contains(address));
         for address in addresses {
@@ -111,17 +111,17 @@ impl Probes {
         }
     }
 
-    /// Answers a question.
-    pub fn answer(&self, question: &Question, says: Says) {
+    /// Replies to a health probe of another node.
+    pub fn answer(&self, question: &Question, reply: ProbeReply) {
         let Some((_, socket)) = self.listening.iter().find(|(address, _)| *address == question.to) else {
             return;
         };
-        if let Err(error) = socket.try_send_to(&answer(question.token, says), question.from) {
+        if let Err(error) = socket.try_send_to(&answer(question.token, reply), question.from) {
             log::debug!("no answer to {}: {error}", question.from);
         }
     }
 
-    /// What comes next.
+    /// Waits for the next event: a reply to a probe of ours, or a probe of another node.
     pub async fn next(&mut self) -> Event {
         poll_fn(|context| self.poll_next(context)).await
     }
@@ -135,7 +135,7 @@ impl Probes {
     }
 }
 
-/// `None` when the socket is of no use any more.
+/// Waits on a socket for the reply to the probe with this token; `None` when the socket is of no use any more.
 async fn answer_to(token: Token, socket: UdpSocket) -> Option<Answer> {
     let mut bytes = [0; LENGTH + 1];
     loop {
@@ -146,8 +146,8 @@ async fn answer_to(token: Token, socket: UdpSocket) -> Option<Answer> {
         }
         match socket.try_recv(&mut bytes) {
             Ok(length) => {
-                if let Some(Says { v4, v6, .. }) = parse_answer(&bytes[..length], token) {
-                    return Some(Answer::Says { v4, v6 });
+                if let Some(ProbeReply { v4, v6, .. }) = parse_answer(&bytes[..length], token) {
+                    return Some(Answer::Reply { v4, v6 });
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -171,7 +171,7 @@ fn poll_question(to: IpAddr, socket: &UdpSocket, context: &mut Context<'_>) -> O
     }
 }
 
-fn ask(aim: &Aim) -> io::Result<(Token, UdpSocket)> {
+fn ask(aim: &ProbeTarget) -> io::Result<(Token, UdpSocket)> {
     let token = nonce::<8>().map_err(io::Error::other)?;
     let socket = socket(aim.to)?;
     socket.bind_device(Some(aim.link.as_str().as_bytes()))?;
@@ -191,7 +191,7 @@ fn listener(address: IpAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// It carries no mark: it shall go the way of the network's packets.
+/// UDP socket for probes, without a mark: probes must go the way of the network's packets.
 fn socket(like: IpAddr) -> io::Result<Socket> {
     let socket =
         Socket::new(Domain::for_address(SocketAddr::new(like, 0)), Type::DGRAM, Some(Protocol::UDP))?;
@@ -203,12 +203,12 @@ fn question(token: Token) -> [u8; LENGTH] {
     packet(QUESTION, token, 0)
 }
 
-fn answer(token: Token, says: Says) -> [u8; LENGTH] {
+fn answer(token: Token, reply: ProbeReply) -> [u8; LENGTH] {
     let flag = |is_set, flag| if is_set { flag } else { 0 };
-    packet(ANSWER, token, flag(says.v4, V4) | flag(says.v6, V6) | flag(says.control, CONTROL))
+    packet(ANSWER, token, flag(reply.v4, V4) | flag(reply.v6, V6) | flag(reply.control, CONTROL))
 }
 
-/// Kind, token, flags, three bytes for later.
+/// Packet of a probe or a reply: kind, token, flags and three reserved bytes.
 fn packet(kind: [u8; 4], token: Token, flags: u8) -> [u8; LENGTH] {
     let mut packet = [0; LENGTH];
     packet[..4].copy_from_slice(&kind);
@@ -226,11 +226,11 @@ fn parse_question(packet: &[u8]) -> Option<Token> {
     parse(packet, QUESTION).map(|(token, _)| token)
 }
 
-fn parse_answer(packet: &[u8], token: Token) -> Option<Says> {
+fn parse_answer(packet: &[u8], token: Token) -> Option<ProbeReply> {
     let (repeated, flags) = parse(packet, ANSWER)?;
     let is_set = |flag| flags & flag != 0;
-    let says = Says { v4: is_set(V4), v6: is_set(V6), control: is_set(CONTROL) };
-    (repeated == token).then_some(says)
+    let reply = ProbeReply { v4: is_set(V4), v6: is_set(V6), control: is_set(CONTROL) };
+    (repeated == token).then_some(reply)
 }
 
 #[cfg(test)]
@@ -242,63 +242,63 @@ mod tests {
     use std::net::Ipv4Addr;
 
     const PROBE: Probe = Probe { node: NodeId::from_entropy([1; 10]), id: 7 };
-    const SAYS: Says = Says { v4: true, v6: false, control: true };
+    const REPLY: ProbeReply = ProbeReply { v4: true, v6: false, control: true };
 
     fn home() -> NetworkName {
         "home".parse().unwrap()
     }
 
     /// Loopback addresses stand for those in a tunnel.
-    fn aim(last: u8) -> Aim {
+    fn aim(last: u8) -> ProbeTarget {
         let to = Ipv4Addr::new(127, 0, 51, last).into();
-        Aim { link: IfName::new("lo").unwrap(), from: Ipv4Addr::LOCALHOST.into(), to }
+        ProbeTarget { link: IfName::new("lo").unwrap(), from: Ipv4Addr::LOCALHOST.into(), to }
     }
 
     #[test]
-    fn what_is_sent_is_read_back() {
+    fn probe_packet_is_read_back() {
         for bits in 0..8u8 {
-            let says = Says { v4: bits & 1 != 0, v6: bits & 2 != 0, control: bits & 4 != 0 };
-            assert_eq!(parse_answer(&answer([3; 8], says), [3; 8]), Some(says));
-            assert_eq!(parse_answer(&answer([3; 8], says), [4; 8]), None, "of another question");
+            let reply = ProbeReply { v4: bits & 1 != 0, v6: bits & 2 != 0, control: bits & 4 != 0 };
+            assert_eq!(parse_answer(&answer([3; 8], reply), [3; 8]), Some(reply));
+            assert_eq!(parse_answer(&answer([3; 8], reply), [4; 8]), None, "of another question");
         }
         assert_eq!(parse_question(&question([3; 8])), Some([3; 8]));
-        assert_eq!(parse_question(&answer([3; 8], SAYS)), None, "an answer is never answered");
+        assert_eq!(parse_question(&answer([3; 8], REPLY)), None, "an answer is never answered");
         assert_eq!(parse_answer(&question([3; 8]), [3; 8]), None);
     }
 
     proptest! {
         #[test]
-        fn nonsense_is_neither(packet in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn invalid_packet_is_neither_probe_nor_reply(packet in proptest::collection::vec(any::<u8>(), 0..40)) {
             let is_question = packet.len() == LENGTH && packet.starts_with(&QUESTION);
             prop_assert_eq!(parse_question(&packet).is_some(), is_question);
         }
     }
 
     #[tokio::test]
-    async fn a_question_is_answered_to_whom_it_is_said() {
+    async fn probe_is_answered_to_its_sender() {
         let (mut here, mut there) = (Probes::default(), Probes::default());
-        there.listen(&[aim(1).to].into());
+        there.listen(&[aim(1).to].into_iter().collect());
         here.send(home(), PROBE, &aim(1));
         let Event::Asked(asked) = there.next().await else { panic!("a question") };
         assert_eq!((asked.to, asked.from.ip()), (aim(1).to, aim(1).from));
-        there.answer(&asked, SAYS);
-        let answer = Answer::Says { v4: true, v6: false };
+        there.answer(&asked, REPLY);
+        let answer = Answer::Reply { v4: true, v6: false };
         assert_eq!(here.next().await, Event::Answered(home(), PROBE, answer));
     }
 
     #[tokio::test]
-    async fn where_nobody_listens_any_more_the_kernel_says_so() {
+    async fn probe_to_a_closed_port_is_reported() {
         let (mut here, mut there) = (Probes::default(), Probes::default());
-        there.listen(&[aim(2).to, aim(3).to].into());
-        there.listen(&[aim(3).to].into());
+        there.listen(&[aim(2).to, aim(3).to].into_iter().collect());
+        there.listen(&[aim(3).to].into_iter().collect());
         here.send(home(), PROBE, &aim(2));
         assert_eq!(here.next().await, Event::Answered(home(), PROBE, Answer::Refused));
     }
 
     #[tokio::test]
-    async fn an_address_that_is_not_there_yet_is_listened_at() {
+    async fn missing_address_is_listened_at_in_advance() {
         let mut there = Probes::default();
-        there.listen(&["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into());
+        there.listen(&["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()].into_iter().collect());
         assert_eq!(there.listening.len(), 2);
     }
 }

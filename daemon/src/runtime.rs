@@ -1,39 +1,41 @@
-//! Around the core: carries what happens to it and does what it says, one thing at a time, on one thread. It
-//! decides nothing itself.
+//! Event loop around the core: feeds it inputs and executes its outputs, one at a time, on one thread. It decides nothing
+//! itself; deadlines are the core's and the record persisters'.
 
 mod calls;
 mod joining;
-mod keeping;
 mod links;
+mod memberships;
+mod persister;
 mod system;
 
 use crate::{
     apply::apply,
-    config::{Config, OwnScope, WireGuard},
-    control::{self, Answer, Calls, Done},
-    core::{About, Core, Input, LinkEvent, Membership, Output, desired::is_beside},
-    gather::Gather,
+    config::{Config, WireGuard},
+    control::{self, Calls},
+    core::{About, Core, Input, LinkEvent, Membership, Output, desired::is_secondary},
+    error_chain::error_chain,
     identity::{self, Identity},
     kernel::{
         Kernel, KernelError,
         linux::{LinuxKernel, Options},
         watch::Watch,
     },
-    log,
-    model::IfName,
-    plan::Guardfile,
+    model::{IfName, ObserveQuery},
     probe::{self, Probes},
-    sorted::SortedMap,
+    show::{Answer, Done},
     store::{Store, StoreError},
-    whole::whole,
 };
-use gatewrt_protocol::{ExitScope, NetworkName, base::HEX};
+use data_encoding::HEXLOWER;
+use gatewrt_protocol::NetworkName;
 use joining::Joining;
-use keeping::{Kept, Latest};
 use links::Links;
+use litemap::LiteMap;
+pub use memberships::memberships;
+use memberships::{identities, membership};
+use persister::{Latest, RecordPersister};
 use std::{
     collections::VecDeque,
-    fmt, fs, io,
+    fs, io,
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -44,44 +46,39 @@ use tokio::{
     sync::oneshot,
 };
 
-/// How long taking everything down may take at the end.
-const TEARDOWN: Duration = Duration::from_secs(10);
+/// Longest wait for an event when nothing is due.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// How long until what keeps scopes in at the next boot is tried to be written again.
-const GUARD_RETRY: Duration = Duration::from_secs(15);
-
-/// Why the daemon can't run.
-#[derive(Debug)]
+/// Error that keeps the daemon from running.
+#[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Something it needs at the start is not to be had.
+    /// Something that it needs at the start is missing.
+    #[error("{0}")]
     Start(String),
-    /// The kernel can't be worked with.
+    /// The kernel can't be used.
+    #[error(transparent)]
     Kernel(KernelError),
-    /// What is stored can't be read.
+    /// The stored state can't be read.
+    #[error(transparent)]
     Store(StoreError),
     /// The run-time directory can't be used.
-    RunDir(PathBuf, io::Error),
+    #[error("can't use the run-time directory {}: {error}{}", path.display(), advice(error))]
+    RunDir {
+        /// The directory.
+        path: PathBuf,
+        /// Error of the system.
+        error: io::Error,
+    },
 }
 
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start(what) => f.write_str(what),
-            Self::Kernel(error) => error.fmt(f),
-            Self::Store(error) => f.write_str(&whole(error)),
-            Self::RunDir(path, error) => {
-                let advice = match error.kind() {
-                    io::ErrorKind::PermissionDenied => "; run it as root",
-                    _ => "",
-                };
-                write!(f, "can't use the run-time directory {}: {error}{advice}", path.display())
-            }
-        }
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; run it as root",
+        _ => "",
     }
 }
-impl std::error::Error for RunError {}
 
-/// The kernel, as the configuration wants it used.
+/// Opens the kernel, with the configured WireGuard and firewall.
 pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
     let userspace = match &config.wireguard {
         WireGuard::Program(program) => Some(program.clone()),
@@ -97,66 +94,16 @@ pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
     })
 }
 
-/// The networks this router has joined, as they are on disk, and those that can't be read, with the reason. Records
-/// that can't be read are told and left out.
-pub fn memberships(config: &Config) -> Result<(Vec<Membership>, SortedMap<NetworkName, String>), StoreError> {
-    let (identities, unreadable) = identities(&Store::new(&config.state_dir))?;
-    let membership = |identity: &Identity| {
-        let (_, stored) = Kept::load(config, &identity.network);
-        membership(identity, stored, config)
-    };
-    Ok((identities.iter().map(membership).gather(), unreadable))
-}
-
-fn identities(store: &Store) -> Result<(Vec<Identity>, SortedMap<NetworkName, String>), StoreError> {
-    let (mut identities, mut unreadable) = (Vec::new(), SortedMap::new());
-    for network in store.networks()? {
-        match store.identity(&network) {
-            Ok(identity) => identities.extend(identity),
-            Err(error) => drop(unreadable.insert(network, whole(&error))),
-        }
-    }
-    Ok((identities, unreadable))
-}
-
-fn membership(identity: &Identity, stored: SortedMap<String, String>, config: &Config) -> Membership {
-    let configured = config.networks.get(&identity.network).and_then(|network| network.listen_port);
-    Membership {
-        network: identity.network.clone(),
-        net: identity.net,
-        node: identity.node,
-        name: identity.name.clone(),
-        record_key: identity.record_key,
-        secret: identity.keys.wireguard(),
-        public: identity.keys.wireguard_public(),
-        port: configured.map_or(identity.port, u16::from),
-        brokers: identity.brokers.clone(),
-        stored,
-        chosen: chosen(config, &identity.network),
-    }
-}
-
-/// What was said on the router of its Internet traffic. Where that can't be read, none of its LANs' goes out: rather
-/// nowhere than the wrong way.
-fn chosen(config: &Config, network: &NetworkName) -> Option<Vec<OwnScope>> {
-    Store::new(&config.state_dir).choice(network).unwrap_or_else(|error| {
-        log::error!("{network}: {}; “gatewrt exit enable” or “gatewrt exit forget” says anew", whole(&error));
-        let name = "unknown".parse().expect("a sound name");
-        let scope = ExitScope { auto: false, ..ExitScope::auto(name, Vec::new()) };
-        Some(vec![OwnScope { exits: Vec::new(), lan: true, scope }])
-    })
-}
-
-/// Runs the daemon until it is told to stop. `file` is where the configuration came from.
+/// Runs the daemon until it is stopped. `file` is the configuration's.
 pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
-    log::init(config.log_level);
+    crate::log::init(config.log_level);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    // Before it can be found by its socket: a reload at that moment must not end it.
+    // Before the socket exists: a reload signal at that moment must not end the process.
     let mut signals = Signals::catch()?;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir);
-    made.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
-    let calls = control::listen(&config.run_dir);
-    let mut calls = calls.map_err(|error| RunError::RunDir(config.run_dir.clone(), error))?;
+    let unusable = |error| RunError::RunDir { path: config.run_dir.clone(), error };
+    made.map_err(unusable)?;
+    let mut calls = control::listen(&config.run_dir).map_err(unusable)?;
     let mut daemon = Daemon::new(file, config)?;
     log::info!("gatewrt {} is running", env!("CARGO_PKG_VERSION"));
     daemon.start()?;
@@ -169,7 +116,7 @@ fn unwatched(error: io::Error) -> RunError {
     RunError::Start(format!("can't watch the system: {error}"))
 }
 
-/// What others tell by signals.
+/// Signals that end the daemon or make it reload.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -187,7 +134,7 @@ impl Signals {
     }
 }
 
-/// Everything the daemon holds.
+/// Daemon with the state of its event loop.
 struct Daemon {
     file: PathBuf,
     config: Config,
@@ -196,16 +143,13 @@ struct Daemon {
     core: Core,
     kernel: LinuxKernel,
     store: Store,
-    identities: SortedMap<NetworkName, Identity>,
-    records: SortedMap<NetworkName, Kept>,
+    identities: LiteMap<NetworkName, Identity>,
+    persisters: LiteMap<NetworkName, RecordPersister>,
     links: Links,
     probes: Probes,
-    /// What keeps scopes in at the next boot, while it is not on disk, and when that is tried again.
-    unsaved_guard: Option<(Instant, Option<Guardfile>)>,
     joining: Joining,
     leaving: Vec<(NetworkName, oneshot::Sender<Answer>)>,
     stopping: Vec<oneshot::Sender<Answer>>,
-    stop_by: Option<Instant>,
     stopped: bool,
 }
 
@@ -215,7 +159,7 @@ impl Daemon {
         let boot = identity::nonce::<5>().map_err(start)?;
         let seed = identity::nonce::<4>().map_err(start)?;
         let about = About {
-            boot: HEX.encode(&boot),
+            boot: HEXLOWER.encode(&boot),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             board: system::board(),
             seed: u32::from_ne_bytes(seed),
@@ -228,38 +172,36 @@ impl Daemon {
             config,
             started: Instant::now(),
             about,
-            identities: SortedMap::new(),
-            records: SortedMap::new(),
+            identities: LiteMap::new(),
+            persisters: LiteMap::new(),
             links: Links::new(),
             probes: Probes::default(),
-            unsaved_guard: None,
             joining: Joining::new(),
             leaving: Vec::new(),
             stopping: Vec::new(),
-            stop_by: None,
             stopped: false,
         })
     }
 
-    /// What is on disk comes up before anything else is waited for.
+    /// Brings up the networks on disk before anything else is waited for.
     fn start(&mut self) -> Result<(), RunError> {
         let (identities, unreadable) = identities(&self.store).map_err(RunError::Store)?;
         for (network, why) in unreadable {
             log::error!("{network} is left as it runs: {why}");
             self.core.leave_alone(network, why);
         }
-        let memberships = identities.into_iter().map(|identity| self.take_up(identity)).gather();
+        let memberships = identities.into_iter().map(|identity| self.take_up(identity)).collect();
         self.feed(Input::Started(Box::new(self.config.clone()), memberships));
         self.join_configured();
         Ok(())
     }
 
-    /// Opens the files of a network that is on disk.
+    /// Opens the files of a network on disk; returns this router's membership in it.
     fn take_up(&mut self, identity: Identity) -> Membership {
         let network = identity.network.clone();
-        let (kept, stored) = Kept::load(&self.config, &network);
+        let (persister, stored) = RecordPersister::load(&self.config, &network);
         let membership = membership(&identity, stored, &self.config);
-        self.records.insert(network.clone(), kept);
+        self.persisters.insert(network.clone(), persister);
         self.identities.insert(network, identity);
         membership
     }
@@ -268,7 +210,7 @@ impl Daemon {
         let watch = Watch::open().map_err(RunError::Kernel)?;
         // SAFETY: the watch owns its descriptor and gives the same one for as long as it lives.
         let mut watch = unsafe { AsyncFd::register(watch) }.map_err(|error| unwatched(error.into()))?;
-        // What changed before the watch was open is seen by one more look.
+        // Changes before the watch was open are caught by one more observation.
         self.feed(Input::Changed);
         while !self.stopped {
             let due = self.due();
@@ -279,9 +221,9 @@ impl Daemon {
                 Some(outcome) = self.joining.next() => self.handle_enrolled(outcome),
                 ready = watch.readable_mut() => {
                     if let Ok(mut ready) = ready {
-                        let changes = ready.get_inner_mut().drain();
+                        let changed = ready.get_inner_mut().drain();
                         ready.clear_ready();
-                        if changes.any() {
+                        if changed {
                             self.feed(Input::Changed);
                         }
                     }
@@ -301,63 +243,46 @@ impl Daemon {
         self.started.elapsed()
     }
 
-    /// When something is due without anything happening.
+    /// Time at which the core or a record persister has something to do without an event.
     fn due(&self) -> Instant {
-        let core = self.core.poll_timeout().map(|(at, _)| self.started + at);
-        let saves = self.records.values().filter_map(Kept::due).map(|at| self.started + at).min();
-        let guard = self.unsaved_guard.as_ref().map(|(at, _)| *at);
-        let all = [core, saves, guard, self.stop_by, self.joining.retry_at()];
-        all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
+        let core = self.core.poll_timeout();
+        let persisters = self.persisters.values().filter_map(RecordPersister::poll_timeout);
+        let first = persisters.chain(core).map(|(at, _)| at).min();
+        first.map_or_else(|| Instant::now() + MAX_WAIT, |at| self.started + at)
     }
 
     fn handle_due(&mut self) {
-        if self.stop_by.is_some_and(|at| at <= Instant::now()) {
-            log::warn!("not everything of ours could be taken down in {} s", TEARDOWN.as_secs());
-            self.stopped = true;
-        }
         let now = self.now();
-        self.each_kept(|kept, latest| {
-            if kept.due().is_some_and(|at| at <= now) {
-                kept.save(latest, now);
-            }
-        });
-        if let Some((at, guard)) = &self.unsaved_guard
-            && *at <= Instant::now()
-        {
-            self.save_guard(guard.clone());
-        }
-        if self.joining.retry_at().is_some_and(|at| at <= Instant::now()) {
-            self.join_configured();
-        }
+        self.each_persister(|persister, latest| persister.poll(latest, now));
         self.feed(Input::Tick);
     }
 
-    /// Gives an input to the core and does what it says, until it says nothing more.
+    /// Feeds an input to the core, and executes the outputs that follow until there are none.
     fn feed(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             for output in self.core.handle(input, self.now()) {
-                inputs.extend(self.carry_out(output));
+                inputs.extend(self.execute(output));
             }
         }
     }
 
-    /// Does something with what is kept of each network, and with what gives its latest records.
-    fn each_kept(&mut self, mut deed: impl FnMut(&mut Kept, Latest<'_>)) {
-        for (name, kept) in self.records.iter_mut() {
+    /// Calls `action` with each record persister and a function that returns its latest records.
+    fn each_persister(&mut self, mut action: impl FnMut(&mut RecordPersister, Latest<'_>)) {
+        for (name, persister) in self.persisters.iter_mut() {
             if let Some(network) = self.core.networks().get(name) {
-                deed(kept, &|| network.stored());
+                action(persister, &|| network.stored());
             }
         }
     }
 
-    /// Does one thing; gives what the core is to know of it.
-    fn carry_out(&mut self, output: Output) -> Option<Input> {
+    /// Executes one output of the core; returns the input that follows from it.
+    fn execute(&mut self, output: Output) -> Option<Input> {
         match output {
-            Output::Observe(interest) => return Some(self.observe(&interest)),
+            Output::Observe(query) => return Some(self.observe(&query)),
             Output::Apply(plan) => {
                 let now = self.now();
-                self.each_kept(|kept, latest| kept.write_ahead(latest, now));
+                self.each_persister(|persister, latest| persister.write_ahead(latest, now));
                 return Some(Input::Applied(apply(&mut self.kernel, &plan)));
             }
             Output::Connect { network, broker, known, will } => {
@@ -375,36 +300,27 @@ impl Daemon {
             Output::Save(network) => {
                 let now = self.now();
                 let latest = self.core.networks().get(&network)?;
-                self.records.get_mut(&network)?.handle_news(&|| latest.stored(), now);
+                self.persisters.get_mut(&network)?.handle_news(&|| latest.stored(), now);
             }
             Output::Flush(network) => {
                 let latest = self.core.networks().get(&network)?;
-                self.records.get_mut(&network)?.flush(&|| latest.stored());
+                self.persisters.get_mut(&network)?.flush(&|| latest.stored());
             }
             Output::Forget(network) => self.forget(&network),
-            Output::Guard(guard) => self.save_guard(guard),
-            Output::Poke(addresses) => {
-                self.renew_endpoints();
-                system::poke(&addresses);
+            Output::BootLockdown(lockdown) => {
+                let saved = self.store.save_boot_lockdown(lockdown.as_ref());
+                return Some(Input::LockdownSaved(saved.map_err(|error| error_chain(&error))));
             }
-            Output::Probe(network, probe, aim) => self.probes.send(network, probe, &aim),
+            Output::JoinConfigured => self.join_configured(),
+            Output::SendKeepalive(addresses) => {
+                self.renew_endpoints();
+                system::send_keepalive(&addresses);
+            }
+            Output::Probe(network, probe, target) => self.probes.send(network, probe, &target),
             Output::Listen(addresses) => self.probes.listen(&addresses),
             Output::Stopped => self.stopped = true,
         }
         None
-    }
-
-    /// What can't be written now is tried again: the next boot must not let out what is kept in today.
-    fn save_guard(&mut self, guard: Option<Guardfile>) {
-        match self.store.save_guard(guard.as_ref()) {
-            Ok(()) => self.unsaved_guard = None,
-            Err(error) => {
-                if self.unsaved_guard.is_none() {
-                    log::warn!("what keeps scopes in at the next boot is not on disk: {}", whole(&error));
-                }
-                self.unsaved_guard = Some((Instant::now() + GUARD_RETRY, guard));
-            }
-        }
     }
 
     fn handle_probes(&mut self, event: probe::Event) {
@@ -413,24 +329,24 @@ impl Daemon {
                 self.feed(Input::Probed(network, probe, answer))
             }
             probe::Event::Asked(question) => {
-                if let Some(says) = self.core.says(question.to, question.from.ip()) {
-                    self.probes.answer(&question, says);
+                if let Some(reply) = self.core.probe_reply(question.to, question.from.ip()) {
+                    self.probes.answer(&question, reply);
                 }
             }
         }
     }
 
     fn renew_endpoints(&mut self) {
-        let beside = self.core.observed().links.keys().filter(|link| is_beside(link)).cloned();
-        for link in self.identities.keys().map(IfName::from).chain(beside) {
+        let secondary = self.core.observed().links.keys().filter(|link| is_secondary(link)).cloned();
+        for link in self.identities.keys().map(IfName::from).chain(secondary) {
             if let Err(error) = self.kernel.renew_endpoints(&link) {
                 log::warn!("{link}: {error}");
             }
         }
     }
 
-    fn observe(&mut self, interest: &crate::kernel::Interest) -> Input {
-        match self.kernel.observe(interest) {
+    fn observe(&mut self, query: &ObserveQuery) -> Input {
+        match self.kernel.observe(query) {
             Ok(observed) => Input::Observed {
                 observed: Box::new(observed),
                 wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
@@ -440,13 +356,15 @@ impl Daemon {
         }
     }
 
-    /// The last words: what is not yet on flash goes there.
+    /// Ends the daemon: writes what is not on flash yet, and answers those who wait for the end.
     fn end(&mut self) {
-        self.each_kept(Kept::flush);
-        if let Some((_, guard)) = self.unsaved_guard.take() {
-            self.save_guard(guard);
+        self.each_persister(RecordPersister::flush);
+        if let Some(lockdown) = self.core.unsaved_lockdown()
+            && let Err(error) = self.store.save_boot_lockdown(lockdown.as_ref())
+        {
+            log::warn!("what keeps scopes in at the next boot is not on disk: {}", error_chain(&error));
         }
-        let _ = fs::remove_file(control::socket_of(&self.config.run_dir));
+        let _ = fs::remove_file(control::socket_path(&self.config.run_dir));
         log::info!("gatewrt has stopped");
         let hint = "Tunnels go on as they are; “gatewrtd” takes them up again.".to_owned();
         let stopping = std::mem::take(&mut self.stopping);

@@ -1,63 +1,60 @@
-//! The daemon's answers as text: for a person, or as JSON. The daemon itself writes it: read back by the command line
-//! first, it would take code for each kind of thing that there is in it.
+//! Rendering of answers as text, for people or as JSON. The daemon renders, not the command line: that would need the
+//! code to parse every type again.
 
+mod answers;
 pub mod checks;
 pub mod exits;
 
+pub use answers::{Answer, Done, Joined, PlanAnswer};
+
 use crate::{
-    control::Answer,
     core::{
         clients::ClientStatus,
-        report::{NetworkStatus, Status},
-        scopes::Voice,
+        scopes::ConfigSource,
+        status::{NetworkStatus, Status},
     },
-    gather::{Gather, append},
-    plan::Short,
-    sorted::{SortedMap, sort_by},
+    model::Short,
 };
-use gatewrt_protocol::{NetworkName, Path, Prefix, json_fields, json_words};
-use serde::Serialize;
+use gatewrt_protocol::{NetworkName, Path, Prefix};
+use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     net::{IpAddr, SocketAddr},
 };
 
-/// What of an answer is shown, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// Selection and form of what an answer of the daemon shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// What of the state.
+    /// Part of the state.
     pub part: Part,
-    /// Of this network alone.
+    /// Single network to show; absent for all.
     pub network: Option<String>,
-    /// As JSON, on one line; else for a person.
+    /// JSON on one line, in place of text for people.
     pub json: bool,
 }
-json_fields!(View: part, json; network);
 
-/// What of the state is shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// Part of the daemon's state that an answer shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// Everything.
     #[default]
     All,
-    /// Nodes, and clients where they are let in.
+    /// Nodes, and external clients on an ingress.
     Peers,
-    /// External clients that are let in.
+    /// External clients.
     Clients,
-    /// Exits there are.
+    /// Exits of each network.
     Exits,
-    /// Whose Internet traffic goes through exits.
+    /// Traffic that goes through exits.
     Scopes,
-    /// What works and what does not: [`Check`](checks::Check)s, as JSON only.
+    /// Health [`Check`](checks::Check)s, as JSON only.
     Checks,
 }
-json_words!(
-    Part: "all" All, "peers" Peers, "clients" Clients, "exits" Exits, "scopes" Scopes, "checks" Checks
-);
 
-/// The answer as text; an error when it is that something could not be done.
-pub fn answer(view: &View, answer: &Answer) -> Result<String, String> {
+/// Renders an answer of the daemon as text; the reason as an error where the request failed.
+pub fn render(view: &View, answer: &Answer) -> Result<String, String> {
     match answer {
         Answer::Failed(why) => Err(why.clone()),
         Answer::Status(status) => part(view, status),
@@ -90,19 +87,19 @@ fn part(view: &View, status: &Status) -> Result<String, String> {
 const NO_NETWORK: &str = "No network joined yet: “gatewrt join CODE”.\n";
 
 fn json(value: &impl Serialize) -> Result<String, String> {
-    gatewrt_protocol::json::write(value).map_err(|error| error.to_string())
+    serde_json::to_string(value).map_err(|error| error.to_string())
 }
 
 fn all<'a, T>(networks: &[&'a NetworkStatus], part: fn(&NetworkStatus) -> &Vec<T>) -> Vec<&'a T> {
     let mut all = Vec::new();
-    networks.iter().for_each(|network| append(&mut all, part(network)));
+    networks.iter().for_each(|network| all.extend(part(network)));
     all
 }
 
 fn by_name<'a, T>(
     networks: &[&'a NetworkStatus],
     part: fn(&NetworkStatus) -> &T,
-) -> SortedMap<&'a NetworkName, &'a T> {
+) -> BTreeMap<&'a NetworkName, &'a T> {
     networks.iter().map(|network| (&network.name, part(network))).collect()
 }
 
@@ -111,7 +108,7 @@ fn networks<'a>(status: &'a Status, only: Option<&str>) -> Result<Vec<&'a Networ
         .networks
         .iter()
         .filter(|network| only.is_none_or(|only| network.name.as_str() == only))
-        .gather();
+        .collect();
     match only {
         Some(only) if chosen.is_empty() => Err(format!("this router has not joined a network “{only}”")),
         _ => Ok(chosen),
@@ -126,7 +123,7 @@ fn text(answer: &Answer) -> String {
         }
         Answer::Plan(plan) => plan.steps.iter().map(|step| format!("{step}\n")).collect(),
         Answer::Joined(joined) => {
-            let addresses: Vec<_> = joined.addresses.iter().map(ToString::to_string).gather();
+            let addresses: Vec<_> = joined.addresses.iter().map(ToString::to_string).collect();
             format!("Joined {} as {}: {}\n", joined.network, joined.name, addresses.join(", "))
         }
         Answer::Done(done) if done.hint.is_empty() => String::new(),
@@ -151,8 +148,9 @@ fn status(status: &Status) -> String {
         text.push('\n');
         text.push_str(&self::network(network));
         text.push_str(&all_peers(network));
-        if let Some(taken) = &network.taken_back {
-            let _ = writeln!(text, "  ! took back revision {}: {}", taken.assignment, taken.why);
+        if let Some(rolled_back) = &network.rolled_back {
+            let _ =
+                writeln!(text, "  ! rolled back revision {}: {}", rolled_back.assignment, rolled_back.why);
         }
         for failure in &network.failures {
             let _ = writeln!(text, "  ! could not {}: {}", failure.what, failure.why);
@@ -169,7 +167,7 @@ fn network(network: &NetworkStatus) -> String {
     let mut line = |what: &str, value: String| {
         let _ = writeln!(text, "  {what:<10} {value}");
     };
-    let addresses: Vec<_> = network.addresses.iter().map(ToString::to_string).gather();
+    let addresses: Vec<_> = network.addresses.iter().map(ToString::to_string).collect();
     line("this node", format!("{} {}", network.node_name, addresses.join(" ")));
     line(
         "interface",
@@ -179,13 +177,13 @@ fn network(network: &NetworkStatus) -> String {
     if let Some(left) = network.trial_s {
         line(
             "on trial",
-            format!("the last change, for {left} s more: it is taken back unless the control link works"),
+            format!("the last change, for {left} s more: it is rolled back unless the control link works"),
         );
     }
     let served = network.egress.iter();
     let served: Vec<_> = served
         .map(|egress| format!("{} (NAT {})", egress.prefix, if egress.nat { "on" } else { "off" }))
-        .gather();
+        .collect();
     if !served.is_empty() {
         line("serves", served.join(", "));
     }
@@ -197,13 +195,13 @@ fn network(network: &NetworkStatus) -> String {
         let leads = network.offer.as_ref().map_or("nothing", exits::families);
         line("is an exit", format!("leads to {leads}"));
     }
-    if !network.scopes.is_empty() || network.scopes_by != Voice::Coordinator {
+    if !network.scopes.is_empty() || network.scopes_by != ConfigSource::Coordinator {
         text.push_str(&exits::scopes(network.scopes_by, &network.scopes));
     }
     let refused: u64 = network.refused.values().sum();
     if refused > 0 {
         let reasons: Vec<_> =
-            network.refused.iter().map(|(reason, count)| format!("{count} {reason}")).gather();
+            network.refused.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let _ = writeln!(text, "  {:<10} {refused} messages: {}", "refused", reasons.join(", "));
     }
     text
@@ -220,7 +218,7 @@ fn control(network: &NetworkStatus) -> String {
     }
 }
 
-/// Nodes, and clients where they are let in.
+/// Tables of a network's nodes, and of its external clients on an ingress.
 fn all_peers(network: &NetworkStatus) -> String {
     let clients = network.ingress.then(|| clients(network));
     peers(network) + &clients.unwrap_or_default()
@@ -232,8 +230,8 @@ fn peers(network: &NetworkStatus) -> String {
     }
     let head = ["PEER", "ADDRESS", "PREFIXES", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"];
     let mut rows = vec![row(&head)];
-    let mut peers: Vec<_> = network.peers.iter().gather();
-    sort_by(&mut peers, |a, b| a.name.cmp(&b.name));
+    let mut peers: Vec<_> = network.peers.iter().collect();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
     for peer in peers {
         let path = match peer.path {
             Path::Direct => "direct",
@@ -271,7 +269,7 @@ fn client_table(clients: &[ClientStatus]) -> String {
     table(&rows)
 }
 
-/// One row, and one more for each further prefix.
+/// Adds one row for a peer to its table, and one more for each further prefix.
 fn add_rows(
     [name, address, way]: [String; 3],
     [endpoint, handshake, rx, tx]: [String; 4],
@@ -290,7 +288,7 @@ fn first(addresses: &[IpAddr]) -> String {
     addresses.first().map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
-/// What WireGuard shows: endpoint, handshake, bytes received and sent.
+/// Cells of a peer's row that come from WireGuard: endpoint, handshake, bytes received and sent.
 fn seen(endpoint: Option<SocketAddr>, handshake_s: Option<u64>, rx: u64, tx: u64) -> [String; 4] {
     [
         endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string()),
@@ -301,10 +299,10 @@ fn seen(endpoint: Option<SocketAddr>, handshake_s: Option<u64>, rx: u64, tx: u64
 }
 
 fn row(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|cell| (*cell).to_owned()).gather()
+    cells.iter().map(|cell| (*cell).to_owned()).collect()
 }
 
-/// Rows with their columns aligned, indented by two.
+/// Formats the rows of a table with their columns aligned, indented by two.
 fn table(rows: &[Vec<String>]) -> String {
     let mut widths = Vec::new();
     for row in rows {
@@ -349,7 +347,8 @@ fn bytes(count: u64) -> String {
     }
 }
 
-/// A number given in tenths. Floating point would bring its formatting along, 5 KB.
+/// Formats a number that is given in tenths, with one decimal place. Floating point would bring its formatting along, 5
+/// KB.
 fn tenths(count: u64) -> String {
     format!("{}.{}", count / 10, count % 10)
 }
@@ -359,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_short() {
+    fn amount_is_shown_in_its_largest_unit() {
         assert_eq!(
             (bytes(999), bytes(1500), bytes(2_549_999), bytes(2_560_000_000_000)),
             ("999 B".into(), "1.5 kB".into(), "2.5 MB".into(), "2.6 TB".into())
@@ -371,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_a_table() {
+    fn client_with_two_prefixes_takes_two_rows() {
         let client = ClientStatus {
             key: gatewrt_protocol::WgPublicKey([7; 32]),
             addresses: vec![[10, 90, 1, 2].into()],
@@ -392,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_aligned() {
+    fn table_with_uneven_cells_is_aligned() {
         let rows = [row(&["A", "BB"]), row(&["CCC", "D"])];
         assert_eq!(table(&rows), "  A    BB\n  CCC  D\n");
     }

@@ -1,25 +1,20 @@
-//! What outlives a reboot, one folder a network below the state directory: `identity.json`, written once at
-//! joining, `records`, the last good records, and `exit.json`, what was said of exits on the router. Beside the folders
-//! `guard.json`, what keeps closed scopes in before the daemon runs. Files are 0600 in folders 0700, replaced whole or
-//! not at all. It ends at files: what a record means is for [`crate::core`].
+//! State that outlives a reboot, in one folder for each network below the state directory: `identity.json`, written
+//! once at joining, `records`, the last good records, and `exit.json`, the choice of exits made on the router. Beside
+//! the folders `guard.json`, the boot lockdown. Files are 0600 in folders 0700, replaced whole or not at all. It ends
+//! at files: [`crate::core`] knows what a record means.
 
-pub mod atomic;
 pub mod records;
 
 use crate::{
+    atomic_file,
     config::OwnScope,
-    gather::Gather,
     identity::{Identity, Keys, NoRandomness},
-    plan::Guardfile,
-    sorted::sort_by,
+    plan::BootLockdown,
 };
-use gatewrt_protocol::{
-    JoinCode, NetworkName,
-    json::{self, JsonError},
-};
-pub use records::{Bucket, Records, RecordsFile, Saved};
+use gatewrt_protocol::{JoinCode, NetworkName};
+pub use records::{Records, RecordsFile, Saved};
 use std::{
-    fmt, fs, io,
+    fs, io,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -27,111 +22,68 @@ use std::{
 const IDENTITY: &str = "identity.json";
 const RECORDS: &str = "records";
 const CHOICE: &str = "exit.json";
-const GUARD: &str = "guard.json";
+const BOOT_LOCKDOWN: &str = "guard.json";
 
-/// Why something could not be kept or read back.
-#[derive(Debug)]
+/// Failure to write state to disk or to read it back.
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No space is left. What was there before is whole.
+    /// No space left on the disk; the old file is whole.
+    #[error("no space left for {}: free some; what was stored before is whole", .0.display())]
     Full(PathBuf),
-    /// Not permitted, or the file system is read-only.
+    /// Missing permission, or a read-only file system.
+    #[error("not permitted: {}; run it as root, on a file system that can be written", path.display())]
     Denied {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Anything else that the system refused.
+    /// Any other error of the system.
+    #[error("{} can't be used", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// An identity that can't be read; the network must be joined anew.
+    /// Damaged identity; the network must be joined again.
+    #[error("{} is damaged ({why}): put back a backup of it and restart the daemon, or leave the network and join again with a new code", path.display())]
     DamagedIdentity {
         /// The file.
         path: PathBuf,
-        /// What was wrong.
+        /// Description of the fault.
         why: String,
     },
-    /// Stored records that can't be read; they count as absent.
+    /// Damaged records; they count as absent.
+    #[error("{} is damaged ({why}): starting without it, the coordinator sends all again", path.display())]
     DamagedRecords {
         /// The file.
         path: PathBuf,
-        /// What was wrong.
+        /// Description of the fault.
         why: String,
     },
-    /// What keeps closed scopes in before the daemon runs can't be read.
-    DamagedGuard {
+    /// Damaged boot lockdown.
+    #[error("{} is damaged ({why}): nothing is forwarded until the daemon runs, which writes it anew", path.display())]
+    DamagedLockdown {
         /// The file.
         path: PathBuf,
-        /// What was wrong.
+        /// Description of the fault.
         why: String,
     },
-    /// What was said on the router of its Internet traffic can't be read.
+    /// Damaged choice of exits.
+    #[error("{} is damaged ({why})", path.display())]
     DamagedChoice {
         /// The file.
         path: PathBuf,
-        /// What was wrong.
+        /// Description of the fault.
         why: String,
     },
-    /// There is an identity for this network already.
+    /// Identity for this network that exists already.
+    #[error("this router is in network {0} already: leave it first (gatewrt leave {0})")]
     AlreadyJoined(NetworkName),
-    /// No keys could be made.
+    /// Failure to generate keys.
+    #[error(transparent)]
     Keys(NoRandomness),
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full(path) => {
-                write!(f, "no space left for {}: free some; what was stored before is whole", path.display())
-            }
-            Self::Denied { path, .. } => {
-                write!(
-                    f,
-                    "not permitted: {}; run it as root, on a file system that can be written",
-                    path.display()
-                )
-            }
-            Self::Io { path, .. } => write!(f, "{} can't be used", path.display()),
-            Self::DamagedIdentity { path, why } => write!(
-                f,
-                "{} is damaged ({why}): put back a backup of it and restart the daemon, or leave the network and join again with a new code",
-                path.display()
-            ),
-            Self::DamagedRecords { path, why } => {
-                write!(
-                    f,
-                    "{} is damaged ({why}): starting without it, the coordinator sends all again",
-                    path.display()
-                )
-            }
-            Self::DamagedGuard { path, why } => write!(
-                f,
-                "{} is damaged ({why}): nothing is forwarded until the daemon runs, which writes it anew",
-                path.display()
-            ),
-            Self::DamagedChoice { path, why } => write!(f, "{} is damaged ({why})", path.display()),
-            Self::AlreadyJoined(network) => {
-                write!(
-                    f,
-                    "this router is in network {network} already: leave it first (gatewrt leave {network})"
-                )
-            }
-            Self::Keys(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Denied { source, .. } | Self::Io { source, .. } => Some(source),
-            _ => None,
-        }
-    }
 }
 
 impl StoreError {
@@ -147,19 +99,19 @@ impl StoreError {
     }
 }
 
-/// The state directory.
+/// State directory of the daemon.
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
 }
 
 impl Store {
-    /// A store below `dir`, which is made when the first thing is kept in it.
+    /// Store in the state directory `dir`, which is created with the first file in it.
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
-    /// The networks this router has joined, in order of names.
+    /// Networks this router has joined, sorted by name.
     pub fn networks(&self) -> Result<Vec<NetworkName>, StoreError> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -167,17 +119,18 @@ impl Store {
         };
         let joined = |name: &NetworkName| self.folder(name).join(IDENTITY).exists();
         let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-        let mut names: Vec<_> = entries.filter_map(name).filter(joined).gather();
-        sort_by(&mut names, Ord::cmp);
+        let mut names: Vec<_> = entries.filter_map(name).filter(joined).collect();
+        names.sort();
         Ok(names)
     }
 
-    /// Who this router is in `network`; `None` when it has not joined.
+    /// Identity of this router in `network`; `None` when it has not joined.
     pub fn identity(&self, network: &NetworkName) -> Result<Option<Identity>, StoreError> {
         let path = self.folder(network).join(IDENTITY);
         let Some(bytes) = read(&path)? else { return Ok(None) };
         let damaged = |why| StoreError::DamagedIdentity { path: path.clone(), why };
-        let identity: Identity = json::read(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let identity: Identity =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if identity.network == *network {
             Ok(Some(identity))
         } else {
@@ -185,7 +138,7 @@ impl Store {
         }
     }
 
-    /// Keeps what a router became by joining with `code`, and forgets that the join was under way.
+    /// Saves the identity that this router got by joining with `code`, and forgets the pending keys of that join.
     pub fn save_identity(&self, code: &JoinCode, identity: &Identity) -> Result<(), StoreError> {
         let folder = self.folder(&identity.network);
         let path = folder.join(IDENTITY);
@@ -196,11 +149,11 @@ impl Store {
         self.forget_pending(code)
     }
 
-    /// The keys for joining with `code`: those of an earlier attempt whose answer did not arrive, else new ones.
-    /// They are on disk before anyone is asked, so that a retry after a power cut is the same node.
+    /// Private keys for joining with `code`: those of an earlier attempt whose answer did not arrive, else new ones.
+    /// They are on disk before the request is sent, so that a retry after a power cut is the same node.
     pub fn pending_keys(&self, code: &JoinCode) -> Result<Keys, StoreError> {
         let path = self.pending(code);
-        let kept = read(&path)?.and_then(|bytes| json::read(&bytes).ok());
+        let kept = read(&path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if let Some(keys) = kept {
             return Ok(keys);
         }
@@ -209,28 +162,28 @@ impl Store {
         Ok(keys)
     }
 
-    /// Forgets the keys of an attempt that was refused for good.
+    /// Deletes the pending keys for joining with `code`, once that is done or refused for good.
     pub fn forget_pending(&self, code: &JoinCode) -> Result<(), StoreError> {
         let path = self.pending(code);
         absent_is_fine(fs::remove_file(&path)).map_err(StoreError::at(&path))
     }
 
-    /// Removes all that is kept of `network`, its keys too.
+    /// Removes all state of `network` from disk, its keys too.
     pub fn forget(&self, network: &NetworkName) -> Result<(), StoreError> {
         let folder = self.folder(network);
         absent_is_fine(fs::remove_dir_all(&folder)).map_err(StoreError::at(&folder))?;
-        absent_is_fine(atomic::sync_dir(&self.dir)).map_err(StoreError::at(&self.dir))
+        absent_is_fine(atomic_file::sync_dir(&self.dir)).map_err(StoreError::at(&self.dir))
     }
 
-    /// What was said on the router of its Internet traffic in `network`; `None` when nothing was.
+    /// Choice of exits made on the router for `network`; `None` when none was made.
     pub fn choice(&self, network: &NetworkName) -> Result<Option<Vec<OwnScope>>, StoreError> {
         let path = self.folder(network).join(CHOICE);
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let damaged = |error: JsonError| StoreError::DamagedChoice { path, why: error.to_string() };
-        json::read(&bytes).map(Some).map_err(damaged)
+        let damaged = |error: serde_json::Error| StoreError::DamagedChoice { path, why: error.to_string() };
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
-    /// Keeps it; `None` forgets it.
+    /// Saves the choice of exits made on the router for `network`; `None` forgets it.
     pub fn save_choice(&self, network: &NetworkName, choice: Option<&[OwnScope]>) -> Result<(), StoreError> {
         let path = self.folder(network).join(CHOICE);
         match choice {
@@ -239,25 +192,27 @@ impl Store {
         }
     }
 
-    /// What keeps closed scopes in before the daemon runs; `None` when nothing must be kept in.
-    pub fn guard(&self) -> Result<Option<Guardfile>, StoreError> {
-        let path = self.dir.join(GUARD);
+    /// Boot lockdown as saved on disk; `None` when no scope is closed.
+    pub fn boot_lockdown(&self) -> Result<Option<BootLockdown>, StoreError> {
+        let path = self.dir.join(BOOT_LOCKDOWN);
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let damaged = |error: JsonError| StoreError::DamagedGuard { path, why: error.to_string() };
-        json::read(&bytes).map(Some).map_err(damaged)
+        let damaged = |error: serde_json::Error| StoreError::DamagedLockdown { path, why: error.to_string() };
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
-    /// Keeps it, where it is another than what is there; `None` forgets it.
-    pub fn save_guard(&self, guard: Option<&Guardfile>) -> Result<(), StoreError> {
-        let path = self.dir.join(GUARD);
-        match guard {
+    /// Saves the boot lockdown if it differs from the one on disk; `None` forgets it.
+    pub fn save_boot_lockdown(&self, lockdown: Option<&BootLockdown>) -> Result<(), StoreError> {
+        let path = self.dir.join(BOOT_LOCKDOWN);
+        match lockdown {
             None => absent_is_fine(fs::remove_file(&path)).map_err(StoreError::at(&path)),
-            Some(guard) if self.guard().is_ok_and(|there| there.as_ref() == Some(guard)) => Ok(()),
-            Some(guard) => write_json(&path, guard),
+            Some(lockdown) if self.boot_lockdown().is_ok_and(|there| there.as_ref() == Some(lockdown)) => {
+                Ok(())
+            }
+            Some(lockdown) => write_json(&path, lockdown),
         }
     }
 
-    /// The file of the last good records of `network`.
+    /// File of the last good records of `network`.
     pub fn records(&self, network: &NetworkName) -> RecordsFile {
         RecordsFile::new(self.folder(network).join(RECORDS))
     }
@@ -266,7 +221,7 @@ impl Store {
         self.dir.join(network.as_str())
     }
 
-    /// A name with a dot first is no network's.
+    /// File of the pending keys for joining with `code`. A name with a dot first is no network's.
     fn pending(&self, code: &JoinCode) -> PathBuf {
         let hash = JoinCode::secret_hash(&code.secret);
         self.dir.join(format!(".join-{}.json", hash.get(..16).unwrap_or(&hash)))
@@ -274,8 +229,8 @@ impl Store {
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
-    let text = json::write(value).expect("keys and names are always JSON");
-    atomic::write(path, &mut |file| file.write_all(text.as_bytes())).map_err(StoreError::at(path))
+    let text = serde_json::to_vec(value).expect("keys and names are always JSON");
+    atomic_file::write(path, &mut |file| file.write_all(&text)).map_err(StoreError::at(path))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {

@@ -31,41 +31,31 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring as algorith
 /// Start of 2026. A clock that shows an earlier time was never set: routers have no battery for theirs.
 const FLOOR: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_767_225_600));
 
-/// Why the other side can't be trusted, or does not trust us.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Failure of a TLS connection: the other side is not to be trusted, or does not trust us.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFailure {
-    /// Its certificate is from another CA than the one we know.
+    /// Certificate of another CA than the pinned one.
+    #[error("it is not the one this router knows: its certificate is from another CA")]
     Foreign,
-    /// Its certificate is for another name or address.
+    /// Certificate for another name or address.
+    #[error("its certificate is for another name or address")]
     WrongName,
-    /// Its certificate has expired.
+    /// Expired certificate.
+    #[error("its certificate has expired, or this router's clock is ahead")]
     Expired,
-    /// It refuses our client certificate.
+    /// Refusal of our client certificate.
+    #[error("it refuses this node's certificate: was the node removed from the network?")]
     Refused,
-    /// It does not speak TLS 1.3 as we do.
+    /// No TLS 1.3 as this program speaks it.
+    #[error("what answers there does not speak TLS 1.3 as this router does: is it the right port?")]
     Incompatible,
-    /// Anything else; what the TLS library said.
+    /// Any other failure, in words of the TLS library.
+    #[error("TLS failed: {0}")]
     Other(String),
 }
 
-impl fmt::Display for TlsFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Foreign => "it is not the one this router knows: its certificate is from another CA",
-            Self::WrongName => "its certificate is for another name or address",
-            Self::Expired => "its certificate has expired, or this router's clock is ahead",
-            Self::Refused => "it refuses this node's certificate: was the node removed from the network?",
-            Self::Incompatible => {
-                "what answers there does not speak TLS 1.3 as this router does: is it the right port?"
-            }
-            Self::Other(what) => return write!(f, "TLS failed: {what}"),
-        })
-    }
-}
-impl std::error::Error for TlsFailure {}
-
 impl TlsFailure {
-    /// The TLS failure within an error of a connection, if that is what it is.
+    /// TLS failure within an error of a connection; `None` for any other error.
     pub fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref::<Error>().map(Self::from)
     }
@@ -101,29 +91,24 @@ impl From<&Error> for TlsFailure {
     }
 }
 
-/// Why there is no configuration for a broker: the identity holds something else than certificates.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Error for a text in an identity that should be a certificate and is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{which} is no certificate: {why}")]
 pub struct BadCertificate {
-    /// Which one.
+    /// Name of the certificate.
     pub which: &'static str,
-    /// What was wrong.
+    /// Description of the fault.
     pub why: String,
 }
 
-impl fmt::Display for BadCertificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no certificate: {}", self.which, self.why)
-    }
-}
-impl std::error::Error for BadCertificate {}
-
-/// For joining: trusts a server that shows a CA certificate with this SHA-256 in its chain and a certificate of
-/// that CA for the host connected to.
+/// TLS configuration for joining: trusts a server that shows a CA certificate with this SHA-256 in its chain, and a
+/// certificate of that CA for the host connected to.
 pub fn for_joining(ca_hash: [u8; 32]) -> Arc<ClientConfig> {
     Arc::new(finish(builder(Trust::Hash(ca_hash)).with_no_client_auth()))
 }
 
-/// For MQTT: trusts what `ca` (PEM) signed, and shows `certificate` (PEM) for the node's own key.
+/// TLS configuration for MQTT: trusts certificates that `ca` (PEM) signed, and shows `certificate` (PEM) for the node's
+/// own key.
 pub fn for_broker(ca: &str, certificate: &str, keys: &Keys) -> Result<Arc<ClientConfig>, BadCertificate> {
     let ca = certificates("the coordinator's CA", ca)?.swap_remove(0);
     anchor_from_trusted_cert(&ca).map_err(|error| bad("the coordinator's CA", error))?;
@@ -138,16 +123,16 @@ fn builder(trust: Trust) -> rustls::ConfigBuilder<ClientConfig, rustls::client::
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites of TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(OneCa(trust)))
+        .with_custom_certificate_verifier(Arc::new(PinnedCaVerifier(trust)))
 }
 
-/// Sessions last for days: a cache of tickets would only cost memory.
+/// Switches the resumption of TLS sessions off, as they last for days: a cache of tickets would only cost memory.
 fn finish(mut config: ClientConfig) -> ClientConfig {
     config.resumption = Resumption::disabled();
     config
 }
 
-/// At least one.
+/// Parses the certificates of a PEM text; an error when there is none, or one is damaged.
 fn certificates(which: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
     match pem::certificates(pem) {
         Some(all) if all.is_empty() => Err(bad(which, "nothing in it is PEM")),
@@ -167,12 +152,12 @@ enum Trust {
     Certificate(CertificateDer<'static>),
 }
 
-/// Verifies against one CA with webpki itself, since rustls' own verifier links revocation lists, which no one
-/// here has. Lets no clock that is behind stand in the way.
+/// Verifier of a server's certificate against one CA, with webpki itself, since rustls' own verifier links revocation
+/// lists, which no one here has. Lets no clock that is behind stand in the way.
 #[derive(Debug)]
-struct OneCa(Trust);
+struct PinnedCaVerifier(Trust);
 
-impl OneCa {
+impl PinnedCaVerifier {
     fn ca<'a>(&'a self, chain: &'a [CertificateDer<'_>]) -> Option<&'a CertificateDer<'a>> {
         match &self.0 {
             Trust::Certificate(ca) => Some(ca),
@@ -180,8 +165,9 @@ impl OneCa {
         }
     }
 
-    /// At a time when a certificate is not valid yet, the clock is behind: then the beginning of its validity
-    /// counts as now. (Who waits for a certificate to begin gains nothing, who waits for NTP may wait for ever.)
+    /// Verifies the certificate of a server, for its name, at the time `now`. A certificate that is not valid yet shows
+    /// that the clock is behind: then the beginning of its validity counts as now. An attacker who waits for a
+    /// certificate to begin gains nothing; a router that waits for NTP may wait for ever.
     fn verify(
         &self,
         certificate: &CertificateDer<'_>,
@@ -208,7 +194,7 @@ impl OneCa {
     }
 }
 
-/// What rustls tells the other side, and [`TlsFailure`] the admin.
+/// Turns an error of webpki into the one that rustls reports to the other side, and [`TlsFailure`] to the admin.
 fn told(error: webpki::Error) -> Error {
     Error::InvalidCertificate(match error {
         webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer,
@@ -219,7 +205,7 @@ fn told(error: webpki::Error) -> Error {
     })
 }
 
-impl ServerCertVerifier for OneCa {
+impl ServerCertVerifier for PinnedCaVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -231,7 +217,7 @@ impl ServerCertVerifier for OneCa {
         self.verify(certificate, chain, name, now).map(|()| ServerCertVerified::assertion()).map_err(told)
     }
 
-    /// Never called: TLS 1.2 is off.
+    /// Refuses any signature of TLS 1.2: unreachable, as that is off.
     fn verify_tls12_signature(
         &self,
         _: &[u8],
@@ -260,7 +246,7 @@ static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     mapping: &[(SignatureScheme::ECDSA_NISTP256_SHA256, &[algorithm::ECDSA_P256_SHA256])],
 };
 
-/// Built part by part: the stock provider would link RSA and more.
+/// Cryptography for TLS, built part by part: the stock provider would link RSA and more.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
@@ -280,7 +266,7 @@ impl SecureRandom for SystemEntropy {
     }
 }
 
-/// The node's own key: Ed25519, of which the coordinator made the client certificate.
+/// Identity key of the node, for TLS: Ed25519, of which the coordinator made the client certificate.
 #[derive(Debug, Clone)]
 struct NodeKey(Arc<gatewrt_protocol::Signer>);
 
@@ -304,7 +290,7 @@ impl Signer for NodeKey {
     }
 }
 
-/// The node's own key is handed over as it is; no other is ever loaded.
+/// Loader of keys that refuses all: the node's own key is handed over as it is, and no other is ever loaded.
 #[derive(Debug)]
 struct NoOtherKeys;
 

@@ -10,9 +10,9 @@ mod firewall {
 
 use firewall::bed::{Bed, CHANGES, Host, both};
 use gatewrt::{
-    model::{IfName, Ruleset},
-    ownership::Numbers,
-    plan::{Firewall, Guard},
+    model::{Guard, IfName},
+    ownership::ReservedNumbers,
+    plan::Firewall,
 };
 use socket2::SockRef;
 use std::{
@@ -23,25 +23,25 @@ use std::{
     time::Duration,
 };
 
-/// Both networks, with what `gw-home` serves.
-fn ruleset(served: &[(&str, bool)]) -> Ruleset {
+/// Table of both networks, with what `gw-home` serves.
+fn serving(served: &[(&str, bool)]) -> Firewall {
     let egress = served.iter().map(|(prefix, nat)| (prefix.parse().unwrap(), *nat)).collect();
     let tunnels = [("gw-home", Guard { egress, ..Guard::default() }), ("gw-office", Guard::default())];
-    let tunnels = tunnels.map(|(name, guard)| (IfName::new(name).unwrap(), guard)).into();
-    Firewall { tunnels, numbers: Numbers::default(), ..Firewall::default() }.ruleset()
+    let tunnels = tunnels.map(|(name, guard)| (IfName::new(name).unwrap(), guard)).into_iter().collect();
+    Firewall { tunnels, bypass: true, ..Firewall::default() }
 }
 
-fn lan(nat: bool) -> Ruleset {
-    ruleset(&[("192.168.20.0/24", nat), ("fd20::/64", nat)])
+fn lan(nat: bool) -> Firewall {
+    serving(&[("192.168.20.0/24", nat), ("fd20::/64", nat)])
 }
 
-fn with(ruleset: &Ruleset) -> Bed {
+fn with(firewall: &Firewall) -> Bed {
     let bed = Bed::new();
-    bed.router.table(&ruleset.0);
+    bed.router.table(firewall);
     bed
 }
 
-/// That the router says no, rather than that nothing comes back.
+/// Asserts that the router refuses the connection, rather than drops it.
 fn assert_refused(from: &Host, to: &Host, at: IpAddr) {
     let error = from.reach(to, at).expect_err("it went through");
     let said = [Some(libc_errno::EHOSTUNREACH), Some(libc_errno::EACCES)];
@@ -55,7 +55,7 @@ mod libc_errno {
 }
 
 #[test]
-fn without_nat_the_lan_sees_who_it_is() {
+fn lan_without_nat_sees_the_hosts_own_address() {
     let bed = with(&lan(false));
     for (at, source) in both(Bed::LAN).into_iter().zip(both(Bed::HOME)) {
         assert_eq!(bed.home.seen(&bed.lan, at), source);
@@ -63,7 +63,7 @@ fn without_nat_the_lan_sees_who_it_is() {
 }
 
 #[test]
-fn with_nat_the_lan_sees_the_router() {
+fn lan_with_nat_sees_the_router() {
     let bed = with(&lan(true));
     for (at, source) in both(Bed::LAN).into_iter().zip(both(Bed::LAN_ROUTER)) {
         assert_eq!(bed.home.seen(&bed.lan, at), source);
@@ -71,14 +71,14 @@ fn with_nat_the_lan_sees_the_router() {
 }
 
 #[test]
-fn nat_is_a_matter_of_each_prefix() {
-    let bed = with(&ruleset(&[("192.168.20.0/24", true), ("192.168.20.10/32", false), ("fd20::/64", true)]));
+fn longest_prefix_decides_on_nat() {
+    let bed = with(&serving(&[("192.168.20.0/24", true), ("192.168.20.10/32", false), ("fd20::/64", true)]));
     assert_eq!(bed.home.seen(&bed.lan, both(Bed::LAN)[0]), both(Bed::HOME)[0]);
     assert_eq!(bed.home.seen(&bed.lan, both(Bed::LAN)[1]), both(Bed::LAN_ROUTER)[1]);
 }
 
 #[test]
-fn the_lan_opens_connections_as_itself() {
+fn connection_from_the_lan_keeps_its_source() {
     for nat in [false, true] {
         let bed = with(&lan(nat));
         for (at, source) in both(Bed::HOME).into_iter().zip(both(Bed::LAN)) {
@@ -88,7 +88,7 @@ fn the_lan_opens_connections_as_itself() {
 }
 
 #[test]
-fn what_did_not_come_from_a_network_is_left_alone() {
+fn traffic_between_lan_and_wan_is_left_alone() {
     let bed = with(&lan(true));
     for (at_lan, at_wan) in both(Bed::LAN).into_iter().zip(both(Bed::WAN)) {
         assert_eq!(bed.wan.seen(&bed.lan, at_lan), at_wan);
@@ -97,7 +97,7 @@ fn what_did_not_come_from_a_network_is_left_alone() {
 }
 
 #[test]
-fn what_is_not_served_is_refused() {
+fn destination_that_is_not_served_is_refused() {
     let bed = with(&lan(true));
     for at in both(Bed::WAN) {
         assert_refused(&bed.home, &bed.wan, at);
@@ -108,8 +108,8 @@ fn what_is_not_served_is_refused() {
 }
 
 #[test]
-fn networks_are_apart_also_when_everything_is_served() {
-    let bed = with(&ruleset(&[("0.0.0.0/0", true), ("::/0", true)]));
+fn other_network_is_refused_when_everything_is_served() {
+    let bed = with(&serving(&[("0.0.0.0/0", true), ("::/0", true)]));
     for at in both(Bed::OFFICE) {
         assert_refused(&bed.home, &bed.office, at);
     }
@@ -122,21 +122,21 @@ fn networks_are_apart_also_when_everything_is_served() {
 }
 
 #[test]
-fn members_reach_each_other_through_the_router_as_themselves() {
-    let bed = with(&ruleset(&[("0.0.0.0/0", true), ("::/0", true)]));
+fn members_relayed_by_the_router_keep_their_sources() {
+    let bed = with(&serving(&[("0.0.0.0/0", true), ("::/0", true)]));
     for (at, source) in both(Bed::HOME2).into_iter().zip(both(Bed::HOME)) {
         assert_eq!(bed.home.seen(&bed.home2, at), source);
     }
 }
 
 #[test]
-fn segments_fit_the_tunnel_in_both_directions() {
+fn tcp_segments_fit_the_tunnel_in_both_directions() {
     let bed = with(&lan(false));
     bed.router.ip("link set gw-home mtu 1300");
     for (at_home, (at_lan, headers)) in
         both(Bed::HOME).into_iter().zip(both(Bed::LAN).into_iter().zip([40, 60]))
     {
-        // Each end's limit is what the other told it: in the SYN or in the SYN-ACK.
+        // Each end's limit is the one that the other sent, in the SYN or in the SYN-ACK.
         for (client, server) in
             [bed.home.reach(&bed.lan, at_lan).unwrap(), bed.lan.reach(&bed.home, at_home).unwrap()]
         {
@@ -150,7 +150,7 @@ fn segments_fit_the_tunnel_in_both_directions() {
     }
 }
 
-/// What others do with marks, before and after us.
+/// Rules of another program that uses marks, before and after ours.
 const THEIRS: &str = "table inet theirs {
     counter ours { }
     counter spoilt { }
@@ -174,7 +174,7 @@ fn counted(host: &Host, counter: &str) -> u64 {
 }
 
 #[test]
-fn marks_of_others_stay() {
+fn mark_bits_of_other_programs_stay() {
     let bed = with(&lan(true));
     bed.router.nft(THEIRS);
     let seen = both(Bed::LAN).map(|at| bed.home.seen(&bed.lan, at));
@@ -184,9 +184,9 @@ fn marks_of_others_stay() {
     assert_eq!(spoilt, 0);
 }
 
-/// What we accept is still for the owner's own rules to decide.
+/// A packet that our rules accept can still be refused by the owner's own rules.
 #[test]
-fn what_others_refuse_stays_refused() {
+fn destination_refused_by_the_owner_stays_refused() {
     let bed = with(&lan(false));
     for (at, home) in both(Bed::LAN).into_iter().zip(both(Bed::HOME)) {
         assert_eq!(bed.home.seen(&bed.lan, at), home);
@@ -195,7 +195,7 @@ fn what_others_refuse_stays_refused() {
     }
 }
 
-/// Who sent the next packet. A receive with a time limit also ends when the machine was paused.
+/// Sender of the next packet. A receive with a time limit also ends when the machine was paused.
 fn receive(socket: &UdpSocket) -> io::Result<SocketAddr> {
     loop {
         match socket.recv_from(&mut [0; 8]) {
@@ -205,14 +205,14 @@ fn receive(socket: &UdpSocket) -> io::Result<SocketAddr> {
     }
 }
 
-/// A host beyond the WAN.
+/// Host beyond the WAN.
 const FAR: [u8; 4] = [198, 51, 100, 7];
 
-/// A network that claims where the tunnels' own packets go to, on a router that checks where packets come from.
+/// Network with a prefix that holds the tunnels' own endpoints, on a router with a strict reverse path check.
 fn with_a_network_in_the_way() -> Bed {
     let bed = Bed::new();
     bed.wan.ip("addr add 198.51.100.7/32 dev lo");
-    // Else it asks for the router's MAC address as the far host, and that fails the same check.
+    // Otherwise the WAN host sends its ARP request from the far host's address, and that fails the same check.
     bed.wan.sysctl("ipv4/conf/all/arp_announce", "2");
     bed.router.ip("route add 198.51.100.0/24 via 203.0.113.2");
     bed.router.ip("route add 198.51.100.0/24 dev gw-home table 26487");
@@ -222,10 +222,10 @@ fn with_a_network_in_the_way() -> Bed {
     bed
 }
 
-/// A marked packet to the far host, and what comes back.
+/// Sends a marked packet to the far host, and returns the sender of the answer.
 fn ask(bed: &Bed, patience: Duration) -> io::Result<SocketAddr> {
     let (server, client) = (bed.wan.udp(FAR.into()), bed.router.udp(Ipv4Addr::UNSPECIFIED.into()));
-    SockRef::from(&client).set_mark(Numbers::default().bypass)?;
+    SockRef::from(&client).set_mark(ReservedNumbers::default().bypass)?;
     client.send_to(b"?", server.local_addr()?)?;
     let from = receive(&server)?;
     server.send_to(b"!", from)?;
@@ -234,12 +234,12 @@ fn ask(bed: &Bed, patience: Duration) -> io::Result<SocketAddr> {
 }
 
 #[test]
-fn answers_to_what_bypasses_pass_a_strict_reverse_path_check() {
+fn answer_to_bypassing_packet_passes_a_strict_reverse_path_check() {
     let bed = with_a_network_in_the_way();
     let error =
         ask(&bed, Duration::from_secs(1)).expect_err("the check is not in force: this test shows nothing");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    bed.router.table(&ruleset(&[]).0);
+    bed.router.table(&serving(&[]));
     bed.router.nft(THEIRS);
     assert_eq!(ask(&bed, Duration::from_secs(20)).unwrap().ip(), IpAddr::from(FAR));
 }
@@ -250,15 +250,15 @@ fn say(from: &mut TcpStream, to: &mut TcpStream) {
 }
 
 #[test]
-fn connections_outlive_every_change_of_the_table() {
+fn open_connections_outlive_every_change_of_the_table() {
     let bed = with(&lan(true));
     let inward = both(Bed::LAN).map(|at| bed.home.reach(&bed.lan, at).unwrap());
     let outward = both(Bed::HOME).map(|at| bed.lan.reach(&bed.home, at).unwrap());
     let sources: Vec<IpAddr> = inward.iter().map(|(_, server)| server.peer_addr().unwrap().ip()).collect();
     assert_eq!(sources, both(Bed::LAN_ROUTER));
     let mut open: Vec<_> = inward.into_iter().chain(outward).collect();
-    for table in [lan(false), lan(true), ruleset(&[]), ruleset(&[("192.168.0.0/16", true)])] {
-        bed.router.table(&table.0);
+    for table in [lan(false), lan(true), serving(&[]), serving(&[("192.168.0.0/16", true)])] {
+        bed.router.table(&table);
         for (client, server) in &mut open {
             say(client, server);
             say(server, client);
@@ -266,7 +266,7 @@ fn connections_outlive_every_change_of_the_table() {
     }
 }
 
-/// One packet at a time, there and back, until enough tables were met: each that is lost is noticed.
+/// Sends one packet at a time, there and back, until enough tables were met, so that each loss is noticed.
 fn ping_pong(client: &UdpSocket, server: &UdpSocket, turns: &AtomicU32, tables: &AtomicU32) {
     while tables.load(Ordering::Relaxed) < CHANGES / 2 {
         let turn = turns.fetch_add(1, Ordering::Relaxed);
@@ -278,7 +278,7 @@ fn ping_pong(client: &UdpSocket, server: &UdpSocket, turns: &AtomicU32, tables: 
 }
 
 #[test]
-fn a_stream_loses_nothing_while_nat_is_switched() {
+fn stream_loses_no_packet_while_nat_is_switched() {
     let bed = with(&lan(true));
     for at in both(Bed::LAN) {
         let (server, client) = (bed.lan.udp(at), bed.home.udp(unspecified(at)));
@@ -288,17 +288,18 @@ fn a_stream_loses_nothing_while_nat_is_switched() {
             let stream = scope.spawn(|| ping_pong(&client, &server, &turns, &tables));
             while !stream.is_finished() {
                 let before = turns.load(Ordering::Relaxed);
-                bed.router.table(&lan(before % 2 == 0).0);
-                // A table counts that packets have met.
+                bed.router.table(&lan(before % 2 == 0));
+                // A table counts once packets have passed it.
                 tables.fetch_add(u32::from(turns.load(Ordering::Relaxed) > before), Ordering::Relaxed);
             }
         });
     }
 }
 
-/// A packet meets the old table in one hook and the new one in the next, or both within one.
+/// New connections open while the table changes: a packet may meet the old table in one hook and the new one in the
+/// next, or both within one.
 #[test]
-fn new_connections_get_through_while_the_table_changes() {
+fn new_connections_open_while_the_table_changes() {
     let bed = with(&lan(true));
     for at in both(Bed::LAN) {
         let server = bed.lan.udp(at);
@@ -312,7 +313,7 @@ fn new_connections_get_through_while_the_table_changes() {
                 }
             });
             for turn in 0..CHANGES {
-                bed.router.table(&lan(turn % 2 == 0).0);
+                bed.router.table(&lan(turn % 2 == 0));
             }
             done.store(true, Ordering::Relaxed);
             opening.join().unwrap();

@@ -1,16 +1,18 @@
-//! The firewall table's text for named configurations, as a person reads it in `tests/golden/`, for nft and iptables. To accept a
-//! change: `UPDATE_GOLDEN=1 cargo test -p gatewrt --test golden`, and read the difference.
+//! Scripts for nft and iptables of named configurations, in `tests/golden/` for people to read. To accept a change, run
+//! `UPDATE_GOLDEN=1 cargo test -p gatewrt --test golden` and read the difference.
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 
 use gatewrt::{
-    model::{Family, IfName},
-    ownership::Numbers,
-    plan::{Exits, Firewall, Guard, ScopeGuard, Source, iptables, rewrite},
-    sorted::{SortedMap, SortedSet},
+    kernel::firewall::{iptables, nft::script},
+    model::{Exits, Family, FirewallTable, Guard, IfName, ScopeGuard, Source},
+    ownership::ReservedNumbers,
+    plan::{Firewall, TableChange},
 };
 use gatewrt_protocol::{Access, AccessRule, Prefix, Verdict};
 use nix::sched::{CloneFlags, unshare};
+use sorted_vec::SortedSet;
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     net::IpAddr,
@@ -37,17 +39,17 @@ fn rule(verdict: Verdict, from: u32, to: u32, services: &[&str]) -> AccessRule {
     AccessRule { verdict, from, to, services: services.iter().map(|text| text.parse().unwrap()).collect() }
 }
 
-/// Two phones, of which one can be reached and one is let out to the Internet.
+/// Two phones: one can be reached, and both are let out to the Internet.
 fn phones() -> Guard {
     Guard {
         closed: set(&["10.9.1.2/32", "fd09::1:2/128"]).into_iter().collect(),
         internet: set(&["10.9.1.2/32", "10.9.1.3/32", "fd09::1:2/128"]).into_iter().collect(),
-        uplinks: [IfName::new("wan").unwrap(), IfName::new("wan6").unwrap()].into(),
+        uplinks: [IfName::new("wan").unwrap(), IfName::new("wan6").unwrap()].into_iter().collect(),
         ..guard(&[("192.168.20.0/24", OFF), ("203.0.113.0/24", ON)])
     }
 }
 
-/// Phones reach a web server and nothing else; the rest of the network reaches the site, but for one host.
+/// Access rules: phones reach a web server alone, the rest of the network reaches the site except one host.
 fn ruled(default: Verdict) -> Access {
     let sets = [
         set(&["10.9.1.0/24", "fd09::1:0/112"]),
@@ -71,7 +73,7 @@ fn only(source: &str, range: &str) -> Access {
 
 fn firewall(tunnels: &[(&str, Guard)]) -> Firewall {
     let tunnels = tunnels.iter().map(|(link, guard)| (IfName::new(link).unwrap(), guard.clone())).collect();
-    Firewall { tunnels, ..Firewall::default() }
+    Firewall { tunnels, bypass: true, ..Firewall::default() }
 }
 
 fn link(name: &str) -> IfName {
@@ -88,22 +90,24 @@ fn scope(sources: impl IntoIterator<Item = Source>) -> ScopeGuard {
 }
 
 fn own() -> SortedSet<IpAddr> {
-    ["10.9.0.1", "fd09::1"].map(|address| address.parse().unwrap()).into()
+    ["10.9.0.1", "fd09::1"].map(|address| address.parse().unwrap()).into_iter().collect()
 }
 
 fn exits(scopes: &[(&str, ScopeGuard)]) -> Exits {
     let scopes = scopes.iter().zip(0..);
     Exits {
         scopes: scopes.map(|((tag, scope), at)| ((at, tag.parse().unwrap()), scope.clone())).collect(),
-        inside: ["br-lan", "br-guest", "gw-home"].map(link).into(),
-        meshes: [(link("gw-home"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect())].into(),
-        own: [(link("gw-home"), own())].into(),
-        mtus: [(link("gw-home"), 1420)].into(),
+        inside: ["br-lan", "br-guest", "gw-home"].map(link).into_iter().collect(),
+        meshes: [(link("gw-home"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect())]
+            .into_iter()
+            .collect(),
+        own: [(link("gw-home"), own())].into_iter().collect(),
+        mtus: [(link("gw-home"), 1420)].into_iter().collect(),
         ..Exits::default()
     }
 }
 
-/// Two LANs, each through another exit of a network with rules.
+/// Two scopes, each through another exit of a network with access rules.
 fn two_scopes() -> Firewall {
     let guests = ScopeGuard {
         resolvers: ["9.9.9.9", "149.112.112.112", "2620:fe::fe"].map(|addr| addr.parse().unwrap()).into(),
@@ -118,15 +122,15 @@ fn two_scopes() -> Firewall {
         ..scope(hosts.into_iter().map(Source::Prefix))
     };
     let mut exits = exits(&[("kids", kids), ("guests", guests)]);
-    exits.inside.insert(link("gw-~abcdefghijk"));
+    exits.inside.push(link("gw-~abcdefghijk"));
     exits.meshes.insert(link("gw-~abcdefghijk"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect());
     exits.own.insert(link("gw-~abcdefghijk"), own());
-    exits.beside.insert(link("gw-~abcdefghijk"), link("gw-home"));
+    exits.secondary.insert(link("gw-~abcdefghijk"), link("gw-home"));
     let home = Guard { access: ruled(Verdict::Deny), ..guard(&[("192.168.20.0/24", ON)]) };
     Firewall { exits, ..firewall(&[("gw-home", home), ("gw-office-2", Guard::default())]) }
 }
 
-/// The router and all its LANs, with one host that stays on the WAN.
+/// Scope of the router and all its LANs, with one host that stays on the WAN.
 fn everything() -> Firewall {
     let all = [Source::Router, Source::Link(link("br-lan")), Source::Link(link("br-guest"))];
     let all = ScopeGuard { resolvers: vec!["9.9.9.9".parse().unwrap()], router_answers: true, ..scope(all) };
@@ -135,22 +139,22 @@ fn everything() -> Firewall {
     Firewall { exits: exits(&[("tv", aside), ("all", all)]), ..firewall(&[("gw-home", Guard::default())]) }
 }
 
-/// Lets a whole network out.
+/// Exit for a whole network.
 fn exit() -> Guard {
     Guard {
         internet: set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect(),
-        uplinks: [IfName::new("wan").unwrap()].into(),
+        uplinks: [IfName::new("wan").unwrap()].into_iter().collect(),
         ..guard(&[("192.168.20.0/24", OFF)])
     }
 }
 
-fn configurations() -> SortedMap<&'static str, Firewall> {
+fn configurations() -> BTreeMap<&'static str, Firewall> {
     let site = &[("192.168.20.0/24", OFF), ("fd20::/64", OFF)];
     let masqueraded = &[("192.168.20.0/24", ON), ("fd20::/64", ON)];
-    let marks = Numbers { mask: 0xf0, bypass: 0x10, masquerade: 0x20, ..Numbers::default() };
+    let marks = ReservedNumbers { mask: 0xf0, bypass: 0x10, masquerade: 0x20, ..ReservedNumbers::default() };
     let exceptions =
         &[("10.0.0.0/8", ON), ("10.128.0.0/16", OFF), ("10.128.7.0/24", ON), ("10.9.9.0/24", ON)];
-    SortedMap::from([
+    BTreeMap::from([
         ("nothing-served", firewall(&[("gw-home", Guard::default())])),
         ("site-to-site", firewall(&[("gw-home", guard(site))])),
         ("masquerade", firewall(&[("gw-home", guard(masqueraded))])),
@@ -209,6 +213,7 @@ fn configurations() -> SortedMap<&'static str, Firewall> {
             },
         ),
         ("exit", firewall(&[("gw-home", exit())])),
+        ("exit-without-marks", Firewall { bypass: false, ..firewall(&[("gw-home", exit())]) }),
         (
             "everything-and-other-marks",
             Firewall {
@@ -220,47 +225,47 @@ fn configurations() -> SortedMap<&'static str, Firewall> {
 }
 
 #[test]
-fn the_text_is_as_it_was() {
+fn script_for_nft_of_each_configuration_is_golden() {
     for (name, firewall) in configurations() {
-        assert_golden(name, "nft", &firewall.to_string());
+        assert_golden(name, "nft", &script::replacement(&firewall.table()));
     }
     let extension = |file: &fs::DirEntry| file.path().extension().is_some_and(|nft| nft == "nft");
     let files = fs::read_dir(golden()).unwrap().flatten().filter(extension).count();
     assert_eq!(files, configurations().len(), "a file without a configuration");
 }
 
-/// What the same says where there is no nftables, of those configurations that show all of it.
+/// Golden texts for iptables: three configurations contain all that it has to express.
 #[test]
-fn the_text_for_iptables_is_as_it_was() {
+fn script_for_iptables_of_three_configurations_is_golden() {
     for name in ["masquerade", "phones", "scope-of-everything"] {
-        let text = configurations()[name].to_string();
+        let table = configurations()[name].table();
         for (family, extension) in [(Family::V4, "iptables"), (Family::V6, "ip6tables")] {
-            assert_golden(name, extension, &iptables::change("", &text, family).unwrap());
+            assert_golden(name, extension, &iptables::script("", &table, family));
         }
     }
 }
 
-/// From nothing, from any other, and to nothing again.
+/// iptables loads each script over an empty table and over every other, and an empty one over each.
 #[test]
-fn iptables_takes_it() {
+fn script_for_iptables_loads_over_any_table() {
     let check = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
         for family in [Family::V4, Family::V6] {
             let program = if family == Family::V4 { "iptables" } else { "ip6tables" };
             let save = || run(&format!("{program}-legacy-save"), &[], "").unwrap();
-            let restore = |name: &str, text: &str| {
-                let change = iptables::change(&save(), text, family).unwrap();
+            let restore = |name: &str, table: &FirewallTable| {
+                let change = iptables::script(&save(), table, family);
                 run(&format!("{program}-legacy-restore"), &["--noflush", "-w"], &change)
                     .unwrap_or_else(|error| panic!("{name}: {error}\n{change}"));
             };
             for (name, firewall) in configurations() {
-                let text = firewall.to_string();
-                restore(name, &text);
+                let table = firewall.table();
+                restore(name, &table);
                 let once = iptables::ours(&save());
-                restore(name, &text);
+                restore(name, &table);
                 assert_eq!(iptables::ours(&save()), once, "{name}");
             }
-            restore("nothing", "");
+            restore("nothing", &FirewallTable::default());
             assert!(!save().contains("gwrt-"), "{}", save());
         }
     };
@@ -280,7 +285,7 @@ fn assert_golden(name: &str, extension: &str, text: &str) {
     assert!(before == text, "{name}.{extension} would change:\n{}", difference(&before, text));
 }
 
-/// Lines that went and came, at their places.
+/// Lines that are only in the old or only in the new text.
 fn difference(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let gone = old.iter().filter(|line| !new.contains(line)).map(|line| format!("- {line}\n"));
@@ -288,13 +293,13 @@ fn difference(old: &str, new: &str) -> String {
     gone.chain(come).collect()
 }
 
-/// In a namespace of its own, also when our table is there already.
+/// nft loads each script in a namespace of its own, also over an existing table.
 #[test]
-fn nft_takes_it() {
+fn script_for_nft_loads() {
     let check = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
         for (name, firewall) in configurations() {
-            let text = firewall.to_string();
+            let text = script::replacement(&firewall.table());
             nft(&["-c", "-f", "-"], &text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
             nft(&["-f", "-"], &text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
         }
@@ -302,19 +307,19 @@ fn nft_takes_it() {
     thread::spawn(check).join().unwrap();
 }
 
-/// It ends in what the same text makes of nothing.
+/// An update in place has the same result as the whole script.
 #[test]
-fn every_table_becomes_every_other_in_place() {
+fn any_table_changes_into_any_other_in_place() {
     let check = || {
         unshare(CloneFlags::CLONE_NEWNET).expect("needs root");
-        let texts: Vec<String> = configurations().values().map(|firewall| firewall.to_string()).collect();
+        let tables: Vec<FirewallTable> = configurations().values().map(Firewall::table).collect();
         let list = || nft(&["list", "table", "inet", "gatewrt"], "").unwrap();
-        for to in &texts {
-            nft(&["-f", "-"], to).unwrap();
+        for to in &tables {
+            nft(&["-f", "-"], &script::replacement(to)).unwrap();
             let expected = parts(&list());
-            for from in &texts {
-                nft(&["-f", "-"], from).unwrap();
-                let change = rewrite::change(from, to).unwrap();
+            for from in &tables {
+                nft(&["-f", "-"], &script::replacement(from)).unwrap();
+                let change = script::change(&TableChange::between(from, to).unwrap());
                 nft(&["-f", "-"], &change).unwrap_or_else(|error| panic!("{error}\n{change}"));
                 assert_eq!(parts(&list()), expected, "{change}");
                 assert_eq!(from == to, change.is_empty());
@@ -324,7 +329,7 @@ fn every_table_becomes_every_other_in_place() {
     thread::spawn(check).join().unwrap();
 }
 
-/// Sets and chains of a listing, and the elements of sets, without their order: it tells what came first.
+/// Sets, chains and elements of a listing, sorted: nft lists them in the order in which they came.
 fn parts(listing: &str) -> Vec<Vec<String>> {
     let body = listing.split_once("{\n").unwrap().1;
     let lines = |part: &str| -> Vec<String> {

@@ -1,7 +1,7 @@
-//! What LuCI's pages and this program have in common: the states that the pages are tried with, and the methods that a user
-//! of them may call.
+//! The interface between LuCI's pages and this program: the states that the pages are tested with, and the methods that
+//! their users may call.
 
-use gatewrt::core::report::Status;
+use gatewrt::core::status::Status;
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
@@ -23,7 +23,7 @@ fn the_daemon_could_tell_each_state() {
     assert!(states > 0);
 }
 
-/// A user who may only look changes nothing, and no method is beyond everyone.
+/// A user with read access alone changes nothing, and every method is granted to someone.
 #[test]
 fn each_method_is_either_read_or_write() {
     let path =
@@ -39,7 +39,7 @@ fn each_method_is_either_read_or_write() {
     assert_eq!(&read | &write, methods());
 }
 
-/// Those that the plugin tells rpcd of.
+/// Methods that the plugin lists for rpcd.
 fn methods() -> BTreeSet<String> {
     let folder = tempfile::tempdir().expect("a folder");
     let plugin = folder.path().join("rpcd/gatewrt");

@@ -1,4 +1,4 @@
-//! Plans against a kernel in memory, from any starting state to any wish, also when steps fail on the way.
+//! Plans against a kernel in memory, from any starting state to any desired state, also when steps fail on the way.
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 
 mod plan {
@@ -7,22 +7,26 @@ mod plan {
 
 use gatewrt::{
     kernel::{
-        Interest, Kernel, KernelError,
+        Kernel, KernelError,
         fake::{FakeKernel, Faults},
     },
-    model::{Desired, IfName, LinkKind, Observed, Route, SysctlPath, WgPeer},
-    plan::{NO_PSK, PeerChange, PeerUpdate, Plan, Step},
-    sorted::{SortedMap, SortedSet},
+    model::{Desired, IfName, LinkKind, NO_PSK, ObserveQuery, Observed, Route, SysctlPath, WgPeer},
+    plan::{PeerChange, PeerUpdate, Plan, Step},
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
+use litemap::LiteMap;
 use plan::given;
 use proptest::prelude::*;
+use sorted_vec::SortedSet;
 use std::fmt::Debug;
 
 fn observe(kernel: &mut FakeKernel, desired: &Desired) -> Observed {
     let tunnels = desired.tunnels.keys().chain(&desired.gone).cloned().collect();
-    let interest =
-        Interest { sysctls: desired.sysctls.keys().cloned().collect(), tunnels, tables: SortedSet::new() };
+    let interest = ObserveQuery {
+        sysctls: desired.sysctls.keys().cloned().collect(),
+        tunnels,
+        tables: SortedSet::new(),
+    };
     kernel.observe(&interest).unwrap()
 }
 
@@ -30,13 +34,13 @@ fn plan(kernel: &mut FakeKernel, desired: &Desired) -> Plan {
     Plan::new(&observe(kernel, desired), desired)
 }
 
-/// One round; what was refused.
+/// Applies a plan once, and returns the steps that failed.
 fn apply(kernel: &mut FakeKernel, plan: &Plan) -> Vec<(Step, KernelError)> {
     let execute = |step: &Step| kernel.execute(step).err().map(|error| (step.clone(), error));
     plan.steps.iter().filter_map(execute).collect()
 }
 
-/// As often as steps fail; at most so often that only bad luck beyond belief would not do.
+/// Plans and applies until only conflicts are left. The limit of rounds is far above what random faults can need.
 fn converge(kernel: &mut FakeKernel, desired: &Desired) -> Plan {
     for _ in 0..200 {
         let plan = plan(kernel, desired);
@@ -48,7 +52,7 @@ fn converge(kernel: &mut FakeKernel, desired: &Desired) -> Plan {
     plan(kernel, desired)
 }
 
-/// A wanted name that a foreign interface has.
+/// Returns true for a step that needs the owner's help: a foreign interface has the desired name.
 fn asks_for_help(kernel: &FakeKernel, step: &Step) -> bool {
     let is_foreign = |name| kernel.state.links.get(name).is_some_and(|link| link.kind == LinkKind::Other);
     matches!(step, Step::AddTunnel { link, .. } if is_foreign(link))
@@ -59,7 +63,7 @@ fn is_dead(kernel: &FakeKernel, name: &IfName) -> bool {
     is_tun && !kernel.state.devices.contains_key(name)
 }
 
-/// Interfaces that are to go, or have to be made anew; what others put on them goes along.
+/// Interfaces that are to be deleted or created anew; foreign objects on them are lost.
 fn doomed(kernel: &FakeKernel, desired: &Desired) -> SortedSet<IfName> {
     let gone = desired.gone.iter().filter(|name| !desired.tunnels.contains_key(name)).cloned();
     let dead = desired.tunnels.keys().filter(|name| is_dead(kernel, name)).cloned();
@@ -68,7 +72,7 @@ fn doomed(kernel: &FakeKernel, desired: &Desired) -> SortedSet<IfName> {
     gone.chain(dead).filter(is_ours).collect()
 }
 
-/// Everything that no plan for `desired` may change, as `kernel` has it now. `start` is what it began with.
+/// All state that no plan for `desired` may change, as `kernel` has it now; `start` is the kernel at the beginning.
 fn foreign(kernel: &FakeKernel, desired: &Desired, start: &FakeKernel) -> impl PartialEq + Debug + use<> {
     let doomed = doomed(start, desired);
     let is_ours = |name: &IfName| doomed.contains(name) || desired.tunnels.contains_key(name);
@@ -89,7 +93,7 @@ fn foreign(kernel: &FakeKernel, desired: &Desired, start: &FakeKernel) -> impl P
     (state, routes)
 }
 
-/// Prefixes that had a peer and shall have one, by interface.
+/// Prefixes that had a peer and are to have one, by interface.
 fn kept_prefixes(kernel: &FakeKernel, desired: &Desired) -> Vec<(IfName, Prefix)> {
     let doomed = doomed(kernel, desired);
     let devices = kernel.state.devices.iter().filter(|(name, _)| !doomed.contains(name));
@@ -102,11 +106,11 @@ fn kept_prefixes(kernel: &FakeKernel, desired: &Desired) -> Vec<(IfName, Prefix)
     kept.collect()
 }
 
-fn allowed(peers: &SortedMap<WgPublicKey, WgPeer>) -> SortedSet<Prefix> {
+fn allowed(peers: &LiteMap<WgPublicKey, WgPeer>) -> SortedSet<Prefix> {
     peers.values().flat_map(|peer| peer.allowed.clone()).collect()
 }
 
-/// Whether `new`, as a wish, is what `old` is.
+/// Returns true if the observed `old` satisfies the desired `new`.
 fn same(old: &WgPeer, new: &WgPeer) -> bool {
     let endpoint = new.endpoint.is_none() || new.endpoint == old.endpoint;
     endpoint && old.allowed == new.allowed && old.keepalive == new.keepalive && old.psk == new.psk
@@ -116,8 +120,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn as_few_rounds_as_can_be_do_it((mut kernel, desired) in (given::kernel(), given::desired())) {
-        // A dead interface takes one round to be made and one to be filled.
+    fn plan_is_empty_after_one_round((mut kernel, desired) in (given::kernel(), given::desired())) {
+        // A dead interface takes one round to be created and one to be configured.
         if desired.tunnels.keys().any(|name| is_dead(&kernel, name)) {
             let making = plan(&mut kernel, &desired);
             apply(&mut kernel, &making);
@@ -131,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn it_is_as_wished_afterwards((mut kernel, desired) in (given::kernel(), given::desired())) {
+    fn converged_kernel_is_as_desired((mut kernel, desired) in (given::kernel(), given::desired())) {
         converge(&mut kernel, &desired);
         let is_foreign = |name: &IfName| kernel.state.links[name].kind == LinkKind::Other;
         for (name, tunnel) in desired.tunnels.iter().filter(|(name, _)| !is_foreign(name)) {
@@ -163,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn failing_steps_are_made_up_for_and_harm_nothing(
+    fn failing_steps_are_repaired_and_harm_nothing(
         (mut kernel, desired) in (given::kernel(), given::desired()),
         seed: u64,
     ) {
@@ -197,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn only_what_differs_is_named((mut kernel, desired) in (given::kernel(), given::desired())) {
+    fn plan_names_only_differences((mut kernel, desired) in (given::kernel(), given::desired())) {
         let observed = observe(&mut kernel, &desired);
         for step in Plan::new(&observed, &desired).steps {
             let Step::SetPeers(link, changes) = &step else { continue };
@@ -214,7 +218,7 @@ proptest! {
                         prop_assert!(update.keepalive.is_none_or(|keepalive| keepalive != old.keepalive));
                         prop_assert!(update.psk.is_none_or(|psk| psk != old.psk.unwrap_or(NO_PSK)));
                         prop_assert!(!update.gains.iter().any(|prefix| old.allowed.contains(prefix)));
-                        prop_assert!(update.allowed.as_ref().is_none_or(|all| old.allowed.difference(all).next().is_some()));
+                        prop_assert!(update.allowed.as_ref().is_none_or(|all| old.allowed.iter().any(|prefix| !all.contains(prefix))));
                     }
                     wrong => prop_assert!(false, "{step}: {wrong:?}"),
                 }
@@ -223,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn a_change_of_one_peer_is_one_step_about_it(
+    fn change_of_one_peer_is_one_step_about_it(
         desired in given::desired_tunnel(),
         key in given::key(),
         changed in proptest::option::of(given::peer()),
@@ -231,10 +235,13 @@ proptest! {
         let mut kernel = FakeKernel::default();
         converge(&mut kernel, &desired);
         let mut wish = desired.clone();
-        let tunnel = wish.tunnels.values_mut().next().unwrap();
+        let tunnel = wish.tunnels.iter_mut().next().unwrap().1;
         let old = tunnel.peers.remove(&key);
         let gains = changed.as_ref().map(|peer| peer.allowed.clone()).unwrap_or_default();
-        tunnel.peers.values_mut().for_each(|peer| peer.allowed.retain(|prefix| !gains.contains(prefix)));
+        tunnel
+            .peers
+            .iter_mut()
+            .for_each(|(_, peer)| peer.allowed.retain(|prefix| !gains.contains(prefix)));
         changed.iter().for_each(|peer| drop(tunnel.peers.insert(key, peer.clone())));
         let steps = plan(&mut kernel, &wish).steps;
         let unchanged = match (&old, &changed) {
@@ -250,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn leaving_leaves_what_was_there(
+    fn teardown_leaves_what_was_there_before(
         mut kernel in given::foreign_kernel(),
         wishes in prop::collection::vec(given::desired(), 1..4),
         seed: u64,
@@ -262,7 +269,7 @@ proptest! {
         }
         let nothing = Desired { gone: given::tunnels().into_iter().collect(), ..Desired::default() };
         prop_assert!(converge(&mut kernel, &nothing).is_empty());
-        // What was judged by is no part of any kernel.
+        // The policy that connections were checked against is no part of the kernel's state.
         kernel.state.flows = None;
         prop_assert_eq!(kernel.state, before.state);
         prop_assert_eq!(kernel.foreign_routes, before.foreign_routes);

@@ -1,10 +1,11 @@
-//! The whole core on a kernel in memory, with exits that answer probes or don't, through long random histories: exits die
-//! and come back and lose their uplink, the WAN and the coordinator come and go, the assignment changes, the daemon is
-//! killed and started again with what it stored, and others delete what is ours. Once things have been still for two minutes,
-//! a packet of each scope must leave by an exit that works, the first of them where they have an order; where none
-//! does, it must go nowhere, or over the WAN where that is asked for. And at no time does what is closed go over the WAN.
+//! The whole core on a kernel in memory, with exits that answer probes or don't, through long random histories: exits
+//! die, recover and lose their uplink, the WAN and the coordinator come and go, the assignment changes, the daemon is
+//! killed and restarted with its stored records, and other programs delete our objects. After two minutes without
+//! events, a packet of each scope must leave by an exit that works, by the first of them where they have an order;
+//! where none works, it must go nowhere, or over the WAN if the scope is open. A closed scope's packets never leave
+//! over the WAN.
 //!
-//! `GATEWRT_EVENTS` says how many events a run has, `GATEWRT_SEED` with which seed it begins. A seed that failed goes into
+//! `GATEWRT_EVENTS` is the number of events of a run, `GATEWRT_SEED` its first seed. A seed that failed goes into
 //! `simulation/corpus`, which is run each time.
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 
@@ -14,12 +15,9 @@ mod world;
 
 use self::world::{S, World, assignment_of, member, membership, name, node, policy, prefix, roster, update};
 use gatewrt::{
-    core::{
-        Input, LinkEvent, Output,
-        gateways::{Answer, Probe},
-    },
+    core::{Input, LinkEvent, Output, gateways::Probe, health::Answer},
     kernel::Kernel,
-    model::{Address, Family, IfName, MainRoute, RouteKind, SysctlPath, WgCounters},
+    model::{Address, Family, ForeignRoute, IfName, RouteKind, SysctlPath, WgCounters},
     plan::Step,
 };
 use gatewrt_protocol::{ExitOffer, ExitScope, MemberUpdate, NodeId, Traffic};
@@ -32,19 +30,19 @@ use std::{
     time::Duration,
 };
 
-/// Events between two stretches of stillness.
+/// Number of events between two quiet periods.
 const BATCH: usize = 40;
-/// How long things are still: a change on trial is taken back after 60 s, and an idle exit's death or its recovery goes
-/// unnoticed for less than that again.
+/// Length of a quiet period: a change on trial is rolled back after 60 s, and an idle exit's death or recovery is
+/// noticed in less than another 60 s.
 const STILL: Duration = Duration::from_secs(130);
-/// After so long the daemon has looked at what was changed.
+/// Time after which the daemon has observed a change.
 const LOOKED: Duration = Duration::from_millis(1000);
 /// Nodes that are exits.
 const EXITS: [u8; 3] = [2, 3, 4];
-/// Nothing on the way takes longer than this.
+/// Longest round trip of a probe.
 const RTT: Duration = Duration::from_millis(20);
 
-/// What becomes of a packet.
+/// Fate of a packet: through an exit, nowhere, or over the WAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Through(u8),
@@ -78,14 +76,14 @@ impl Simulation {
         for (link, address) in [("wan", "198.51.100.1"), ("lan", "192.168.1.1")] {
             let link = IfName::new(link).unwrap();
             world.kernel.add_foreign_link(&link);
-            world.kernel.state.addresses.insert(Address { link, addr: address.parse().unwrap(), len: 24 });
+            world.kernel.state.addresses.push(Address { link, addr: address.parse().unwrap(), len: 24 });
         }
         for path in ["ipv4/fwmark_reflect", "ipv4/tcp_fwmark_accept", "ipv6/fwmark_reflect"] {
             world.kernel.state.sysctls.insert(SysctlPath(format!("net/{path}")), "0".into());
         }
         world.kernel.link_sysctls.insert("net/ipv4/conf/*/rp_filter".into(), "1".into());
-        let lan = MainRoute { prefix: prefix("192.168.1.0/24"), link: IfName::new("lan"), on_link: true };
-        world.kernel.state.main_routes.insert(lan);
+        let lan = ForeignRoute { prefix: prefix("192.168.1.0/24"), link: IfName::new("lan"), on_link: true };
+        world.kernel.state.main_routes.push(lan);
         let mut records = vec![policy(1), assignment_of(|assignment| assignment)];
         let offer = ExitOffer { v4: true, ..ExitOffer::default() };
         let members = EXITS.map(|exit| {
@@ -112,7 +110,7 @@ impl Simulation {
         simulation
     }
 
-    /// splitmix64
+    /// Random number below `bound` (splitmix64).
     fn below(&mut self, bound: usize) -> usize {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.random;
@@ -148,7 +146,7 @@ impl Simulation {
             Output::Probe(_, probe, _) => {
                 let exit = self.exit(probe.node).filter(|exit| exit.lives && self.wan);
                 if let Some(exit) = exit {
-                    let answer = Answer::Says { v4: exit.uplink, v6: false };
+                    let answer = Answer::Reply { v4: exit.uplink, v6: false };
                     self.answers.push((self.world.now + RTT, probe, answer));
                 }
             }
@@ -161,12 +159,12 @@ impl Simulation {
         EXITS.iter().zip(self.exits).find(|(number, _)| node(**number) == of).map(|(_, exit)| exit)
     }
 
-    /// Bytes that go to and fro through those in use.
+    /// Counts bytes in both directions through the exits that have traffic.
     fn count(&mut self) {
         let (now, wan) = (self.world.now, self.wan);
         for (number, exit) in EXITS.iter().zip(self.exits).filter(|(_, exit)| exit.traffic) {
             let key = gatewrt_protocol::WgPublicKey([*number; 32]);
-            for device in self.world.kernel.state.devices.values_mut() {
+            for (_, device) in self.world.kernel.state.devices.iter_mut() {
                 if device.peers.contains_key(&key) {
                     let sent = now.as_millis() as u64;
                     let counters = device.counters.entry(key).or_insert(WgCounters::default());
@@ -228,11 +226,11 @@ impl Simulation {
 
     fn switch_wan(&mut self) {
         self.wan ^= true;
-        let route = MainRoute { prefix: prefix("0.0.0.0/0"), link: IfName::new("wan"), on_link: false };
+        let route = ForeignRoute { prefix: prefix("0.0.0.0/0"), link: IfName::new("wan"), on_link: false };
         if self.wan {
-            self.world.kernel.state.main_routes.insert(route);
+            self.world.kernel.state.main_routes.push(route);
         } else {
-            self.world.kernel.state.main_routes.remove(&route);
+            self.world.kernel.state.main_routes.remove_item(&route);
         }
         self.feed(Input::Changed);
     }
@@ -265,7 +263,7 @@ impl Simulation {
         scopes
     }
 
-    /// Killed without a word.
+    /// Kills the daemon and starts it from its stored records.
     fn restart(&mut self) {
         let (now, disk) = (self.world.now, self.world.disk.take());
         let kernel = std::mem::take(&mut self.world.kernel);
@@ -280,8 +278,8 @@ impl Simulation {
         let (rule, route) = (self.below(rules.max(1)), self.below(routes.max(1)));
         let state = &mut self.world.kernel.state;
         match what {
-            0 => drop(state.rules.iter().nth(rule).cloned().map(|rule| state.rules.remove(&rule))),
-            1 => drop(state.routes.iter().nth(route).cloned().map(|route| state.routes.remove(&route))),
+            0 => drop(state.rules.get(rule).cloned().map(|rule| state.rules.remove_item(&rule))),
+            1 => drop(state.routes.get(route).cloned().map(|route| state.routes.remove_item(&route))),
             2 => state.rules.clear(),
             3 => state.ruleset = None,
             _ => {
@@ -292,7 +290,7 @@ impl Simulation {
         self.feed(Input::Changed);
     }
 
-    /// Where the kernel sends a packet for the Internet.
+    /// Fate of a packet for the Internet, by the kernel's rules and routes.
     fn fate(&self, iif: &str, source: IpAddr) -> Fate {
         let state = &self.world.kernel.state;
         let iif = IfName::new(iif).unwrap();
@@ -344,7 +342,7 @@ impl Simulation {
         assert!(settled, "seed {}, event {}: not settled: {plan:?}", self.seed, self.events);
     }
 
-    /// At any moment, but for those in which the kernel is other than it was last seen: what is closed leaves by no WAN.
+    /// Asserts that no closed scope leaves over the WAN, unless the core still has to react to a change.
     fn check_closed(&self) {
         if !self.world.core.is_settled() {
             return;
@@ -396,11 +394,11 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
-/// A seed's history has so many events before the next seed begins.
+/// Number of events of one seed's history, before the next seed begins.
 const HISTORY: usize = 1000;
 
 #[test]
-fn what_leaves_goes_where_it_should_after_any_history() {
+fn packets_go_the_right_way_after_any_history() {
     let corpus = include_str!("simulation/corpus");
     let seeds = corpus.lines().filter(|line| !line.starts_with('#')).map(|line| line.trim().parse().unwrap());
     seeds.for_each(|seed| simulate(seed, HISTORY));

@@ -1,4 +1,4 @@
-# Stands in for the SDK's rules.mk: as much of it as the packages here use.
+# Replaces the SDK's rules.mk, with only the variables that these packages use.
 INCLUDE_DIR := $(TOPDIR)/include
 INSTALL_DIR := install -d -m0755
 INSTALL_BIN := install -m0755

@@ -1,65 +1,60 @@
-//! Access rules as one node needs them: prefixes instead of names, and only what concerns that node.
+//! Access rules for one node: prefixes instead of names, and only rules that concern that node.
 //!
-//! A new connection that enters or leaves the network at a node is judged by its source, its destination and its
-//! service. A rule that denies wins over one that allows; where no rule fits, the network's default decides.
-//! Packets of a connection that stands are not judged anew: when rules change, the node cuts what they forbid.
+//! Rules match new connections that enter or leave the network at a node, by source, destination and service. Deny wins
+//! over allow; where no rule matches, the network's default applies. Established connections are not matched again: when
+//! rules change, the node cuts those that are denied now.
 
-use crate::{Prefix, json_fields, json_words, text_serde};
+use crate::{Prefix, text_serde};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
+use thiserror::Error;
 
-/// What becomes of a new connection.
+/// Decision of the access rules on a new connection: to allow or to deny it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It passes.
+    /// The connection passes.
     #[default]
     Allow,
-    /// It is refused.
+    /// The connection is refused.
     Deny,
 }
-json_words!(Verdict: "allow" Allow, "deny" Deny);
 
-/// A protocol that a service is named by.
+/// Transport protocol of a network service in an access rule: TCP, UDP or ICMP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proto {
-    /// TCP
+    /// TCP.
     Tcp,
-    /// UDP
+    /// UDP.
     Udp,
-    /// ICMP, and ICMPv6 over IPv6; has no ports.
+    /// ICMP over IPv4 and ICMPv6 over IPv6, without ports.
     Icmp,
 }
 
-/// What is reached on a host: `tcp/443`, `udp/5000-5010`, `tcp`, `icmp`.
+/// Network service that an access rule matches, a protocol with a range of ports: `tcp/443`, `udp/5000-5010`, `tcp`,
+/// `icmp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service {
     /// Protocol.
     pub proto: Proto,
-    /// First port; 0 where every port is meant.
+    /// First port; 0 for every port.
     pub first: u16,
-    /// Last port, not below the first; 65535 where every port is meant.
+    /// Last port, not below the first; 65535 for every port.
     pub last: u16,
 }
 
-/// Why a text is no service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Error for a text that is no [`Service`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("“{0}” is no service: write it as tcp/443, udp/5000-5010, tcp, udp or icmp")]
 pub struct ServiceError(String);
 
-impl fmt::Display for ServiceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "“{}” is no service: write it as tcp/443, udp/5000-5010, tcp, udp or icmp", self.0)
-    }
-}
-impl std::error::Error for ServiceError {}
-
 impl Service {
-    /// Every port of a protocol.
+    /// Service that covers every port of a protocol.
     pub const fn every(proto: Proto) -> Self {
         Self { proto, first: 0, last: u16::MAX }
     }
 
-    /// Whether a connection with this protocol and destination port is meant; for ICMP any port.
+    /// True if a connection with this protocol and destination port belongs to the service; ICMP matches any port.
     pub fn fits(&self, proto: Proto, port: u16) -> bool {
         self.proto == proto && (proto == Proto::Icmp || (self.first..=self.last).contains(&port))
     }
@@ -105,45 +100,44 @@ fn parse(text: &str) -> Option<Service> {
     (proto != Proto::Icmp && first <= last).then_some(Service { proto, first, last })
 }
 
-/// 1 to 65535, in digits alone.
+/// Parses a port from 1 to 65535, in digits without a sign or leading zeros.
 fn port(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|_| digits)
 }
 
-/// What a node enforces for one network.
+/// Access rules that a node enforces for one network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
-    /// Where no rule fits.
+    /// Verdict where no rule matches.
     #[serde(default, skip_serializing_if = "is_allow")]
     pub default: Verdict,
-    /// Sets of prefixes that the rules name by their place in this list.
+    /// Sets of prefixes; rules refer to them by index.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<Vec<Prefix>>,
-    /// In no order that matters.
+    /// Rules; their order has no meaning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<AccessRule>,
 }
-json_fields!(Access: ; default, sets, rules);
 
-/// One rule. A set that is not in the list is empty.
+/// Access rule of a node: a verdict on new connections from one set of prefixes to another, for some services. An index
+/// beyond [`Access::sets`] stands for an empty set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AccessRule {
-    /// What becomes of the connections that it fits.
+    /// Verdict on connections that match.
     #[serde(default, skip_serializing_if = "is_allow")]
     pub verdict: Verdict,
-    /// Sources: a place in [`Access::sets`].
+    /// Sources, as an index into [`Access::sets`].
     pub from: u32,
-    /// Destinations: a place in [`Access::sets`].
+    /// Destinations, as an index into [`Access::sets`].
     pub to: u32,
-    /// Services; empty is every one, of every protocol.
+    /// Services; empty for every one of every protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Service>,
 }
-json_fields!(AccessRule: from, to; verdict, services);
 
 impl Access {
-    /// Whether everything is allowed: there is nothing to enforce.
+    /// True if the access rules allow everything, so that there is nothing to enforce.
     pub fn is_open(&self) -> bool {
         self.default == Verdict::Allow && self.rules.iter().all(|rule| rule.verdict == Verdict::Allow)
     }
@@ -159,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn services_are_read_and_written() {
+    fn service_text_is_parsed_and_written_back() {
         for text in ["tcp", "udp", "icmp", "tcp/443", "udp/5000-5010", "tcp/1-65535"] {
             assert_eq!(text.parse::<Service>().expect(text).to_string(), text);
         }
@@ -181,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_fits_its_ports_alone() {
+    fn service_with_port_range_matches_only_its_ports() {
         let service: Service = "tcp/80-90".parse().expect("service");
         assert!(service.fits(Proto::Tcp, 80) && service.fits(Proto::Tcp, 90));
         assert!(!service.fits(Proto::Tcp, 91) && !service.fits(Proto::Udp, 85));
@@ -190,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_service_or_an_error(text in ".*") {
+        fn arbitrary_text_is_a_service_or_an_error(text in ".*") {
             if let Ok(service) = text.parse::<Service>() {
                 prop_assert_eq!(service.to_string(), text);
             }

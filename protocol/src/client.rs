@@ -1,6 +1,7 @@
-//! External clients, as the node that lets them in is told of them.
+//! External clients, as an ingress node learns of them and reports them.
 
-use crate::{Prefix, WgPublicKey, base::BASE64, json_fields, key::KeyError, text_serde};
+use crate::{Prefix, WgPublicKey, key::KeyError, text_serde};
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -8,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-/// A WireGuard preshared key, 32 bytes, written in base64 as `wg` does. A secret: `Debug` shows nothing of it.
+/// WireGuard preshared key, 32 bytes, written in base64 as `wg` does. It is secret, so `Debug` hides it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(align(4))]
 pub struct PresharedKey(pub [u8; 32]);
@@ -31,43 +32,41 @@ impl FromStr for PresharedKey {
 }
 text_serde!(PresharedKey);
 
-/// That a node lets external clients in.
+/// Settings of a node as an ingress: the external clients that it lets in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ingress {
-    /// Those that are let in now: a disabled or expired one is not among them.
+    /// External clients that are let in now, without disabled and expired ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<IngressClient>,
 }
-json_fields!(Ingress: ; clients);
 
-/// An external client. The key names it.
+/// External client as its ingress node lets it in, identified by its WireGuard key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngressClient {
     /// WireGuard public key.
     pub key: WgPublicKey,
-    /// Its overlay addresses, from the node's blocks, at most one a family.
+    /// Overlay addresses, from the node's client blocks, at most one of each family.
     pub addresses: Vec<IpAddr>,
     /// Preshared key, if one is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psk: Option<PresharedKey>,
-    /// Prefixes behind the client, which the network may reach.
+    /// Prefixes behind the client that the network may reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<Prefix>,
-    /// Whether its Internet traffic goes out here (full tunnel).
+    /// Full tunnel: its Internet traffic leaves through this node.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub internet: bool,
-    /// Whether others may open connections to its addresses; what they answer to always passes.
+    /// Permission for others to open connections to its addresses; replies always pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reachable: bool,
 }
-json_fields!(IngressClient: key, addresses; psk, prefixes, internet, reachable);
 
-/// What a node sees of one external client.
+/// State of an external client, as its ingress node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientReport {
-    /// The client.
+    /// WireGuard public key of the client.
     pub key: WgPublicKey,
-    /// Where packets to it go.
+    /// Current endpoint of the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
     /// Seconds since the last handshake.
@@ -78,4 +77,3 @@ pub struct ClientReport {
     /// Bytes sent.
     pub tx: u64,
 }
-json_fields!(ClientReport: key, rx, tx; endpoint, handshake_s);

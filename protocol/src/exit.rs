@@ -1,52 +1,47 @@
-//! Exits: who takes others' Internet traffic, and whose traffic goes through which.
+//! Exits: nodes that forward others' Internet traffic, and the scopes of traffic that use them.
 
-use crate::{NodeId, Prefix, Tag, json_fields, json_words, text_serde};
+use crate::{NodeId, Prefix, Tag, text_serde};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, str::FromStr};
+use thiserror::Error;
 
-/// What an exit has to offer: in a member record what others may use, in a report what the router could serve.
+/// Offer of a node to forward others' Internet traffic, by address family. In a member record: what other nodes may
+/// use. In a report: what the router could serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitOffer {
-    /// It leads to the IPv4 Internet.
+    /// Access to the IPv4 Internet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub v4: bool,
-    /// It leads to the IPv6 Internet.
+    /// Access to the IPv6 Internet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub v6: bool,
-    /// Resolvers to ask through it: those that its admin names, else those of its uplink. Global addresses only.
+    /// Resolvers that are asked through the exit: those named by the admin, else those of its uplink. Public addresses
+    /// only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
 }
-json_fields!(ExitOffer: ; v4, v6, dns);
 
-/// What traffic of a router: `router` (what it sends itself), `all` (that, and what it forwards for its LANs), an
-/// address or prefix of a LAN, or `dev:<interface>` (what comes in there).
+/// Selector of the traffic of a router that an exit scope covers: `router` (sent by the router itself), `all` (that and
+/// everything forwarded for its LANs), an address or prefix of a LAN, or `dev:<interface>` (received on that
+/// interface).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Traffic {
-    /// Of these LAN hosts.
+    /// Traffic of these LAN hosts.
     Prefix(Prefix),
-    /// What comes in over this interface: a bridge, a VLAN. 1 to 15 bytes.
+    /// Traffic received on this interface, such as a bridge or a VLAN. The name has 1 to 15 bytes.
     Device(String),
-    /// What the router sends itself, but for its tunnels and its control link.
+    /// Traffic that the router sends itself, except that of its tunnels and its control link.
     Router,
-    /// What the router sends and what it forwards for any LAN.
+    /// Traffic that the router sends, or forwards for any LAN.
     All,
 }
 
-/// Why a text is no [`Traffic`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Error for a text that is no [`Traffic`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "“{0}” names no traffic: router, all, dev:<interface>, an address or a prefix of a LAN (not the whole Internet)"
+)]
 pub struct TrafficError(String);
-
-impl fmt::Display for TrafficError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "“{}” names no traffic: router, all, dev:<interface>, an address or a prefix of a LAN (not the whole Internet)",
-            self.0
-        )
-    }
-}
-impl std::error::Error for TrafficError {}
 
 impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,47 +80,46 @@ impl FromStr for Traffic {
 }
 text_serde!(Traffic);
 
-/// Internet traffic of a router that goes through an exit. What nothing is said of keeps its default: closed, and
-/// the LAN as it was.
+/// Exit policy of a router for a part of its Internet traffic. By default the kill switch is on, and LANs and the
+/// network stay reachable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitScope {
-    /// Unique on its router.
+    /// Name, unique on its router.
     pub name: Tag,
-    /// Which traffic. One packet belongs to the most precise of a router's scopes: prefixes (the longest first), then
-    /// devices, then `router`, then `all`.
+    /// Traffic in the scope. A packet belongs to the most precise of a router's scopes: prefixes (the longest first),
+    /// then devices, then `router`, then `all`.
     pub of: Vec<Traffic>,
-    /// Exits in the order in which they are taken; of those that work the first is used.
+    /// Exits in order of preference; the first that works is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exits: Vec<NodeId>,
-    /// After those, any other exit of the network: the nearest that works.
+    /// Fallback to the nearest of the network's other exits that works.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auto: bool,
-    /// While no exit works the traffic goes out over the WAN instead of nowhere: the kill switch is off.
+    /// Kill switch off: while no exit works, the traffic leaves over the WAN instead of being dropped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub open: bool,
-    /// LANs and prefixes of the network are out of reach too: not even they are let past the exit.
+    /// Strict mode: LANs and prefixes of the network are out of reach too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forbid_lan: bool,
-    /// IPv6 stays on the WAN while the exit in use leads to IPv4 alone, instead of nowhere.
+    /// IPv6 leaves over the WAN while the exit in use has IPv4 only, instead of being dropped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub v6_wan: bool,
-    /// Destinations that are reached as if there were no exit.
+    /// Destinations that are reached without the exit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<Prefix>,
-    /// Resolvers instead of those that the exit in use offers.
+    /// Resolvers in place of those that the exit in use offers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
-    /// DNS queries go where their hosts send them instead of to the exit's resolver.
+    /// DNS queries keep their destination instead of going to the exit's resolver.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_dns: bool,
 }
-json_fields!(ExitScope: name, of; exits, auto, open, forbid_lan, v6_wan, exclude, dns, keep_dns);
 
 impl ExitScope {
-    /// How many one router can have.
+    /// Most scopes that one router can have.
     pub const MOST: usize = 16;
 
-    /// This traffic through the nearest exit, all else at its default.
+    /// Exit scope that sends traffic through the nearest exit, with defaults for all else.
     pub fn auto(name: Tag, of: Vec<Traffic>) -> Self {
         Self {
             name,
@@ -142,57 +136,54 @@ impl ExitScope {
     }
 }
 
-/// What becomes of a scope's traffic now.
+/// Way that the traffic of an exit scope takes now: through an exit, nowhere, or over the WAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScopeState {
-    /// It goes through an exit.
+    /// Through an exit.
     Exit,
-    /// No exit works: it goes nowhere.
+    /// Dropped, as no exit works.
     Blocked,
-    /// No exit works, and the kill switch is off: it goes out over the WAN.
+    /// Over the WAN, as no exit works and the kill switch is off.
     Wan,
-    /// Of a later version.
+    /// State of a later version.
     #[serde(other)]
     Other,
 }
-json_words!(ScopeState: "exit" Exit, "blocked" Blocked, "wan" Wan; Other);
 
-/// A scope as its router says it is.
+/// State of an exit scope, as its router reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeReport {
-    /// Its name.
+    /// Name of the scope.
     pub name: Tag,
-    /// What becomes of its traffic.
+    /// Way of its traffic.
     pub state: ScopeState,
-    /// The exit in use.
+    /// Exit in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<NodeId>,
-    /// Round trip to it in the tunnel, in milliseconds.
+    /// Round trip to the exit in the tunnel, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
-    /// Why no other, or none, in words; empty when there is nothing to say.
+    /// Reason why a preferred exit is not in use; empty when there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
-json_fields!(ScopeReport: name, state; exit, rtt_ms, why);
 
-/// An assignment that its node put into effect and took back, because the control link did not outlive it.
+/// Assignment that its node put into effect and rolled back, because the control link did not survive it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TakenBack {
-    /// Its revision. The node does not try it again; a higher one it does.
+pub struct RolledBack {
+    /// Revision of the assignment. The node tries only a higher one.
     pub assignment: u64,
-    /// What was changed by it and what was seen, in words.
+    /// Change and observation that led to the rollback, in words.
     pub why: String,
 }
-json_fields!(TakenBack: assignment, why);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn traffic_is_read_as_it_is_written() {
+    fn traffic_text_is_parsed_and_written_back() {
         for text in ["router", "all", "dev:br-lan", "dev:eth0.3", "192.168.7.0/24", "fd00:7::/64"] {
             assert_eq!(text.parse::<Traffic>().unwrap().to_string(), text);
         }
@@ -201,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_traffic_is_refused() {
+    fn text_that_is_no_traffic_is_refused() {
         for text in [
             "",
             "lan",

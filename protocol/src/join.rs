@@ -1,36 +1,37 @@
-//! Joining: the code an admin hands out, the request a router makes with it, the answer it gets.
+//! Joining: the code that an admin hands out, the router's request and the coordinator's answer.
 
 use crate::{
     Endpoint, InterfaceReport, NetworkId, NetworkName, NodeId, NodeName, PublicKey, WgPublicKey,
-    base::BASE64URL, json_fields, record::record, text_serde,
+    record::record, text_serde,
 };
+use data_encoding::BASE64URL_NOPAD;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
+use thiserror::Error;
 
 /// Bytes of a join code's secret.
 pub const SECRET_BYTES: usize = 16;
-/// The longest join code, in characters.
+/// Longest join code, in characters.
 pub const LONGEST_CODE: usize = 512;
 const HEAD: &str = "gw1.";
 const CHECK_BYTES: usize = 4;
 const FIXED_BYTES: usize = 32 + 32 + SECRET_BYTES;
 
-/// One pasteable string that holds all a router must trust: where the coordinator is, the hash of its CA, its
-/// record key, and a secret; and which network it is for, so that the router finds the settings its owner
-/// made for it. Text form: `gw1.` and base64url of CA hash, record key, secret, URL, `/`, network, check.
-/// It has no `Debug` that shows the secret.
+/// Join code: one string to paste that holds everything a router must trust. It names the coordinator's URL, the hash
+/// of its CA, its record key and a secret, and the network, by which the router finds its owner's settings. Text form:
+/// `gw1.` and base64url of CA hash, record key, secret, URL, `/`, network, checksum. `Debug` hides the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinCode {
     /// `https://host:port` of the coordinator.
     pub url: String,
-    /// The network that it lets into.
+    /// Network to join.
     pub network: NetworkName,
     /// SHA-256 of the coordinator's CA certificate (DER).
     pub ca: [u8; 32],
-    /// Verifies the coordinator's records.
+    /// Key that verifies the coordinator's records.
     pub record_key: PublicKey,
-    /// Proves that the admin gave the code; the coordinator keeps only its hash.
+    /// Proof that the admin gave the code; the coordinator stores only its hash.
     pub secret: [u8; SECRET_BYTES],
 }
 
@@ -40,31 +41,19 @@ impl fmt::Debug for JoinCode {
     }
 }
 
-/// Why a text is no join code.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Reason why a text is no join code.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CodeError {
-    /// Does not start with `gw1.`.
+    /// The text does not start with `gw1.`.
+    #[error("not a join code: it starts with “gw1.” and is made with “gatewrt-coordinator code create”")]
     NotACode,
-    /// Starts like one, but characters are missing, added or changed.
+    /// Characters are missing, added or changed.
+    #[error("the join code is damaged: copy it again, whole and on one line")]
     Damaged,
-    /// Sound, but the URL in it is not `https://host[:port]`.
+    /// The checksum is right, but the URL is not `https://host[:port]`.
+    #[error("the join code names no https address of a coordinator and network: have a new one made")]
     Url,
 }
-
-impl fmt::Display for CodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotACode => {
-                "not a join code: it starts with “gw1.” and is made with “gatewrt-coordinator code create”"
-            }
-            Self::Damaged => "the join code is damaged: copy it again, whole and on one line",
-            Self::Url => {
-                "the join code names no https address of a coordinator and network: have a new one made"
-            }
-        })
-    }
-}
-impl std::error::Error for CodeError {}
 
 impl fmt::Display for JoinCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,7 +66,7 @@ impl fmt::Display for JoinCode {
         bytes.extend_from_slice(self.network.as_str().as_bytes());
         let check = check(&bytes);
         bytes.extend_from_slice(&check);
-        write!(f, "{HEAD}{}", BASE64URL.encode(&bytes))
+        write!(f, "{HEAD}{}", BASE64URL_NOPAD.encode(&bytes))
     }
 }
 
@@ -88,7 +77,7 @@ impl FromStr for JoinCode {
         if body.len() > LONGEST_CODE {
             return Err(CodeError::Damaged);
         }
-        let bytes = BASE64URL.decode(body.as_bytes()).ok_or(CodeError::Damaged)?;
+        let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| CodeError::Damaged)?;
         let (bytes, given) = bytes.split_last_chunk::<CHECK_BYTES>().ok_or(CodeError::Damaged)?;
         if *given != check(bytes) {
             return Err(CodeError::Damaged);
@@ -120,37 +109,37 @@ fn is_url(url: &str) -> bool {
 }
 
 impl JoinCode {
-    /// What the coordinator keeps of a secret: its SHA-256 in base64url.
+    /// Hash of a join code's secret, as the coordinator stores it: SHA-256 in base64url.
     pub fn secret_hash(secret: &[u8]) -> String {
-        BASE64URL.encode(digest::digest(&digest::SHA256, secret).as_ref())
+        BASE64URL_NOPAD.encode(digest::digest(&digest::SHA256, secret).as_ref())
     }
 
-    /// The secret as it stands in a [`JoinRequest`].
+    /// Secret of the join code in base64url, as a [`JoinRequest`] carries it.
     pub fn secret_text(&self) -> String {
-        BASE64URL.encode(&self.secret)
+        BASE64URL_NOPAD.encode(&self.secret)
     }
 }
 
-/// What a router sends to `POST /v1/join`, signed as a JWS with the identity key named in it: that proves
-/// possession, so that no certificate request is needed.
+/// Request of a router to `POST /v1/join`, as a JWS signed with the identity key in it. The signature proves possession
+/// of the key, so no certificate request is needed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinRequest {
-    /// The join code's secret, base64url.
+    /// Secret of the join code, in base64url.
     pub secret: String,
     /// WireGuard public key.
     pub key: WgPublicKey,
-    /// The node's own key: signs this request and its reports, and is the key of its client certificate.
+    /// Identity key of the node: signs this request and its reports, and is the key of its client certificate.
     pub identity: PublicKey,
-    /// The name wanted; the coordinator adds a number when it is taken.
+    /// Preferred name; the coordinator adds a number when it is taken.
     pub name: NodeName,
-    /// What the router is.
+    /// Model of the router.
     #[serde(default)]
     pub board: String,
-    /// Of the daemon.
+    /// Version of the daemon.
     pub version: String,
-    /// The UDP port WireGuard will listen on.
+    /// UDP port of WireGuard.
     pub port: u16,
-    /// Where the node may be reached, so that its first member record is already whole.
+    /// Endpoints of the node, so that its first member record is complete.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
     /// Interfaces with addresses, as in a report.
@@ -158,7 +147,6 @@ pub struct JoinRequest {
     pub interfaces: Vec<InterfaceReport>,
 }
 record!(JoinRequest, Join);
-json_fields!(JoinRequest: secret, key, identity, name, version, port; board, endpoints, interfaces);
 
 impl fmt::Debug for JoinRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,45 +154,43 @@ impl fmt::Debug for JoinRequest {
     }
 }
 
-/// What the coordinator answers. Nothing in it is secret.
+/// Answer of the coordinator to a [`JoinRequest`], with all that a new node needs to take part. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinAnswer {
     /// Network.
     pub net: NetworkId,
-    /// The id the node has from now on.
+    /// Id of the node.
     pub node: NodeId,
-    /// The network's name: the interface will be `gw-<network>`.
+    /// Name of the network; the interface is `gw-<network>`.
     pub network: NetworkName,
-    /// The name the node got.
+    /// Name that the node got.
     pub name: NodeName,
     /// `host:port` of each MQTT broker, in order of preference.
     pub brokers: Vec<String>,
-    /// The CA's certificate, PEM; its hash is in the join code.
+    /// Certificate of the CA, PEM; its hash is in the join code.
     pub ca: String,
-    /// The node's client certificate, PEM.
+    /// Client certificate of the node, PEM.
     pub certificate: String,
-    /// The network's policy, signed.
+    /// Policy of the network, signed.
     pub policy: String,
-    /// The node's assignment, signed.
+    /// Assignment of the node, signed.
     pub assignment: String,
 }
-json_fields!(JoinAnswer: net, node, network, name, brokers, ca, certificate, policy, assignment);
 
-/// An error answer of the HTTP API (`application/problem+json`, RFC 9457).
+/// Error that the coordinator's HTTP API answers with (`application/problem+json`, RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// HTTP status.
     pub status: u16,
-    /// A short name of the kind of error, stable: `code-used`, `overlap`, `not-found`, …
+    /// Stable short name of the error: `code-used`, `overlap`, `not-found`, …
     #[serde(rename = "type")]
     pub kind: String,
-    /// What was wrong, in one sentence.
+    /// Error in one sentence.
     pub title: String,
-    /// What to do about it.
+    /// Advice to the person who asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
-json_fields!(Problem: status, kind "type", title; detail);
 
 #[cfg(test)]
 mod tests {
@@ -218,18 +204,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_and_back(host in "[a-z0-9.-]{1,60}", port: u16, ca: [u8; 32], secret: [u8; 16]) {
+        fn join_code_survives_its_text(host in "[a-z0-9.-]{1,60}", port: u16, ca: [u8; 32], secret: [u8; 16]) {
             let code = JoinCode { ca, secret, ..code(&format!("https://{host}:{port}")) };
             prop_assert_eq!(code.to_string().parse(), Ok(code));
         }
 
         #[test]
-        fn any_text_is_a_code_or_an_error(text in "(gw1\\.)?.*") {
+        fn arbitrary_text_is_a_join_code_or_an_error(text in "(gw1\\.)?.*") {
             let _ = text.parse::<JoinCode>();
         }
 
         #[test]
-        fn one_changed_character_is_noticed(place in 4usize..100, to in "[A-Za-z0-9_-]") {
+        fn join_code_with_a_changed_character_is_damaged(place in 4usize..100, to in "[A-Za-z0-9_-]") {
             let text = code("https://gw.example:8443").to_string();
             let mut changed = text.clone();
             changed.replace_range(place..=place, &to);
@@ -238,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_which() {
+    fn unusable_join_code_is_refused_with_its_reason() {
         assert_eq!("hello".parse::<JoinCode>(), Err(CodeError::NotACode));
         assert_eq!("gw1.".parse::<JoinCode>(), Err(CodeError::Damaged));
         for url in ["http://gw.example", "https://", "https://a/b", "https://a b"] {
@@ -247,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_in_no_debug_text() {
+    fn debug_text_hides_the_secret() {
         assert_eq!(format!("{:?}", code("https://gw.example")), "JoinCode(https://gw.example)");
     }
 }

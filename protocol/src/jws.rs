@@ -1,72 +1,56 @@
 //! Signed records: JWS compact serialisation (RFC 7515) with EdDSA over Ed25519 (RFC 8037).
 //!
-//! The header names the record's kind (`typ`), so that a signature over one kind never passes for another,
-//! and the key (`kid`). [`open`] checks size, then signature, then parses; nothing else is looked at before.
+//! The header names the record's kind (`typ`), so that a signature over one kind never passes for another, and the key
+//! (`kid`). [`open`] checks the size, then the signature, and parses only then.
 
-use crate::{
-    Kind, MAX_ASSIGNMENT, MAX_RECORD, PublicKey, Record, VERSION,
-    base::BASE64URL,
-    json::{self, FromJson, JsonError},
-    json_fields,
-};
+use crate::{Kind, MAX_ASSIGNMENT, MAX_RECORD, PublicKey, Record, VERSION};
+use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use serde::Serialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt;
+use thiserror::Error;
 
-/// Why a message is no record that may be believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Reason why a signed record is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RecordError {
-    /// Longer than a record of its kind may be: the length and the limit, in bytes.
+    /// Message longer than its kind allows: its length and the limit, in bytes.
+    #[error("{0} bytes, at most {1} are accepted")]
     TooLong(usize, usize),
-    /// Not three base64url parts with a header of ours.
+    /// Message that is not three base64url parts with a header of ours.
+    #[error("not a signed record")]
     Malformed,
-    /// Signed with a key of another name than the expected one.
+    /// Signature by another key than the expected one, going by the name in the header.
+    #[error("signed with a key that is not trusted here")]
     ForeignKey,
-    /// The signature does not fit: forged or altered.
+    /// Wrong signature: the message is forged or altered.
+    #[error("the signature does not fit: forged or altered")]
     BadSignature,
-    /// A sound signature over another kind of record than this place takes.
+    /// Sound signature over another kind of record than the expected one.
+    #[error("a record of another kind than belongs here")]
     WrongKind,
-    /// Needs a newer protocol version than [`VERSION`]; the one it names.
+    /// Protocol version that the record needs, newer than [`VERSION`].
+    #[error("needs protocol version {0}, this is {VERSION}: upgrade to take part in what is new")]
     TooNew(u16),
-    /// Signed, but its content can't be read; what the parser said.
+    /// Error of the parser on signed content.
+    #[error("signed, but unreadable: {0}")]
     Content(String),
 }
 
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong(bytes, limit) => write!(f, "{bytes} bytes, at most {limit} are accepted"),
-            Self::Malformed => f.write_str("not a signed record"),
-            Self::ForeignKey => f.write_str("signed with a key that is not trusted here"),
-            Self::BadSignature => f.write_str("the signature does not fit: forged or altered"),
-            Self::WrongKind => f.write_str("a record of another kind than belongs here"),
-            Self::TooNew(min) => {
-                write!(
-                    f,
-                    "needs protocol version {min}, this is {VERSION}: upgrade to take part in what is new"
-                )
-            }
-            Self::Content(what) => write!(f, "signed, but unreadable: {what}"),
-        }
-    }
-}
-impl std::error::Error for RecordError {}
-
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Header {
     alg: String,
     kid: String,
     typ: String,
 }
-json_fields!(Header: alg, kid, typ);
 
-/// The least of any payload: which protocol version is needed to understand it.
+/// Part that the payload of every record has: the protocol version that is needed to understand it.
+#[derive(Deserialize)]
 struct Least {
+    #[serde(default)]
     min: u16,
 }
-json_fields!(Least: ; min);
 
-/// Signs records with one key. The seed is wiped by no one: keep the value in one place.
+/// Signer of records with one key. The seed is not wiped from memory, so keep the value in one place.
 pub struct Signer(SigningKey);
 
 impl fmt::Debug for Signer {
@@ -76,44 +60,44 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// A signer from the 32 secret bytes of RFC 8032.
+    /// Signer with the Ed25519 private key of these 32 secret bytes (RFC 8032).
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self(SigningKey::from_bytes(seed))
     }
 
-    /// The key others verify with.
+    /// Public key that verifies this signer's signatures.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
-    /// The signature of any message.
+    /// Ed25519 signature of any message, 64 bytes.
     pub fn signature(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
 
-    /// The signed form of `record`. Fails when it is longer than [`limit`] says.
+    /// Signed form of a record, a compact JWS; an error when it is longer than its [`limit`].
     pub fn sign<T: Record>(&self, record: &T) -> Result<String, RecordError> {
-        let payload = json::write(record).map_err(unreadable)?;
-        let token = self.sign_bytes(record.kind(), payload.as_bytes());
+        let payload = serde_json::to_vec(record).map_err(unreadable)?;
+        let token = self.sign_bytes(record.kind(), &payload);
         check_length(token.len(), limit(record.kind()))?;
         Ok(token)
     }
 
-    /// Signs a payload as it is.
+    /// Signed form of a record's payload, which is taken as it is, of any length.
     pub fn sign_bytes(&self, kind: Kind, payload: &[u8]) -> String {
         let header = Header { alg: "EdDSA".into(), kid: self.public().kid(), typ: kind.typ().into() };
-        let header = json::write(&header).expect("three strings are always JSON");
-        let mut token = BASE64URL.encode(header.as_bytes());
+        let header = serde_json::to_vec(&header).expect("three strings are always JSON");
+        let mut token = BASE64URL_NOPAD.encode(&header);
         token.push('.');
-        token.push_str(&BASE64URL.encode(payload));
+        token.push_str(&BASE64URL_NOPAD.encode(payload));
         let signature = self.signature(token.as_bytes());
         token.push('.');
-        token.push_str(&BASE64URL.encode(&signature));
+        token.push_str(&BASE64URL_NOPAD.encode(&signature));
         token
     }
 }
 
-/// The longest signed record of a kind, in bytes.
+/// Length limit of signed records of a kind, in bytes.
 pub fn limit(kind: Kind) -> usize {
     if kind == Kind::Assignment { MAX_ASSIGNMENT } else { MAX_RECORD }
 }
@@ -122,7 +106,7 @@ fn check_length(length: usize, limit: usize) -> Result<(), RecordError> {
     if length > limit { Err(RecordError::TooLong(length, limit)) } else { Ok(()) }
 }
 
-/// Verifies `token` with `key`: the kind it was signed as and its payload.
+/// Verifies the signed record `token` with `key`; returns the kind it was signed as and its payload.
 pub fn verify(token: &[u8], key: &PublicKey) -> Result<(Kind, Vec<u8>), RecordError> {
     check_length(token.len(), MAX_ASSIGNMENT)?;
     let last = token.iter().rposition(|&b| b == b'.').ok_or(RecordError::Malformed)?;
@@ -133,7 +117,7 @@ pub fn verify(token: &[u8], key: &PublicKey) -> Result<(Kind, Vec<u8>), RecordEr
     content(token, last)
 }
 
-/// Takes no key of small order, with which more than one message fits a signature.
+/// Checks an Ed25519 signature strictly: a key of small order, with which one signature fits many messages, is refused.
 fn is_sound(message: &[u8], signature: &[u8], key: &PublicKey) -> bool {
     let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&key.0), Signature::from_slice(signature))
     else {
@@ -142,13 +126,13 @@ fn is_sound(message: &[u8], signature: &[u8], key: &PublicKey) -> bool {
     key.verify_strict(message, &signature).is_ok()
 }
 
-/// Verifies `token` with `key` and reads a record of the kind wanted.
+/// Verifies the signed record `token` with `key`, and parses it as a record of the expected kind.
 pub fn open<T: Record>(token: &[u8], key: &PublicKey) -> Result<T, RecordError> {
     let (kind, payload) = verify(token, key)?;
     read(kind, &payload)
 }
 
-/// Reads a record that this machine verified before and kept itself: its signature is not checked again.
+/// Parses a record that this machine verified before it stored it; the signature is not checked again.
 pub fn open_own<T: Record>(token: &[u8]) -> Result<T, RecordError> {
     let last = token.iter().rposition(|&b| b == b'.').ok_or(RecordError::Malformed)?;
     let (kind, payload) = content(token, last)?;
@@ -168,7 +152,7 @@ fn check_version(payload: &[u8]) -> Result<(), RecordError> {
     if least.min > VERSION { Err(RecordError::TooNew(least.min)) } else { Ok(()) }
 }
 
-/// Kind and payload of a token whose signature begins after the dot at `last`.
+/// Kind and payload of the signed record `token`, whose signature begins after the dot at `last`.
 fn content(token: &[u8], last: usize) -> Result<(Kind, Vec<u8>), RecordError> {
     let first =
         token.iter().position(|&b| b == b'.').filter(|&first| first < last).ok_or(RecordError::Malformed)?;
@@ -181,16 +165,16 @@ fn content(token: &[u8], last: usize) -> Result<(Kind, Vec<u8>), RecordError> {
     Ok((kind, decode(&token[first + 1..last])?))
 }
 
-/// The payload of a record without any check of its signature: for showing, never for believing.
+/// Payload of a signed record as JSON, with its signature unchecked: for display, never to act on.
 pub fn peek(token: &str) -> Option<serde_json::Value> {
     let payload = token.split('.').nth(1)?;
-    serde_json::from_slice(&BASE64URL.decode(payload.as_bytes())?).ok()
+    serde_json::from_slice(&BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?).ok()
 }
 
-/// Tells a foreign key from a forgery, for the message only: the header is not trusted.
+/// Error for a record with a wrong signature, told from its header for the text alone: the header is not trusted.
 fn whose(token: &[u8], key: &PublicKey) -> RecordError {
     let header = token.split(|&b| b == b'.').next().and_then(|header| decode(header).ok());
-    match header.and_then(|header| json::read::<Header>(&header).ok()) {
+    match header.and_then(|header| serde_json::from_slice::<Header>(&header).ok()) {
         None => RecordError::Malformed,
         Some(header) if header.kid != key.kid() => RecordError::ForeignKey,
         Some(_) => RecordError::BadSignature,
@@ -198,13 +182,13 @@ fn whose(token: &[u8], key: &PublicKey) -> RecordError {
 }
 
 fn decode(part: &[u8]) -> Result<Vec<u8>, RecordError> {
-    BASE64URL.decode(part).ok_or(RecordError::Malformed)
+    BASE64URL_NOPAD.decode(part).map_err(|_| RecordError::Malformed)
 }
 
-fn parse<T: FromJson>(bytes: &[u8]) -> Result<T, RecordError> {
-    json::read(bytes).map_err(unreadable)
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
+    serde_json::from_slice(bytes).map_err(unreadable)
 }
 
-fn unreadable(error: JsonError) -> RecordError {
+fn unreadable(error: serde_json::Error) -> RecordError {
     RecordError::Content(error.to_string())
 }

@@ -1,25 +1,18 @@
-//! Names that people choose, checked where they come in.
+//! Names that people choose, checked when they are parsed.
 
 use crate::text_serde;
 use std::{fmt, str::FromStr};
+use thiserror::Error;
 
-/// Why a text can't be a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Error for a text that can't be the name of a network, node, client, group or tag.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "“{text}” can't be a name here: 1 to {longest} characters of a-z, 0-9 and “-”, with a letter or digit first and last"
+)]
 pub struct NameError {
     text: String,
     longest: usize,
 }
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "“{}” can't be a name here: 1 to {} characters of a-z, 0-9 and “-”, with a letter or digit first and last",
-            self.text, self.longest
-        )
-    }
-}
-impl std::error::Error for NameError {}
 
 fn check(text: &str, longest: usize) -> Result<String, NameError> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -39,10 +32,10 @@ macro_rules! name {
         pub struct $type(String);
 
         impl $type {
-            /// The longest such name, in characters.
+            /// Length of the longest such name, in characters.
             pub const LONGEST: usize = $longest;
 
-            /// The name's text.
+            /// Name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -58,40 +51,40 @@ macro_rules! name {
                 check(text, $longest).map(Self)
             }
         }
-        text_serde!($type, Self(String::new()));
+        text_serde!($type);
     };
 }
 
 name!(
-    /// A network's name. The interface on a router is `gw-<name>`, and an interface's name has at most 15
+    /// Name of a network. The interface on a router is `gw-<name>`, and an interface's name has at most 15
     /// characters (`IFNAMSIZ` in `linux/if.h`), which leaves 12.
     NetworkName,
     12
 );
 name!(
-    /// A node's name: one label of a DNS name (RFC 1123), unique in its network.
+    /// Name of a node: one label of a DNS name (RFC 1123), unique in its network.
     NodeName,
     63
 );
 
 name!(
-    /// An external client's name, unique in its network.
+    /// Name of an external client, unique in its network.
     ClientName,
     63
 );
 name!(
-    /// The name of a group of prefixes, nodes and clients, unique in its network.
+    /// Name of a group of prefixes, nodes and clients, unique in its network.
     GroupName,
     63
 );
 name!(
-    /// What nodes and clients are marked with, so that rules can speak of several at once.
+    /// Tag of nodes and clients, by which rules refer to several at once.
     Tag,
     32
 );
 
 impl NetworkName {
-    /// The interface of this network on a router.
+    /// Name of the network's WireGuard interface on a router: `gw-<network>`.
     pub fn interface(&self) -> String {
         format!("gw-{}", self.0)
     }
@@ -104,8 +97,8 @@ impl From<&NetworkName> for Tag {
 }
 
 impl NodeName {
-    /// The nearest name to a hostname as a router gives it: lower case, anything else than a-z, 0-9 becomes
-    /// “-”; `router` when nothing is left.
+    /// Nearest valid node name to a router's hostname: lower case, anything else than a-z, 0-9 becomes “-”; `router`
+    /// when nothing is left.
     pub fn from_hostname(hostname: &str) -> Self {
         let label = hostname.split('.').next().unwrap_or_default().to_ascii_lowercase();
         let label: String = label
@@ -124,7 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_a_name_may_be() {
+    fn name_with_other_characters_or_length_is_refused() {
         for sound in ["a", "home", "site-2", "0", "twelve-chars"] {
             assert_eq!(sound.parse::<NetworkName>().expect("sound").as_str(), sound);
         }
@@ -134,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn hostnames_become_names() {
+    fn hostname_becomes_its_nearest_name() {
         for (hostname, name) in
             [("OpenWrt", "openwrt"), ("gl.lan", "gl"), ("_x_", "x"), ("", "router"), ("ü", "router")]
         {
@@ -144,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_hostname_becomes_a_sound_name(hostname in ".*") {
+        fn arbitrary_hostname_becomes_a_sound_name(hostname in ".*") {
             let name = NodeName::from_hostname(&hostname);
             prop_assert_eq!(name.as_str().parse::<NodeName>(), Ok(name.clone()));
         }

@@ -1,5 +1,4 @@
-//! An IPv4 or IPv6 prefix such as `192.168.10.0/24`: never with host bits set, so that two equal prefixes
-//! are equal values.
+//! IPv4 and IPv6 prefixes such as `192.168.10.0/24`. Host bits are never set, so that equal prefixes are equal values.
 
 use crate::text_serde;
 use std::{
@@ -7,50 +6,38 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
+use thiserror::Error;
 
-/// A range of addresses. Ordered IPv4 first, then by address, then shortest first.
+/// IPv4 or IPv6 prefix: an address range such as `192.168.10.0/24`. Ordered IPv4 first, then by address, then shortest
+/// first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
     addr: IpAddr,
     len: u8,
 }
 
-/// Why a text or a pair is no prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Reason why a text, or an address with a length, is no [`Prefix`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrefixError {
-    /// Not of the form `address/length`.
+    /// Text that is not of the form `address/length`.
+    #[error("“{0}” is no prefix: write it as 192.168.1.0/24 or fd00:1::/64")]
     Syntax(String),
-    /// Longer than the address has bits.
+    /// Length beyond the bits of the address.
+    #[error("a prefix can't have length {0}: at most 32 for IPv4, 128 for IPv6")]
     Length(u8),
-    /// The address has bits set beyond the length; the prefix that was probably meant is named.
+    /// Address with bits set beyond the length, and the prefix that was probably meant.
+    #[error("bits are set beyond the prefix length: did you mean {0}?")]
     HostBits(Prefix),
 }
 
-impl fmt::Display for PrefixError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Syntax(text) => {
-                write!(f, "“{text}” is no prefix: write it as 192.168.1.0/24 or fd00:1::/64")
-            }
-            Self::Length(len) => {
-                write!(f, "a prefix can't have length {len}: at most 32 for IPv4, 128 for IPv6")
-            }
-            Self::HostBits(meant) => {
-                write!(f, "bits are set beyond the prefix length: did you mean {meant}?")
-            }
-        }
-    }
-}
-impl std::error::Error for PrefixError {}
-
 impl Prefix {
-    /// A prefix whose host bits are all zero.
+    /// Prefix from an address and a length in bits; an error when a host bit is set or the length is too large.
     pub fn new(addr: IpAddr, len: u8) -> Result<Self, PrefixError> {
         let prefix = Self::containing(addr, len)?;
         if prefix.addr == addr { Ok(prefix) } else { Err(PrefixError::HostBits(prefix)) }
     }
 
-    /// The prefix of this length that contains `addr`; host bits are cleared.
+    /// Prefix of this length that contains `addr`; host bits are cleared.
     pub fn containing(addr: IpAddr, len: u8) -> Result<Self, PrefixError> {
         if len > bits(addr) {
             return Err(PrefixError::Length(len));
@@ -58,49 +45,55 @@ impl Prefix {
         Ok(Self { addr: from_bits(addr, to_bits(addr) & mask(bits(addr), len)), len })
     }
 
-    /// The prefix that holds just this address.
+    /// Prefix that holds this address alone: a /32 or a /128.
     pub fn host(addr: IpAddr) -> Self {
         Self { addr, len: bits(addr) }
     }
 
-    /// The first address.
+    /// First address of the prefix.
     pub fn addr(&self) -> IpAddr {
         self.addr
     }
 
-    /// Length in bits: 0-32 for IPv4, 0-128 for IPv6.
+    /// Length of the prefix in bits: 0-32 for IPv4, 0-128 for IPv6.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u8 {
         self.len
     }
 
-    /// Whether it is of IPv4.
+    /// True for an IPv4 prefix, false for an IPv6 prefix.
     pub fn is_ipv4(&self) -> bool {
         self.addr.is_ipv4()
     }
 
-    /// Whether it is a default route (`0.0.0.0/0` or `::/0`).
+    /// True for the prefix of a default route (`0.0.0.0/0` or `::/0`).
     pub fn is_default(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether `addr` lies in it.
+    /// True for the prefix of a default route and for the short prefixes that other programs split it into (0.0.0.0/1
+    /// and 128.0.0.0/1, 2000::/3): a route to one of them leads to the Internet.
+    pub fn is_wide(&self) -> bool {
+        self.len() < if self.is_ipv4() { 8 } else { 7 }
+    }
+
+    /// True if the address `addr` is in the prefix.
     pub fn contains(&self, addr: IpAddr) -> bool {
         self.covers(&Self::host(addr))
     }
 
-    /// Whether all of `other` lies in it (a prefix covers itself).
+    /// True if all of the prefix `other` is in this one; a prefix covers itself.
     pub fn covers(&self, other: &Self) -> bool {
         let same_family = self.is_ipv4() == other.is_ipv4();
         same_family && self.len <= other.len && Self::containing(other.addr, self.len).as_ref() == Ok(self)
     }
 
-    /// Whether the two share an address.
+    /// True if the two prefixes share an address.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
     }
 
-    /// The address `index` places after the first; `None` beyond the end of the prefix.
+    /// Address of the prefix, `index` places after its first; `None` beyond the end of the prefix.
     pub fn nth(&self, index: u128) -> Option<IpAddr> {
         let host_bits = u32::from(bits(self.addr) - self.len);
         let fits = host_bits == 128 || index < 1u128 << host_bits;
@@ -119,7 +112,7 @@ fn to_bits(addr: IpAddr) -> u128 {
     }
 }
 
-/// Back from bits, in the family of `like`; IPv4 takes the low 32.
+/// Address made of these bits, in the family of `like`; IPv4 takes the low 32.
 fn from_bits(like: IpAddr, value: u128) -> IpAddr {
     match like {
         IpAddr::V4(_) => Ipv4Addr::from_bits(value as u32).into(),
@@ -150,7 +143,20 @@ impl FromStr for Prefix {
     }
 }
 
-text_serde!(Prefix, Self { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 0 });
+text_serde!(Prefix);
+
+/// True for an address that can be reached from outside its site: global, and in no special range (RFC 6890).
+pub fn is_public(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            let local = v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared;
+            !(local || v4.is_unspecified() || v4.is_multicast())
+        }
+        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000,
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -162,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn containment_and_overlap() {
+    fn prefix_covers_and_overlaps_within_its_family() {
         assert!(p("10.0.0.0/8").covers(&p("10.1.0.0/16")));
         assert!(!p("10.1.0.0/16").covers(&p("10.0.0.0/8")));
         assert!(p("10.1.0.0/16").overlaps(&p("10.0.0.0/8")));
@@ -172,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn host_bits_are_refused_with_what_was_meant() {
+    fn prefix_with_host_bits_is_refused_with_the_one_meant() {
         assert_eq!("192.168.1.5/24".parse::<Prefix>(), Err(PrefixError::HostBits(p("192.168.1.0/24"))));
         for text in
             ["", "/", "1.2.3.4", "1.2.3.4/", "1.2.3.4/33", "1.2.3.4/-1", "1.2.3.4/+8", "::/129", "a/8"]
@@ -182,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn nth_ends_with_the_prefix() {
+    fn nth_beyond_the_prefix_is_none() {
         assert_eq!(p("10.0.0.0/30").nth(3), Some("10.0.0.3".parse().expect("valid")));
         assert_eq!(p("10.0.0.0/30").nth(4), None);
         assert_eq!(p("::/0").nth(u128::MAX).map(|a| a.is_ipv6()), Some(true));
@@ -190,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_and_back(addr: IpAddr, len in 0u8..=128) {
+        fn prefix_survives_its_text(addr: IpAddr, len in 0u8..=128) {
             if let Ok(prefix) = Prefix::containing(addr, len) {
                 prop_assert!(prefix.contains(addr));
                 prop_assert_eq!(prefix.to_string().parse(), Ok(prefix));
@@ -198,7 +204,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_prefix_or_an_error(text in ".*") {
+        fn arbitrary_text_is_a_prefix_or_an_error(text in ".*") {
             let _ = text.parse::<Prefix>();
         }
     }

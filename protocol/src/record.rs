@@ -1,23 +1,19 @@
-//! The records: what is signed and published. Field names are the wire form, pinned by `fixtures/`; fields
-//! that are empty or at their default are left out, unknown ones are ignored.
+//! Records, which are signed and published. Field names are the wire form, pinned by `fixtures/`. Fields that are empty or
+//! at their default are left out, unknown ones are ignored.
 
 use crate::{
     Access, ClientReport, ExitOffer, ExitScope, Ingress, NetworkId, NetworkName, NodeId, NodeName, Prefix,
-    ScopeReport, TakenBack, WgPublicKey,
-    base::BASE32,
-    json::{self, Blank, FromJson, JsonError, Reader},
-    json_fields, json_words,
+    RolledBack, ScopeReport, WgPublicKey, id::BASE32,
 };
 use ring::digest;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
-    str::FromStr,
 };
 
-/// What a signed message is, as named in its header.
+/// Kind of a signed record, named in its JWS header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// [`Member`]
@@ -50,12 +46,12 @@ impl Kind {
         (Self::Join, "gatewrt-join"),
     ];
 
-    /// The `typ` of a JWS header.
+    /// Name of the record's kind as `typ` in a JWS header.
     pub fn typ(self) -> &'static str {
         Self::TABLE.iter().find(|(kind, _)| *kind == self).map_or("", |(_, typ)| typ)
     }
 
-    /// The kind of a `typ`; `None` for kinds of a later version.
+    /// Record kind that a JWS header names as `typ`; `None` for kinds of a later version.
     pub fn from_typ(typ: &str) -> Option<Self> {
         Self::TABLE.iter().find(|(_, known)| *known == typ).map(|(kind, _)| *kind)
     }
@@ -67,14 +63,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A value that travels signed.
+/// Value that is signed and published as a record of some [`Kind`].
 pub trait Record: Serialize + Sized {
-    /// What it is signed as.
+    /// Kind that the record is signed as.
     fn kind(&self) -> Kind;
-    /// Whether a message signed as `kind` can be one.
+    /// True if a message signed as `kind` can hold a record of this type.
     fn accepts(kind: Kind) -> bool;
-    /// Reads the payload of a message that was signed as `kind`.
-    fn parse(kind: Kind, payload: &[u8]) -> Result<Self, JsonError>;
+    /// Parses a record from the payload of a message that was signed as `kind`.
+    fn parse(kind: Kind, payload: &[u8]) -> serde_json::Result<Self>;
 }
 
 macro_rules! record {
@@ -86,125 +82,118 @@ macro_rules! record {
             fn accepts(kind: $crate::Kind) -> bool {
                 kind == $crate::Kind::$kind
             }
-            fn parse(_: $crate::Kind, payload: &[u8]) -> Result<Self, $crate::json::JsonError> {
-                $crate::json::read(payload)
+            fn parse(_: $crate::Kind, payload: &[u8]) -> serde_json::Result<Self> {
+                serde_json::from_slice(payload)
             }
         }
     };
 }
 pub(crate) use record;
 
-/// What a node may do for others, as far as its join code and its owner allow.
+/// Role of a node, as far as its join code and its owner allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Lets the network reach prefixes behind it.
+    /// The network reaches prefixes behind the node.
     Egress,
-    /// Lets external clients in.
+    /// External clients connect to the node.
     Ingress,
-    /// Takes Internet traffic of others.
+    /// Others send Internet traffic through the node.
     Exit,
 }
 
-/// How an endpoint became known.
+/// Source from which an endpoint of a node is known, such as its WAN interface or STUN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndpointKind {
-    /// Stated by the router's owner: goes before all others.
+    /// Setting of the router's owner; preferred over all others.
     Configured,
-    /// An address of a WAN interface that is not private.
+    /// Public address of a WAN interface.
     Wan,
-    /// Learnt from a STUN server.
+    /// Answer of a STUN server.
     Stun,
-    /// The source address that the coordinator saw, with the listen port.
+    /// Source address that the coordinator saw, with the listen port.
     Observed,
-    /// An address of a LAN, for nodes at the same site.
+    /// Address of a LAN, for nodes at the same site.
     Lan,
-    /// Of a later version: tried last.
+    /// Source of a later version; tried last.
     #[serde(other)]
     Other,
 }
-json_words!(
-    EndpointKind: "configured" Configured, "wan" Wan, "stun" Stun, "observed" Observed, "lan" Lan; Other
-);
 
-/// Where a node's WireGuard may be reached.
+/// Candidate address at which a node's WireGuard may be reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Address and UDP port.
     pub addr: SocketAddr,
-    /// How it became known.
+    /// Source of the endpoint.
     pub kind: EndpointKind,
 }
-json_fields!(Endpoint: addr, kind);
 
-/// A prefix that a node serves to the network.
+/// Prefix that a node serves to the network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServedPrefix {
-    /// What others reach.
+    /// Prefix that others reach.
     pub prefix: Prefix,
-    /// Where several nodes serve the same prefix, the least metric goes first.
+    /// Preference among nodes that serve the same prefix; the least goes first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub metric: u32,
 }
-json_fields!(ServedPrefix: prefix; metric);
 
-/// What every node of a network may know of one node.
+/// Member record: facts on one node that every node of its network may know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Network.
     pub net: NetworkId,
     /// Node.
     pub node: NodeId,
-    /// Grows by one with each change of this record, and never otherwise.
+    /// Revision, which grows by one with each change of this record, and never otherwise.
     pub rev: u64,
-    /// Unique in its network.
+    /// Name of the node, unique in its network.
     pub name: NodeName,
     /// WireGuard public key.
     pub key: WgPublicKey,
-    /// Overlay addresses, at most one a family.
+    /// Overlay addresses, at most one of each family.
     pub addresses: Vec<IpAddr>,
-    /// Candidates, best first.
+    /// Endpoints, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
-    /// Prefixes behind it, also behind its external clients.
+    /// Prefixes behind the node and behind its external clients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<ServedPrefix>,
-    /// Blocks of the network that its external clients have their addresses from, at most one a family.
+    /// Blocks of the network for its external clients' addresses, at most one of each family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<Prefix>,
-    /// That it takes others' Internet traffic.
+    /// Offer to forward others' Internet traffic, if the node is an exit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitOffer>,
 }
 record!(Member, Member);
-json_fields!(Member: net, node, rev, name, key, addresses; endpoints, prefixes, clients, exit);
 
-/// Stands where the member record of a removed node was, until no one needs to be told any more.
+/// Tombstone: record of a removed node, in place of its member record until every node knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     /// Network.
     pub net: NetworkId,
-    /// The removed node.
+    /// Removed node.
     pub node: NodeId,
-    /// Higher than that of the member record before.
+    /// Revision, higher than that of the member record before.
     pub rev: u64,
 }
 record!(Tombstone, Tombstone);
-json_fields!(Tombstone: net, node, rev);
 
-/// What stands on a member topic.
+/// Record on a member topic: that of a member, or the tombstone of a removed node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum MemberUpdate {
-    /// The node is a member, and this is known of it.
+    /// Record of a node that is a member.
     Member(Member),
-    /// The node was removed.
+    /// Tombstone of a node that was removed.
     Tombstone(Tombstone),
 }
 
 impl MemberUpdate {
-    /// Network, node and revision.
+    /// Network and node that the record is about, and its revision.
     pub fn about(&self) -> (NetworkId, NodeId, u64) {
         match self {
             Self::Member(member) => (member.net, member.node, member.rev),
@@ -223,32 +212,32 @@ impl Record for MemberUpdate {
     fn accepts(kind: Kind) -> bool {
         matches!(kind, Kind::Member | Kind::Tombstone)
     }
-    fn parse(kind: Kind, payload: &[u8]) -> Result<Self, JsonError> {
+    fn parse(kind: Kind, payload: &[u8]) -> serde_json::Result<Self> {
         if kind == Kind::Tombstone {
-            json::read(payload).map(Self::Tombstone)
+            serde_json::from_slice(payload).map(Self::Tombstone)
         } else {
-            json::read(payload).map(Self::Member)
+            serde_json::from_slice(payload).map(Self::Member)
         }
     }
 }
 
-/// Digest of the set of a network's member records: lets a node see that one was withheld or rolled back.
+/// Digest of a network's member records, by which a node detects a record that is withheld or out of date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
     /// Network.
     pub net: NetworkId,
-    /// Grows by one with each change.
+    /// Revision, which grows by one with each change.
     pub rev: u64,
-    /// How many nodes are members; tombstones do not count.
+    /// Number of members, without tombstones.
     pub count: u32,
-    /// See [`Roster::digest_of`].
+    /// Digest by [`Roster::digest_of`].
     pub digest: String,
 }
 record!(Roster, Roster);
-json_fields!(Roster: net, rev, count, digest);
 
 impl Roster {
-    /// First 130 bits, in base32, of the SHA-256 over a line `<node> <rev>` a member, in order of node ids.
+    /// Digest of a network's members: the first 130 bits, in base32, of the SHA-256 over one line `<node> <rev>` for
+    /// each member, in order of node ids.
     pub fn digest_of<'a>(members: impl IntoIterator<Item = (&'a NodeId, &'a u64)>) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         for (node, rev) in members {
@@ -257,12 +246,12 @@ impl Roster {
         BASE32.encode(context.finish().as_ref()).chars().take(26).collect()
     }
 
-    /// The roster of these members.
+    /// Roster of a network's members, each given by its id and the revision of its record.
     pub fn new(net: NetworkId, rev: u64, members: &BTreeMap<NodeId, u64>) -> Self {
         Self { net, rev, count: members.len() as u32, digest: Self::digest_of(members) }
     }
 
-    /// Whether it describes just these members, which come in order of node ids.
+    /// True if the roster describes exactly these members, which come in order of node ids.
     pub fn describes<'a>(
         &self,
         members: impl IntoIterator<Item = (&'a NodeId, &'a u64), IntoIter: ExactSizeIterator>,
@@ -272,133 +261,124 @@ impl Roster {
     }
 }
 
-/// Settings of a network.
+/// Settings of a network that all its nodes share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Network.
     pub net: NetworkId,
-    /// Grows by one with each change.
+    /// Revision, which grows by one with each change.
     pub rev: u64,
-    /// The network's name.
+    /// Name of the network.
     pub name: NetworkName,
-    /// Overlay addresses come from these: one IPv4 prefix, one IPv6 prefix.
+    /// Prefixes of the overlay addresses: one IPv4 prefix, one IPv6 prefix.
     pub prefixes: Vec<Prefix>,
-    /// Of the WireGuard interface, in bytes: 1280 to 1420.
+    /// MTU of the WireGuard interface, in bytes: 1280 to 1420.
     pub mtu: u16,
-    /// Seconds between keepalive packets; 0 sends none.
+    /// Seconds between keepalive packets; 0 for none.
     pub keepalive: u16,
     /// DNS domain of the network.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub domain: String,
 }
 record!(Policy, Policy);
-json_fields!(Policy: net, rev, name, prefixes, mtu, keepalive; domain);
 
-/// A prefix that a node is to serve.
+/// Prefix behind a node that it is assigned to serve to the network, with or without NAT.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Egress {
-    /// What the network reaches behind the node.
+    /// Prefix behind the node that the network reaches.
     pub prefix: Prefix,
-    /// On: hosts behind the node see its address (masquerade). Off: they see the true source, and can open
-    /// connections to the network themselves.
+    /// Masquerading. On: hosts behind the node see its address. Off: they see the true source, and can open connections
+    /// to the network themselves.
     pub nat: bool,
-    /// See [`ServedPrefix::metric`].
+    /// Preference as in [`ServedPrefix::metric`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub metric: u32,
 }
-json_fields!(Egress: prefix, nat; metric);
 
-/// What only one node needs.
+/// Assignment: settings that only one node needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// Network.
     pub net: NetworkId,
-    /// The node it is for.
+    /// Node that the assignment is for.
     pub node: NodeId,
-    /// Grows by one with each change.
+    /// Revision, which grows by one with each change.
     pub rev: u64,
-    /// The node's name.
+    /// Name of the node.
     pub name: NodeName,
-    /// The node's overlay addresses, at most one a family.
+    /// Overlay addresses of the node, at most one of each family.
     pub addresses: Vec<IpAddr>,
     /// Prefixes to serve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<Egress>,
-    /// Whom to let in; absent where no external clients are let in.
+    /// External clients to let in; absent where the node is no ingress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
-    /// Whether to take others' Internet traffic: what of it is wanted here.
+    /// Exit service for others' Internet traffic; absent where the node is no exit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitOffer>,
-    /// Which of the router's own Internet traffic goes through others, at most [`ExitScope::MOST`].
+    /// Scopes of the router's own Internet traffic that go through exits, at most [`ExitScope::MOST`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<ExitScope>,
-    /// How long the control link may take to show that it outlived a change, in seconds, 5 to 3600; absent for 60.
+    /// Time for the control link to confirm a change, in seconds, 5 to 3600; absent for 60. After it the node rolls back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_s: Option<u16>,
-    /// Grows when an admin wants tried again what the node took back.
+    /// Counter that grows when an admin asks for a retry of a change that was rolled back.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attempt: u32,
-    /// What may reach what, as far as this node has to do with it.
+    /// Access rules that concern this node.
     #[serde(default, skip_serializing_if = "is_default")]
     pub access: Access,
-    /// Where the control plane is: never to be reached through the network itself.
+    /// Addresses of the control plane, which are never reached through the network itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub control: Vec<SocketAddr>,
 }
 record!(Assignment, Assignment);
-json_fields!(
-    Assignment: net, node, rev, name, addresses;
-    egress, ingress, exit, scopes, confirm_s, attempt, access, control
-);
 
-/// What an interface of a router is for.
+/// Use of a router's network interface: WAN or LAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InterfaceKind {
-    /// Holds a default route.
+    /// Interface with a default route.
     Wan,
-    /// Anything else with an address.
+    /// Any other interface with an address.
     Lan,
-    /// Of a later version.
+    /// Value of a later version.
     #[serde(other)]
     Other,
 }
-json_words!(InterfaceKind: "wan" Wan, "lan" Lan; Other);
 
-/// An interface of a router.
+/// Network interface of a router, as its node reports it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InterfaceReport {
     /// Name on the router.
     pub name: String,
-    /// What it is for.
+    /// Use of the interface.
     pub kind: InterfaceKind,
-    /// Prefixes that its addresses are in.
+    /// Prefixes of its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<Prefix>,
 }
-json_fields!(InterfaceReport: name, kind; prefixes);
 
-/// How a peer is reached now.
+/// Path by which a node reaches a peer now, if it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Path {
-    /// A handshake is fresh; packets go straight to the peer.
+    /// Direct to the peer, with a recent handshake.
     Direct,
-    /// No fresh handshake.
+    /// No recent handshake.
     Down,
-    /// Of a later version.
+    /// Value of a later version.
     #[serde(other)]
     Other,
 }
-json_words!(Path: "direct" Direct, "down" Down; Other);
 
-/// What a node sees of one peer.
+/// State of a peer, as a node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerReport {
-    /// The peer.
+    /// Peer.
     pub node: NodeId,
-    /// Where packets to it go.
+    /// Current endpoint of the peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
     /// Seconds since the last handshake; absent when there was none.
@@ -408,166 +388,117 @@ pub struct PeerReport {
     pub rx: u64,
     /// Bytes sent.
     pub tx: u64,
-    /// How it is reached.
+    /// Path to the peer.
     pub path: Path,
     /// Round trip in the tunnel, in milliseconds, where it is probed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
 }
-json_fields!(PeerReport: node, rx, tx, path; endpoint, handshake_s, rtt_ms);
 
-/// Which revisions a node has put into effect.
+/// Revisions of the policy, assignment and roster that are in effect on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// Of the policy; 0 for none.
+    /// Revision of the policy; 0 for none.
     pub policy: u64,
-    /// Of the assignment; 0 for none.
+    /// Revision of the assignment; 0 for none.
     pub assignment: u64,
-    /// Of the roster that all its member records agree with; 0 for none.
+    /// Revision of the roster that all member records agree with; 0 for none.
     pub roster: u64,
 }
-json_fields!(Applied: policy, assignment, roster);
 
-/// Something that does not work, in words an admin understands.
+/// Failure that a node reports, in words for an admin.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Failure {
-    /// What was to be done.
+    /// Action that failed.
     pub what: String,
-    /// Why it was not.
+    /// Reason of the failure.
     pub why: String,
 }
-json_fields!(Failure: what, why);
 
-/// What a node says of itself.
+/// Report of a node on itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Network.
     pub net: NetworkId,
     /// Node.
     pub node: NodeId,
-    /// New with each start of the daemon.
+    /// Random text that is new with each start of the daemon.
     pub boot: String,
-    /// Grows with each report of this boot.
+    /// Sequence number, which grows with each report of this boot.
     pub seq: u64,
-    /// Of the daemon.
+    /// Version of the daemon.
     pub version: String,
-    /// What the router is.
+    /// Model of the router.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub board: String,
-    /// Since the daemon's start, in seconds.
+    /// Seconds since the daemon's start.
     pub uptime_s: u64,
     /// Resident memory of the daemon, in KiB.
     pub memory_kib: u64,
     /// `kernel`, or the name of the userspace implementation.
     pub wireguard: String,
-    /// The UDP port WireGuard listens on.
+    /// UDP port of WireGuard.
     pub port: u16,
     /// Interfaces with addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<InterfaceReport>,
-    /// Where the node may be reached, as far as it can tell.
+    /// Endpoints of the node, as far as it can tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
-    /// Peers, those with the freshest handshake first, at most [`Report::PEERS`].
+    /// Peers, those with the latest handshake first, at most [`Report::PEERS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerReport>,
-    /// How many peers there are in all.
+    /// Number of all peers.
     #[serde(default)]
     pub peer_count: u32,
-    /// External clients that had a handshake, the freshest first, at most [`Report::CLIENTS`].
+    /// External clients that had a handshake, the latest first, at most [`Report::CLIENTS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientReport>,
-    /// What it could serve as an exit; absent where the router's owner forbids it.
+    /// Service that it could offer as an exit; absent where the router's owner forbids it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitOffer>,
-    /// Its own Internet traffic that goes through others.
+    /// Scopes of its own Internet traffic that go through exits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<ScopeReport>,
-    /// Of prefixes that several nodes serve: which node is used.
-    #[serde(default, skip_serializing_if = "Pairs::is_empty")]
-    pub gateways: Pairs<Prefix, NodeId>,
-    /// What is in effect.
+    /// Node in use for each prefix that several nodes serve.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<Prefix, NodeId>,
+    /// Revisions in effect.
     pub applied: Applied,
-    /// What was in effect and is no more.
+    /// Assignment that was rolled back, if the newest was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taken_back: Option<TakenBack>,
-    /// What is not, and why.
+    pub rolled_back: Option<RolledBack>,
+    /// Failures to put it all into effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// Records refused since the daemon's start, by reason.
-    #[serde(default, skip_serializing_if = "Pairs::is_empty")]
-    pub refused: Pairs<String, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
 }
 record!(Report, Report);
-json_fields!(
-    Report: net, node, boot, seq, version, uptime_s, memory_kib, wireguard, port, applied;
-    board, interfaces, endpoints, peers, peer_count, clients, exit, scopes, gateways, taken_back, failures, refused
-);
-
-/// A map on the wire, pairs in order of their keys in memory: a router, which only writes it, needs no tree for that.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pairs<K, V>(pub Vec<(K, V)>);
-
-impl<K, V> Default for Pairs<K, V> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<K, V> Pairs<K, V> {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<K: Serialize, V: Serialize> Serialize for Pairs<K, V> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
-    }
-}
-
-impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Deserialize<'de> for Pairs<K, V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(BTreeMap::deserialize(deserializer)?.into_iter().collect()))
-    }
-}
-
-impl<K, V> Blank for Pairs<K, V> {
-    fn blank() -> Self {
-        Self::default()
-    }
-}
-
-impl<K: FromStr<Err: fmt::Display> + Ord, V: FromJson> FromJson for Pairs<K, V> {
-    fn from_json(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
-        Ok(Self(BTreeMap::from_json(reader)?.into_iter().collect()))
-    }
-}
 
 impl Report {
-    /// How many peers one report lists at the most, so that it stays within [`crate::MAX_RECORD`].
+    /// Most peers in one report, so that it stays within [`crate::MAX_RECORD`].
     pub const PEERS: usize = 48;
-    /// How many external clients one report lists at the most.
+    /// Most external clients in one report.
     pub const CLIENTS: usize = 24;
 }
 
-/// Online or offline.
+/// Presence of a node: online or offline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presence {
     /// Network.
     pub net: NetworkId,
     /// Node.
     pub node: NodeId,
-    /// As in [`Report::boot`].
+    /// Text of [`Report::boot`].
     pub boot: String,
-    /// Grows with each connection of this boot: a will of an older one does not count.
+    /// Number of the connection in this boot, so that the will of an older one does not count.
     pub session: u64,
-    /// Whether the node is connected.
+    /// `true` while the node is connected.
     pub online: bool,
 }
 record!(Presence, Presence);
-json_fields!(Presence: net, node, boot, session, online);
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -1,34 +1,35 @@
-//! MQTT topics, one table for everyone who publishes, subscribes or checks access.
+//! MQTT topics: one table for publishing, subscribing and access control.
 
 use crate::{NetworkId, NodeId};
 use std::{fmt, str::FromStr};
+use thiserror::Error;
 
-/// The first levels of every topic of ours; the number is that of the topic layout.
+/// First levels of every topic of ours, with the version of the topic layout.
 pub const ROOT: &str = "gatewrt/v1";
 
-/// A topic of ours.
+/// MQTT topic of GateWRT, one kind of record or message each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
-    /// What a network's nodes may know of one node; written by the coordinator, retained.
+    /// Member record of a node for its network; written by the coordinator, retained.
     Member(NetworkId, NodeId),
     /// Digest of a network's member records; written by the coordinator, retained.
     Roster(NetworkId),
-    /// Settings of a network; written by the coordinator, retained.
+    /// Policy of a network; written by the coordinator, retained.
     Policy(NetworkId),
-    /// What only one node needs; written by the coordinator, retained.
+    /// Assignment of a node; written by the coordinator, retained.
     Assignment(NodeId),
-    /// A one-shot request; written by the coordinator, not retained.
+    /// One-shot request to a node; written by the coordinator, not retained.
     Command(NodeId),
-    /// What a node says of itself; written by the node, retained.
+    /// Report of a node on itself; written by the node, retained.
     Report(NodeId),
     /// Answer to a command; written by the node, not retained.
     Reply(NodeId),
-    /// Online or offline; written by the node and as its will, retained.
+    /// Presence of a node, online or offline; written by the node and as its will, retained.
     Presence(NodeId),
 }
 
 impl Topic {
-    /// The node that alone may write it; `None` for what only the coordinator writes.
+    /// Only node that may write to the topic; `None` where only the coordinator may.
     pub fn writer(&self) -> Option<NodeId> {
         match *self {
             Self::Report(node) | Self::Reply(node) | Self::Presence(node) => Some(node),
@@ -36,12 +37,12 @@ impl Topic {
         }
     }
 
-    /// Whether the broker keeps the last message on it.
+    /// True if the broker retains the topic's last message.
     pub fn is_retained(&self) -> bool {
         !matches!(self, Self::Command(_) | Self::Reply(_))
     }
 
-    /// The filters a node subscribes to, and the only ones it may: everything of its network, and its own
+    /// Topic filters that a node subscribes to, and the only ones that it may: everything of its network, and its own
     /// assignment and commands.
     pub fn filters_of(net: NetworkId, node: NodeId) -> [String; 3] {
         [format!("{ROOT}/net/{net}/#"), Self::Assignment(node).to_string(), Self::Command(node).to_string()]
@@ -63,16 +64,10 @@ impl fmt::Display for Topic {
     }
 }
 
-/// A topic that is none of ours: to be skipped, a later version may know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Error for a topic that is none of GateWRT's. It is skipped, as a later version may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("unknown topic")]
 pub struct UnknownTopic;
-
-impl fmt::Display for UnknownTopic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown topic")
-    }
-}
-impl std::error::Error for UnknownTopic {}
 
 impl FromStr for Topic {
     type Err = UnknownTopic;
@@ -122,12 +117,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_and_back(topic in any_topic()) {
+        fn topic_survives_its_text(topic in any_topic()) {
             prop_assert_eq!(topic.to_string().parse(), Ok(topic));
         }
 
         #[test]
-        fn any_text_is_a_topic_or_an_error(text in "gatewrt/v1/(net|node|x)/[a-z2-7+#/]{0,40}") {
+        fn arbitrary_text_is_a_topic_or_an_error(text in "gatewrt/v1/(net|node|x)/[a-z2-7+#/]{0,40}") {
             if let Ok(topic) = text.parse::<Topic>() {
                 prop_assert_eq!(topic.to_string(), text);
             }
@@ -135,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_layout_is_pinned() {
+    fn topic_layout_is_pinned() {
         let (net, node) = (NetworkId::from_entropy([0; 10]), NodeId::from_entropy([255; 10]));
         assert_eq!(
             Topic::Member(net, node).to_string(),

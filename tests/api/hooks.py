@@ -1,4 +1,4 @@
-"""What schemathesis does not know by itself: a join request is a signed text."""
+"""Hooks for schemathesis: a serializer for join requests, which are signed text."""
 
 import schemathesis
 

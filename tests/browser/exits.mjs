@@ -1,4 +1,4 @@
-// An admin sends the Internet traffic of a home out through other routers, sees them fail, and sees a change taken back.
+// An admin sends the Internet traffic of a home out through other routers, sees them fail, and sees a change rolled back.
 
 import { SOON, closeDialog, ensure, eventually, go, inDialog, lab, look, refused, say, tell } from "./kit.mjs";
 
@@ -16,7 +16,7 @@ tell(async ({ page, url }) => {
   await views(page);
   await exitsDie(page);
   await inUse(page);
-  await takenBack(page);
+  await rolledBack(page);
   await stop(page);
 });
 
@@ -76,15 +76,15 @@ async function sendTrafficOut(page) {
   await form.getByTestId("kill-switch").uncheck();
   await form.getByText("its provider sees it").first().waitFor();
   await form.getByTestId("kill-switch").check();
-  await form.getByText("this traffic goes nowhere").waitFor();
+  await form.getByText("this traffic is dropped").waitFor();
   await verdict.filter({ hasText: /\w/ }).waitFor();
   await eventually("the coordinator would take it", SOON, async () => !/bad|soft/.test(await verdict.getAttribute("class")));
-  ensure(!/does not do this/.test(await verdict.innerText()), "what is only tried is said to be ignored by the router");
+  ensure(!/does not apply this/.test(await verdict.innerText()), "what is only tried is said to be ignored by the router");
   await look(page, "scope-new");
   await closeDialog(page, "Send it");
   const row = page.getByTestId("scope-pcs");
   await row.getByText("farm, then barn").waitFor();
-  await row.getByTestId("fate").filter({ hasText: /^through farm/ }).waitFor({ timeout: EFFECT });
+  await row.getByTestId("outcome").filter({ hasText: /^through farm/ }).waitFor({ timeout: EFFECT });
   await lab("seen_as", { router: "farm", within_ms: EFFECT });
   say("the home goes out through the farm");
 }
@@ -103,17 +103,17 @@ async function views(page) {
 /** The second takes over; without both nothing passes, and it is said why. */
 async function exitsDie(page) {
   await node(page, "home");
-  const fate = page.getByTestId("scope-pcs").getByTestId("fate");
+  const outcome = page.getByTestId("scope-pcs").getByTestId("outcome");
   await lab("silence", { router: "farm" });
   await lab("seen_as", { router: "barn", within_ms: FAILOVER });
-  await fate.filter({ hasText: /^through barn/ }).waitFor();
+  await outcome.filter({ hasText: /^through barn/ }).waitFor();
   say("the farm died, the barn took over");
   await lab("silence", { router: "barn" });
   await lab("seen_as", { within_ms: FAILOVER });
-  await fate.filter({ hasText: "blocked: no exit answers" }).waitFor();
+  await outcome.filter({ hasText: "blocked: no exit answers" }).waitFor();
   await look(page, "exits-dead");
   await lab("end", { host: "barn" });
-  await fate.filter({ hasText: /^through barn/ }).waitFor({ timeout: FAILOVER + 20_000 });
+  await outcome.filter({ hasText: /^through barn/ }).waitFor({ timeout: FAILOVER + 20_000 });
   say("both died, nothing passed, one came back");
 }
 
@@ -131,7 +131,7 @@ async function inUse(page) {
 }
 
 /** The router hears of a change and is not heard: for all it knows the change did that. */
-async function takenBack(page) {
+async function rolledBack(page) {
   const patient = inDialog(page).getByLabel("Seconds to confirm a change");
   await page.getByRole("button", { name: "Edit", exact: true }).click();
   await patient.fill(String(CONFIRM));
@@ -143,13 +143,13 @@ async function takenBack(page) {
   await closeDialog(page, "Save");
   await lab("wait_until_back", { router: "home", within_ms: 3 * CONFIRM * 1000 });
   await lab("end", { host: "coordinator" });
-  const notice = page.getByTestId("taken-back");
-  await notice.getByText("took the last change back").waitFor({ timeout: 60_000 });
-  await look(page, "taken-back");
+  const notice = page.getByTestId("rolled-back");
+  await notice.getByText("rolled back the last change").waitFor({ timeout: 60_000 });
+  await look(page, "rolled-back");
   await notice.getByRole("button", { name: "Try again" }).click();
   await notice.waitFor({ state: "detached", timeout: EFFECT });
   await page.getByTestId("scope-pcs").filter({ hasText: "the nearest" }).waitFor();
-  say("a change was taken back, and tried again");
+  say("a change was rolled back, and retried");
 }
 
 /** From now on the home goes out over its own uplink. */

@@ -70,7 +70,7 @@ async function troubled(page, visit) {
   await visit("status");
   await page.getByText("Needs attention", { exact: true }).waitFor();
   for (const text of ["Network cellar can't be read", "No link to the coordinator; tunnels go on without it: connection refused", "Internet traffic is blocked: guests: porto does not answer",
-    "A change was taken back: all traffic through porto", "Could not create gw-home: the kernel has no WireGuard", "This router was removed from the network"])
+    "A change was rolled back: all traffic through porto", "Could not create gw-home: the kernel has no WireGuard", "This router was removed from the network"])
     await page.getByText(text).waitFor();
   await fact(page, "Internet traffic", "the router itself → straight out");
   await fact(page, "On trial", "for 42 s more");

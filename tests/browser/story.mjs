@@ -54,7 +54,7 @@ async function makeNetwork(page) {
   await page.getByRole("button", { name: "New network" }).click();
   await look(page, "network-new");
   await inDialog(page).getByLabel("Name").fill("shed");
-  await page.getByRole("button", { name: "Make the network" }).click();
+  await page.getByRole("button", { name: "Create the network" }).click();
   await page.getByRole("heading", { level: 1, name: "shed" }).waitFor();
   await look(page, "network-empty");
   await go(page, "#/", "Networks");
@@ -68,7 +68,7 @@ async function joinRouters(page) {
   await page.getByRole("button", { name: "New join code" }).click();
   await inDialog(page).getByLabel("For how many routers").fill("2");
   await look(page, "code-new");
-  await page.getByRole("button", { name: "Make the code" }).click();
+  await page.getByRole("button", { name: "Create the code" }).click();
   const command = (await page.getByTestId("join-command").innerText()).trim();
   await page.getByRole("button", { name: "Copy command" }).click();
   await page.getByRole("button", { name: "Copied" }).waitFor();

@@ -1,5 +1,5 @@
-//! What GateWRT is tested with: an emulated Internet ([`lab`]) in which the real programs run, as a
-//! network of sites ([`mesh`]).
+//! Tools to test GateWRT: an emulated Internet ([`lab`]) in which the real programs run, as a network of sites
+//! ([`mesh`]).
 //!
 //! Everything here treats the daemon and the coordinator as programs. Nothing links against them, so that a test sees
 //! what a user sees.

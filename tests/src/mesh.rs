@@ -1,5 +1,5 @@
-//! A network of sites in the [`lab`](crate::lab): the coordinator serves on the host `coordinator`, the daemon
-//! runs on routers, and both are asked through their own command lines.
+//! A network of sites in the [`lab`](crate::lab): the coordinator serves on the host `coordinator`, the daemon runs on
+//! routers, and tests control both through their command lines.
 
 pub mod clients;
 pub mod exits;
@@ -16,13 +16,14 @@ pub use foreign::foreign_kit;
 use serde_json::Value;
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-/// The network's name; the interface on the routers is `gw-home`.
+/// Name of the network; the interface on the routers is `gw-home`.
 pub const NETWORK: &str = "home";
-/// The interface of the network on a router.
+/// Interface of the network on a router.
 pub const INTERFACE: &str = "gw-home";
-/// The UDP port of every router, and the one that NAT boxes forward.
+/// UDP port of every router, and the one that NAT boxes forward.
 const PORT: u16 = 51820;
-/// As procd starts it on a router: of root's powers it has two (openwrt-package/gatewrt/files/gatewrt.capabilities.json).
+/// Command that starts the daemon as procd does on a router, with two of root's capabilities
+/// (openwrt-package/gatewrt/files/gatewrt.capabilities.json).
 const DAEMON: [&str; 6] = [
     "setpriv",
     "--bounding-set=-all,+net_admin,+net_raw",
@@ -31,7 +32,8 @@ const DAEMON: [&str; 6] = [
     "--no-new-privs",
     "gatewrtd",
 ];
-/// What a router does with its traffic: of tables those of networks and of scopes.
+/// Script that prints what a router does with its traffic: WireGuard, rules, routes (tables of networks and scopes
+/// only), firewall, tracked connections and status.
 const LOOK: &str = "exec 2>&1; wg show
 for family in -4 -6; do
     ip $family rule
@@ -40,29 +42,30 @@ for family in -4 -6; do
     done
 done
 nft list table inet gatewrt; cat /proc/net/nf_conntrack; gatewrt status";
-/// A router's UCI file.
+/// UCI file of a router.
 pub const CONFIG: &str = "/etc/config/gatewrt";
-/// The last words of the coordinator's log before it answers.
+/// Text that the coordinator logs last before it answers.
 pub const SERVES: &str = "code create";
 
 /// A lab with a coordinator and routers that joined its network.
 ///
-/// On every router lie objects that are not ours, look-alikes among them, placed before its daemon starts and, those on
-/// our interface, when it joined. A mesh that goes out of scope fails its test unless they are all as they were.
+/// Every router has foreign objects on it, look-alikes of ours among them: most are placed before its daemon starts,
+/// those on our interface when it has joined. A mesh that goes out of scope fails its test unless they are all
+/// unchanged.
 pub struct Mesh {
-    /// The emulated Internet.
+    /// Emulated Internet.
     pub lab: Lab,
-    /// The running coordinator.
+    /// Running coordinator.
     pub coordinator: Process,
-    /// The running daemons, by router.
+    /// Running daemons, by router; those in virtual machines are not among them.
     pub daemons: BTreeMap<String, Process>,
-    /// The routers that are machines of their own.
+    /// Routers that are virtual machines, by name.
     pub machines: BTreeMap<String, Router>,
     bystanders: Bystanders,
 }
 
 impl Mesh {
-    /// Starts a coordinator in `lab`, makes the network, and has `routers` join it one after the other.
+    /// Starts a coordinator in `lab`, creates the network, and has `routers` join it one after the other.
     pub fn start(lab: Lab, routers: &[&str]) -> Result<Self> {
         let coordinator = serve(&lab)?;
         let (daemons, machines, bystanders) = Default::default();
@@ -73,7 +76,7 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// Three sites that know each other, each serving its LAN with NAT off, both families.
+    /// Builds three sites that know each other, each serving its LAN with NAT off, both families.
     pub fn three_sites() -> Result<Self> {
         let mesh = Self::start(Lab::three_sites()?, &["office", "home", "barn"])?;
         mesh.serve_lans(&["office", "home", "barn"], false)?;
@@ -81,7 +84,7 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// Two sites that know each other, each serving its LAN with NAT off, both families.
+    /// Builds two sites that know each other, each serving its LAN with NAT off, both families.
     pub fn two_sites() -> Result<Self> {
         let mesh = Self::start(Lab::two_sites()?, &["office", "home"])?;
         mesh.serve_lans(&["office", "home"], false)?;
@@ -99,12 +102,12 @@ impl Mesh {
         self.admin_command(arguments)?.run()
     }
 
-    /// As [`Mesh::admin`], also when it fails.
+    /// Runs `gatewrt-coordinator` as [`Mesh::admin`] does, whatever its exit code.
     pub fn admin_output(&self, arguments: &[&str]) -> Result<Output> {
         self.admin_command(arguments)?.output()
     }
 
-    /// What the coordinator answers with `--json`.
+    /// Answer of `gatewrt-coordinator --json` to these arguments.
     pub fn admin_json(&self, arguments: &[&str]) -> Result<Value> {
         self.admin(&[&["--json"], arguments].concat())?.json()
     }
@@ -113,7 +116,7 @@ impl Mesh {
         Ok(self.host("coordinator")?.command(&[&["gatewrt-coordinator"], arguments].concat()))
     }
 
-    /// A new join code for `uses` routers.
+    /// Creates a join code for `uses` routers.
     pub fn code(&self, uses: u32) -> Result<String> {
         let output = self.admin(&["code", "create", NETWORK, "--uses", &uses.to_string()])?;
         Ok(output.stdout.trim().to_owned())
@@ -128,13 +131,14 @@ impl Mesh {
         self.place_foreign_on_interface(router)
     }
 
-    /// Places the foreign objects that need nothing of ours on a router, once a boot. [`Mesh::start_daemon`] does it;
-    /// before it for a test that looks at a router as it was before the first start.
+    /// Places the foreign objects that need nothing of ours on a router, once per boot. [`Mesh::start_daemon`] calls
+    /// it; a test that looks at a router as it was before the first start calls it earlier.
     pub fn place_foreign(&mut self, router: &str) -> Result<()> {
         self.bystanders.place(&self.lab.host(router)?)
     }
 
-    /// Places the foreign objects on our interface, once it is up, once a boot. [`Mesh::join`] does it.
+    /// Waits up to 10 s until our interface is up, and places the foreign objects on it, once per boot. [`Mesh::join`]
+    /// calls it.
     pub fn place_foreign_on_interface(&mut self, router: &str) -> Result<()> {
         let host = self.host(router)?;
         eventually(Duration::from_secs(10), &format!("{INTERFACE} is up on {router}"), || -> Result<()> {
@@ -145,18 +149,18 @@ impl Mesh {
         self.bystanders.place_on_interface(router)
     }
 
-    /// To be said before our interface on a router goes away on purpose, with what lies on it: by leaving, by the
-    /// node's removal, by the end of its userspace WireGuard.
+    /// Stops expecting the foreign objects on our interface of a router. Call it before the interface is removed on
+    /// purpose: by leaving, by the node's removal, by the end of its userspace WireGuard.
     pub fn forget_interface(&mut self, router: &str) {
         self.bystanders.forget_interface(router);
     }
 
-    /// Takes the foreign objects of a router away, those on our interface left out, before something else would.
+    /// Removes the foreign objects of a router, except those on our interface, before something else would.
     pub fn remove_foreign(&mut self, router: &str) -> Result<()> {
         self.bystanders.remove(&self.lab.host(router)?)
     }
 
-    /// Fails the test unless all foreign objects on all routers are as they were placed. It is done at the end too.
+    /// Fails the test unless all foreign objects on all routers are unchanged. Dropping the mesh checks it too.
     #[track_caller]
     pub fn assert_foreign_untouched(&self) {
         match self.bystanders.changes() {
@@ -169,8 +173,8 @@ impl Mesh {
         }
     }
 
-    /// Writes the router's UCI file, unless there is one: a router behind a NAT box states where the box
-    /// forwards from, as its owner would.
+    /// Writes the UCI file of a router behind a NAT box, unless there is one: it states the public address and port
+    /// that the box forwards, as the router's owner would.
     pub fn configure(&self, router: &str) -> Result<()> {
         let host = self.host(router)?;
         match owner_config(&host, NETWORK)? {
@@ -198,7 +202,7 @@ impl Mesh {
         self.on(router, &[&["gatewrt"], arguments].concat())
     }
 
-    /// Runs a command on a router, whether it is a machine of its own or not.
+    /// Runs a command on a router, be it a host of the lab or a virtual machine.
     pub fn on(&self, router: &str, argv: &[&str]) -> Result<Output> {
         match self.machines.get(router) {
             Some(machine) => machine.run(argv),
@@ -206,24 +210,24 @@ impl Mesh {
         }
     }
 
-    /// What `gatewrt` answers with `--json`.
+    /// Answer of `gatewrt --json` on a router to these arguments.
     pub fn gatewrt_json(&self, router: &str, arguments: &[&str]) -> Result<Value> {
         self.gatewrt(router, &[arguments, &["--json"]].concat())?.json()
     }
 
-    /// The network's part of `gatewrt status --json`.
+    /// Network's part of `gatewrt status --json`.
     pub fn status(&self, router: &str) -> Result<Value> {
         let status = self.gatewrt_json(router, &["status"])?;
         Ok(status["networks"][0].clone())
     }
 
-    /// What the daemon would do to the kernel now.
+    /// Steps that the daemon would apply to the kernel now.
     pub fn plan(&self, router: &str) -> Result<Vec<Value>> {
         let plan = self.gatewrt_json(router, &["plan"])?;
         plan["steps"].as_array().cloned().context("the plan has steps")
     }
 
-    /// The overlay addresses of a router: IPv4, then IPv6.
+    /// Overlay addresses of a router: IPv4, then IPv6.
     pub fn overlay(&self, router: &str) -> Result<[IpAddr; 2]> {
         let status = self.status(router)?;
         let address =
@@ -247,7 +251,7 @@ impl Mesh {
         Ok(())
     }
 
-    /// The prefixes of a router's LAN: IPv4 and IPv6.
+    /// Prefixes of a router's LAN: IPv4 and IPv6.
     pub fn lans(&self, router: &str) -> Result<[String; 2]> {
         self.host(router)?.lan_prefixes()
     }
@@ -266,7 +270,8 @@ impl Mesh {
         check_handshakes(&self.status(router)?, wanted)
     }
 
-    /// Waits until hosts on the LANs reach each other, both families, and no router would take it back.
+    /// Waits until each of these hosts reaches the next one (the last reaches the first), both families, and all
+    /// routers have confirmed their configuration.
     pub fn wait_for_lans(&self, hosts: &[&str]) -> Result<()> {
         for (from, to) in hosts.iter().zip(hosts.iter().cycle().skip(1)) {
             self.wait_for_path(from, to)?;
@@ -277,8 +282,8 @@ impl Mesh {
         Ok(())
     }
 
-    /// Waits until a router's control link has confirmed what is in effect. Before that the router takes it back if its
-    /// daemon is started anew, or if the coordinator stays away.
+    /// Waits until a router's control link has confirmed the configuration in effect. Before that, the router rolls it
+    /// back if its daemon restarts or the coordinator stays away.
     pub fn wait_until_confirmed(&self, router: &str) -> Result<()> {
         eventually(Duration::from_secs(20), &format!("{router} has confirmed what is in effect"), || {
             let trial = &self.status(router)?["trial_s"];
@@ -298,7 +303,7 @@ impl Mesh {
         Ok(())
     }
 
-    /// Prints what each router does with its traffic, for who reads why a test failed.
+    /// Prints what each router does with its traffic, to explain why a test failed.
     pub fn look(&self) {
         for name in self.daemons.keys() {
             let look = self.host(name).and_then(|host| host.output(&["sh", "-c", LOOK]));
@@ -335,13 +340,13 @@ pub fn serve(lab: &Lab) -> Result<Process> {
     Ok(coordinator)
 }
 
-/// How the coordinator is started on a host that others reach at its addresses.
+/// Command that starts the coordinator on a host that others reach at its addresses.
 pub fn serve_command(host: &Host) -> Result<String> {
     Ok(format!("gatewrt-coordinator serve --advertise {} --advertise {}", host.ip4()?, host.ip6()?))
 }
 
-/// What the owner of a router behind a NAT box writes in its UCI file: where the box forwards from. None for a router
-/// that is on the Internet itself.
+/// UCI section that the owner of a router behind a NAT box writes: the public address and port that the box forwards.
+/// None for a router that is directly on the Internet.
 pub fn owner_config(host: &Host, network: &str) -> Result<Option<String>> {
     let public = host.public4()?;
     let text = || format!("config network '{network}'\n\tlist endpoint '{public}:{PORT}'\n");

@@ -1,29 +1,28 @@
-//! A phone or laptop that is let in: it has the real `wg-quick` with a userspace WireGuard and the generated file, and
-//! knows nothing else.
+//! A phone or laptop as a client: it has the real `wg-quick` with a userspace WireGuard and the generated file, and
+//! nothing else of ours.
 
 use crate::lab::Host;
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// The interface, as the file is named.
+/// Name of the tunnel interface, which is that of the file.
 pub const TUNNEL: &str = "gatewrt";
-/// Beside its own copy of `wg-quick`, which looks for programs there first, is a `resolvconf` that writes down what it
-/// is told.
+/// Folder with a copy of `wg-quick`, which looks for programs there first, and a `resolvconf` that records its input.
 const BIN: &str = "/etc/wireguard/bin";
 const FILE: &str = "/etc/wireguard/gatewrt.conf";
 const RESOLVCONF: &str = "#!/bin/sh\n\
     mkdir -p /run/resolvconf\n\
     case $1 in\n-a) cat >\"/run/resolvconf/$2\" ;;\n-d) rm -f \"/run/resolvconf/$2\" ;;\nesac\n";
 
-/// A device with a tunnel up. It stays up when this is dropped.
+/// A device with a tunnel up. The tunnel stays up when this value is dropped.
 pub struct Phone {
     host: Host,
     file: String,
 }
 
 impl Phone {
-    /// Brings a generated file up.
+    /// Writes a generated file to the host and brings its tunnel up.
     pub fn up(host: &Host, file: &str) -> Result<Self> {
         host.write_file(&format!("{BIN}/resolvconf"), RESOLVCONF)?;
         host.write_file(FILE, file)?;
@@ -32,18 +31,18 @@ impl Phone {
         Ok(Self { host: host.clone(), file: file.to_owned() })
     }
 
-    /// Takes the tunnel down: nothing of it is left.
+    /// Takes the tunnel down; nothing of it is left.
     pub fn down(self) -> Result<Host> {
         wg_quick(&self.host, "down")?;
         Ok(self.host)
     }
 
-    /// Where it runs.
+    /// Host of the lab that stands for the device.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// Its address in the network: IPv4, then IPv6.
+    /// Addresses of the device in the network: IPv4, then IPv6.
     pub fn addresses(&self) -> Result<[IpAddr; 2]> {
         let values = values(&self.file, "Address");
         let addresses = values.iter().map(|text| address(text)).collect::<Result<Vec<_>>>()?;
@@ -51,14 +50,14 @@ impl Phone {
         Ok([of(IpAddr::is_ipv4).context("an IPv4 address")?, of(IpAddr::is_ipv6).context("an IPv6 address")?])
     }
 
-    /// The servers that `wg-quick` had entered as the device's DNS.
+    /// DNS servers that `wg-quick` has entered on the device.
     pub fn dns(&self) -> Result<Vec<IpAddr>> {
         let entered = self.host.read_file(&format!("/run/resolvconf/{TUNNEL}"))?;
         let servers = entered.lines().filter_map(|line| line.strip_prefix("nameserver "));
         servers.map(|server| server.parse().with_context(|| format!("{server} is no address"))).collect()
     }
 
-    /// When its gateway last shook hands, in seconds since 1970; 0 for never.
+    /// Time of the last handshake with the gateway, in seconds since 1970; 0 for never.
     pub fn handshake(&self) -> Result<u64> {
         let said = self.host.run(&["wg", "show", TUNNEL, "latest-handshakes"])?.stdout;
         let time = said.split_whitespace().nth(1).context("a peer")?;
@@ -66,7 +65,8 @@ impl Phone {
     }
 }
 
-/// Checks a file with wireguard-tools alone: `wg setconf` takes what `wg-quick strip` leaves, whole and to the letter.
+/// Checks a file with wireguard-tools alone: `wg setconf` must accept the output of `wg-quick strip` and then have the
+/// values of the file.
 pub fn check_file(host: &Host, file: &str) -> Result<()> {
     const PROBE: &str = "probe0";
     host.write_file(&format!("/run/{PROBE}.conf"), file)?;
@@ -88,7 +88,7 @@ pub fn check_file(host: &Host, file: &str) -> Result<()> {
     Ok(())
 }
 
-/// The values of a key, in all lines that have it.
+/// Values of a key, from all lines that have it.
 pub fn values(file: &str, key: &str) -> Vec<String> {
     let value = |line: &str| {
         let (name, value) = line.split_once('=')?;
@@ -98,7 +98,7 @@ pub fn values(file: &str, key: &str) -> Vec<String> {
     texts.iter().flat_map(|text| text.split(',')).map(|one| one.trim().to_owned()).collect()
 }
 
-/// The file with another key, as its owner may edit it.
+/// Copy of the file with another value for a key, as its owner may edit it.
 pub fn edited(file: &str, key: &str, value: &str) -> String {
     let edit = |line: &str| match line.split_once('=') {
         Some((name, _)) if name.trim() == key => format!("{key} = {value}\n"),

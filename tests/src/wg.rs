@@ -1,4 +1,4 @@
-//! What `wg show` says of a router's tunnel.
+//! Peers and keys of a router's tunnel, from `wg show`.
 
 use crate::{lab::Host, mesh::INTERFACE};
 use anyhow::{Result, bail};
@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 /// Peers by public key.
 pub type Peers = BTreeMap<String, Peer>;
 
-/// One peer.
+/// Peer of a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Where packets go; `(none)` while that is unknown.
+    /// Address and port that packets are sent to; `(none)` while that is unknown.
     pub endpoint: String,
-    /// Of the last handshake, in seconds since 1970; 0 without one.
+    /// Time of the last handshake, in seconds since 1970; 0 without one.
     pub handshake: u64,
     /// Bytes received.
     pub rx: u64,
@@ -20,23 +20,23 @@ pub struct Peer {
     pub tx: u64,
 }
 
-/// The peers of a router.
+/// Peers of a router.
 pub fn peers(router: &Host) -> Result<Peers> {
     let dump = router.run(&["wg", "show", INTERFACE, "dump"])?.stdout;
     dump.lines().skip(1).map(peer).collect()
 }
 
-/// Where packets to each peer go.
+/// Endpoints of a router's peers, by public key.
 pub fn endpoints(router: &Host) -> Result<BTreeMap<String, String>> {
     Ok(peers(router)?.into_iter().map(|(key, peer)| (key, peer.endpoint)).collect())
 }
 
-/// A router's public key.
+/// Public key of a router.
 pub fn key(router: &Host) -> Result<String> {
     Ok(router.run(&["wg", "show", INTERFACE, "public-key"])?.stdout.trim().to_owned())
 }
 
-/// A new pair of keys: private, public.
+/// Generates a pair of keys: private, public.
 pub fn key_pair(host: &Host) -> Result<(String, String)> {
     let private = host.run(&["wg", "genkey"])?.stdout.trim().to_owned();
     let public = host.command(&["wg", "pubkey"]).stdin(private.as_str()).run()?.stdout.trim().to_owned();

@@ -1,9 +1,9 @@
-//! Ingress nodes and external clients, as the API speaks of them.
+//! API values of ingress nodes and external clients.
 
-pub use crate::registry::{ClientPatch, ClientWish, IngressWish, ReissueWish};
+pub use crate::registry::{ClientPatch, ClientSpec, IngressSpec, ReissueRequest};
 
 use crate::{
-    desk::State,
+    controller::ControllerState,
     registry::{Client, ClientState, Node, Tunnel},
 };
 use gatewrt_protocol::{ClientId, ClientName, NetworkName, NodeName, Prefix, Tag, WgPublicKey};
@@ -14,150 +14,150 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// A node that lets external clients in, or could.
+/// Ingress as the API shows it: a node that lets external clients in, or may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct IngressView {
-    /// Which node.
+    /// Name of the node.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// Where clients reach it.
+    /// Endpoint for clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Its clients' addresses come from these; none where it lets no clients in.
+    /// Blocks of its clients' addresses; empty if it lets no clients in.
     #[schema(value_type = Vec<String>)]
     pub blocks: Vec<Prefix>,
-    /// How many clients' files name it.
+    /// Number of clients whose files name it.
     pub clients: usize,
-    /// Whether clients can reach it, as far as known.
+    /// Set if clients can reach it, as far as known.
     pub reachable: bool,
-    /// Why not.
+    /// Reason why clients can't reach the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// A client's place on one node.
+/// Overlay addresses of an external client on one node that it can use as its gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SeatView {
-    /// The node.
+    /// Name of the node.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// The client's addresses when it comes in there.
+    /// Addresses of the client if the node is its gateway.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
 }
 
-/// What a client's gateway reported of it last.
+/// State of an external client as its gateway reported it last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClientLive {
-    /// Whether its last handshake is fresh.
+    /// Set if its last handshake is recent.
     pub online: bool,
-    /// Where it comes from.
+    /// Source address of the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub endpoint: Option<SocketAddr>,
     /// Seconds since the last handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_s: Option<u64>,
-    /// Bytes the gateway received from it.
+    /// Bytes that the gateway received from it.
     pub rx: u64,
-    /// Bytes the gateway sent to it.
+    /// Bytes that the gateway sent to it.
     pub tx: u64,
 }
 
-/// An external client.
+/// External client as the API shows it: its settings, its state and its gateway's last report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClientView {
-    /// Its id.
+    /// Id of the client.
     #[schema(value_type = String)]
     pub id: ClientId,
-    /// Its name.
+    /// Name of the client.
     #[schema(value_type = String)]
     pub name: ClientName,
-    /// What people call it: any text.
+    /// Label for people: any text.
     pub label: String,
-    /// Its network.
+    /// Network it belongs to.
     #[schema(value_type = String)]
     pub network: NetworkName,
     /// WireGuard public key.
     #[schema(value_type = String)]
     pub key: WgPublicKey,
-    /// The node that its file names.
+    /// Node that its file names.
     #[schema(value_type = String)]
     pub gateway: NodeName,
-    /// The nodes that it can come in at.
+    /// Nodes that it can use as its gateway.
     pub gateways: Vec<SeatView>,
-    /// Its overlay addresses where it comes in.
+    /// Overlay addresses at its gateway.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
-    /// What rules may speak of it by.
+    /// Tags that rules can select it by.
     #[schema(value_type = BTreeSet<String>)]
     pub tags: BTreeSet<Tag>,
-    /// DNS servers; none are the network's.
+    /// DNS servers; empty means those of the network.
     #[schema(value_type = Vec<String>)]
     pub dns: Vec<IpAddr>,
-    /// What goes through the tunnel.
+    /// Traffic that the client sends through the tunnel.
     pub tunnel: Tunnel,
-    /// What a split tunnel takes beside the network's own prefixes; none is all that the network serves.
+    /// Prefixes of a split tunnel besides the network's own; empty means all that the network serves.
     #[schema(value_type = BTreeSet<String>)]
     pub routes: BTreeSet<Prefix>,
-    /// Prefixes behind it.
+    /// Prefixes behind the client.
     #[schema(value_type = BTreeSet<String>)]
     pub prefixes: BTreeSet<Prefix>,
-    /// Whether an admin lets it in.
+    /// Set unless an admin has disabled it.
     pub enabled: bool,
-    /// Whether others may open connections to it.
+    /// Set if others may open connections to it.
     pub reachable: bool,
-    /// Whether it has a preshared key.
+    /// Set if it has a preshared key.
     pub psk: bool,
-    /// From when on it is not let in, in seconds since 1970.
+    /// Expiry time, in seconds since 1970: from then on the client is not let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
-    /// Whether it is let in, and why not.
+    /// State: let in, or the reason why not.
     pub state: ClientState,
-    /// When it was made, in seconds since 1970.
+    /// Creation time, in seconds since 1970.
     pub created: u64,
-    /// When it got the file that it has, in seconds since 1970.
+    /// Time when its current file was issued, in seconds since 1970.
     pub issued: u64,
-    /// What has changed since, in words; nothing where its file is fresh.
+    /// Changes since its file was issued, in words; empty if the file is fresh.
     pub stale: Vec<String>,
-    /// What its gateway says of it; nothing where it never came in.
+    /// State as its gateway reported it last; none if it never connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<ClientLive>,
 }
 
-/// A client with the file it needs. Has no `Debug`: the file holds the private key.
+/// External client with its newly issued file. Has no `Debug`: the file contains the private key.
 #[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClientIssued {
-    /// The client.
+    /// View of the client.
     pub client: ClientView,
-    /// Its file, as `wg-quick` and the WireGuard apps read it. The private key is in here and nowhere else.
+    /// File for `wg-quick` and the WireGuard apps. The private key is only in here.
     #[schema(value_type = String)]
     pub config: Zeroizing<String>,
-    /// The same as a picture (SVG) that the apps scan; nothing where it is too long for one.
+    /// QR code of the file (SVG); none if the file is too long for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub qr: Option<Zeroizing<String>>,
-    /// What will surprise.
+    /// Warnings: allowed, but probably not intended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// A client's file as it would be issued now, without its secrets.
+/// File of an external client as it would be issued now, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClientConfig {
     /// A comment stands where a secret belongs.
     #[schema(value_type = String)]
     pub config: Zeroizing<String>,
-    /// What has changed since the file that the client has was issued.
+    /// Changes since its current file was issued, in words.
     pub stale: Vec<String>,
 }
 
-/// Seconds after which a handshake is not fresh any more: WireGuard's REJECT_AFTER_TIME.
+/// Age in seconds from which a client's last handshake is not recent any more: WireGuard's REJECT_AFTER_TIME.
 const FRESH: u64 = 180;
 
 impl IngressView {
-    /// The view of a live node that may let clients in.
-    pub fn of(state: &State, node: &Node) -> Self {
+    /// Creates the ingress view of a node that was not removed and may let clients in.
+    pub fn of(state: &ControllerState, node: &Node) -> Self {
         let endpoint = state.registry.client_endpoint(node);
         let unreachable = || {
             let error = state.registry.unreachable(node);
@@ -175,8 +175,8 @@ impl IngressView {
 }
 
 impl ClientView {
-    /// The view of a client at a time, in seconds since 1970.
-    pub fn of(state: &State, client: &Client, at: u64) -> Self {
+    /// Creates the view of an external client at `at`, in seconds since 1970.
+    pub fn of(state: &ControllerState, client: &Client, at: u64) -> Self {
         let registry = &state.registry;
         let network = registry.network(client.net).expect("a client's network exists");
         let name = |node| registry.name_of(node).expect("a node stays known").clone();
@@ -211,8 +211,8 @@ impl ClientView {
     }
 }
 
-/// From the last report of its gateway that lists it.
-fn live(state: &State, client: &Client, at: u64) -> Option<ClientLive> {
+/// State of an external client from the last report of its gateway that lists it.
+fn live(state: &ControllerState, client: &Client, at: u64) -> Option<ClientLive> {
     let is_let_in = state.registry.client_state(client, at) == ClientState::Enabled;
     let (said, seen) = state.live.now(client.gateway)?.client(client.key)?;
     let handshake_s = seen.handshake_s.map(|age| age.saturating_add(at.saturating_sub(*said)));

@@ -1,7 +1,7 @@
-//! Prefixes behind nodes, as the API speaks of them.
+//! API values of prefixes behind nodes.
 
 use crate::{
-    desk::State,
+    controller::ControllerState,
     registry::{EgressSetting, Node},
 };
 use gatewrt_protocol::{NetworkId, NodeId, NodeName, Prefix};
@@ -9,35 +9,35 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// A prefix that a node serves.
+/// Served prefix as the API shows it: a prefix that a node lets its network reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EgressView {
-    /// By which node.
+    /// Name of the node.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// What the network reaches behind it.
+    /// Prefix behind the node.
     #[schema(value_type = String)]
     pub prefix: Prefix,
-    /// Whether hosts behind the node see the node's address.
+    /// Set if hosts behind the node see the node's address (NAT).
     pub nat: bool,
-    /// The least goes first.
+    /// Metric: the lowest is preferred.
     pub metric: u32,
-    /// Where several nodes serve it: those that reach it through this one now, as they reported last.
+    /// If several nodes serve the prefix: nodes that use this one now, as they reported last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub used_by: Vec<NodeName>,
 }
 
-/// What an admin asks of a prefix to serve.
+/// Spec of a prefix that a node is to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct EgressWish {
-    /// What the network is to reach.
+pub struct EgressSpec {
+    /// Prefix behind the node.
     #[schema(value_type = String)]
     pub prefix: Prefix,
-    /// Whether hosts behind the node see the node's address; off shows them the true source.
+    /// Set for NAT: hosts behind the node see the node's address. Off, they see the true source.
     #[serde(default = "on")]
     pub nat: bool,
-    /// The least goes first.
+    /// Metric: the lowest is preferred.
     #[serde(default)]
     pub metric: u32,
 }
@@ -46,7 +46,7 @@ fn on() -> bool {
     true
 }
 
-/// What a node serves.
+/// Prefixes that a node serves.
 pub fn egress_of(node: &Node) -> impl Iterator<Item = EgressView> {
     let view = |(prefix, setting): (&Prefix, &EgressSetting)| EgressView {
         node: node.name.clone(),
@@ -58,12 +58,12 @@ pub fn egress_of(node: &Node) -> impl Iterator<Item = EgressView> {
     node.egress.iter().map(view)
 }
 
-/// All that nodes of a network serve, with who reaches what through whom.
-pub fn egress_in_use(state: &State, net: NetworkId) -> Vec<EgressView> {
+/// Prefixes that nodes of a network serve, with the users of each.
+pub fn egress_in_use(state: &ControllerState, net: NetworkId) -> Vec<EgressView> {
     let mut used: BTreeMap<(Prefix, NodeId), Vec<NodeName>> = BTreeMap::new();
     for by in state.registry.live_nodes(net) {
         let report = state.live.now(by.id).and_then(|now| now.report.as_ref());
-        for (prefix, through) in report.into_iter().flat_map(|report| &report.gateways.0) {
+        for (prefix, through) in report.into_iter().flat_map(|report| &report.gateways) {
             used.entry((*prefix, *through)).or_default().push(by.name.clone());
         }
     }

@@ -1,9 +1,9 @@
-//! Exits and what goes through them, as the API speaks of them.
+//! API values of exits and scopes.
 
-pub use crate::registry::{ExitWish, Ipv6, ScopeWish};
+pub use crate::registry::{ExitSpec, Ipv6, ScopeSpec};
 
 use crate::{
-    desk::State,
+    controller::ControllerState,
     records::Content,
     registry::{Node, Registry, ScopeSetting},
 };
@@ -14,152 +14,152 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::IpAddr};
 use utoipa::ToSchema;
 
-/// A node that takes others' Internet traffic, or could.
+/// Exit as the API shows it: a node that forwards Internet traffic of others, or may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExitView {
-    /// Which node.
+    /// Name of the node.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// Whether an admin wants it to be one.
+    /// Set if an admin has made it an exit.
     pub enabled: bool,
-    /// Whether it leads to the IPv4 Internet now, or would.
+    /// Set if it forwards to the IPv4 Internet now, or would.
     pub v4: bool,
-    /// Whether it leads to the IPv6 Internet now, or would.
+    /// Set if it forwards to the IPv6 Internet now, or would.
     pub v6: bool,
-    /// Resolvers that are asked through it.
+    /// Resolvers to ask through it.
     #[schema(value_type = Vec<String>)]
     pub dns: Vec<IpAddr>,
-    /// Whether IPv4 is wanted of it.
+    /// Set if IPv4 is requested.
     pub v4_wanted: bool,
-    /// Whether IPv6 is wanted of it.
+    /// Set if IPv6 is requested.
     pub v6_wanted: bool,
-    /// Resolvers that an admin named; none are those that it offers.
+    /// Resolvers that an admin named; empty means those that it offers.
     #[schema(value_type = Vec<String>)]
     pub dns_wanted: Vec<IpAddr>,
-    /// Whether its owner allows it, as it reported last; nothing where that is not known.
+    /// Set if its owner allows it, as it reported last; none if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed: Option<bool>,
-    /// Why it is no exit, or less of one than is wanted.
+    /// Reason why it is no exit, or less of one than requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// What goes through it now, and what names it.
+    /// Scopes that go through it now or name it.
     pub used_by: Vec<ExitUser>,
 }
 
-/// What goes through an exit, or is to.
+/// Scope that names an exit or goes through it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExitUser {
-    /// Whose traffic.
+    /// Node whose traffic it is.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// Which of it.
+    /// Name of the scope.
     #[schema(value_type = String)]
     pub scope: Tag,
-    /// Whether it goes through this exit now, as its node reported last.
+    /// Set if it goes through this exit now, as its node reported last.
     pub now: bool,
 }
 
-/// Internet traffic of a node that goes through others.
+/// Scope as the API shows it: Internet traffic of a node that goes through exits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScopeView {
-    /// Unique on its node.
+    /// Name, unique on its node.
     #[schema(value_type = String)]
     pub name: Tag,
-    /// Whose traffic.
+    /// Node whose traffic it is.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// Which of it: `router`, `all`, an address or prefix of a LAN, `dev:<interface>`.
+    /// Traffic: `router`, `all`, an address or prefix of a LAN, `dev:<interface>`.
     pub of: Vec<String>,
-    /// Exits in the order in which they are taken; of those that work the first is used.
+    /// Exits in order of preference; the first that works is used.
     #[schema(value_type = Vec<String>)]
     pub exits: Vec<NodeName>,
-    /// After those, any other exit of the network: the nearest that works.
+    /// Set to use any other exit of the network after those: the nearest that works.
     pub auto: bool,
-    /// While no exit works the traffic goes nowhere; off, it goes out over the WAN.
+    /// Kill switch: while no exit works, the traffic is dropped. Off: it goes out over the WAN.
     pub kill_switch: bool,
-    /// LANs and prefixes of the network are reached as they were.
+    /// Set if LANs and prefixes of the network stay reachable.
     pub allow_lan: bool,
-    /// What becomes of IPv6 while the exit in use leads to IPv4 alone.
+    /// Handling of IPv6 while the exit in use has IPv4 only.
     pub ipv6: Ipv6,
-    /// Destinations that are reached as if there were no exit.
+    /// Destinations that are reached directly, without the exit.
     #[schema(value_type = BTreeSet<String>)]
     pub exclude: BTreeSet<Prefix>,
-    /// Resolvers; none are those that the exit in use offers.
+    /// Resolvers; empty means those that the exit in use offers.
     #[schema(value_type = Vec<String>)]
     pub dns: Vec<IpAddr>,
-    /// DNS queries go to these, whomever their hosts ask.
+    /// Set to redirect all DNS queries to these resolvers.
     pub redirect_dns: bool,
-    /// What becomes of it now, as its node reported last; nothing where it has not.
+    /// Current state, as its node reported it last; none if it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<ScopeLive>,
-    /// The exits that it may use, in order, as its node sees them.
+    /// Exits that it may use, in order, as its node sees them.
     #[serde(default)]
     pub candidates: Vec<CandidateView>,
-    /// What will surprise.
+    /// Warnings: allowed, but probably not intended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// Internet traffic of a node that goes through others because it was said on the router, where the owner's word goes
-/// before the admin's.
+/// Scope that the router's owner has configured on the router itself. It takes precedence over those of the
+/// admin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OwnScopeView {
-    /// As it is called there.
+    /// Name on the router.
     #[schema(value_type = String)]
     pub name: Tag,
-    /// What becomes of it now.
+    /// Current state.
     pub live: ScopeLive,
 }
 
-/// What becomes of a scope's traffic now.
+/// Current state of a scope: the exit in use, or the reason for none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScopeLive {
-    /// `exit`, `blocked` or `wan`.
+    /// State: `exit`, `blocked` or `wan`.
     #[schema(value_type = String)]
     pub state: ScopeState,
-    /// The exit in use.
+    /// Exit in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub exit: Option<NodeName>,
-    /// Round trip to it in the tunnel, in milliseconds.
+    /// Round-trip time in the tunnel, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
-    /// Why no other, or none.
+    /// Reason for this state.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
 
-/// An exit as a node that may use it sees it.
+/// Exit that a scope may use, as the scope's node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CandidateView {
-    /// The exit.
+    /// Name of the exit.
     #[schema(value_type = String)]
     pub exit: NodeName,
-    /// Whether it leads to the IPv4 Internet.
+    /// Set if it forwards to the IPv4 Internet.
     pub v4: bool,
-    /// Whether it leads to the IPv6 Internet.
+    /// Set if it forwards to the IPv6 Internet.
     pub v6: bool,
-    /// `direct` or `down`: how the node reaches it; nothing where it has not said.
+    /// Path of the node to it: `direct` or `down`; none if not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub path: Option<gatewrt_protocol::Path>,
-    /// Round trip in the tunnel, in milliseconds.
+    /// Round-trip time in the tunnel, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
 }
 
-/// A change that a node put into effect and took back, because its control link did not outlive it.
+/// Change of its assignment that a node rolled back, because its control link was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TakenBackView {
-    /// The revision of the assignment that it took back.
+pub struct RolledBackView {
+    /// Revision of the assignment that it rolled back.
     pub assignment: u64,
-    /// What was changed, and what the node saw.
+    /// Reason: the change, and what the node observed.
     pub why: String,
 }
 
 impl ExitView {
-    /// The view of a live node that may be an exit.
-    pub fn of(state: &State, node: &Node) -> Self {
+    /// Creates the exit view of a node that was not removed and may be an exit.
+    pub fn of(state: &ControllerState, node: &Node) -> Self {
         let (setting, offer) = (node.exit.as_ref(), node.facts.exit.as_ref());
         let (v4_wanted, v6_wanted) = setting.map_or((true, true), |setting| (setting.v4, setting.v6));
         let dns_wanted = setting.map_or_else(Vec::new, |setting| setting.dns.clone());
@@ -182,8 +182,8 @@ impl ExitView {
 }
 
 impl ScopeView {
-    /// The view of a scope of a live node.
-    pub fn of(state: &State, node: &Node, name: &Tag, scope: &ScopeSetting) -> Self {
+    /// Creates the view of a scope of a node that was not removed.
+    pub fn of(state: &ControllerState, node: &Node, name: &Tag, scope: &ScopeSetting) -> Self {
         let registry = &state.registry;
         let candidates = registry.candidates(node, scope).map(|exit| candidate(state, node, exit));
         Self {
@@ -208,15 +208,16 @@ impl ScopeView {
         }
     }
 
-    /// The scopes of a live node, by name.
-    pub fn all_of<'a>(state: &'a State, node: &'a Node) -> impl Iterator<Item = Self> + 'a {
+    /// Creates the views of all scopes of a node that was not removed, by name.
+    pub fn all_of<'a>(state: &'a ControllerState, node: &'a Node) -> impl Iterator<Item = Self> + 'a {
         node.scopes.iter().map(|(name, scope)| Self::of(state, node, name, scope))
     }
 }
 
 impl OwnScopeView {
-    /// What a live node said last of scopes that no admin made, once it has put into effect what they did.
-    pub fn all_of(state: &State, node: &Node) -> Vec<Self> {
+    /// Scopes that a node reports and no admin has made: those of the router's owner. Empty until the node has applied
+    /// its current assignment.
+    pub fn all_of(state: &ControllerState, node: &Node) -> Vec<Self> {
         let Some(report) = in_effect(state, node) else { return Vec::new() };
         let own = report.scopes.iter().filter(|scope| !node.scopes.contains_key(&scope.name));
         let view =
@@ -225,39 +226,39 @@ impl OwnScopeView {
     }
 }
 
-impl TakenBackView {
-    /// Where a node took something back and has not put anything else into effect since.
+impl RolledBackView {
+    /// Creates the view of the node's last rollback; none if it has applied another assignment since.
     pub fn of(node: &Node) -> Option<Self> {
-        let taken_back = node.facts.taken_back.as_ref()?;
-        Some(Self { assignment: taken_back.assignment, why: taken_back.why.clone() })
+        let rollback = node.facts.rolled_back.as_ref()?;
+        Some(Self { assignment: rollback.assignment, why: rollback.why.clone() })
     }
 }
 
-fn report_of(state: &State, node: NodeId) -> Option<&Report> {
+fn report_of(state: &ControllerState, node: NodeId) -> Option<&Report> {
     state.live.now(node)?.report.as_ref()
 }
 
-/// The last report of a node that has put its assignment into effect.
-fn in_effect<'a>(state: &'a State, node: &Node) -> Option<&'a Report> {
-    let wanted = state.ledger.content(&Topic::Assignment(node.id)).map(Content::rev)?;
-    report_of(state, node.id).filter(|report| report.applied.assignment == wanted)
+/// Last report of a node, if it has applied its current assignment.
+fn in_effect<'a>(state: &'a ControllerState, node: &Node) -> Option<&'a Report> {
+    let current = state.published.content(&Topic::Assignment(node.id)).map(Content::rev)?;
+    report_of(state, node.id).filter(|report| report.applied.assignment == current)
 }
 
-/// That a node does not do what is wanted, though it knows of it. Of what is only tried no node knows.
-fn ignored(state: &State, node: &Node, name: &Tag) -> Option<String> {
+/// Warning that a node does not apply a scope that it knows. A scope of a dry run is unknown to it.
+fn ignored(state: &ControllerState, node: &Node, name: &Tag) -> Option<String> {
     let report = in_effect(state, node)?;
-    let Some(Content::Assignment(told)) = state.ledger.content(&Topic::Assignment(node.id)) else {
+    let Some(Content::Assignment(published)) = state.published.content(&Topic::Assignment(node.id)) else {
         return None;
     };
-    let is_told = told.scopes.iter().any(|scope| scope.name == *name);
+    let is_published = published.scopes.iter().any(|scope| scope.name == *name);
     let missing = report.scopes.iter().all(|scope| scope.name != *name);
-    (is_told && missing).then(|| {
+    (is_published && missing).then(|| {
         let node = &node.name;
-        format!("{node} does not do this: what its owner says there goes before it (gatewrt exit status, /etc/config/gatewrt)")
+        format!("{node} does not apply this: settings of its owner take precedence (gatewrt exit status, /etc/config/gatewrt)")
     })
 }
 
-fn scope_report<'a>(state: &'a State, node: NodeId, name: &Tag) -> Option<&'a ScopeReport> {
+fn scope_report<'a>(state: &'a ControllerState, node: NodeId, name: &Tag) -> Option<&'a ScopeReport> {
     report_of(state, node)?.scopes.iter().find(|scope| scope.name == *name)
 }
 
@@ -270,7 +271,7 @@ fn live(registry: &Registry, report: &ScopeReport) -> ScopeLive {
     }
 }
 
-fn candidate(state: &State, node: &Node, exit: &Node) -> CandidateView {
+fn candidate(state: &ControllerState, node: &Node, exit: &Node) -> CandidateView {
     let peers = report_of(state, node.id).into_iter().flat_map(|report| &report.peers);
     let peer = peers.into_iter().find(|peer: &&PeerReport| peer.node == exit.id);
     let ExitOffer { v4, v6, .. } = exit.exit_offer().unwrap_or_default();
@@ -279,7 +280,7 @@ fn candidate(state: &State, node: &Node, exit: &Node) -> CandidateView {
 }
 
 /// Scopes that name an exit or go through it now.
-fn users(state: &State, exit: &Node) -> Vec<ExitUser> {
+fn users(state: &ControllerState, exit: &Node) -> Vec<ExitUser> {
     let nodes = state.registry.live_nodes(exit.net);
     let scopes = nodes.flat_map(|node| node.scopes.iter().map(move |(name, scope)| (node, name, scope)));
     let user = |(node, name, scope): (&Node, &Tag, &ScopeSetting)| {

@@ -1,48 +1,48 @@
-//! Access rules and groups, as the API speaks of them.
+//! API values of access rules and groups.
 
 use crate::{
-    desk::State,
+    controller::ControllerState,
     registry::{Group, Registry, Rule, Selector},
 };
 use gatewrt_protocol::{GroupName, NetworkName, RuleId, Service, Verdict};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use crate::registry::{CheckAnswer, GroupWish, NetworkPatch, NodePatch, RulePatch, RuleWish};
+pub use crate::registry::{CheckAnswer, GroupSpec, NetworkPatch, NodePatch, RulePatch, RuleSpec};
 
-/// An access rule.
+/// Access rule as the API shows it, with names in its selectors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RuleView {
-    /// Its id.
+    /// Id of the rule.
     #[schema(value_type = String)]
     pub id: RuleId,
-    /// Its network.
+    /// Network it belongs to.
     #[schema(value_type = String)]
     pub network: NetworkName,
-    /// `allow` or `deny`; one that denies wins over one that allows.
+    /// Verdict: `allow` or `deny`. Deny takes precedence.
     #[schema(value_type = String)]
     pub verdict: Verdict,
-    /// Selectors: who opens the connection.
+    /// Selectors of the side that opens the connection.
     pub from: Vec<String>,
-    /// Selectors: what it is opened to.
+    /// Selectors of the side that the connection is opened to.
     pub to: Vec<String>,
-    /// Services; none is every one.
+    /// Services; empty means every service.
     #[schema(value_type = Vec<String>)]
     pub services: Vec<Service>,
-    /// Whether it counts.
+    /// Set if the rule is in effect.
     pub enabled: bool,
-    /// What people wrote beside it: any text.
+    /// Note for people: any text.
     pub note: String,
-    /// When it was made, in seconds since 1970.
+    /// Creation time, in seconds since 1970.
     pub created: u64,
-    /// What will surprise, such as a selector that stands for nothing now.
+    /// Warnings, such as a selector that matches nothing now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
 impl RuleView {
-    /// The view of a rule.
-    pub fn of(state: &State, rule: &Rule) -> Self {
+    /// Creates the view of an access rule.
+    pub fn of(state: &ControllerState, rule: &Rule) -> Self {
         let registry = &state.registry;
         let network = registry.network(rule.net).expect("a rule's network exists");
         Self {
@@ -60,25 +60,25 @@ impl RuleView {
     }
 }
 
-/// A group.
+/// Group as the API shows it: named selectors, and the rules that use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupView {
-    /// Its name.
+    /// Name of the group.
     #[schema(value_type = String)]
     pub name: GroupName,
-    /// Selectors: all that is in it.
+    /// Selectors of all its members.
     pub members: Vec<String>,
-    /// Rules that name it themselves, oldest first.
+    /// Rules that use it directly, oldest first.
     #[schema(value_type = Vec<String>)]
     pub used_by: Vec<RuleId>,
-    /// What will surprise, such as a selector that stands for nothing now.
+    /// Warnings, such as a selector that matches nothing now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
 impl GroupView {
-    /// The view of a group.
-    pub fn of(state: &State, group: &Group) -> Self {
+    /// Creates the view of a group.
+    pub fn of(state: &ControllerState, group: &Group) -> Self {
         let registry = &state.registry;
         let warning = |member| registry.selector_warning(group.net, member);
         Self {

@@ -1,4 +1,4 @@
-//! Tokens, logins and the audit log, as the API speaks of them.
+//! API values of tokens, logins and the audit log.
 
 use crate::{
     audit::Entry,
@@ -9,33 +9,33 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use utoipa::ToSchema;
 
-/// A token of the API.
+/// API token as the API shows it: its rights, without its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
-    /// Names it.
+    /// Id that an admin refers to it by.
     pub id: String,
-    /// What it is called.
+    /// Name that the admin chose.
     pub name: String,
-    /// What it allows.
+    /// Rights that it grants.
     pub rights: Rights,
-    /// The only network it is for; all when none is named.
+    /// Only network that it is valid for; none means all networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub network: Option<NetworkName>,
-    /// When it was made, in seconds since 1970.
+    /// Creation time, in seconds since 1970.
     pub created: u64,
-    /// Until when it holds, in seconds since 1970; for ever when not said.
+    /// Expiry time, in seconds since 1970; none means that it never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
-    /// Whether it holds now.
+    /// Set until it expires.
     pub valid: bool,
-    /// The token itself; only in the answer that made it.
+    /// Text of the token, only in the answer that created it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
 
 impl TokenView {
-    /// The view of a token.
+    /// Creates the view of an API token at `now`, in seconds since 1970.
     pub fn of(registry: &Registry, token: &Token, now: u64) -> Self {
         Self {
             id: token.id.to_string(),
@@ -50,25 +50,25 @@ impl TokenView {
     }
 }
 
-/// What logs in. Has no `Debug`: it is a secret.
+/// Request of a login to the page: a token's text. Has no `Debug`: the token is a secret.
 #[derive(Clone, Deserialize, ToSchema)]
-pub struct LoginWish {
-    /// The token's text.
+pub struct LoginRequest {
+    /// Text of the token.
     pub token: String,
 }
 
-/// Who asks.
+/// Name and rights of the token that a request was made with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Me {
-    /// The token's name.
+    /// Name of the token.
     pub name: String,
-    /// What it allows.
+    /// Rights that it grants.
     pub rights: Rights,
-    /// The only network it is for; all when none is named.
+    /// Only network that it is valid for; none means all networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub network: Option<NetworkName>,
-    /// What changes have to show as `X-CSRF-Token`; in a session only.
+    /// Value that changes have to send as `X-CSRF-Token`; in a session only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csrf: Option<String>,
     /// Seconds until the session ends; in a session only.
@@ -76,33 +76,33 @@ pub struct Me {
     pub expires_in: Option<u64>,
 }
 
-/// Who changed what.
+/// Entry of the audit log as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditView {
-    /// Grows with each.
+    /// Number of the entry; it only grows.
     pub id: i64,
-    /// When, in seconds since 1970.
+    /// Time of the change, in seconds since 1970.
     pub at: u64,
-    /// A token's name, `join code …`, `command line`.
+    /// Author: a token's name, `join code …` or `command line`.
     pub who: String,
-    /// Where the request came from.
+    /// Source address of the request.
     #[schema(value_type = String)]
     pub from: IpAddr,
-    /// In which network.
+    /// Name that the changed network had at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub network: Option<NetworkName>,
-    /// `node.change`, `client.create`, …
+    /// Action: `node.change`, `client.create`, …
     pub action: String,
-    /// What was changed.
+    /// Object that was changed.
     pub target: String,
-    /// What was asked for, without secrets.
+    /// Request, without secrets.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
 impl AuditView {
-    /// The view of an entry.
+    /// Creates the view of the audit log entry with the number `id`.
     pub fn of(id: i64, entry: Entry) -> Self {
         let Entry { at, who, from, net: _, network, action, target, detail } = entry;
         Self { id, at, who, from, network, action, target, detail }

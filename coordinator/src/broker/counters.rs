@@ -1,35 +1,35 @@
-//! What went through the broker, by kind of topic. Counted since the start, never reset.
+//! Counters of the broker by kind of topic. They count from the start and are never reset.
 
 use crate::access;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The kind of a topic: its last fixed word.
+/// Kind of an MQTT message, by the last fixed word of its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// `net/{net}/member/{node}`
+pub enum MessageKind {
+    /// Topic `net/{net}/member/{node}`.
     Member,
-    /// `net/{net}/roster`
+    /// Topic `net/{net}/roster`.
     Roster,
-    /// `net/{net}/policy`
+    /// Topic `net/{net}/policy`.
     Policy,
-    /// `node/{node}/assignment`
+    /// Topic `node/{node}/assignment`.
     Assignment,
-    /// `node/{node}/command`
+    /// Topic `node/{node}/command`.
     Command,
-    /// `node/{node}/report`
+    /// Topic `node/{node}/report`.
     Report,
-    /// `node/{node}/reply`
+    /// Topic `node/{node}/reply`.
     Reply,
-    /// `node/{node}/presence`
+    /// Topic `node/{node}/presence`.
     Presence,
-    /// Anything else.
+    /// Any other topic.
     Other,
 }
 
-impl Kind {
-    /// The kind of this topic.
+impl MessageKind {
+    /// Kind of the messages on this topic.
     pub fn of(topic: &str) -> Self {
         let Some(below) = topic.strip_prefix(access::PREFIX) else { return Self::Other };
         match *below.split('/').collect::<Vec<_>>() {
@@ -46,29 +46,29 @@ impl Kind {
     }
 }
 
-/// Messages, and the bytes of their topics and payloads (MQTT, TLS and TCP come on top).
+/// Number of messages, and of the bytes of their topics and payloads (without MQTT, TLS and TCP headers).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// How many.
+    /// Number of messages.
     pub messages: u64,
-    /// Bytes of topic and payload.
+    /// Bytes of topics and payloads.
     pub bytes: u64,
 }
 
-/// Tallies by kind of topic.
-pub type ByKind = BTreeMap<Kind, Tally>;
+/// Tallies of messages by the kind of their topics.
+pub type ByKind = BTreeMap<MessageKind, Tally>;
 
-/// The nodes that have a session, and what was delivered to each.
+/// Nodes with an MQTT session, and the messages that were delivered to each.
 pub type Sessions = BTreeMap<String, ByKind>;
 
-/// Everything the broker counts.
+/// All counters of the broker, since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Published by the coordinator.
+    /// Messages published by the coordinator.
     pub published: ByKind,
-    /// Delivered to nodes, one for each node that got it.
+    /// Messages delivered to nodes, counted once for each node.
     pub delivered: ByKind,
-    /// Published by nodes and accepted, wills included.
+    /// Messages published by nodes and accepted, wills included.
     pub received: ByKind,
     /// Connections refused: no or a foreign certificate, another's client id, unknown node, foreign will.
     pub refused_connects: u64,
@@ -76,16 +76,16 @@ pub struct Counters {
     pub refused_publishes: u64,
     /// Subscriptions refused by the access check.
     pub refused_subscribes: u64,
-    /// Deliveries withheld because the node may no longer read what it once subscribed to.
+    /// Deliveries withheld because the node may no longer read a topic that it has subscribed to.
     pub withheld: u64,
     /// Deliveries lost because a node's queue was full or its session ended first.
     pub dropped: u64,
-    /// Events lost because nobody took them in time.
+    /// Events lost because nobody received them in time.
     pub events_lost: u64,
 }
 
 pub(super) fn count(tallies: &mut ByKind, topic: &str, payload: &[u8]) {
-    let tally = tallies.entry(Kind::of(topic)).or_default();
+    let tally = tallies.entry(MessageKind::of(topic)).or_default();
     tally.messages += 1;
     tally.bytes += (topic.len() + payload.len()) as u64;
 }
@@ -95,21 +95,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_topic_has_its_kind() {
+    fn topic_of_every_form_has_its_kind() {
         for (topic, kind) in [
-            ("gatewrt/v1/net/a/member/b", Kind::Member),
-            ("gatewrt/v1/net/a/roster", Kind::Roster),
-            ("gatewrt/v1/net/a/policy", Kind::Policy),
-            ("gatewrt/v1/node/a/assignment", Kind::Assignment),
-            ("gatewrt/v1/node/a/command", Kind::Command),
-            ("gatewrt/v1/node/a/report", Kind::Report),
-            ("gatewrt/v1/node/a/reply", Kind::Reply),
-            ("gatewrt/v1/node/a/presence", Kind::Presence),
-            ("gatewrt/v1/node/a/report/b", Kind::Other),
-            ("gatewrt/v1x/net/a/roster", Kind::Other),
-            ("", Kind::Other),
+            ("gatewrt/v1/net/a/member/b", MessageKind::Member),
+            ("gatewrt/v1/net/a/roster", MessageKind::Roster),
+            ("gatewrt/v1/net/a/policy", MessageKind::Policy),
+            ("gatewrt/v1/node/a/assignment", MessageKind::Assignment),
+            ("gatewrt/v1/node/a/command", MessageKind::Command),
+            ("gatewrt/v1/node/a/report", MessageKind::Report),
+            ("gatewrt/v1/node/a/reply", MessageKind::Reply),
+            ("gatewrt/v1/node/a/presence", MessageKind::Presence),
+            ("gatewrt/v1/node/a/report/b", MessageKind::Other),
+            ("gatewrt/v1x/net/a/roster", MessageKind::Other),
+            ("", MessageKind::Other),
         ] {
-            assert_eq!(Kind::of(topic), kind, "{topic}");
+            assert_eq!(MessageKind::of(topic), kind, "{topic}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Where the engine asks before it does something, and tells what it did. Everything that is not expressly
-//! allowed is refused, and nobody is above the check.
+//! Hooks of the engine: checks before it acts, and events after. All that is not explicitly allowed is
+//! refused, for everyone.
 
-use super::{END_OF_SESSION, Event, counters, state::State};
+use super::{END_OF_SESSION, Event, counters, state::BrokerState};
 use async_trait::async_trait;
 use rmqtt::{
     codec::v5::SubscribeAckReason,
@@ -16,8 +16,8 @@ use rmqtt::{
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
-/// The engine doesn't tell when it has forgotten a session.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Poll interval for the end of a session: the engine doesn't signal it.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 const ASKED: [Type; 9] = [
     Type::ClientAuthenticate,
@@ -31,8 +31,8 @@ const ASKED: [Type; 9] = [
     Type::MessageDropped,
 ];
 
-/// Puts the checks in place; before that, no connection may be accepted.
-pub(super) async fn install(engine: &ServerContext, state: &Arc<State>) {
+/// Installs the checks and events of this file in the engine. No connection may be accepted before that.
+pub(super) async fn install(engine: &ServerContext, state: &Arc<BrokerState>) {
     let register = engine.extends.hook_mgr().register();
     for asked in ASKED {
         register.add(asked, Box::new(Hooks { state: state.clone(), engine: engine.clone() })).await;
@@ -41,7 +41,7 @@ pub(super) async fn install(engine: &ServerContext, state: &Arc<State>) {
 }
 
 struct Hooks {
-    state: Arc<State>,
+    state: Arc<BrokerState>,
     engine: ServerContext,
 }
 
@@ -62,15 +62,15 @@ impl Handler for Hooks {
                 self.is_withheld(session, publish).then_some(HookResult::MessageExpiry)
             }
             Parameter::MessagePublish(_, author, publish) => {
-                self.see_will(author, publish).await;
+                self.handle_will(author, publish).await;
                 so_far
             }
             Parameter::ClientConnected(session) => {
-                self.see_connected(session).await;
+                self.handle_connected(session).await;
                 so_far
             }
             Parameter::ClientDisconnected(session, reason) => {
-                self.see_disconnected(session, reason).await;
+                self.handle_disconnected(session, reason).await;
                 so_far
             }
             Parameter::MessageDelivered(session, _, publish) => {
@@ -78,7 +78,7 @@ impl Handler for Hooks {
                 so_far
             }
             Parameter::MessageDropped(Some(to), ..) => {
-                self.see_dropped(&to.client_id);
+                self.handle_dropped(&to.client_id);
                 so_far
             }
             _ => so_far,
@@ -102,7 +102,7 @@ impl Hooks {
         }
     }
 
-    /// The link it came by, if everything is in order.
+    /// Checks a CONNECT packet, and finds the link on which it came.
     fn admit(&self, connect: &ConnectInfo) -> Result<SocketAddr, Refusal> {
         let ConnectInfo::V3(id, connect) = connect else { return Err(Refusal::Version) };
         let link = id.remote_addr.ok_or(Refusal::NoLink)?;
@@ -123,13 +123,13 @@ impl Hooks {
         })
     }
 
-    /// Left to itself, the engine refuses a node whose older session is just ending, and waits long for one
-    /// that is stuck in sending.
+    /// Ends older sessions of a node before its new one begins. Otherwise the engine refuses a node whose older session
+    /// is just ending, and waits long for a session that is stuck in sending.
     async fn end_older(&self, node: &str, link: SocketAddr) {
         self.state.links.close_older(node, link);
         let ended = async {
             while self.engine.extends.shared().await.exist(node) {
-                sleep(LOOK_AGAIN).await;
+                sleep(POLL_INTERVAL).await;
             }
         };
         let _ = timeout(END_OF_SESSION, ended).await;
@@ -145,34 +145,35 @@ impl Hooks {
         SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
     }
 
-    /// A refused message is acknowledged and dropped: a daemon that knows more topics than this coordinator
-    /// keeps its session. One that nobody takes in time is not acknowledged: the session ends, and the node
-    /// says it again when it is back.
+    /// Checks if a node may publish a message, and emits it as an event. A refused message is acknowledged and dropped: so
+    /// a daemon that knows more topics than this coordinator keeps its session. One whose event can't be delivered in
+    /// time is not acknowledged: the session ends, and the node sends it again after it has reconnected.
     async fn check_publish(&self, session: &Session, publish: &Publish) -> PublishAclResult {
         let node = &*session.id.client_id;
         if !self.state.may_publish(node, &publish.topic) {
             self.refuse_publish(node, &publish.topic);
             return PublishAclResult::rejected(false, None);
         }
-        match self.see_published(node, publish).await {
+        match self.handle_published(node, publish).await {
             true => PublishAclResult::allow(),
             false => PublishAclResult::rejected(true, Some("the coordinator is busy".into())),
         }
     }
 
-    /// Wills come by no check of the engine's: this sees them, and the store of retained messages asks again.
-    async fn see_will(&self, author: &Author, publish: &Publish) {
+    /// Emits the last will of a node as an event, if the node may leave it. The engine itself does not check wills; the
+    /// store of retained messages checks them again.
+    async fn handle_will(&self, author: &Author, publish: &Publish) {
         if !matches!(author.typ(), FromType::LastWill) {
             return;
         }
         if self.state.may_leave_will(author, &publish.topic) {
-            self.see_published(&author.client_id, publish).await;
+            self.handle_published(&author.client_id, publish).await;
         } else {
             self.refuse_publish(&author.client_id, &publish.topic);
         }
     }
 
-    async fn see_published(&self, node: &str, publish: &Publish) -> bool {
+    async fn handle_published(&self, node: &str, publish: &Publish) -> bool {
         self.state.count(|all| counters::count(&mut all.received, &publish.topic, &publish.payload));
         let (topic, payload) = (publish.topic.to_string(), publish.payload.clone());
         self.state
@@ -185,7 +186,8 @@ impl Hooks {
         self.state.count(|counters| counters.refused_publishes += 1);
     }
 
-    /// Rights may have changed since the subscription.
+    /// True if a message must not be delivered to a node, because the node may not read its topic any more: its rights
+    /// may have changed since it subscribed.
     fn is_withheld(&self, session: &Session, publish: &Publish) -> bool {
         let withheld = !self.state.access(&session.id.client_id, |access| access.may_read(&publish.topic));
         if withheld {
@@ -194,7 +196,7 @@ impl Hooks {
         withheld
     }
 
-    async fn see_connected(&self, session: &Session) {
+    async fn handle_connected(&self, session: &Session) {
         let node = session.id.client_id.to_string();
         let peer = session.id.remote_addr.and_then(|link| {
             self.state.links.admit(link);
@@ -206,7 +208,7 @@ impl Hooks {
         self.state.emit(Event::Connected { node, from }).await;
     }
 
-    async fn see_disconnected(&self, session: &Session, reason: &Reason) {
+    async fn handle_disconnected(&self, session: &Session, reason: &Reason) {
         if self.state.session_ended(&session.id) {
             let node = session.id.client_id.to_string();
             tracing::info!(node, %reason, "node disconnected");
@@ -214,13 +216,13 @@ impl Hooks {
         }
     }
 
-    fn see_dropped(&self, node: &str) {
+    fn handle_dropped(&self, node: &str) {
         tracing::debug!(node, "delivery dropped");
         self.state.count(|counters| counters.dropped += 1);
     }
 }
 
-/// Why a connection is refused.
+/// Reason why the broker refuses a connection.
 enum Refusal {
     Version,
     NoLink,
@@ -234,9 +236,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version => f.write_str("only MQTT 3.1 and 3.1.1 are spoken"),
-            Self::NoLink => f.write_str("it came by no verified connection"),
+            Self::NoLink => f.write_str("it did not come over a verified connection"),
             Self::ForeignClientId(node) => write!(f, "the certificate is that of {node}"),
-            Self::Persistent => f.write_str("only clean sessions are kept"),
+            Self::Persistent => f.write_str("only clean sessions are accepted"),
             Self::Unknown => f.write_str("no such node"),
             Self::Will(topic) => write!(f, "its will is for {topic}"),
         }

@@ -1,7 +1,7 @@
-//! The embedded MQTT broker: how records reach nodes and reports come back, with nothing else installed.
+//! Embedded MQTT broker: carries records to nodes and reports back, with nothing else to install.
 //!
-//! It knows certificates, topics and bytes. What a record says, who is in which network, and what of it
-//! is kept on disk is its user's, who answers as a [`Directory`] and listens to [`Event`]s.
+//! It knows certificates, topics and bytes. Its user knows the meaning of records, the network of each node
+//! and what is stored: it implements [`Directory`] and receives [`Event`]s.
 //!
 //! ```text
 //! router ── TLS 1.3, client certificate ──▶ front ── loopback ──▶ engine (rmqtt) ──▶ hooks ──▶ Event
@@ -12,12 +12,13 @@
 mod counters;
 mod front;
 mod hooks;
+mod links;
 mod retained;
 mod router;
 mod state;
 mod tls;
 
-pub use counters::{ByKind, Counters, Kind, Sessions, Tally};
+pub use counters::{ByKind, Counters, MessageKind, Sessions, Tally};
 
 use crate::{access, listen};
 use bytes::Bytes;
@@ -31,8 +32,8 @@ use rmqtt::{
     server::MqttServer,
     types::{From as Author, Id, Publish, QoS, Retain},
 };
-use router::OneAtATime;
-use state::State;
+use router::SerialRouter;
+use state::BrokerState;
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
@@ -45,52 +46,51 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-/// How long sessions may take to end, when kicked, replaced or stopped.
+/// Time for sessions to end, when they are kicked, replaced or stopped.
 const END_OF_SESSION: Duration = Duration::from_secs(2);
 /// Packet bytes allowed beyond the payload: topic, header; for a CONNECT also client id and will topic.
 const PACKET_MARGIN: usize = 1024;
-/// Messages sent to a node and not acknowledged yet.
+/// Largest number of messages sent to a node and not acknowledged yet.
 const IN_FLIGHT: NonZeroU16 = NonZeroU16::new(64).expect("64 is not 0");
-/// The engine's name for its one listener.
+/// Id of the engine's only listener.
 const LISTENER: u16 = 1;
 
-/// Where the broker listens, and with what.
+/// Configuration of the broker: its listen address, certificates and limits.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
-    /// Where routers connect; port 0 takes a free one, see [`Broker::local_addr`].
+    /// Address where routers connect; port 0 takes a free one, see [`Broker::local_addr`].
     pub listen: SocketAddr,
-    /// PEM, the server's certificate first, then what is needed up to what routers trust.
+    /// Certificate chain of the server (PEM), its own certificate first.
     pub cert: PathBuf,
-    /// PEM, the certificate's key.
+    /// Private key of the certificate (PEM).
     pub key: PathBuf,
-    /// PEM, the CA that issues client certificates.
+    /// CA that issues client certificates (PEM).
     pub client_ca: PathBuf,
-    /// How much of everything.
+    /// Limits of the broker.
     pub limits: Limits,
 }
 
-/// Bounds of what the broker takes and keeps.
+/// Limits of what the broker accepts and stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a payload that a node sends.
+    /// Largest payload that a node may send, in bytes.
     pub payload: usize,
-    /// Bytes of a payload that [`Broker::publish`] takes: what nodes accept.
+    /// Largest payload that [`Broker::publish`] accepts, in bytes: the limit of the nodes.
     pub own_payload: usize,
-    /// Connections open at the same time, those in handshake included. Each takes three file descriptors.
+    /// Connections open at the same time, including handshakes. Each takes three file descriptors.
     pub connections: usize,
-    /// Connections one certificate may have open at the same time (one session; the rest are on their way
-    /// in or out).
+    /// Connections open at the same time with one certificate: one session, others being opened or closed.
     pub links_per_node: usize,
-    /// Messages waiting for one node; beyond that the oldest is dropped. At least the records of its networks,
-    /// which all come when it subscribes.
+    /// Messages queued for one node; beyond that the oldest is dropped. It must hold all records of a
+    /// network, which a node gets at once when it subscribes.
     pub queue: usize,
     /// Subscriptions of one node.
     pub subscriptions: usize,
-    /// Events waiting to be taken.
+    /// Events waiting to be received.
     pub events: usize,
-    /// For the TLS handshake, and again from there to an accepted CONNECT.
+    /// Time for the TLS handshake, and again until an accepted CONNECT.
     pub connect_timeout: Duration,
-    /// The longest keepalive a node may ask for, in whole seconds; a longer one and none at all are refused.
+    /// Longest keepalive that a node may request, in whole seconds. A longer one, or none, is refused.
     pub keepalive: Duration,
 }
 
@@ -110,95 +110,95 @@ impl Default for Limits {
     }
 }
 
-/// Who exists and is in which network, asked anew at every connect, publish, subscribe and delivery.
+/// Directory of nodes and their networks. It is asked at every connect, publish, subscribe and delivery.
 pub trait Directory: Send + Sync + 'static {
-    /// Ids of the networks a node is in; None for a node that is unknown or removed.
+    /// Ids of the networks of a node; `None` for a node that is unknown or removed.
     fn networks_of(&self, node: &str) -> Option<BTreeSet<String>>;
 }
 
-/// What happened on the broker. [`Broker::online`] is always right; events are lost (and counted) if nobody
-/// takes them for seconds.
+/// Event of the broker: a session that began or ended, or a message of a node. Events are lost, and counted, if nobody
+/// receives them for seconds; [`Broker::online`] is always right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A node has a session; also when that takes the place of an older one.
+    /// A node has a session. A newer session replaces the older one.
     Connected {
-        /// Its id.
+        /// Id of the node.
         node: String,
-        /// Where it connects from, as the coordinator sees it; `None` if it is gone again already.
+        /// Address of the router as the coordinator sees it; `None` if it is gone already.
         from: Option<SocketAddr>,
     },
     /// A node has no session any more.
     Disconnected {
-        /// Its id.
+        /// Id of the node.
         node: String,
     },
-    /// A node, or its will, has published, and was allowed to.
+    /// A node, or its will, has published a message that is allowed.
     Published {
-        /// Its id.
+        /// Id of the node.
         node: String,
-        /// One of its own topics.
+        /// Topic, one of the node's own.
         topic: String,
-        /// As sent.
+        /// Payload as it was sent.
         payload: Bytes,
-        /// Whether it stays for later subscribers.
+        /// Set if the message is retained for later subscribers.
         retain: bool,
     },
 }
 
-/// Why the broker can't start or publish.
+/// Error of starting the broker or publishing a message.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// The address is taken, not ours, or not allowed.
+    /// The address can't be listened on.
     #[error("can't listen for MQTT on {addr}")]
     Listen {
-        /// Where.
+        /// Address that can't be listened on.
         addr: SocketAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// A certificate or key is missing or wrong.
     #[error("can't use {} as {what}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What it is for.
+        /// Purpose of the file.
         what: &'static str,
-        /// What is wrong with it.
+        /// Reason why the file can't be used.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The loopback interface, over which the broker's two halves talk, is down.
+    /// The loopback interface, which connects the front with the engine, is down.
     #[error("127.0.0.1 can't be reached (is the loopback interface up?)")]
     Loopback(#[source] io::Error),
-    /// A topic outside ours, or with a wildcard.
+    /// The topic is not one of ours, or has a wildcard.
     #[error("“{0}” is no topic to publish to")]
     Topic(String),
-    /// A payload over the limit.
+    /// The payload is over the limit.
     #[error("{size} bytes for {topic} are over the limit of {limit}")]
     TooLarge {
-        /// For where.
+        /// Topic of the message.
         topic: String,
-        /// Bytes.
+        /// Size of the payload in bytes.
         size: usize,
-        /// Bytes.
+        /// Limit in bytes.
         limit: usize,
     },
-    /// The engine refused.
+    /// The engine failed.
     #[error("the MQTT engine failed")]
     Engine(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// A running broker. Dropping it ends it without waiting; [`Broker::stop`] lets sessions end first.
+/// Running MQTT broker. Dropping it stops it at once; [`Broker::stop`] lets sessions end first.
 pub struct Broker {
     addr: SocketAddr,
     engine: ServerContext,
-    /// Whose name the coordinator's own messages bear.
+    /// Author of the coordinator's own messages.
     author: Id,
-    state: Arc<State>,
+    state: Arc<BrokerState>,
     tasks: JoinSet<()>,
 }
 
 impl Broker {
-    /// Returns once it listens, with `retained` (topic and payload) as its retained messages. Any number of
+    /// Starts a broker, with `retained` (topic and payload) as its retained messages. Returns when it listens. Several
     /// brokers can run in one process.
     pub async fn start(
         config: BrokerConfig,
@@ -211,12 +211,12 @@ impl Broker {
         let addr = listener.local_addr().map_err(listen_fault)?;
         let retained = checked(retained, config.limits.own_payload)?;
 
-        let (state, events) = State::new(config.limits, directory);
+        let (state, events) = BrokerState::new(config.limits, directory);
         let engine = ServerContext::new().busy_check_enable(false).build().await;
         let author = Id::from(engine.node.id(), ByteString::from_static("coordinator"));
         let retained = Retained::new(state.clone(), &author, retained).map_err(engine_fault)?;
         *engine.extends.retain_mut().await = Box::new(retained);
-        let router = OneAtATime::new(DefaultRouter::new(Some(engine.clone())));
+        let router = SerialRouter::new(DefaultRouter::new(Some(engine.clone())));
         *engine.extends.router_mut().await = Box::new(router);
         hooks::install(&engine, &state).await;
 
@@ -235,19 +235,21 @@ impl Broker {
         Ok((Self { addr, engine, author, state, tasks }, events))
     }
 
-    /// Where it listens.
+    /// Address that the broker listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Publishes as the coordinator, with QoS 1, to every node that has subscribed and may read it. An empty
-    /// retained payload clears. What was published first arrives first, retained messages included.
+    /// Publishes a message as the coordinator, with QoS 1, to every node that has subscribed to its topic and may read
+    /// it. An empty retained payload clears the topic. Messages arrive in the order of publishing, including retained
+    /// ones.
     pub async fn publish(&self, topic: &str, payload: Bytes, retain: bool) -> Result<(), BrokerError> {
         check(topic, &payload, self.state.limits.own_payload)?;
         self.state.count(|all| counters::count(&mut all.published, topic, &payload));
         let publish = message(topic, payload, retain);
         let from = Author::from_admin(self.author.clone());
-        // Held to the end: a subscriber that is being served the retained messages gets the old one first.
+        // The lock is held to the end: a subscriber that is just getting the retained messages gets the old
+        // one first.
         let retained = self.engine.extends.retain_mut().await;
         if retain {
             let kept = Retain { msg_id: None, from: from.clone(), publish: publish.clone() };
@@ -260,8 +262,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Drops a node's connections at once and returns when its session is over. It comes back only if the
-    /// directory still knows it: take it out there first.
+    /// Closes a node's connections at once. Returns when its session has ended. Remove the node from the
+    /// directory first, or it reconnects.
     pub async fn kick(&self, node: &str) {
         let session = self.state.sessions.borrow().get(node).cloned();
         self.state.links.close(node);
@@ -272,29 +274,29 @@ impl Broker {
         let _ = timeout(END_OF_SESSION, over).await;
     }
 
-    /// The nodes that have a session now.
+    /// Ids of the nodes that have an MQTT session now.
     pub fn online(&self) -> BTreeSet<String> {
         self.state.sessions.borrow().keys().cloned().collect()
     }
 
-    /// The nodes that have a session now, and what was delivered to each.
+    /// Nodes that have an MQTT session now, and the messages that were delivered to each.
     pub fn sessions(&self) -> Sessions {
         let delivered = |node: String| (node.clone(), self.delivered_to(&node));
         self.online().into_iter().map(delivered).collect()
     }
 
-    /// Everything counted since the start.
+    /// All counters of the broker, since its start.
     pub fn counters(&self) -> Counters {
         self.state.counters()
     }
 
-    /// What was delivered to one node since the start, or since it was last kicked.
+    /// Tallies of the messages delivered to one node since the broker's start, or since the node was last kicked.
     pub fn delivered_to(&self, node: &str) -> ByKind {
         self.state.delivered_to(node)
     }
 
-    /// Closes every connection and waits for the sessions to end; wills are still seen as events, then the
-    /// events end. (The engine keeps a little memory until the process ends.)
+    /// Stops the broker: closes every connection and waits for the sessions to end. Wills still arrive as events, then
+    /// the events end. (The engine frees a little memory only when the process ends.)
     pub async fn stop(mut self) {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
@@ -327,7 +329,7 @@ fn listener_of_engine(limits: &Limits) -> Builder {
         .max_subscriptions(limits.subscriptions)
         .max_topic_aliases(0)
         .session_expiry_interval(Duration::ZERO)
-        // TCP repeats what is lost, and a record is true until the next one.
+        // TCP resends what is lost, and a record is valid until the next one.
         .message_retry_interval(Duration::ZERO)
         .message_expiry_interval(Duration::ZERO)
 }
@@ -365,7 +367,7 @@ mod tests {
 
     pub(super) const NODE: &str = "aaaaaaaaaaaaaaaa";
 
-    /// Knows one node, which is in no network.
+    /// Directory with one node, which is in no network.
     pub(super) struct Known;
 
     impl Directory for Known {

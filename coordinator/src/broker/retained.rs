@@ -1,7 +1,7 @@
-//! Retained messages, in memory. The engine's own store keeps nothing; this one keeps what was published, and
-//! asks once more whether the author may write there: the last gate before something stays.
+//! Retained messages, in memory. The engine's own store keeps nothing. This one keeps what was published, and
+//! is the last check of the author's rights before a message is retained.
 
-use super::state::State;
+use super::state::BrokerState;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rmqtt::{
@@ -17,7 +17,7 @@ use std::{
 };
 
 pub(super) struct Retained {
-    state: Arc<State>,
+    state: Arc<BrokerState>,
     kept: Mutex<Kept>,
 }
 
@@ -29,9 +29,9 @@ struct Kept {
 }
 
 impl Retained {
-    /// Starts with what the coordinator published before, as if by `author`.
+    /// Creates the store with messages that the coordinator published before, in the name of `author`.
     pub(super) fn new(
-        state: Arc<State>,
+        state: Arc<BrokerState>,
         author: &Id,
         messages: BTreeMap<String, Bytes>,
     ) -> Result<Self, rmqtt::Error> {
@@ -58,7 +58,7 @@ impl Retained {
 }
 
 impl Kept {
-    /// An empty payload clears (MQTT 3.1.1, 3.3.1.3).
+    /// Stores the retained message of a topic. An empty payload clears the topic (MQTT 3.1.1, 3.3.1.3).
     fn set(&mut self, topic: &str, retain: Retain) -> Result<(), rmqtt::Error> {
         let topic = Topic::from_str(topic)?;
         self.count -= isize::from(self.tree.remove(&topic).is_some());
@@ -104,9 +104,9 @@ mod tests {
     const PRESENCE: &str = "gatewrt/v1/node/aaaaaaaaaaaaaaaa/presence";
     const ROSTER: &str = "gatewrt/v1/net/aaaa/roster";
 
-    /// Whether something stays there when this author publishes it.
+    /// True if a message of this author is retained.
     async fn keeps(author: fn(Id) -> Author, name: &'static str, topic: &str) -> bool {
-        let (state, _events) = State::new(Limits::default(), Arc::new(Known));
+        let (state, _events) = BrokerState::new(Limits::default(), Arc::new(Known));
         let id = Id::from(1, name.into());
         let retained = Retained::new(state, &id, BTreeMap::new()).unwrap();
         let retain = Retain { msg_id: None, from: author(id), publish: message(topic, "x".into(), true) };
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_stays_that_its_author_may_not_write() {
+    async fn retained_message_without_rights_is_not_kept() {
         assert!(keeps(Author::from_admin, "coordinator", ROSTER).await);
         for node in [Author::from_custom, Author::from_lastwill] {
             assert!(keeps(node, NODE, PRESENCE).await);

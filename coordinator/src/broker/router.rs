@@ -1,6 +1,6 @@
-//! The engine's table of subscriptions, with adding and removing one at a time. On its own it loses a
-//! subscription that is added while the last other one to the same filter is being removed: that node would
-//! hear nothing more until it reconnects.
+//! Subscriptions of the engine, changed one at a time. On its own, the engine loses a subscription that is
+//! added while the last other one to the same filter is being removed: that node would get nothing until it
+//! reconnects.
 
 use async_trait::async_trait;
 use rmqtt::{
@@ -13,19 +13,19 @@ use rmqtt::{
 };
 use tokio::sync::Mutex;
 
-pub(super) struct OneAtATime {
+pub(super) struct SerialRouter {
     inner: DefaultRouter,
     changing: Mutex<()>,
 }
 
-impl OneAtATime {
+impl SerialRouter {
     pub(super) fn new(inner: DefaultRouter) -> Self {
         Self { inner, changing: Mutex::default() }
     }
 }
 
 #[async_trait]
-impl Router for OneAtATime {
+impl Router for SerialRouter {
     async fn add(&self, filter: &str, id: Id, options: SubscriptionOptions) -> rmqtt::Result<()> {
         let _one = self.changing.lock().await;
         self.inner.add(filter, id, options).await
@@ -98,12 +98,13 @@ mod tests {
         atomic::{AtomicBool, Ordering},
     };
 
-    /// One client comes and goes all the time; what the other has just added must be there.
+    /// While one client subscribes and unsubscribes all the time, the other's new subscription must not be
+    /// lost.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn no_subscription_is_lost_when_another_to_the_same_filter_goes() {
+    async fn subscription_survives_removal_of_another_to_the_same_filter() {
         const FILTER: &str = "gatewrt/v1/net/aaaa/#";
         let engine = ServerContext::new().busy_check_enable(false).build().await;
-        let router = Arc::new(OneAtATime::new(DefaultRouter::new(Some(engine))));
+        let router = Arc::new(SerialRouter::new(DefaultRouter::new(Some(engine))));
         let over = Arc::new(AtomicBool::new(false));
         let restless = tokio::spawn({
             let (router, over) = (router.clone(), over.clone());

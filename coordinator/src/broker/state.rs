@@ -1,10 +1,10 @@
-//! What the parts of the broker share: who is connected, what was counted, where events go. Every question of
-//! access ends here, and is answered with what the directory says at that moment.
+//! State that the parts of the broker share: sessions, counters, receiver of events. All checks of access end
+//! here, and use the directory at that moment.
 
 use super::{
     Counters, Directory, Event, Limits,
     counters::{self, ByKind},
-    front::Links,
+    links::Links,
 };
 use crate::access::Access;
 use rmqtt::types::Id;
@@ -15,13 +15,13 @@ use std::{
 };
 use tokio::sync::{mpsc, watch};
 
-/// How long a node's session waits for somebody to take its event before it gives up.
-const EVENT_PATIENCE: Duration = Duration::from_secs(5);
+/// Time that a node's session waits for its event to be received before it gives up.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) struct State {
+pub(super) struct BrokerState {
     pub(super) limits: Limits,
     pub(super) links: Links,
-    /// The session of each connected node; a newer one takes the place of the older.
+    /// Session of each connected node; a newer one replaces the older.
     pub(super) sessions: watch::Sender<BTreeMap<String, Id>>,
     directory: Arc<dyn Directory>,
     events: Mutex<Option<mpsc::Sender<Event>>>,
@@ -34,7 +34,7 @@ struct Counted {
     delivered_to: BTreeMap<String, ByKind>,
 }
 
-impl State {
+impl BrokerState {
     pub(super) fn new(limits: Limits, directory: Arc<dyn Directory>) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(limits.events);
         let links = Links::new(limits.links_per_node);
@@ -43,7 +43,7 @@ impl State {
         (Arc::new(Self { limits, links, sessions, directory, events, counted }), receiver)
     }
 
-    /// Asks the directory, then the access table.
+    /// Asks for a right of a node, by the networks that it is in now.
     pub(super) fn access<T>(&self, node: &str, ask: impl FnOnce(Access<'_>) -> T) -> T {
         let networks = self.directory.networks_of(node);
         ask(Access::new(node, networks.as_ref()))
@@ -53,7 +53,7 @@ impl State {
         self.access(node, |access| access.may_publish(topic))
     }
 
-    /// A will is a publish; one of a session that another has replaced comes too late to be true.
+    /// True if the last will of a session may be published. The will of a session that was replaced is outdated.
     pub(super) fn may_leave_will(&self, session: &Id, topic: &str) -> bool {
         let current = self.sessions.borrow().get(&*session.client_id).is_none_or(|now| now == session);
         current && self.may_publish(&session.client_id, topic)
@@ -65,7 +65,8 @@ impl State {
         });
     }
 
-    /// Whether this ended the node's presence, and not just a session that another had replaced.
+    /// Removes the session of a node that has ended. Returns false if a newer one had replaced it, so that the node is
+    /// still connected.
     pub(super) fn session_ended(&self, session: &Id) -> bool {
         self.sessions.send_if_modified(|sessions| {
             let current = sessions.get(&*session.client_id) == Some(session);
@@ -76,12 +77,12 @@ impl State {
         })
     }
 
-    /// Hands an event over. A full queue holds up this one session for a while, then the event is lost and
-    /// counted.
+    /// Sends an event to the owner of the broker. A full queue delays this session for a while, then the event is lost
+    /// and counted.
     pub(super) async fn emit(&self, event: Event) -> bool {
         let events = self.events.lock().expect("no holder of this lock panics").clone();
         let Some(events) = events else { return false };
-        let taken = tokio::time::timeout(EVENT_PATIENCE, events.send(event)).await;
+        let taken = tokio::time::timeout(EVENT_TIMEOUT, events.send(event)).await;
         let taken = matches!(taken, Ok(Ok(())));
         if !taken {
             self.count(|counters| counters.events_lost += 1);
@@ -89,7 +90,7 @@ impl State {
         taken
     }
 
-    /// No more events: the receiver's channel ends once it is empty.
+    /// Closes the channel of the broker's events: the receiver gets what is queued, then the end.
     pub(super) fn end_events(&self) {
         self.events.lock().expect("no holder of this lock panics").take();
     }
@@ -137,8 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_replaced_says_nothing_of_the_node_any_more() {
-        let (state, _events) = State::new(Limits::default(), Arc::new(Known));
+    fn replaced_session_no_longer_speaks_for_the_node() {
+        let (state, _events) = BrokerState::new(Limits::default(), Arc::new(Known));
         let (older, newer) = (session(1), session(2));
         state.session_began(&older);
         assert!(state.may_leave_will(&older, PRESENCE));
@@ -153,8 +154,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_event_nobody_takes_is_lost_in_the_end_and_counted() {
-        let (state, mut events) = State::new(Limits { events: 1, ..Limits::default() }, Arc::new(Known));
+    async fn event_that_nobody_receives_is_lost_and_counted() {
+        let (state, mut events) =
+            BrokerState::new(Limits { events: 1, ..Limits::default() }, Arc::new(Known));
         let event = || Event::Disconnected { node: NODE.into() };
         assert!(state.emit(event()).await);
         assert!(!state.emit(event()).await);

@@ -1,4 +1,4 @@
-//! TLS 1.3 with a client certificate of our CA, and the name in it.
+//! TLS 1.3 with client certificates of the coordinator's CA.
 
 use super::{BrokerConfig, BrokerError};
 use crate::access::is_id;
@@ -12,7 +12,8 @@ use rustls::{
 use std::{error::Error, path::Path, sync::Arc};
 use x509_parser::{parse_x509_certificate, prelude::X509Certificate};
 
-/// The provider is named, never taken from the process: more than one may be linked in.
+/// Creates the TLS configuration of the broker, which requires client certificates of the coordinator's CA. The crypto
+/// provider is explicit, as several may be linked into one process.
 pub(super) fn server_config(config: &BrokerConfig) -> Result<Arc<ServerConfig>, BrokerError> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(&config.cert, "the broker's certificate")?;
@@ -37,8 +38,8 @@ pub(super) fn server_config(config: &BrokerConfig) -> Result<Arc<ServerConfig>, 
     Ok(Arc::new(server))
 }
 
-/// The node id in a verified client certificate: its only common name. None where there is none, more than
-/// one, or it is no id.
+/// Node id in a verified client certificate: its only common name. `None` if there is none, more than one, or
+/// it is not valid as an id.
 pub(super) fn common_name(chain: Option<&[CertificateDer<'_>]>) -> Option<String> {
     let (_, certificate) = parse_x509_certificate(chain?.first()?).ok()?;
     only_common_name(&certificate).filter(|name| is_id(name)).map(str::to_owned)

@@ -1,22 +1,21 @@
-//! What can be typed.
+//! Arguments of all commands.
 
 mod clients;
 mod exits;
 mod rules;
 mod tokens;
 
-pub(super) use clients::{Add, Client, Ingress, KeyFile, Output, Set, TunnelArg, Which};
-pub(super) use exits::{Exit, ExitClient, SetScope};
-pub(super) use rules::{Check, Group, OneRule, Rule, Tag, Tagged, VerdictArg};
-pub(super) use tokens::{RightsArg, Token};
+pub(super) use clients::{
+    AddClient, ClientCommand, ConfigOutput, IngressCommand, KeyFile, OneClient, SetClient, TunnelArg,
+};
+pub(super) use exits::{ExitClientCommand, ExitCommand, SetScope};
+pub(super) use rules::{CheckCommand, GroupCommand, OneRule, RuleCommand, TagCommand, Tagged, VerdictArg};
+pub(super) use tokens::{RightsArg, TokenCommand};
 
-use crate::{http::GivenCert, serve::ServeConfig};
+use crate::{data_dir::DEFAULT_DATA, http::CustomCertificate, serve::ServeConfig};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gatewrt_protocol::{NetworkName, NodeName, Prefix, Role};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
-
-/// Where keys and database are when nothing else is said.
-pub const DEFAULT_DATA: &str = "/var/lib/gatewrt";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,19 +51,19 @@ pub struct Cli {
     pub(super) command: Command,
 }
 
-/// How commands reach the coordinator.
+/// Options to reach the coordinator.
 #[derive(Debug, Args)]
 pub(super) struct Connection {
-    /// The coordinator's directory: keys and database; commands on the same machine find all they need there
+    /// Directory of the coordinator, with keys and database; commands on the same machine need nothing else
     #[arg(long, global = true, value_name = "DIR", env = "GATEWRT_DATA", default_value = DEFAULT_DATA)]
     pub data: PathBuf,
-    /// The coordinator's address, for commands from another machine
+    /// URL of the coordinator, for commands from another machine
     #[arg(long, global = true, value_name = "URL", env = "GATEWRT_URL")]
     pub url: Option<String>,
-    /// A file with the admin token; default: admin.token in --data
+    /// File with the admin token; default: admin.token in --data
     #[arg(long, global = true, value_name = "FILE", env = "GATEWRT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
-    /// A file with the coordinator's CA certificate; default: ca.crt in --data
+    /// File with the coordinator's CA certificate; default: ca.crt in --data
     #[arg(long, global = true, value_name = "FILE", env = "GATEWRT_CA_FILE")]
     pub ca_file: Option<PathBuf>,
 }
@@ -75,57 +74,57 @@ pub(super) enum Command {
     Serve(Serve),
     /// Networks: create, list, show, set, delete
     #[command(subcommand)]
-    Network(Network),
+    Network(NetworkCommand),
     /// Join codes: create, list, revoke
     #[command(subcommand)]
-    Code(Code),
+    Code(CodeCommand),
     /// Nodes: list, show, rename, remove, retry, set-confirm
     #[command(subcommand)]
-    Node(Node),
+    Node(NodeCommand),
     /// Prefixes behind nodes: set, unset, list
     #[command(subcommand)]
-    Egress(Egress),
+    Egress(EgressCommand),
     /// Nodes that let phones and laptops in: set, unset, list
     #[command(subcommand)]
-    Ingress(Ingress),
-    /// Nodes that take others' Internet traffic: set, unset, list
+    Ingress(IngressCommand),
+    /// Exits, which forward Internet traffic of other nodes: set, unset, list
     #[command(subcommand)]
-    Exit(Exit),
-    /// Internet traffic of nodes that goes through exits: set, unset, list
+    Exit(ExitCommand),
+    /// Scopes, the Internet traffic of nodes that goes through exits: set, unset, list
     #[command(subcommand)]
-    ExitClient(ExitClient),
-    /// Phones and laptops: add, list, show, switch on and off, reissue, delete
+    ExitClient(ExitClientCommand),
+    /// Phones and laptops: add, list, show, enable, disable, reissue, delete
     #[command(subcommand)]
-    Client(Client),
+    Client(ClientCommand),
     /// Access rules: add, list, show, enable, disable, delete
     #[command(subcommand)]
-    Rule(Rule),
-    /// Groups that rules name: set, list, delete
+    Rule(RuleCommand),
+    /// Groups of selectors for rules: set, list, delete
     #[command(subcommand)]
-    Group(Group),
-    /// Tags of nodes and clients, which rules name: add, remove, list
+    Group(GroupCommand),
+    /// Tags of nodes and clients, for rules: add, remove, list
     #[command(subcommand)]
-    Tag(Tag),
-    /// Whether X may reach Y, and why
-    Check(Check),
+    Tag(TagCommand),
+    /// Check if X may reach Y, and explain why
+    Check(CheckCommand),
     /// Tokens of the API: create, list, revoke
     #[command(subcommand)]
-    Token(Token),
-    /// Who changed what, newest first
+    Token(TokenCommand),
+    /// Show the audit log, newest entries first
     Audit {
         /// Only this network
         network: Option<String>,
-        /// At most so many
+        /// Number of entries
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         last: u32,
     },
-    /// Print what a shell needs to complete commands
+    /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS)]
     Completions {
-        /// Of which shell
+        /// Name of the shell
         shell: clap_complete::Shell,
     },
-    /// How everything is now: who is online, what each node reported last
+    /// Show the state of all nodes: who is online, what each reported last
     Status {
         /// Only this network
         network: Option<String>,
@@ -153,22 +152,24 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub(super) struct Serve {
-    /// Where to listen for the API and for joining routers; [::] is every address, IPv4 too
+    /// Listen address of the API, also for joining routers; [::] is every address, IPv4 too
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8443")]
     https: SocketAddr,
-    /// Where to listen for MQTT
+    /// Listen address of MQTT
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8883")]
     mqtt: SocketAddr,
-    /// A certificate for browsers (PEM, with its chain), such as Let's Encrypt's; routers go on with the coordinator's own
+    /// Custom certificate for browsers (PEM, with its chain), such as one of Let's Encrypt; routers use the
+    /// coordinator's own
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// Its private key (PEM); both files are read again when they change
+    /// Private key of the certificate (PEM); both files are read again when they change
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// Where to listen with that certificate
+    /// Listen address for the custom certificate
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:443", requires = "cert")]
     cert_https: SocketAddr,
-    /// How routers reach this machine, best first; can be given more than once. Default: the addresses listened on
+    /// Name or address of this machine for routers, best first; can be repeated [default: the listen
+    /// addresses]
     #[arg(long, value_name = "HOST_OR_IP")]
     advertise: Vec<String>,
 }
@@ -176,8 +177,14 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn config(self, data: PathBuf) -> ServeConfig {
         let files = self.cert.zip(self.key);
-        let given = files.map(|(cert, key)| (GivenCert { cert, key }, self.cert_https));
-        ServeConfig { data, https: self.https, mqtt: self.mqtt, advertise: self.advertise, given }
+        let custom_certificate = files.map(|(cert, key)| (CustomCertificate { cert, key }, self.cert_https));
+        ServeConfig {
+            data,
+            https: self.https,
+            mqtt: self.mqtt,
+            advertise: self.advertise,
+            custom_certificate,
+        }
     }
 }
 
@@ -188,15 +195,15 @@ Examples:
   gatewrt-coordinator network set home --dns none";
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Network {
-    /// Make a network
+pub(super) enum NetworkCommand {
+    /// Create a network
     Create {
         /// 1 to 12 characters of a-z, 0-9 and "-": on routers the interface is gw-NAME
         name: NetworkName,
-        /// Overlay addresses, IPv4 [default: a free 10.x.0.0/16]
+        /// IPv4 prefix of overlay addresses [default: a free 10.x.0.0/16]
         #[arg(long, value_name = "PREFIX")]
         prefix4: Option<Prefix>,
-        /// Overlay addresses, IPv6 [default: a random fdxx::/64]
+        /// IPv6 prefix of overlay addresses [default: a random fdxx::/64]
         #[arg(long, value_name = "PREFIX")]
         prefix6: Option<Prefix>,
         /// MTU of the WireGuard interfaces, 1280 to 1420 [default: 1420]
@@ -206,9 +213,9 @@ pub(super) enum Network {
         #[arg(long)]
         keepalive: Option<u16>,
     },
-    /// All networks
+    /// List all networks
     List,
-    /// One network
+    /// Show one network
     Show {
         /// Name or id
         network: String,
@@ -218,10 +225,10 @@ pub(super) enum Network {
     Set {
         /// Name or id
         network: String,
-        /// What becomes of new connections that no rule fits
+        /// Default verdict on new connections that match no rule
         #[arg(long, value_enum, required_unless_present = "dns")]
         access: Option<VerdictArg>,
-        /// Resolvers that external clients are told of, or "none"; can be given more than once
+        /// Resolvers for external clients, or "none"; can be repeated
         #[arg(long, value_name = "IP", value_delimiter = ',')]
         dns: Vec<String>,
     },
@@ -229,7 +236,7 @@ pub(super) enum Network {
     Delete {
         /// Name or id
         network: String,
-        /// Also when it has nodes, which are removed
+        /// Delete it even if it has nodes: they are removed
         #[arg(long)]
         force: bool,
     },
@@ -240,32 +247,32 @@ The code alone goes to stdout, so that a script can use it:
   code=$(gatewrt-coordinator code create home --uses 3 --expires 2h)";
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Code {
-    /// Make a join code and print it
+pub(super) enum CodeCommand {
+    /// Create a join code and print it
     #[command(after_help = CODE_EXAMPLES)]
     Create {
         /// Name or id of the network
         network: String,
-        /// How many routers may join with it
+        /// Number of routers that may join with it
         #[arg(long, default_value_t = 1)]
         uses: u32,
-        /// For how long, such as 30m, 24h, 7d
+        /// Time until it expires, such as 30m, 24h, 7d
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
         expires: Duration,
-        /// What those that join may do for others [default: everything]
+        /// Roles of nodes that join with it [default: all]
         #[arg(long, value_delimiter = ',')]
         roles: Vec<RoleArg>,
     },
-    /// The codes of a network
+    /// List the codes of a network
     List {
         /// Name or id of the network
         network: String,
     },
-    /// Take a code back; routers that joined with it stay
+    /// Revoke a code; routers that have joined with it stay
     Revoke {
         /// Name or id of the network
         network: String,
-        /// As in "code list"
+        /// Id as in "code list"
         code: String,
     },
 }
@@ -290,24 +297,24 @@ impl From<RoleArg> for Role {
 const CONFIRM_EXAMPLES: &str = "\
 Examples:
   gatewrt-coordinator node set-confirm home cabin 120   # a slow uplink
-  gatewrt-coordinator node show home cabin              # what was taken back, and why
+  gatewrt-coordinator node show home cabin              # what was rolled back, and why
   gatewrt-coordinator node retry home cabin";
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Node {
-    /// The nodes of a network
+pub(super) enum NodeCommand {
+    /// List the nodes of a network
     List {
         /// Name or id of the network
         network: String,
     },
-    /// One node
+    /// Show one node
     Show {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
     },
-    /// Give a node another name
+    /// Rename a node
     Rename {
         /// Name or id of the network
         network: String,
@@ -316,31 +323,32 @@ pub(super) enum Node {
         /// 1 to 63 characters of a-z, 0-9 and "-"
         name: NodeName,
     },
-    /// Remove a node for ever: it is cut off everywhere within seconds
+    /// Remove a node permanently: it is cut off everywhere within seconds
     Remove {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
-        /// Also when clients come in there or traffic of others goes out there: it stays cut off until that is changed
+        /// Remove it even if clients or scopes use it: they are cut off until they get another gateway or
+        /// exit
         #[arg(long)]
         force: bool,
     },
-    /// Have a node try again a change that it took back
+    /// Ask a node to retry a change that it rolled back
     Retry {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
     },
-    /// Say how long a node waits for its control link after a change before it takes it back
+    /// Set how long a node waits for its control link after a change, before it rolls the change back
     #[command(after_help = CONFIRM_EXAMPLES)]
     SetConfirm {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
-        /// 5 to 3600; a new node waits 60
+        /// Seconds, 5 to 3600; a new node waits 60
         #[arg(value_parser = clap::value_parser!(u16).range(5..=3600))]
         seconds: u16,
     },
@@ -359,7 +367,7 @@ Examples:
   gatewrt-coordinator egress set home spare 192.168.10.0/24 --metric 10     # stands in while office is down";
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Egress {
+pub(super) enum EgressCommand {
     /// Let the network reach a prefix behind a node
     #[command(after_help = EGRESS_EXAMPLES)]
     Set {
@@ -367,26 +375,27 @@ pub(super) enum Egress {
         network: String,
         /// Name or id of the node
         node: String,
-        /// Such as 192.168.10.0/24
+        /// Prefix such as 192.168.10.0/24
         prefix: Prefix,
-        /// on: hosts behind the node see the node's address; off: they see the true source, and can open connections
-        /// to the network
+        /// on: hosts behind the node see the node's address; off: they see the true source, and can open
+        /// connections to the network
         #[arg(long, value_enum, default_value = "on")]
         nat: OnOff,
-        /// Where several nodes serve it, the least goes first; of equals the nearest that works
+        /// If several nodes serve the prefix, the lowest metric is preferred, and among equals the nearest
+        /// that works
         #[arg(long, default_value_t = 0)]
         metric: u32,
     },
-    /// Take a prefix back
+    /// Stop serving a prefix
     Unset {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
-        /// As it was set
+        /// Prefix as it was set
         prefix: Prefix,
     },
-    /// All prefixes behind nodes of a network
+    /// List all prefixes behind nodes of a network
     List {
         /// Name or id of the network
         network: String,

@@ -1,7 +1,7 @@
-//! HTTPS to the coordinator, trusting its own CA and nothing else.
+//! HTTPS client of the coordinator's API. It trusts the coordinator's CA only.
 
 use super::args::Connection;
-use crate::{pki, serve};
+use crate::{data_dir::LOCAL_URL, pki};
 use gatewrt_protocol::Problem;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -19,46 +19,46 @@ use ureq::{
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(40);
 
-/// Why a command was not carried out.
+/// Error of a command of the coordinator's command line.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    /// Refused by the coordinator.
+pub(super) enum CommandError {
+    /// The coordinator refused.
     #[error("{}", .0.title)]
     Refused(Problem),
-    /// No answer.
+    /// The coordinator did not answer.
     #[error("the coordinator at {url} can't be reached: {why}")]
     Unreachable { url: String, why: String },
-    /// A file that is needed.
+    /// A file can't be read.
     #[error("can't read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    /// A file that is to be written.
+    /// A file can't be written.
     #[error("can't write {}: {source}", path.display())]
     Unwritable { path: PathBuf, source: io::Error },
-    /// A private key is needed.
+    /// The private key is missing.
     #[error("a QR code needs the private key of client {client}, which is not kept here")]
     NoKey { network: String, client: String },
-    /// A file without the key that is needed.
+    /// The file does not contain the client's key.
     #[error("{} can't be used: {why}", path.display())]
     BadKey { path: PathBuf, why: String },
-    /// No picture holds it.
+    /// The text is too long for a QR code.
     #[error("the file is too long for a QR code")]
     TooLong,
-    /// An answer that is none of the API.
+    /// The answer is not one of the API.
     #[error("{url} does not answer like a coordinator: {why}")]
-    Strange { url: String, why: String },
-    /// The answer to a question is no, and was printed.
+    UnexpectedAnswer { url: String, why: String },
+    /// The answer of `check` is no. It was printed.
     #[error("not allowed")]
     NotAllowed,
-    /// What was typed makes no sense.
+    /// The arguments make no sense.
     #[error("{0}")]
     Usage(String),
-    /// stdout is gone.
+    /// Writing to stdout failed.
     #[error("can't print: {0}")]
     Print(#[from] io::Error),
 }
 
-impl ClientError {
-    /// What to do; empty where the message says it.
+impl CommandError {
+    /// Advice how to fix the error; empty if its message says it.
     pub(super) fn advice(&self) -> String {
         match self {
             Self::Refused(problem) => problem.detail.clone(),
@@ -79,7 +79,7 @@ impl ClientError {
                 "name a file with the client's private key alone, or the file that the client was issued".into()
             }
             Self::TooLong => "hand it over as a file: --out FILE".into(),
-            Self::Strange { .. } => "check --url, and that both are of the same version".into(),
+            Self::UnexpectedAnswer { .. } => "check --url, and that both are of the same version".into(),
             Self::NotAllowed | Self::Usage(_) | Self::Print(_) => String::new(),
         }
     }
@@ -94,44 +94,44 @@ impl ClientError {
     }
 }
 
-/// See the module.
-pub(super) struct Client {
+/// HTTPS client of the coordinator's API. See the module.
+pub(super) struct ApiClient {
     agent: Agent,
     url: String,
     token: String,
 }
 
-impl Client {
-    pub(super) fn new(connection: &Connection) -> Result<Self, ClientError> {
+impl ApiClient {
+    pub(super) fn new(connection: &Connection) -> Result<Self, CommandError> {
         let beside = |name: &str| connection.data.join(name);
         let url = match connection.url.as_ref().filter(|url| !url.is_empty()) {
             Some(url) => url.trim_end_matches('/').to_owned(),
-            None => read(&beside(serve::LOCAL_URL))?.trim().to_owned(),
+            None => read(&beside(LOCAL_URL))?.trim().to_owned(),
         };
         let token = read(&connection.token_file.clone().unwrap_or_else(|| beside(pki::ADMIN_TOKEN)))?;
         let ca_file = connection.ca_file.clone().unwrap_or_else(|| beside(pki::CA_CERT));
-        let ca = Certificate::from_pem(read(&ca_file)?.as_bytes()).map_err(|error| ClientError::File {
+        let ca = Certificate::from_pem(read(&ca_file)?.as_bytes()).map_err(|error| CommandError::File {
             path: ca_file,
             source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
         })?;
         Ok(Self { agent: agent(ca), url, token: token.trim().to_owned() })
     }
 
-    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
         self.answer(self.agent.get(self.at(path)).header("Authorization", self.bearer()).call())
     }
 
-    /// A list, through all its parts.
-    pub(super) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+    /// Reads all parts of a list of the API.
+    pub(super) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, CommandError> {
         self.list_up_to(path, usize::MAX)
     }
 
-    /// The parts of a list until there are `enough`.
+    /// Reads parts of a list of the API until there are `enough` items.
     pub(super) fn list_up_to<T: DeserializeOwned>(
         &self,
         path: &str,
         enough: usize,
-    ) -> Result<Vec<T>, ClientError> {
+    ) -> Result<Vec<T>, CommandError> {
         let (mut all, mut next) = (Vec::new(), Some(self.at(path)));
         while let Some(url) = next.filter(|_| all.len() < enough) {
             let outcome = self.agent.get(url).header("Authorization", self.bearer()).call();
@@ -143,7 +143,7 @@ impl Client {
         Ok(all)
     }
 
-    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
         self.answer(self.agent.delete(self.at(path)).header("Authorization", self.bearer()).call())
     }
 
@@ -151,7 +151,7 @@ impl Client {
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, ClientError> {
+    ) -> Result<T, CommandError> {
         self.answer(self.agent.post(self.at(path)).header("Authorization", self.bearer()).send_json(body))
     }
 
@@ -159,7 +159,7 @@ impl Client {
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, ClientError> {
+    ) -> Result<T, CommandError> {
         self.answer(self.agent.put(self.at(path)).header("Authorization", self.bearer()).send_json(body))
     }
 
@@ -167,12 +167,12 @@ impl Client {
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, ClientError> {
+    ) -> Result<T, CommandError> {
         self.answer(self.agent.patch(self.at(path)).header("Authorization", self.bearer()).send_json(body))
     }
 
-    /// With the entity tag that says what was seen.
-    pub(super) fn get_seen<T: DeserializeOwned>(&self, path: &str) -> Result<(T, String), ClientError> {
+    /// Reads a resource of the API with its entity tag.
+    pub(super) fn get_seen<T: DeserializeOwned>(&self, path: &str) -> Result<(T, String), CommandError> {
         let request = self.agent.get(self.at(path)).header("Authorization", self.bearer());
         let response = self.sound(request.call())?;
         let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok());
@@ -180,23 +180,23 @@ impl Client {
         Ok((self.answer(Ok(response))?, tag))
     }
 
-    /// Only if it is still what was seen.
+    /// Changes a resource of the API if it still has the entity tag `seen`.
     pub(super) fn patch_seen<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
         seen: &str,
-    ) -> Result<T, ClientError> {
+    ) -> Result<T, CommandError> {
         let request = self.agent.patch(self.at(path)).header("Authorization", self.bearer());
         self.answer(request.header("If-Match", seen).send_json(body))
     }
 
-    /// Server-sent events, each with its name and data, for as long as `each` takes them.
+    /// Reads server-sent events of the API, each with its name and data, until `each` fails.
     pub(super) fn events(
         &self,
         path: &str,
-        mut each: impl FnMut(&str, &str) -> Result<(), ClientError>,
-    ) -> Result<(), ClientError> {
+        mut each: impl FnMut(&str, &str) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
         let request = self.agent.get(self.at(path)).header("Authorization", self.bearer());
         let request = request.config().timeout_global(None).build();
         let response = self.sound(request.call())?;
@@ -215,16 +215,16 @@ impl Client {
     fn answer<T: DeserializeOwned>(
         &self,
         outcome: Result<Response<Body>, ureq::Error>,
-    ) -> Result<T, ClientError> {
+    ) -> Result<T, CommandError> {
         self.content(self.sound(outcome)?)
     }
 
-    fn content<T: DeserializeOwned>(&self, response: Response<Body>) -> Result<T, ClientError> {
+    fn content<T: DeserializeOwned>(&self, response: Response<Body>) -> Result<T, CommandError> {
         let text = response.into_body().read_to_string().map_err(|error| self.unreachable(error))?;
-        serde_json::from_str(&text).map_err(|error| self.strange(error))
+        serde_json::from_str(&text).map_err(|error| self.unexpected(error))
     }
 
-    fn sound(&self, outcome: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, ClientError> {
+    fn sound(&self, outcome: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, CommandError> {
         let response = outcome.map_err(|error| self.unreachable(error))?;
         if response.status().is_success() {
             return Ok(response);
@@ -232,8 +232,8 @@ impl Client {
         let status = response.status();
         let text = response.into_body().read_to_string().unwrap_or_default();
         match serde_json::from_str(&text) {
-            Ok(problem) => Err(ClientError::Refused(problem)),
-            Err(_) => Err(self.strange(format!("status {status}"))),
+            Ok(problem) => Err(CommandError::Refused(problem)),
+            Err(_) => Err(self.unexpected(format!("status {status}"))),
         }
     }
 
@@ -245,16 +245,16 @@ impl Client {
         format!("Bearer {}", self.token)
     }
 
-    fn unreachable(&self, why: impl ToString) -> ClientError {
-        ClientError::Unreachable { url: self.url.clone(), why: why.to_string() }
+    fn unreachable(&self, why: impl ToString) -> CommandError {
+        CommandError::Unreachable { url: self.url.clone(), why: why.to_string() }
     }
 
-    fn strange(&self, why: impl ToString) -> ClientError {
-        ClientError::Strange { url: self.url.clone(), why: why.to_string() }
+    fn unexpected(&self, why: impl ToString) -> CommandError {
+        CommandError::UnexpectedAnswer { url: self.url.clone(), why: why.to_string() }
     }
 }
 
-/// The path of what follows, on the same coordinator, as in `</v1/nodes?after=x>; rel="next"`.
+/// Path of the next part of a list, from a `Link` header such as `</v1/nodes?after=x>; rel="next"`.
 fn next_of(link: &str) -> Option<&str> {
     let (path, rest) = link.strip_prefix('<')?.split_once('>')?;
     (path.starts_with('/') && rest.contains("rel=\"next\"")).then_some(path)
@@ -277,6 +277,6 @@ fn agent(ca: Certificate<'static>) -> Agent {
         .into()
 }
 
-fn read(path: &Path) -> Result<String, ClientError> {
-    std::fs::read_to_string(path).map_err(|source| ClientError::File { path: path.into(), source })
+fn read(path: &Path) -> Result<String, CommandError> {
+    std::fs::read_to_string(path).map_err(|source| CommandError::File { path: path.into(), source })
 }

@@ -1,4 +1,4 @@
-//! Each command: one request, printed as JSON or for people.
+//! Commands: each sends a request, and prints the answer as JSON or for people.
 
 mod clients;
 mod exits;
@@ -8,22 +8,22 @@ mod tokens;
 mod watch;
 
 use super::{
-    args::{Code, Command, Egress, Network, Node, OnOff},
-    client::{Client, ClientError},
+    args::{CodeCommand, Command, EgressCommand, NetworkCommand, NodeCommand, OnOff},
+    client::{ApiClient, CommandError},
     output::{json, line, list, span, stack, stacked_table, table, word},
 };
 use crate::{
-    api::{CodeView, EgressView, EgressWish, NetworkView, NodeStatus, NodeView},
-    registry::{CodeWish, NetworkPatch, NetworkWish, NodePatch},
+    api::{CodeView, EgressSpec, EgressView, NetworkView, NodeStatus, NodeView},
+    registry::{CodeSpec, NetworkPatch, NetworkSpec, NodePatch},
 };
 use serde::Serialize;
 use std::net::IpAddr;
 
-type Done = Result<(), ClientError>;
+type CommandResult = Result<(), CommandError>;
 
-pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
+pub(super) fn run(client: &ApiClient, command: Command, as_json: bool) -> CommandResult {
     match command {
-        // Neither asks the coordinator.
+        // These do not use the API.
         Command::Serve(_) | Command::Completions { .. } => Ok(()),
         Command::Network(network) => run_network(client, network, as_json),
         Command::Code(code) => run_code(client, code, as_json),
@@ -44,8 +44,12 @@ pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
     }
 }
 
-/// As JSON, or by `show`.
-fn print<T: Serialize>(value: &T, as_json: bool, show: impl FnOnce(&T) -> std::io::Result<()>) -> Done {
+/// Prints an answer as JSON, or by `show` as text for people.
+fn print<T: Serialize>(
+    value: &T,
+    as_json: bool,
+    show: impl FnOnce(&T) -> std::io::Result<()>,
+) -> CommandResult {
     if as_json {
         json(value)?
     } else {
@@ -54,7 +58,7 @@ fn print<T: Serialize>(value: &T, as_json: bool, show: impl FnOnce(&T) -> std::i
     Ok(())
 }
 
-/// Escapes what was typed, so that it stays one level of a path or one value of a query.
+/// Escapes a command's argument as one level of a path or one value of a query.
 fn enc(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
@@ -62,39 +66,41 @@ fn enc(text: &str) -> String {
         .collect()
 }
 
-fn run_network(client: &Client, command: Network, as_json: bool) -> Done {
+fn run_network(client: &ApiClient, command: NetworkCommand, as_json: bool) -> CommandResult {
     match command {
-        Network::Create { name, prefix4, prefix6, mtu, keepalive } => {
-            let wish = NetworkWish { name, prefix4, prefix6, mtu, keepalive };
-            let made: NetworkView = client.post("networks", &wish)?;
+        NetworkCommand::Create { name, prefix4, prefix6, mtu, keepalive } => {
+            let spec = NetworkSpec { name, prefix4, prefix6, mtu, keepalive };
+            let made: NetworkView = client.post("networks", &spec)?;
             print(&made, as_json, |made| {
-                line(&format!("made network {}: {} and {}", made.name, made.prefix4, made.prefix6))?;
+                line(&format!("created network {}: {} and {}", made.name, made.prefix4, made.prefix6))?;
                 eprintln!("next: gatewrt-coordinator code create {}", made.name);
                 Ok(())
             })
         }
-        Network::List => print(&client.list::<NetworkView>("networks")?, as_json, |all| network_table(all)),
-        Network::Show { network } => {
+        NetworkCommand::List => {
+            print(&client.list::<NetworkView>("networks")?, as_json, |all| network_table(all))
+        }
+        NetworkCommand::Show { network } => {
             let shown: NetworkView = client.get(&format!("networks/{}", enc(&network)))?;
             print(&shown, as_json, |shown| network_table(std::slice::from_ref(shown)))
         }
-        Network::Set { network, access, dns } => {
+        NetworkCommand::Set { network, access, dns } => {
             let dns = (!dns.is_empty()).then(|| resolvers(&dns)).transpose()?;
             let patch = NetworkPatch { access: access.map(Into::into), dns };
             rules::set_network(client, &network, &patch, as_json)
         }
-        Network::Delete { network, force } => {
+        NetworkCommand::Delete { network, force } => {
             let gone: NetworkView = client.delete(&format!("networks/{}?force={force}", enc(&network)))?;
             print(&gone, as_json, |gone| line(&format!("deleted network {}", gone.name)))
         }
     }
 }
 
-/// Addresses, or `none` alone.
-fn resolvers(texts: &[String]) -> Result<Vec<IpAddr>, ClientError> {
+/// Parses the addresses of resolvers; `none` alone means an empty list.
+fn resolvers(texts: &[String]) -> Result<Vec<IpAddr>, CommandError> {
     let read = |text: &String| {
         text.parse().map_err(|_| {
-            ClientError::Usage(format!("“{text}” is no address: --dns takes addresses, or none"))
+            CommandError::Usage(format!("“{text}” is no address: --dns takes addresses, or none"))
         })
     };
     if texts == ["none"] { Ok(Vec::new()) } else { texts.iter().map(read).collect() }
@@ -118,12 +124,12 @@ fn network_table(networks: &[NetworkView]) -> std::io::Result<()> {
     table(&heading, &networks.iter().map(row).collect::<Vec<_>>())
 }
 
-fn run_code(client: &Client, command: Code, as_json: bool) -> Done {
+fn run_code(client: &ApiClient, command: CodeCommand, as_json: bool) -> CommandResult {
     match command {
-        Code::Create { network, uses, expires, roles } => {
+        CodeCommand::Create { network, uses, expires, roles } => {
             let roles = roles.into_iter().map(Into::into).collect();
-            let wish = CodeWish { uses, expires_in: expires.as_secs(), roles };
-            let made: CodeView = client.post(&format!("networks/{}/codes", enc(&network)), &wish)?;
+            let spec = CodeSpec { uses, expires_in: expires.as_secs(), roles };
+            let made: CodeView = client.post(&format!("networks/{}/codes", enc(&network)), &spec)?;
             print(&made, as_json, |made| {
                 line(made.code.as_deref().unwrap_or_default())?;
                 let times = if made.uses == 1 { "once".to_owned() } else { format!("{} times", made.uses) };
@@ -132,11 +138,11 @@ fn run_code(client: &Client, command: Code, as_json: bool) -> Done {
                 Ok(())
             })
         }
-        Code::List { network } => {
+        CodeCommand::List { network } => {
             let all: Vec<CodeView> = client.list(&format!("networks/{}/codes", enc(&network)))?;
             print(&all, as_json, |all| code_table(all))
         }
-        Code::Revoke { network, code } => {
+        CodeCommand::Revoke { network, code } => {
             let gone: CodeView =
                 client.delete(&format!("networks/{}/codes/{}", enc(&network), enc(&code)))?;
             print(&gone, as_json, |gone| line(&format!("revoked code {}", gone.id)))
@@ -148,40 +154,42 @@ fn code_table(codes: &[CodeView]) -> std::io::Result<()> {
     let row = |code: &CodeView| {
         let expires = if code.expires_in == 0 { "-".to_owned() } else { span(code.expires_in) };
         let used = format!("{} of {}", code.used, code.uses);
-        vec![code.id.clone(), code.state.clone(), used, expires, list(code.roles.iter().map(word))]
+        vec![code.id.clone(), word(&code.state), used, expires, list(code.roles.iter().map(word))]
     };
     table(&["CODE", "STATE", "USED", "EXPIRES IN", "ROLES"], &codes.iter().map(row).collect::<Vec<_>>())
 }
 
-fn run_node(client: &Client, command: Node, as_json: bool) -> Done {
+fn run_node(client: &ApiClient, command: NodeCommand, as_json: bool) -> CommandResult {
     match command {
-        Node::List { network } => {
+        NodeCommand::List { network } => {
             let all: Vec<NodeStatus> = client.list(&format!("networks/{}/nodes", enc(&network)))?;
             print(&all, as_json, |all| status::node_table(all))
         }
-        Node::Show { network, node } => {
+        NodeCommand::Show { network, node } => {
             let shown: NodeStatus = client.get(&node_path(&network, &node))?;
             print(&shown, as_json, status::node_details)
         }
-        Node::Rename { network, node, name } => {
+        NodeCommand::Rename { network, node, name } => {
             let patch = NodePatch { name: Some(name), ..NodePatch::default() };
             let renamed: NodeView = client.patch(&node_path(&network, &node), &patch)?;
             print(&renamed, as_json, |renamed| line(&format!("node {} is now {}", renamed.id, renamed.name)))
         }
-        Node::Remove { network, node, force } => {
+        NodeCommand::Remove { network, node, force } => {
             let gone: NodeView = client.delete(&format!("{}?force={force}", node_path(&network, &node)))?;
             print(&gone, as_json, |gone| line(&format!("removed node {} ({})", gone.name, gone.id)))
         }
-        Node::Retry { network, node } => {
+        NodeCommand::Retry { network, node } => {
             let node: NodeView = client.post(&format!("{}/retry", node_path(&network, &node)), &())?;
-            print(&node, as_json, |node| line(&format!("{} tries again what it took back", node.name)))
+            print(&node, as_json, |node| {
+                line(&format!("{} retries the change that it rolled back", node.name))
+            })
         }
-        Node::SetConfirm { network, node, seconds } => {
+        NodeCommand::SetConfirm { network, node, seconds } => {
             let patch = NodePatch { confirm_s: Some(seconds), ..NodePatch::default() };
             let node: NodeView = client.patch(&node_path(&network, &node), &patch)?;
             print(&node, as_json, |node| {
                 let after = node.confirm_s;
-                line(&format!("{} takes a change back that cuts it off for {after} s", node.name))
+                line(&format!("{} rolls back a change that cuts it off for {after} s", node.name))
             })
         }
     }
@@ -191,24 +199,24 @@ fn node_path(network: &str, node: &str) -> String {
     format!("networks/{}/nodes/{}", enc(network), enc(node))
 }
 
-fn run_egress(client: &Client, command: Egress, as_json: bool) -> Done {
+fn run_egress(client: &ApiClient, command: EgressCommand, as_json: bool) -> CommandResult {
     match command {
-        Egress::Set { network, node, prefix, nat, metric } => {
-            let wish = EgressWish { prefix, nat: nat == OnOff::On, metric };
-            let node: NodeView = client.put(&format!("{}/egress", node_path(&network, &node)), &wish)?;
+        EgressCommand::Set { network, node, prefix, nat, metric } => {
+            let spec = EgressSpec { prefix, nat: nat == OnOff::On, metric };
+            let node: NodeView = client.put(&format!("{}/egress", node_path(&network, &node)), &spec)?;
             print(&node, as_json, |node| {
-                let nat = if wish.nat { "on" } else { "off" };
-                line(&format!("{} serves {} to {}, NAT {nat}", node.name, wish.prefix, node.network))?;
+                let nat = if spec.nat { "on" } else { "off" };
+                line(&format!("{} serves {} to {}, NAT {nat}", node.name, spec.prefix, node.network))?;
                 warn(&node.warnings);
                 Ok(())
             })
         }
-        Egress::Unset { network, node, prefix } => {
+        EgressCommand::Unset { network, node, prefix } => {
             let path = format!("{}/egress?prefix={}", node_path(&network, &node), enc(&prefix.to_string()));
             let node: NodeView = client.delete(&path)?;
-            print(&node, as_json, |node| line(&format!("{} serves {prefix} no more", node.name)))
+            print(&node, as_json, |node| line(&format!("{} no longer serves {prefix}", node.name)))
         }
-        Egress::List { network } => {
+        EgressCommand::List { network } => {
             let all: Vec<EgressView> = client.list(&format!("networks/{}/egress", enc(&network)))?;
             print(&all, as_json, |all| egress_table(all))
         }
@@ -241,7 +249,7 @@ mod tests {
     use super::enc;
 
     #[test]
-    fn what_was_typed_stays_one_part_of_a_path() {
+    fn argument_with_special_characters_stays_one_path_segment() {
         assert_eq!(enc("home/../x?y#z"), "home%2F..%2Fx%3Fy%23z");
         assert_eq!(enc("fd00::/64"), "fd00%3A%3A%2F64");
     }

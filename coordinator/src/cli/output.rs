@@ -1,17 +1,17 @@
-//! Tables and phrases. What comes from a router is made harmless before a terminal sees it.
+//! Tables and texts. Text from a router is sanitized before it reaches a terminal.
 
 use std::io::{self, Write};
 
-/// What stands one below the other in a cell.
+/// Cell of a table, as its lines of text.
 pub(super) type Cell = Vec<String>;
 
-/// Prints rows with aligned columns under a heading.
+/// Prints a table: rows with aligned columns under a heading.
 pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let one_line = |row: &Vec<String>| row.iter().map(|cell| vec![cell.clone()]).collect();
     stacked_table(heading, &rows.iter().map(one_line).collect::<Vec<_>>())
 }
 
-/// As [`table`], for cells of several lines.
+/// Prints a table as [`table`] does, with cells of several lines.
 pub(super) fn stacked_table(heading: &[&str], rows: &[Vec<Cell>]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     aligned(heading, rows).iter().try_for_each(|line| writeln!(out, "{line}"))
@@ -33,7 +33,7 @@ fn aligned(heading: &[&str], rows: &[Vec<Cell>]) -> Vec<String> {
     lines.iter().map(join).collect()
 }
 
-/// The lines of a row, as many as its tallest cell has.
+/// Lines of text of a table's row: as many as its tallest cell has.
 fn lines_of(row: &[Cell]) -> Vec<Vec<String>> {
     let height = row.iter().map(Vec::len).max().unwrap_or_default();
     let text = |cell: &Cell, at: usize| cell.get(at).map(|text| harmless(text)).unwrap_or_default();
@@ -46,29 +46,29 @@ pub(super) fn json(value: &impl serde::Serialize) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
-/// Prints one line.
+/// Prints one line of text to stdout.
 pub(super) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", harmless(text))
 }
 
-/// Without control characters, which could drive a terminal.
+/// Replaces control characters in a text, which could drive a terminal.
 pub(super) fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '·' } else { c }).collect()
 }
 
-/// Items in one cell, `-` for none.
+/// Text of a table's cell with all items on one line; `-` for none.
 pub(super) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
     if items.is_empty() { "-".to_owned() } else { items.join(", ") }
 }
 
-/// Items one below the other in a cell, `-` for none.
+/// Cell of a table with each item on a line of its own; `-` for none.
 pub(super) fn stack<T: ToString>(items: impl IntoIterator<Item = T>) -> Cell {
     let items: Cell = items.into_iter().map(|item| item.to_string()).collect();
     if items.is_empty() { vec!["-".to_owned()] } else { items }
 }
 
-/// A time span in its two largest units, such as `3h 12m`.
+/// Text of a time span in seconds, in its two largest units, such as `3h 12m`.
 pub(super) fn span(seconds: u64) -> String {
     let units =
         [("d", seconds / 86_400), ("h", seconds / 3600 % 24), ("m", seconds / 60 % 60), ("s", seconds % 60)];
@@ -78,7 +78,7 @@ pub(super) fn span(seconds: u64) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// A JSON value as a word: what serde calls an enum's variant.
+/// Text of a value whose JSON is a string, such as serde's name of an enum's variant.
 pub(super) fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(text)) => text,
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_have_two_units_at_the_most() {
+    fn span_has_at_most_two_units() {
         for (seconds, text) in [
             (0, "0s"),
             (59, "59s"),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_of_several_lines_stay_in_their_column() {
+    fn cell_with_several_lines_stays_in_its_column() {
         let rows = [
             vec![stack(["a"]), stack(["10.0.0.0/8", "fd00::/8"]), stack([1])],
             vec![stack::<u8>([]), stack(["b\nc"])],
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_router_can_not_drive_the_terminal() {
+    fn control_characters_of_a_router_are_replaced() {
         assert_eq!(harmless("x\u{1b}[2Jy\n"), "x·[2Jy·");
     }
 }

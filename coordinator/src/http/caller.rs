@@ -1,11 +1,11 @@
-//! Who asks, and how everything is asked: every question and every change of the API goes through a
-//! [`Caller`]. It sees to rights, paging, `If-Match`, `?dry_run=true` and the audit log, so that a handler says
-//! what it plans and what it answers, and nothing else:
+//! Caller of the API, and the way of every query and change: a [`Caller`] checks rights and `If-Match`,
+//! handles paging and `?dry_run=true`, and writes the audit log. A handler only says what it plans and what
+//! it answers:
 //!
 //! ```ignore
-//! pub async fn rename_node(by: Caller, Path((net, node)): Path<(String, String)>, Body(wish): Body<NodeWish>) -> Answer<NodeView> {
-//!     let act = Act::of("node.rename", the_node(&net, &node)).saying(&wish);
-//!     let plan = move |registry: &Registry, _: &Moment| registry.rename_node(&net, &node, &wish.name);
+//! pub async fn rename_node(by: Caller, Path((net, node)): Path<(String, String)>, Body(spec): Body<NodeSpec>) -> Answer<NodeView> {
+//!     let act = AuditedChange::of("node.rename", current_node(&net, &node)).with_detail(&spec);
+//!     let plan = move |registry: &Registry, _: &Moment| registry.rename_node(&net, &node, &spec.name);
 //!     by.change(act, plan, |state, node| NodeView::of(state, &node)).await
 //! }
 //! ```
@@ -14,11 +14,12 @@ use super::{
     App, Remote,
     grant::Grant,
     problem::ApiError,
-    reply::{Answer, Listed, Page, Reply, Resource, Tag},
+    reply::{Answer, EntityTag, Listed, Page, Reply},
+    resource::Resource,
 };
 use crate::{
     audit::{Entry, detail},
-    desk::{DeskError, Mode, State},
+    controller::{ControllerError, ControllerState, Mode},
     registry::{Changes, Moment, Outcome, Registry, RegistryError, Row},
 };
 use axum::{
@@ -29,13 +30,13 @@ use gatewrt_protocol::NetworkId;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// See the module.
+/// Caller of the API: the grant, headers and query parameters of one request. See the module.
 pub struct Caller {
-    /// What the handlers share.
+    /// State that the handlers share.
     pub app: App,
-    /// What the caller may do.
+    /// Rights of the caller.
     pub grant: Grant,
-    scope: Scope,
+    filter: NetworkFilter,
     from: IpAddr,
     if_match: Option<String>,
     if_none_match: Option<String>,
@@ -43,9 +44,9 @@ pub struct Caller {
     page: Page,
 }
 
-/// Parameters that every path takes.
+/// Query parameters that every path of the API takes.
 #[derive(Deserialize)]
-struct Common {
+struct CommonQuery {
     #[serde(default)]
     dry_run: bool,
     limit: Option<u32>,
@@ -56,7 +57,7 @@ struct Common {
 impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Query(common) = Query::<Common>::from_request_parts(parts, app)
+        let Query(common) = Query::<CommonQuery>::from_request_parts(parts, app)
             .await
             .map_err(|error| ApiError::bad_request(error.body_text()))?;
         let params = RawPathParams::from_request_parts(parts, app).await;
@@ -64,51 +65,56 @@ impl FromRequestParts<App> for Caller {
         let in_path = params.iter().find(|(name, _)| *name == "net").map(|(_, net)| net.to_owned());
         let grant = parts.extensions.get::<Grant>().cloned().ok_or_else(ApiError::no_admin)?;
         let Remote(from) =
-            *parts.extensions.get::<Remote>().expect("the server says where a request comes from");
-        let scope = Scope { only: grant.network, net: in_path.or(common.network) };
-        if scope.only.is_some() {
-            // Checked again where it counts; here for an answer that says nothing of the rest of the request.
-            let scope = scope.clone();
-            app.desk.view(move |state| scope.check(&state.registry)).await?.map_err(DeskError::from)?;
+            *parts.extensions.get::<Remote>().expect("the server adds the source address to each request");
+        let filter = NetworkFilter { only: grant.network, net: in_path.or(common.network) };
+        if filter.only.is_some() {
+            // This is checked again for each query and change. Here it keeps the answer from revealing
+            // anything about the rest of the request.
+            let filter = filter.clone();
+            app.controller
+                .view(move |state| filter.check(&state.registry))
+                .await?
+                .map_err(ControllerError::from)?;
         }
         Ok(Self {
             app: app.clone(),
-            scope,
+            filter,
             grant,
             from: from.ip(),
             if_match: header(&parts.headers, "if-match"),
             if_none_match: header(&parts.headers, "if-none-match"),
-            mode: if common.dry_run { Mode::Rehearsal } else { Mode::Real },
+            mode: if common.dry_run { Mode::DryRun } else { Mode::Real },
             page: Page::new(&parts.uri, common.limit, common.after)?,
         })
     }
 }
 
-/// As it was sent; what is no text matches nothing.
+/// Value of a request's header; one that is no text is empty and matches nothing.
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(|value| value.to_str().unwrap_or_default().to_owned())
 }
 
-/// Which network a request names, and which is the only one its token is for.
+/// Network that a request names, and the only one that its token is valid for.
 #[derive(Debug, Clone)]
-pub struct Scope {
+pub struct NetworkFilter {
     only: Option<NetworkId>,
     net: Option<String>,
 }
 
-impl Scope {
-    /// Whether this network may be seen.
+impl NetworkFilter {
+    /// True if the caller may see this network.
     pub fn sees(&self, net: NetworkId) -> bool {
         self.only.is_none_or(|only| only == net)
     }
 
-    /// The network asked for in `?network=`.
-    pub fn wanted(&self, registry: &Registry) -> Result<Option<NetworkId>, RegistryError> {
+    /// Id of the network that `?network=` or the path names, else the only one of the token; `None` means all networks.
+    pub fn requested(&self, registry: &Registry) -> Result<Option<NetworkId>, RegistryError> {
         let named = self.net.as_deref().map(|net| registry.find_network(net)).transpose()?;
         Ok(named.map(|network| network.id).or(self.only))
     }
 
-    /// Refuses a network that the token is not for as one that is not there: its name is no one else's matter.
+    /// Refuses a request that names a network for which its token is not valid. The error is the same as for a missing
+    /// network, so that it reveals no names.
     fn check(&self, registry: &Registry) -> Result<(), RegistryError> {
         let (Some(only), Some(text)) = (self.only, &self.net) else { return Ok(()) };
         if registry.find_network(text).is_ok_and(|network| network.id == only) {
@@ -119,127 +125,129 @@ impl Scope {
     }
 }
 
-type Current = Box<dyn FnOnce(&State) -> Result<(String, Tag), RegistryError> + Send>;
+type Current = Box<dyn FnOnce(&ControllerState) -> Result<(String, EntityTag), RegistryError> + Send>;
 
-/// A change as the audit log tells it, and what `If-Match` is about.
-pub struct Act {
+/// Change of the registry with its entry for the audit log, and the resource that `If-Match` refers to.
+pub struct AuditedChange {
     action: &'static str,
     target: String,
     detail: String,
     current: Option<Current>,
 }
 
-impl Act {
-    /// Makes something new, called `target`.
+impl AuditedChange {
+    /// Starts the creation of a resource with the name `target`.
     pub fn new(action: &'static str, target: impl ToString) -> Self {
         Self { action, target: target.to_string(), detail: String::new(), current: None }
     }
 
-    /// Changes something that is there: `current` is it as `GET` shows it.
+    /// Starts a change of an existing resource; `current` is the resource as `GET` shows it.
     pub fn of<V: Resource>(
         action: &'static str,
-        current: impl FnOnce(&State) -> Result<V, RegistryError> + Send + 'static,
+        current: impl FnOnce(&ControllerState) -> Result<V, RegistryError> + Send + 'static,
     ) -> Self {
-        let current = move |state: &State| current(state).map(|view| (view.called(), Tag::of(&view)));
+        let current = move |state: &ControllerState| {
+            current(state).map(|view| (view.display_name(), EntityTag::of(&view)))
+        };
         Self { current: Some(Box::new(current)), ..Self::new(action, "") }
     }
 
-    /// With what was asked for. It is kept and shown: no secrets.
-    pub fn saying(self, wish: &impl Serialize) -> Self {
-        Self { detail: detail(wish), ..self }
+    /// Adds the request's body to the entry for the audit log. It is stored and shown: no secrets.
+    pub fn with_detail(self, spec: &impl Serialize) -> Self {
+        Self { detail: detail(spec), ..self }
     }
 }
 
 impl Caller {
-    /// Which networks the caller may see, for answers about several of them.
-    pub fn scope(&self) -> Scope {
-        self.scope.clone()
+    /// Networks that the caller may see, for answers about several of them.
+    pub fn filter(&self) -> NetworkFilter {
+        self.filter.clone()
     }
 
-    /// Whether the caller says what it saw of the thing that it changes (`If-Match`).
-    pub fn has_seen(&self) -> bool {
+    /// True if the caller sent `If-Match`.
+    pub fn has_if_match(&self) -> bool {
         self.if_match.is_some()
     }
 
-    /// Whether a change is only to be tried.
-    pub fn is_rehearsal(&self) -> bool {
-        self.mode == Mode::Rehearsal
+    /// True if the request is a dry run: changes are only to be checked.
+    pub fn is_dry_run(&self) -> bool {
+        self.mode == Mode::DryRun
     }
 
-    /// Which part of a list is asked for.
+    /// Part of a list that the caller requested.
     pub fn page(&self) -> &Page {
         &self.page
     }
 
-    /// Answers a question about the state, for handlers that make something else of it.
+    /// Answers a query about the state, for handlers that process the result.
     pub async fn view<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&State) -> Result<T, RegistryError> + Send + 'static,
+        ask: impl FnOnce(&ControllerState) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let scope = self.scope();
-        let asked = move |state: &State| scope.check(&state.registry).and_then(|()| ask(state));
-        Ok(self.app.desk.view(asked).await?.map_err(DeskError::from)?)
+        let filter = self.filter();
+        let asked = move |state: &ControllerState| filter.check(&state.registry).and_then(|()| ask(state));
+        Ok(self.app.controller.view(asked).await?.map_err(ControllerError::from)?)
     }
 
-    /// Shows one thing.
+    /// Answers a request with one resource, as `ask` finds it.
     pub async fn show<V: Resource + Send + 'static>(
         &self,
-        ask: impl FnOnce(&State) -> Result<V, RegistryError> + Send + 'static,
+        ask: impl FnOnce(&ControllerState) -> Result<V, RegistryError> + Send + 'static,
     ) -> Answer<V> {
         Ok(Reply::shown(self.view(ask).await?, self.if_none_match.as_deref()))
     }
 
-    /// Shows the part of a list that is asked for. What is listed comes with a key that orders it and stays as
-    /// long as it does.
+    /// Answers with the requested part of a list. Each item comes with a key that orders the list and does
+    /// not change.
     pub async fn list<V: Serialize + Send + 'static>(
         &self,
-        ask: impl FnOnce(&State) -> Result<Vec<(String, V)>, RegistryError> + Send + 'static,
+        ask: impl FnOnce(&ControllerState) -> Result<Vec<(String, V)>, RegistryError> + Send + 'static,
     ) -> Listed<V> {
         let page = self.page.clone();
         let (part, link) = self.view(move |state| Ok(page.cut(ask(state)?))).await?;
         Ok(self.listed(part, link))
     }
 
-    /// The part of a list that was cut elsewhere.
+    /// Answers a request with a part of a list that was selected elsewhere.
     pub fn listed<V: Serialize>(&self, part: Vec<V>, link: Option<String>) -> Reply<Vec<V>> {
         Reply::listed(part, link, self.if_none_match.as_deref())
     }
 
-    /// Makes something: 201, or 200 where it was only tried.
+    /// Creates a resource of the API: 201, or 200 for a dry run.
     pub async fn create<T: Send + 'static, V: Resource + Send + 'static>(
         &self,
-        act: Act,
+        act: AuditedChange,
         plan: impl FnOnce(&Registry, &Moment) -> Outcome<T> + Send + 'static,
-        answer: impl FnOnce(&State, T) -> V + Send + 'static,
+        answer: impl FnOnce(&ControllerState, T) -> V + Send + 'static,
     ) -> Answer<V> {
-        let status = if self.is_rehearsal() { StatusCode::OK } else { StatusCode::CREATED };
+        let status = if self.is_dry_run() { StatusCode::OK } else { StatusCode::CREATED };
         Ok(self.change(act, plan, answer).await?.with(status))
     }
 
-    /// Changes something.
+    /// Changes a resource of the API, and answers with it.
     pub async fn change<T: Send + 'static, V: Resource + Send + 'static>(
         &self,
-        act: Act,
+        act: AuditedChange,
         plan: impl FnOnce(&Registry, &Moment) -> Outcome<T> + Send + 'static,
-        answer: impl FnOnce(&State, T) -> V + Send + 'static,
+        answer: impl FnOnce(&ControllerState, T) -> V + Send + 'static,
     ) -> Answer<V> {
         Ok(Reply::of(self.carry_out(act, plan, answer).await?))
     }
 
-    /// As [`Caller::change`], for answers that are made elsewhere.
+    /// Carries out a change as [`Caller::change`] does, for answers that are not a resource.
     pub async fn carry_out<T: Send + 'static, U: Send + 'static>(
         &self,
-        act: Act,
+        act: AuditedChange,
         plan: impl FnOnce(&Registry, &Moment) -> Outcome<T> + Send + 'static,
-        then: impl FnOnce(&State, T) -> U + Send + 'static,
+        then: impl FnOnce(&ControllerState, T) -> U + Send + 'static,
     ) -> Result<U, ApiError> {
         self.grant.may_change()?;
-        let (scope, if_match) = (self.scope(), self.if_match.clone());
+        let (filter, if_match) = (self.filter(), self.if_match.clone());
         let (who, from) = (self.grant.who.clone(), self.from);
-        let plan = move |state: &State, moment: &Moment| {
-            scope.check(&state.registry)?;
-            let target = unchanged(act.current, act.target, state, if_match.as_deref())?;
-            let network = scope.net.as_deref().and_then(|net| state.registry.find_network(net).ok());
+        let plan = move |state: &ControllerState, moment: &Moment| {
+            filter.check(&state.registry)?;
+            let target = checked_target(act.current, act.target, state, if_match.as_deref())?;
+            let network = filter.net.as_deref().and_then(|net| state.registry.find_network(net).ok());
             let entry = Entry {
                 at: moment.now,
                 who,
@@ -251,32 +259,32 @@ impl Caller {
                 detail: act.detail,
             };
             let (rows, outcome) = plan(&state.registry, moment)?;
-            Ok((told(rows, entry), outcome))
+            Ok((with_audit_entry(rows, entry), outcome))
         };
-        Ok(self.app.desk.change(self.mode, plan, then).await?)
+        Ok(self.app.controller.change(self.mode, plan, then).await?)
     }
 }
 
-/// What changes nothing is no news for the audit log.
-pub(super) fn told(mut rows: Changes, entry: Entry) -> Changes {
+/// Rows of a change with its entry for the audit log among them, stored together; without one if nothing changes.
+pub(super) fn with_audit_entry(mut rows: Changes, entry: Entry) -> Changes {
     if !rows.is_empty() {
         rows.push(Row::Audit(Box::new(entry)));
     }
     rows
 }
 
-/// What is changed is called what, if it is still what the caller saw. Checked where changes are planned, so
-/// that nothing comes between.
-fn unchanged(
+/// Name of the resource to change, if it still matches `If-Match`. This is checked where the change is
+/// planned, so that no other change comes between.
+fn checked_target(
     current: Option<Current>,
     target: String,
-    state: &State,
+    state: &ControllerState,
     if_match: Option<&str>,
-) -> Result<String, DeskError> {
+) -> Result<String, ControllerError> {
     let Some(current) = current else { return Ok(target) };
     let (target, tag) = current(state)?;
     match if_match {
-        Some(wanted) if !tag.is_in(wanted) => Err(DeskError::Changed(target)),
+        Some(wanted) if !tag.is_in(wanted) => Err(ControllerError::Changed(target)),
         _ => Ok(target),
     }
 }

@@ -1,16 +1,16 @@
-//! Live state as server-sent events, for the page: how each network is when the reader comes and whenever that
-//! changes, and each change as [`super::watch`] tells it.
+//! Live state as server-sent events, for the page: the status of each network at first and after changes, and
+//! each change as in [`super::watch`].
 
 use super::{
-    App, Caller, Scope,
+    App, Caller, NetworkFilter,
     grant::{Grant, RECHECK},
     problem::ApiError,
-    routes::Of,
+    query::NetworkQuery,
 };
 use crate::{
     api::NetworkStatus,
     broker::Sessions,
-    desk::{State, WatchEvent, now},
+    controller::{ControllerState, WatchEvent, now},
 };
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{Stream, unfold};
@@ -27,31 +27,31 @@ use tokio::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// A network's state is told at most so often.
+/// Shortest interval between two status events in a reader's stream.
 const PACE: Duration = Duration::from_secs(1);
-/// Of a network so large, a second more for each so many nodes: its state is as long.
+/// Number of nodes for which a second is added to the interval: the status of a large network is long.
 const NODES_A_PACE: u32 = 100;
 
-/// The paths of this file.
+/// Routes of the stream of server-sent events.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(events))
 }
 
-/// Live state as server-sent events without end: `status` with a network's state when one comes and when it
-/// changes (at most once a second), `change` with each change, `gone` with the name of a network that was
-/// deleted, and `gap` where the reader was too slow.
-#[utoipa::path(get, path = "/v1/events", tag = "coordinator", params(Of),
+/// Live state as an endless stream of server-sent events: `status` with a network's state at first and after
+/// changes (at most once a second), `change` with each change, `gone` with the name of a deleted network, and
+/// `gap` if the reader was too slow.
+#[utoipa::path(get, path = "/v1/events", tag = "coordinator", params(NetworkQuery),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub(super) async fn events(
     by: Caller,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let changes = by.app.desk.watch();
-    let scope = by.scope();
-    let wanted = by.view(move |state| scope.wanted(&state.registry)).await?;
+    let changes = by.app.controller.watch();
+    let filter = by.filter();
+    let wanted = by.view(move |state| filter.requested(&state.registry)).await?;
     let feed = Feed {
         app: by.app.clone(),
         grant: by.grant.clone(),
-        scope: by.scope(),
+        filter: by.filter(),
         wanted,
         changes,
         ready: VecDeque::new(),
@@ -65,26 +65,26 @@ pub(super) async fn events(
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
 }
 
-/// What one reader is still to be told.
+/// State of one reader's stream of events.
 struct Feed {
     app: App,
     grant: Grant,
-    scope: Scope,
+    filter: NetworkFilter,
     wanted: Option<NetworkId>,
     changes: Receiver<Arc<WatchEvent>>,
     ready: VecDeque<Event>,
-    /// The networks it was told of.
+    /// Networks that the reader knows.
     names: BTreeMap<NetworkId, NetworkName>,
-    /// Those that have changed since.
+    /// Networks that have changed since their last status.
     stale: BTreeSet<NetworkName>,
-    /// Whether there may be others.
+    /// Set if there may be networks that the reader does not know.
     has_others: bool,
     next_status: Instant,
     next_check: Instant,
 }
 
 impl Feed {
-    /// The next event; the end where the reader's token holds no more.
+    /// Next event for the reader; `None` when the reader's token is not valid any more.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -93,7 +93,7 @@ impl Feed {
             let waits = self.has_others || !self.stale.is_empty();
             tokio::select! {
                 change = self.changes.recv() => self.handle_change(change)?,
-                () = sleep_until(self.next_status), if waits => self.tell_status().await?,
+                () = sleep_until(self.next_status), if waits => self.send_status().await?,
                 () = sleep_until(self.next_check) => self.check().await?,
             }
         }
@@ -102,7 +102,7 @@ impl Feed {
     fn handle_change(&mut self, change: Result<Arc<WatchEvent>, RecvError>) -> Option<()> {
         match change {
             Ok(change) => {
-                // A network not told of yet is new, or not this reader's; which, is seen with the next status.
+                // An unknown network is new, or not for this reader. The next status tells.
                 match &change.network {
                     Some(name) if self.names.values().any(|known| known == name) => {
                         self.ready.push_back(event("change", change.as_ref()));
@@ -121,52 +121,52 @@ impl Feed {
         Some(())
     }
 
-    async fn tell_status(&mut self) -> Option<()> {
+    async fn send_status(&mut self) -> Option<()> {
         self.check().await?;
         let (stale, all) = (std::mem::take(&mut self.stale), std::mem::take(&mut self.has_others));
-        let (scope, wanted, sessions) = (self.scope.clone(), self.wanted, (self.app.sessions)());
+        let (filter, wanted, sessions) = (self.filter.clone(), self.wanted, (self.app.sessions)());
         let known: BTreeSet<_> = self.names.keys().copied().collect();
-        let ask = move |state: &State| {
-            Told::of(state, &scope, wanted, &sessions, |net, name| {
+        let ask = move |state: &ControllerState| {
+            Snapshot::of(state, &filter, wanted, &sessions, |net, name| {
                 stale.contains(name) || (all && !known.contains(&net))
             })
         };
-        let told = self.app.desk.view(ask).await.ok()?;
-        for (_, name) in self.names.extract_if(.., |net, _| !told.there.contains_key(net)) {
+        let snapshot = self.app.controller.view(ask).await.ok()?;
+        for (_, name) in self.names.extract_if(.., |net, _| !snapshot.there.contains_key(net)) {
             self.ready.push_back(Event::default().event("gone").data(name.to_string()));
         }
-        let nodes: usize = told.changed.iter().map(|status| status.nodes.len()).sum();
-        self.names = told.there;
-        self.ready.extend(told.changed.iter().map(|status| event("status", status)));
+        let nodes: usize = snapshot.changed.iter().map(|status| status.nodes.len()).sum();
+        self.names = snapshot.there;
+        self.ready.extend(snapshot.changed.iter().map(|status| event("status", status)));
         let more = u32::try_from(nodes).unwrap_or(u32::MAX) / NODES_A_PACE;
         self.next_status = Instant::now() + PACE.saturating_mul(more.saturating_add(1));
         Some(())
     }
 
-    /// Ends the stream of a token that was taken back or whose time is over.
+    /// Ends the stream if the token was revoked or has expired.
     async fn check(&mut self) -> Option<()> {
         self.next_check = Instant::now() + RECHECK;
         self.grant.still_holds(&self.app).await.then_some(())
     }
 }
 
-/// What a look at the state shows a reader.
-struct Told {
+/// Networks that a reader may see, and the status of those that have changed.
+struct Snapshot {
     there: BTreeMap<NetworkId, NetworkName>,
     changed: Vec<NetworkStatus>,
 }
 
-impl Told {
+impl Snapshot {
     fn of(
-        state: &State,
-        scope: &Scope,
+        state: &ControllerState,
+        filter: &NetworkFilter,
         wanted: Option<NetworkId>,
         sessions: &Sessions,
         is_stale: impl Fn(NetworkId, &NetworkName) -> bool,
     ) -> Self {
         let networks = state.registry.networks();
         let seen: Vec<_> = networks
-            .filter(|network| scope.sees(network.id) && wanted.is_none_or(|wanted| wanted == network.id))
+            .filter(|network| filter.sees(network.id) && wanted.is_none_or(|wanted| wanted == network.id))
             .collect();
         let stale = seen.iter().filter(|network| is_stale(network.id, &network.name));
         Self {

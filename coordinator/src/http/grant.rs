@@ -1,10 +1,10 @@
-//! Who may do what: a token, shown in the header of each request or once for a session, is looked up, and what
-//! it allows goes with the request as a [`Grant`]. Which network a request is about is seen to by
-//! [`super::caller::Scope`].
+//! Authorization: looks up the token, which is in the header of each request or was sent once to begin a
+//! session. Its rights go with the request as a [`Grant`]. Access to networks is checked by
+//! [`super::caller::NetworkFilter`].
 
 use super::{App, problem::ApiError, session::is_own};
 use crate::{
-    desk::{State, now},
+    controller::{ControllerState, now},
     registry::{Rights, Token, TokenId, token_hash},
 };
 use axum::{
@@ -16,80 +16,80 @@ use axum::{
 use gatewrt_protocol::NetworkId;
 use std::time::{Duration, Instant};
 
-/// What the file's token is called in the audit log, and in `/v1/me`.
+/// Name of the admin token from the file, in the audit log and in `/v1/me`.
 pub const ROOT: &str = "admin.token";
 
-/// Also for those who may only look.
+/// Path that read-only tokens may use too.
 const LOGOUT: &str = "/v1/logout";
 
-/// How often it is seen to that the reader of an answer without end still may.
+/// Interval of checking that the token of an endless answer is still valid.
 pub(super) const RECHECK: Duration = Duration::from_secs(2);
 
-/// What a request may do.
+/// Grant of a request: the token that it was made with, and the token's rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// For the audit log.
+    /// Name for the audit log.
     pub who: String,
-    /// To look, or to change too.
+    /// Right to read or to change.
     pub rights: Rights,
-    /// Only there.
+    /// Only network of the token; none means all.
     pub network: Option<NetworkId>,
-    /// The token behind it; none for the file's.
+    /// Id of the token; none for the admin token from the file.
     pub token: Option<TokenId>,
-    /// Whether it was shown by a session's cookie.
+    /// Set if a session's cookie was used.
     pub in_session: bool,
 }
 
 impl Grant {
-    /// Of the token in the file: all there is.
+    /// Grant with all rights, of the admin token from the file.
     pub fn root(who: &str) -> Self {
         Self { who: who.to_owned(), rights: Rights::Admin, network: None, token: None, in_session: false }
     }
 
-    /// Of a token that holds.
+    /// Grant with the rights of a valid token.
     pub fn of(token: &Token) -> Self {
         let (who, token_id) = (token.name.clone(), token.id.clone());
         Self { who, rights: token.rights, network: token.net, token: Some(token_id), in_session: false }
     }
 
-    /// Whether its token was neither taken back since nor has come to its end.
+    /// True unless the token of the grant was revoked or has expired.
     pub async fn still_holds(&self, app: &App) -> bool {
         let Some(id) = self.token.clone() else { return true };
-        app.desk.view(move |state| state.registry.token(&id, now()).is_some()).await.unwrap_or(false)
+        app.controller.view(move |state| state.registry.token(&id, now()).is_some()).await.unwrap_or(false)
     }
 
-    /// Waits until it does not hold any more: an answer without end has one then.
+    /// Waits until the token of the grant is not valid any more, to end an endless answer.
     pub async fn ended(&self, app: &App) {
         while self.still_holds(app).await {
             tokio::time::sleep(RECHECK).await;
         }
     }
 
-    /// Refuses where the token is to look only.
+    /// Refuses changes with a read-only token.
     pub fn may_change(&self) -> Result<(), ApiError> {
         match self.rights {
             Rights::Admin => Ok(()),
             Rights::Read => {
-                Err(ApiError::forbidden("this token is to look only", "use one with the right “admin”"))
+                Err(ApiError::forbidden("this token is read-only", "use a token with the right “admin”"))
             }
         }
     }
 
     fn may_use(&self, path: &str) -> Result<(), ApiError> {
         let whole = self.network.is_none() || is_within_networks(path);
-        let detail = "this is about the whole coordinator: use a token that is not for one network";
+        let detail = "this request concerns all networks: use a token for all networks";
         whole.then_some(()).ok_or_else(|| ApiError::forbidden("this token is for one network only", detail))
     }
 }
 
-/// Paths that show a part of what they have to who may see one network only. All others are closed to them.
+/// True for paths of the API that filter their answer by network. A token for one network may use no others.
 fn is_within_networks(path: &str) -> bool {
     const FILTERED: [&str; 6] = ["/v1/status", "/v1/watch", "/v1/events", "/v1/audit", "/v1/me", LOGOUT];
     path.starts_with("/v1/networks/{net}") || FILTERED.contains(&path)
 }
 
-/// Lets pass who shows a token that allows it.
-pub(super) async fn known_only(Shared(app): Shared<App>, request: Request, next: Next) -> Response {
+/// Middleware that requires a token with sufficient rights.
+pub(super) async fn require_token(Shared(app): Shared<App>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     match granted(&app, &parts).await {
         Ok(grant) => {
@@ -116,7 +116,7 @@ async fn granted(app: &App, request: &Parts) -> Result<Grant, ApiError> {
     Ok(grant)
 }
 
-/// What the cookie's token allows. A change has to come from our own page.
+/// Grant of a request that was made with a session's cookie. Changes must come from our own page.
 async fn grant_in_session(app: &App, headers: &HeaderMap, looks: bool) -> Result<Grant, ApiError> {
     let session = app.logins.of(headers, Instant::now()).ok_or_else(ApiError::no_admin)?;
     if !looks && !is_own(&session, headers) {
@@ -125,8 +125,8 @@ async fn grant_in_session(app: &App, headers: &HeaderMap, looks: bool) -> Result
     let grant = match session.token {
         None => Grant::root(ROOT),
         Some(id) => {
-            let find = move |state: &State| state.registry.token(&id, now()).map(Grant::of);
-            app.desk.view(find).await?.ok_or_else(ApiError::no_admin)?
+            let find = move |state: &ControllerState| state.registry.token(&id, now()).map(Grant::of);
+            app.controller.view(find).await?.ok_or_else(ApiError::no_admin)?
         }
     };
     Ok(Grant { in_session: true, ..grant })
@@ -136,7 +136,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// How our own command line calls itself. Only a name for the log: it opens nothing.
+/// User agent of our own command line. It is only a name for the log, and grants nothing.
 pub const USER_AGENT: &str = "gatewrt-coordinator";
 
 fn is_command_line(headers: &HeaderMap) -> bool {
@@ -144,20 +144,19 @@ fn is_command_line(headers: &HeaderMap) -> bool {
     agent.is_some_and(|agent| agent.starts_with(USER_AGENT))
 }
 
-/// What a token's text allows. Hashes are compared, so the time it takes says nothing about the text.
+/// Grant of the token with this text. Hashes are compared, so that the time it takes reveals nothing about the text.
 pub(super) async fn grant_of(app: &App, text: &str, command_line: bool) -> Result<Grant, ApiError> {
     if token_hash(text) == token_hash(app.pki.admin_token()) {
         return Ok(Grant::root(if command_line { "command line" } else { ROOT }));
     }
     let text = text.to_owned();
-    let find = move |state: &State| state.registry.token_of(&text, now()).map(Grant::of);
-    app.desk.view(find).await?.ok_or_else(ApiError::no_admin)
+    let find = move |state: &ControllerState| state.registry.token_of(&text, now()).map(Grant::of);
+    app.controller.view(find).await?.ok_or_else(ApiError::no_admin)
 }
 
 impl ApiError {
     pub(super) fn not_own() -> Self {
-        let detail =
-            "show what /v1/me says as “csrf” in the header X-CSRF-Token; other sites may change nothing here";
+        let detail = "send the value “csrf” of /v1/me in the header X-CSRF-Token; other sites may not change anything here";
         Self::new(
             StatusCode::FORBIDDEN,
             "not-own-page",

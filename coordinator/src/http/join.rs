@@ -1,16 +1,16 @@
-//! A router joins: its signed request is checked, the node made, its certificate issued.
+//! Join of a router: checks its signed request, creates the node, issues its certificate.
 
-use super::{App, Remote, problem::ApiError};
+use super::{App, Remote, caller::with_audit_entry, problem::ApiError};
 use crate::{
     audit::Entry,
-    desk::{Mode, State},
+    controller::{ControllerState, Mode},
     registry::{Changes, Moment, Row},
 };
 use axum::{Extension, Json, body::Bytes, extract::State as Shared, http::StatusCode};
 use gatewrt_protocol::{JoinAnswer, JoinRequest, MAX_RECORD, NodeId, Topic, jws};
 use std::net::IpAddr;
 
-/// A router joins with a join code: a signed request in, what the router needs to know out.
+/// Lets a router join with a join code. The request is signed; the answer contains all that the router needs.
 #[utoipa::path(post, path = "/v1/join", tag = "coordinator", security(()),
     request_body(content = String, content_type = "text/plain", description = "a join request as a JWS in compact serialisation, signed with the identity key it names"),
     responses((status = 200, body = Object, description = "who the router is from now on: `net`, `node`, `name`, `brokers`, `certificate` and its first signed records")))]
@@ -21,11 +21,11 @@ pub(super) async fn join(
 ) -> Result<Json<JoinAnswer>, ApiError> {
     let request = open(&body)?;
     let identity = request.identity;
-    let plan = move |state: &State, moment: &Moment| {
+    let plan = move |state: &ControllerState, moment: &Moment| {
         let (rows, node) = state.registry.join(&request, Some(remote.ip()), moment)?;
-        Ok((told(rows, remote.ip(), moment), node))
+        Ok((with_join_entry(rows, remote.ip(), moment), node))
     };
-    let answer = app.desk.change(Mode::Real, plan, answer).await;
+    let answer = app.controller.change(Mode::Real, plan, answer).await;
     let answer = answer.inspect_err(|error| tracing::warn!(%remote, "a join was refused: {error}"))?;
     tracing::info!(%remote, node = %answer.node, name = %answer.name, network = %answer.network, "node joined");
     let certificate = app.pki.client_certificate(answer.node, &identity).map_err(|error| {
@@ -40,8 +40,8 @@ pub(super) async fn join(
     }))
 }
 
-/// With what the audit log says of it: the router itself is named by the rows.
-fn told(rows: Changes, from: IpAddr, moment: &Moment) -> Changes {
+/// Adds an entry about a router that has joined to the audit log. The name of the router is in the rows.
+fn with_join_entry(rows: Changes, from: IpAddr, moment: &Moment) -> Changes {
     let joined =
         rows.iter().find_map(|row| if let Row::Node(_, Some(node)) = row { Some(node) } else { None });
     let networks =
@@ -57,10 +57,10 @@ fn told(rows: Changes, from: IpAddr, moment: &Moment) -> Changes {
         target: format!("node {}", node.name),
         detail: String::new(),
     };
-    super::caller::told(rows, entry)
+    with_audit_entry(rows, entry)
 }
 
-/// Reads a request and verifies it with the key that it names itself: that proves possession.
+/// Verifies a join request with the key that it contains, which proves possession of the key.
 fn open(body: &[u8]) -> Result<JoinRequest, ApiError> {
     let refused =
         |why: &dyn ToString| ApiError::bad_request(format!("this is no join request: {}", why.to_string()));
@@ -73,8 +73,8 @@ fn open(body: &[u8]) -> Result<JoinRequest, ApiError> {
     jws::open(text.as_bytes(), &claimed.identity).map_err(|error| refused(&error))
 }
 
-/// All of the answer that the desk knows.
-fn answer(state: &State, node: NodeId) -> JoinAnswer {
+/// Answer to a join request, as far as the controller knows it.
+fn answer(state: &ControllerState, node: NodeId) -> JoinAnswer {
     let node = state.registry.live_node(node).expect("it has just joined");
     let network = state.registry.network(node.net).expect("a live node's network exists");
     let signed =

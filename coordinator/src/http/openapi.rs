@@ -1,7 +1,7 @@
-//! The OpenAPI document, served at `/v1/openapi.json`. What a path takes and answers stands at its handler;
-//! what is common to all of them is added here: parameters that each takes, and the problems it may answer.
+//! OpenAPI document, served at `/v1/openapi.json`. Handlers describe their own requests and answers.
+//! Parameters and errors that all share are added here.
 
-use super::{App, reply::PAGE, routes::VERSION};
+use super::{App, VERSION, reply::PAGE};
 use axum::{
     Extension,
     http::header,
@@ -19,12 +19,12 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The paths of this file.
+/// Routes of the OpenAPI document.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(openapi))
 }
 
-/// The document as it is served.
+/// OpenAPI document as it is served: its JSON.
 #[derive(Clone)]
 pub(super) struct Document(Arc<str>);
 
@@ -40,21 +40,21 @@ pub(super) async fn openapi(Extension(Document(text)): Extension<Document>) -> R
     ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
 }
 
-/// Why a request was refused or failed (RFC 9457, `application/problem+json`).
+/// Error of a request (RFC 9457, `application/problem+json`).
 #[derive(ToSchema)]
 #[allow(dead_code)] // It is a schema only, of `gatewrt_protocol::Problem`.
 struct Problem {
-    /// The HTTP status.
+    /// HTTP status.
     status: u16,
-    /// What kind of problem, stable: `not-found`, `overlap`, `changed-meanwhile`, …
+    /// Kind of the problem, stable: `not-found`, `overlap`, `changed-meanwhile`, …
     r#type: String,
-    /// What was wrong, in one sentence.
+    /// Problem in one sentence.
     title: String,
-    /// What to do about it.
+    /// Advice how to fix it.
     detail: Option<String>,
 }
 
-/// The whole document from what the handlers say.
+/// Completes the OpenAPI document that the handlers describe: parameters, errors and security of each path.
 pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         complete_path(path, item);
@@ -71,21 +71,23 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     OpenApiBuilder::from(document).info(info.build()).security(Some(security)).build()
 }
 
-const ABOUT: &str = "What the command line and the page do, others can do too. Networks, nodes, clients and groups are \
+const ABOUT: &str = "API of the coordinator: all that the command line and the page can do. Networks, nodes, clients and groups are \
 named by their names or ids. Errors are problem+json and say what to do. Changes take `?dry_run=true`, which checks and \
-answers without doing; PUT, PATCH and DELETE take `If-Match` with the `ETag` of what one saw, and refuse with 412 where \
-it was changed meanwhile.";
+answers without changing anything; PUT, PATCH and DELETE take `If-Match` with the `ETag` that was read, and refuse with \
+412 if the resource was changed meanwhile.";
 
 fn complete_path(path: &str, item: &mut PathItem) {
     let has_names = path.contains('{');
-    let looks = item.get.as_mut().map(|operation| (operation, Kind::Look));
-    let makes = item.post.as_mut().map(|operation| (operation, Kind::Make));
+    let looks = item.get.as_mut().map(|operation| (operation, OperationKind::Look));
+    let makes = item.post.as_mut().map(|operation| (operation, OperationKind::Make));
     let others = [&mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten();
-    for (operation, kind) in looks.into_iter().chain(makes).chain(others.map(|other| (other, Kind::Change))) {
+    for (operation, kind) in
+        looks.into_iter().chain(makes).chain(others.map(|other| (other, OperationKind::Change)))
+    {
         let is_open = operation.security.is_some();
         add_parameters(operation, kind, is_open);
         if let Some(RefOr::T(mut tried)) = operation.responses.responses.get("201").cloned() {
-            tried.description = "what would be made, with `dry_run`".into();
+            tried.description = "what would be created, with `dry_run`".into();
             operation.responses.responses.insert("200".into(), RefOr::T(tried));
         }
         for (status, what) in problems(kind, is_open, has_names) {
@@ -102,29 +104,29 @@ fn complete_path(path: &str, item: &mut PathItem) {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum OperationKind {
     Look,
     Make,
     Change,
 }
 
-/// Which problems are answered where.
+/// Errors that a path of the API can answer: each with its status and description.
 fn problems(
-    kind: Kind,
+    kind: OperationKind,
     is_open: bool,
     has_names: bool,
 ) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let changes = kind != Kind::Look;
+    let changes = kind != OperationKind::Look;
     [
         (true, "400", "the request can't be read"),
-        (!is_open || changes, "401", "no token was shown, or one that does not hold"),
+        (!is_open || changes, "401", "no valid token was sent"),
         (!is_open || changes, "403", "the token does not allow it"),
-        (has_names || !is_open, "404", "there is nothing of that name"),
-        (changes, "409", "it can't stand beside what is there"),
-        (kind == Kind::Change, "412", "it was changed meanwhile: look again"),
+        (has_names || !is_open, "404", "nothing has that name"),
+        (changes, "409", "it conflicts with existing settings"),
+        (kind == OperationKind::Change, "412", "it was changed meanwhile: read it again"),
         (changes, "413", "the body is too long"),
-        (!is_open || changes, "422", "it makes no sense"),
-        (is_open && changes, "429", "too many tries from this address: see Retry-After"),
+        (!is_open || changes, "422", "the request is not valid"),
+        (is_open && changes, "429", "rate limit of this address exceeded: see Retry-After"),
         (true, "500", "a fault of the coordinator"),
         (true, "503", "the coordinator is stopping, or too slow"),
         (changes, "507", "the coordinator's disk is full"),
@@ -134,17 +136,17 @@ fn problems(
     .map(|(_, status, what)| (status, what))
 }
 
-fn add_parameters(operation: &mut Operation, kind: Kind, is_open: bool) {
+fn add_parameters(operation: &mut Operation, kind: OperationKind, is_open: bool) {
     let parameters = operation.parameters.get_or_insert_default();
-    if kind != Kind::Look && !is_open {
-        parameters.push(query("dry_run", "check and answer without doing", Type::Boolean).into());
+    if kind != OperationKind::Look && !is_open {
+        parameters.push(query("dry_run", "check and answer without changing anything", Type::Boolean).into());
     }
-    if kind == Kind::Change {
+    if kind == OperationKind::Change {
         let tag = ParameterBuilder::new()
             .name("If-Match")
             .parameter_in(ParameterIn::Header)
             .required(Required::False);
-        let tag = tag.description(Some("the ETag of what is to be changed, as one saw it"));
+        let tag = tag.description(Some("the ETag of the resource as it was read"));
         parameters.push(tag.schema(Some(ObjectBuilder::new().schema_type(Type::String))).build().into());
     }
     if is_list(&operation.responses.responses) {
@@ -152,13 +154,14 @@ fn add_parameters(operation: &mut Operation, kind: Kind, is_open: bool) {
         let limit = limit.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)));
         let limit = ParameterBuilder::from(query(
             "limit",
-            "at most so many; the header Link leads to what follows",
+            "largest number of items; the header Link leads to the next part",
             Type::Integer,
         ))
         .schema(Some(limit))
         .build();
         parameters.extend(
-            [limit, query("after", "those after this key, as Link says it", Type::String)].map(RefOr::T),
+            [limit, query("after", "key after which the part begins, as in Link", Type::String)]
+                .map(RefOr::T),
         );
     }
 }

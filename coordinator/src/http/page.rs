@@ -1,7 +1,7 @@
-//! The admin's web page: files built into the program, each sent with headers that let it run nothing foreign.
+//! Admin's web page: built-in files, with headers that forbid foreign scripts and content.
 //!
-//! `/` is the page; what it loads lies below `/assets/{hash}/`, where the hash is that of all files together, so that a
-//! browser keeps them for good and yet never mixes two versions. The page talks to the API like any other client.
+//! `/` is the page. Its other files are below `/assets/{hash}/`, where the hash covers all files: browsers
+//! cache them forever, and never mix two versions. The page uses the API like any other client.
 
 use axum::{
     Router,
@@ -25,24 +25,24 @@ use std::sync::LazyLock;
 #[folder = "src/web/"]
 struct Files;
 
-/// Where in `index.html` the address of the other files goes.
-const MARK: &str = "{assets}";
+/// Placeholder in `index.html` for the path of the other files.
+const PLACEHOLDER: &str = "{assets}";
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// With each answer of the page.
-const GUARDS: [(HeaderName, &str); 4] = [
+/// Security headers of all files of the page.
+const SECURITY_HEADERS: [(HeaderName, &str); 4] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-const FOR_GOOD: &str = "public, max-age=31536000, immutable";
-const ASK_FIRST: &str = "no-cache";
+const CACHE_FOREVER: &str = "public, max-age=31536000, immutable";
+const REVALIDATE: &str = "no-cache";
 
-/// The page's paths; nothing in them depends on who asks.
+/// Routes of the web page, without any authorization.
 pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(index))
@@ -52,17 +52,18 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 async fn index(headers: HeaderMap) -> Response {
     let page = Files::get("index.html").expect("the page is built in");
-    let text = String::from_utf8_lossy(&page.data).replace(MARK, &format!("/assets/{}", version()));
-    send(&headers, "text/html; charset=utf-8", ASK_FIRST, text.into_bytes())
+    let text = String::from_utf8_lossy(&page.data).replace(PLACEHOLDER, &format!("/assets/{}", version()));
+    send(&headers, "text/html; charset=utf-8", REVALIDATE, text.into_bytes())
 }
 
 async fn icon(headers: HeaderMap) -> Response {
-    file(&headers, "icon.svg", ASK_FIRST)
+    file(&headers, "icon.svg", REVALIDATE)
 }
 
-/// An older version's files are gone: what is sent instead is the newest, which must not be kept under that name.
+/// Serves a file of the web page. Files of an older version are gone: the newest is sent instead, and must not be
+/// cached under the old path.
 async fn asset(Path((asked, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
-    let caching = if asked == version() { FOR_GOOD } else { ASK_FIRST };
+    let caching = if asked == version() { CACHE_FOREVER } else { REVALIDATE };
     file(&headers, &name, caching)
 }
 
@@ -73,7 +74,7 @@ fn file(headers: &HeaderMap, name: &str, caching: &'static str) -> Response {
     }
 }
 
-/// The media type by the name's end; `None` for what is not sent.
+/// Media type of a page's file, by its extension; `None` for files that are not served.
 fn kind(name: &str) -> Option<&'static str> {
     match name.rsplit_once('.')?.1 {
         "js" => Some("text/javascript; charset=utf-8"),
@@ -89,13 +90,13 @@ fn send(headers: &HeaderMap, kind: &'static str, caching: &'static str, body: Ve
     let is_known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
     let about = [(CACHE_CONTROL, caching.to_owned()), (ETAG, tag)];
     if is_known {
-        (StatusCode::NOT_MODIFIED, GUARDS, about).into_response()
+        (StatusCode::NOT_MODIFIED, SECURITY_HEADERS, about).into_response()
     } else {
-        (GUARDS, about, [(CONTENT_TYPE, kind)], body).into_response()
+        (SECURITY_HEADERS, about, [(CONTENT_TYPE, kind)], body).into_response()
     }
 }
 
-/// Of all files.
+/// Version of the web page: the hash of all its files.
 fn version() -> &'static str {
     static BUILT_IN: LazyLock<String> = LazyLock::new(hash_of_all);
     &BUILT_IN
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_names_files_that_are_there_and_kept_for_good() {
+    async fn page_links_existing_files_that_are_cached_forever() {
         let (status, _, page) = ask("/", "").await;
         assert_eq!(status, StatusCode::OK);
         let named: Vec<_> = page.split('"').filter(|text| text.starts_with("/assets/")).collect();
@@ -146,18 +147,18 @@ mod tests {
             let (status, headers, _) = ask(path, "").await;
             assert_eq!(
                 (status, &headers[CACHE_CONTROL]),
-                (StatusCode::OK, &FOR_GOOD.parse().unwrap()),
+                (StatusCode::OK, &CACHE_FOREVER.parse().unwrap()),
                 "{path}"
             );
         }
     }
 
     #[tokio::test]
-    async fn every_answer_says_what_may_run() {
+    async fn every_page_answer_has_security_headers() {
         for path in ["/", "/favicon.ico", "/assets/old/app.js", "/assets/old/style.css"] {
             let (status, headers, _) = ask(path, "").await;
             assert_eq!(status, StatusCode::OK, "{path}");
-            for (name, value) in GUARDS {
+            for (name, value) in SECURITY_HEADERS {
                 assert_eq!(headers[name], value, "{path}");
             }
         }
@@ -165,22 +166,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_browser_has_is_not_sent_again() {
+    async fn file_with_known_etag_is_not_sent_again() {
         let (_, headers, _) = ask("/", "").await;
         let (status, _, body) = ask("/", headers[ETAG].to_str().unwrap()).await;
         assert_eq!((status, body.as_str()), (StatusCode::NOT_MODIFIED, ""));
     }
 
     #[tokio::test]
-    async fn nothing_but_the_page_is_sent() {
+    async fn path_outside_the_page_is_not_found() {
         for path in ["/assets/x/index.html", "/assets/x/..%2f..%2fhttp.rs", "/assets/x/none.js"] {
             assert_eq!(ask(path, "").await.0, StatusCode::NOT_FOUND, "{path}");
         }
     }
 
-    /// Foreign names stay text, and the policy stays strict, as long as none of these is used.
+    /// As long as none of these is used, foreign names stay text and the policy stays strict.
     #[test]
-    fn no_file_turns_text_into_markup_or_asks_elsewhere() {
+    fn page_scripts_never_build_markup_or_ask_elsewhere() {
         const BANNED: [&str; 12] = [
             "innerHTML",
             "outerHTML",
@@ -207,9 +208,9 @@ mod tests {
         }
     }
 
-    /// A module that is imported under a wrong name would be an empty page.
+    /// A wrong path in an import would make the page empty.
     #[test]
-    fn every_import_is_there() {
+    fn every_page_import_exists() {
         for (name, text) in texts().iter().filter(|(name, _)| name.ends_with(".js")) {
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
             for line in text.lines().filter(|line| line.contains(" from \"")) {

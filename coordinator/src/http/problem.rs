@@ -1,6 +1,6 @@
-//! Errors as answers (RFC 9457), and bodies that are refused with one.
+//! Errors as answers (RFC 9457), and extractors that refuse with one.
 
-use crate::{desk::DeskError, store::StoreError};
+use crate::{controller::ControllerError, store::StoreError};
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Query, Request},
@@ -10,7 +10,7 @@ use axum::{
 use gatewrt_protocol::Problem;
 use serde::de::DeserializeOwned;
 
-/// A refused or failed request.
+/// Error of an API request, answered as `application/problem+json`.
 #[derive(Debug)]
 pub struct ApiError(pub Problem);
 
@@ -25,7 +25,7 @@ impl ApiError {
     }
 
     pub(super) fn no_admin() -> Self {
-        let detail = "show the text of admin.token of the coordinator's directory, or of another token that holds, as “Authorization: Bearer …”";
+        let detail = "send the text of admin.token of the coordinator's directory, or of another valid token, as “Authorization: Bearer …”";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is missing or wrong", detail)
     }
 
@@ -40,12 +40,7 @@ impl ApiError {
 
     pub(super) fn too_long(most: usize) -> Self {
         let detail = format!("a body may have {} KiB", most / 1024);
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-long",
-            "the body is too long or did not come whole",
-            detail,
-        )
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", "the body is too long or incomplete", detail)
     }
 
     pub(super) fn too_slow() -> Self {
@@ -67,30 +62,31 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<DeskError> for ApiError {
-    fn from(error: DeskError) -> Self {
+impl From<ControllerError> for ApiError {
+    fn from(error: ControllerError) -> Self {
         match error {
-            DeskError::Refused(refused) => {
+            ControllerError::Refused(refused) => {
                 Self::new(status_of(refused.kind()), refused.kind(), &refused, refused.advice())
             }
-            DeskError::Store(error @ StoreError::Full) => {
+            ControllerError::Store(error @ StoreError::Full) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", error, "then try again")
             }
-            DeskError::Store(error) => {
+            ControllerError::Store(error) => {
                 let detail = "nothing was changed; the coordinator's log says more";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error, detail)
             }
-            DeskError::Record(error) => Self::new(
+            ControllerError::Record(error) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "too-long",
-                DeskError::Record(error),
+                ControllerError::Record(error),
                 "nothing was changed: let the node serve fewer prefixes and let fewer clients in, or have one rule speak of several things, by a tag or a group",
             ),
-            DeskError::Changed(_) => {
-                let detail = "look at it again: someone else was faster, and what you saw is no more; then change what you still want to, with its new ETag";
+            ControllerError::Changed(_) => {
+                let detail =
+                    "read it again: someone else has changed it; then repeat your change with its new ETag";
                 Self::new(StatusCode::PRECONDITION_FAILED, "changed-meanwhile", error, detail)
             }
-            DeskError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error, ""),
+            ControllerError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", error, ""),
         }
     }
 }
@@ -105,7 +101,7 @@ fn status_of(kind: &str) -> StatusCode {
     }
 }
 
-/// A JSON body.
+/// Extractor of a request's JSON body, whose errors are answered as problems.
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -119,7 +115,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// Parameters after the `?`.
+/// Extractor of a request's query parameters, whose errors are answered as problems.
 pub struct Params<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {

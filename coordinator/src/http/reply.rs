@@ -1,10 +1,10 @@
-//! Answers: JSON with an entity tag (RFC 9110, 8.8.3), lists in parts with a link to the next (RFC 8288).
+//! Answers: JSON with an entity tag (RFC 9110, 8.8.3), and lists in parts with a link to the next (RFC 8288).
 //!
-//! A tag stands for what an admin wants of a thing, not for how the thing is just now: counters and reports
-//! move by themselves, and must not make every second change fail with “changed meanwhile”. So a thing that has
-//! such parts is never answered with 304: the parts that are not in the tag may be others.
+//! An entity tag covers the spec of a resource, not its live state: counters and reports change all the time,
+//! and must not make changes fail with “changed meanwhile”. So a resource with live state is never answered
+//! with 304: that state is not in the tag and may differ.
 
-use super::problem::ApiError;
+use super::{problem::ApiError, resource::Resource};
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
@@ -12,45 +12,24 @@ use axum::{
 use data_encoding::BASE64URL_NOPAD;
 use ring::digest;
 use serde::Serialize;
-use serde_json::Value;
 use std::borrow::Cow;
 
-/// What a handler answers.
+/// Answer of an API handler: a reply or an error.
 pub type Answer<V> = Result<Reply<V>, ApiError>;
-/// What a handler of a list answers.
+/// Answer of an API handler that lists items.
 pub type Listed<V> = Answer<Vec<V>>;
 
-/// Items of a list in one answer: what is asked for is at most this, and this where nothing is asked for.
+/// Largest and default number of items of a list in one answer.
 pub const PAGE: u32 = 1000;
 
-/// One thing with a path of its own.
-pub trait Resource: Serialize {
-    /// What the audit log calls it: its kind and name, such as `node office`.
-    fn called(&self) -> String;
-
-    /// The part of it that an admin wants and changes; `None` where that is all of it.
-    fn wanted(&self) -> Option<Value> {
-        None
-    }
-}
-
-/// A JSON object without some of its fields: how [`Resource::wanted`] is made.
-pub fn without(view: &impl Serialize, fields: &[&str]) -> Option<Value> {
-    let mut value = serde_json::to_value(view).expect("views are JSON");
-    if let Value::Object(object) = &mut value {
-        object.retain(|name, _| !fields.contains(&name.as_str()));
-    }
-    Some(value)
-}
-
-/// An entity tag, with its quotes.
+/// Entity tag (`ETag`) of a resource, with its quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tag(String);
+pub struct EntityTag(String);
 
-impl Tag {
-    /// Of what is wanted.
+impl EntityTag {
+    /// Entity tag of a resource, computed from its spec: it stays while only the resource's state changes.
     pub fn of(view: &impl Resource) -> Self {
-        match view.wanted() {
+        match view.spec() {
             Some(wanted) => Self::exact(&json(&wanted)),
             None => Self::exact(&json(view)),
         }
@@ -60,27 +39,27 @@ impl Tag {
         Self(format!("\"{}\"", BASE64URL_NOPAD.encode(digest::digest(&digest::SHA256, body).as_ref())))
     }
 
-    /// Whether `If-Match` or `If-None-Match` names it. One marked as weak is never meant.
+    /// True if the value of an `If-Match` or `If-None-Match` header contains the tag. Weak tags never match.
     pub fn is_in(&self, header: &str) -> bool {
         header.split(',').map(str::trim).any(|tag| tag == "*" || tag == self.0)
     }
 }
 
-/// See the module.
+/// Reply of the API: status and body, with the body's entity tag. See the module.
 #[derive(Debug)]
 pub struct Reply<V> {
-    /// 200 mostly.
+    /// Status, mostly 200.
     pub status: StatusCode,
-    /// What is said.
+    /// View that the answer shows.
     pub body: V,
-    tag: Tag,
+    tag: EntityTag,
     link: Option<String>,
 }
 
 impl<V: Resource> Reply<V> {
-    /// After a change.
+    /// Reply to a request that changed a resource, with status 200.
     pub fn of(body: V) -> Self {
-        Self { status: StatusCode::OK, tag: Tag::of(&body), body, link: None }
+        Self { status: StatusCode::OK, tag: EntityTag::of(&body), body, link: None }
     }
 
     pub(super) fn with(self, status: StatusCode) -> Self {
@@ -88,15 +67,16 @@ impl<V: Resource> Reply<V> {
     }
 
     pub(super) fn shown(body: V, if_none_match: Option<&str>) -> Self {
-        let has_it = |tag: &Tag| body.wanted().is_none() && if_none_match.is_some_and(|seen| tag.is_in(seen));
-        let tag = Tag::of(&body);
+        let has_it =
+            |tag: &EntityTag| body.spec().is_none() && if_none_match.is_some_and(|seen| tag.is_in(seen));
+        let tag = EntityTag::of(&body);
         Self { status: status(has_it(&tag)), body, tag, link: None }
     }
 }
 
 impl<V: Serialize> Reply<Vec<V>> {
     pub(super) fn listed(body: Vec<V>, link: Option<String>, if_none_match: Option<&str>) -> Self {
-        let tag = Tag::exact(&json(&body));
+        let tag = EntityTag::exact(&json(&body));
         Self { status: status(if_none_match.is_some_and(|seen| tag.is_in(seen))), body, tag, link }
     }
 }
@@ -124,14 +104,14 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("views are JSON")
 }
 
-/// Which part of a list is asked for: `?limit=&after=`.
+/// Part of a list that a request asks for: `?limit=&after=`.
 #[derive(Debug, Clone)]
 pub struct Page {
     path: String,
     query: Vec<(String, String)>,
-    /// At most this many.
+    /// Largest number of items.
     pub limit: u32,
-    /// Those after this key.
+    /// Key after which the part begins.
     pub after: Option<String>,
 }
 
@@ -153,7 +133,7 @@ impl Page {
         Ok(Self { path: uri.path().to_owned(), query, limit, after })
     }
 
-    /// The part of it, in order of the keys, and the link to the next.
+    /// Cuts the requested part out of a list, which it orders by key, with the link to the next part.
     pub fn cut<V>(&self, mut all: Vec<(String, V)>) -> (Vec<V>, Option<String>) {
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
         let from = all.partition_point(|(key, _)| self.after.as_ref().is_some_and(|after| key <= after));
@@ -163,14 +143,14 @@ impl Page {
         (part.into_iter().map(|(_, view)| view).collect(), last.map(|last| self.link(&last)))
     }
 
-    /// The header that leads to what follows `last`.
+    /// Value of the `Link` header to the part of a list that follows the key `last`.
     pub fn link(&self, last: &str) -> String {
         let other = self.query.iter().map(|(name, value)| format!("{name}={value}&")).collect::<String>();
         format!("<{}?{other}limit={}&after={}>; rel=\"next\"", self.path, self.limit, escaped(last))
     }
 }
 
-/// As one value of a query.
+/// Text escaped as one value of a query.
 fn escaped(text: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if text.bytes().all(plain) {
@@ -195,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_in_order_and_end() {
+    fn list_in_parts_is_ordered_and_ends() {
         let (part, link) = page("/v1/x?limit=2&q=a%20b", 2, None).cut(items(&["c", "a", "b/"]));
         assert_eq!(part, ["A", "B/"]);
         assert_eq!(link.unwrap(), "</v1/x?q=a%20b&limit=2&after=b%2F>; rel=\"next\"");
@@ -204,21 +184,21 @@ mod tests {
     }
 
     #[test]
-    fn what_went_meanwhile_does_not_lose_the_place() {
+    fn item_deleted_between_parts_keeps_the_position() {
         let (part, _) = page("/v1/x", 9, Some("b")).cut(items(&["d", "c", "a"]));
         assert_eq!(part, ["C", "D"]);
     }
 
     #[test]
-    fn a_part_of_a_bad_size_is_refused() {
+    fn limit_out_of_range_is_refused() {
         for limit in [0, PAGE + 1] {
             assert_eq!(Page::new(&"/".parse().unwrap(), Some(limit), None).unwrap_err().0.status, 400);
         }
     }
 
     #[test]
-    fn a_tag_is_met_by_itself_alone() {
-        let tag = Tag::exact(b"x");
+    fn entity_tag_matches_only_itself() {
+        let tag = EntityTag::exact(b"x");
         assert!(tag.is_in("*") && tag.is_in(&tag.0) && tag.is_in(&format!("\"y\", {}", tag.0)));
         assert!(!tag.is_in("") && !tag.is_in("\"y\"") && !tag.is_in(&format!("W/{}", tag.0)));
     }

@@ -1,31 +1,28 @@
-//! What admins ask: each handler is one question or one change.
+//! Routes of networks, join codes, nodes and egress.
 
 use super::{
-    App,
-    caller::{Act, Caller},
-    exits::SCOPE_LIVE,
+    App, VERSION,
+    caller::{AuditedChange, Caller},
     problem::{Body, Params},
-    reply::{Answer, Listed, Resource, without},
+    query::{ForceQuery, NetworkQuery},
+    reply::{Answer, Listed},
+    resource::{current_network, current_node},
 };
 use crate::{
     api::{
-        CodeView, EgressView, EgressWish, Health, NetworkStatus, NetworkView, NodeStatus, NodeView, Status,
+        CodeView, EgressSpec, EgressView, Health, NetworkStatus, NetworkView, NodeStatus, NodeView, Status,
         egress_in_use,
     },
-    desk::{State, now},
-    registry::{CodeWish, EgressSetting, Moment, NetworkWish, NodePatch, Registry, RegistryError},
+    controller::now,
+    registry::{CodeSpec, EgressSetting, Moment, NetworkSpec, NodePatch, Registry},
 };
 use axum::{Json, extract::Path};
 use gatewrt_protocol::{JoinCode, Prefix};
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Of the coordinator.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The paths of this file.
+/// Routes of networks, join codes, nodes and served prefixes.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list_networks, create_network))
@@ -39,149 +36,69 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(status))
 }
 
-impl Resource for NetworkView {
-    fn called(&self) -> String {
-        format!("network {}", self.name)
-    }
-    fn wanted(&self) -> Option<Value> {
-        without(self, &["nodes"])
-    }
-}
-
-impl Resource for CodeView {
-    fn called(&self) -> String {
-        format!("join code {}", self.id)
-    }
-    fn wanted(&self) -> Option<Value> {
-        without(self, &["used", "expires_in", "state", "code"])
-    }
-}
-
-impl Resource for NodeView {
-    fn called(&self) -> String {
-        format!("node {}", self.name)
-    }
-    /// The rest is what the router says of itself, and the revision that follows from it.
-    fn wanted(&self) -> Option<Value> {
-        let live = ["endpoints", "board", "version", "rev", "warnings", "taken_back", "own_scopes"];
-        let mut wanted = without(self, &live);
-        // How many clients name it is their matter.
-        if let Some(Value::Object(ingress)) = wanted.as_mut().and_then(|wanted| wanted.get_mut("ingress")) {
-            ingress.retain(|name, _| ["endpoint", "blocks"].contains(&name.as_str()));
-        }
-        if let Some(Value::Object(wanted)) = &mut wanted {
-            keep_wishes(wanted);
-        }
-        wanted
-    }
-}
-
-/// Of exits and scopes what was asked for.
-fn keep_wishes(node: &mut serde_json::Map<String, Value>) {
-    if let Some(Value::Object(exit)) = node.get_mut("exit") {
-        exit.retain(|name, _| name == "enabled" || name.ends_with("_wanted"));
-    }
-    let scopes = node.get_mut("scopes").and_then(Value::as_array_mut);
-    for scope in scopes.into_iter().flatten().filter_map(Value::as_object_mut) {
-        scope.retain(|name, _| !SCOPE_LIVE.contains(&name.as_str()));
-    }
-}
-
-impl Resource for NodeStatus {
-    fn called(&self) -> String {
-        self.node.called()
-    }
-    fn wanted(&self) -> Option<Value> {
-        self.node.wanted()
-    }
-}
-
-impl Resource for Status {
-    fn called(&self) -> String {
-        "the coordinator".into()
-    }
-}
-
-/// A network as it is now.
-pub(super) fn the_network(
-    net: &str,
-) -> impl FnOnce(&State) -> Result<NetworkView, RegistryError> + Send + 'static {
-    let net = net.to_owned();
-    move |state| state.registry.find_network(&net).map(|network| NetworkView::of(state, network))
-}
-
-/// A node as it is now.
-pub(super) fn the_node(
-    net: &str,
-    node: &str,
-) -> impl FnOnce(&State) -> Result<NodeView, RegistryError> + Send + 'static {
-    let (net, node) = (net.to_owned(), node.to_owned());
-    move |state| state.registry.find_node(&net, &node).map(|node| NodeView::of(state, node))
-}
-
-/// Whether the coordinator is there. Open to anyone.
+/// Answers the health check. Open to anyone.
 #[utoipa::path(get, path = "/v1/health", tag = "coordinator", security(()), responses((status = 200, body = Health)))]
 pub(super) async fn health() -> Json<Health> {
     Json(Health { status: "ok".into(), version: VERSION.into() })
 }
 
-/// All networks, by name.
+/// Lists all networks that the caller may see, by name.
 #[utoipa::path(get, path = "/v1/networks", tag = "networks", responses((status = 200, body = Vec<NetworkView>)))]
 pub(super) async fn list_networks(by: Caller) -> Listed<NetworkView> {
-    let scope = by.scope();
+    let filter = by.filter();
     by.list(move |state| {
-        let seen = state.registry.networks().filter(|network| scope.sees(network.id));
+        let seen = state.registry.networks().filter(|network| filter.sees(network.id));
         Ok(seen.map(|network| (network.name.to_string(), NetworkView::of(state, network))).collect())
     })
     .await
 }
 
-/// Makes a network.
-#[utoipa::path(post, path = "/v1/networks", tag = "networks", request_body = NetworkWish, responses((status = 201, body = NetworkView)))]
-pub(super) async fn create_network(by: Caller, Body(wish): Body<NetworkWish>) -> Answer<NetworkView> {
-    let act = Act::new("network.create", format!("network {}", wish.name)).saying(&wish);
-    let plan = move |registry: &Registry, moment: &Moment| registry.create_network(&wish, moment);
+/// Creates a network.
+#[utoipa::path(post, path = "/v1/networks", tag = "networks", request_body = NetworkSpec, responses((status = 201, body = NetworkView)))]
+pub(super) async fn create_network(by: Caller, Body(spec): Body<NetworkSpec>) -> Answer<NetworkView> {
+    let act = AuditedChange::new("network.create", format!("network {}", spec.name)).with_detail(&spec);
+    let plan = move |registry: &Registry, moment: &Moment| registry.create_network(&spec, moment);
     by.create(act, plan, |state, network| NetworkView::of(state, &network)).await
 }
 
-/// One network.
+/// Shows one network.
 #[utoipa::path(get, path = "/v1/networks/{net}", tag = "networks", responses((status = 200, body = NetworkView)))]
 pub(super) async fn show_network(by: Caller, Path(net): Path<String>) -> Answer<NetworkView> {
-    by.show(the_network(&net)).await
+    by.show(current_network(&net)).await
 }
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Force {
-    /// Also when it has nodes, which are removed.
+pub(super) struct DeleteQuery {
+    /// Delete the network even if it has nodes: they are removed.
     #[serde(default)]
     force: bool,
 }
 
 /// Deletes a network with its codes, and the tokens for it.
-#[utoipa::path(delete, path = "/v1/networks/{net}", tag = "networks", params(Force), responses((status = 200, body = NetworkView)))]
+#[utoipa::path(delete, path = "/v1/networks/{net}", tag = "networks", params(DeleteQuery), responses((status = 200, body = NetworkView)))]
 pub(super) async fn delete_network(
     by: Caller,
     Path(net): Path<String>,
-    Params(Force { force }): Params<Force>,
+    Params(DeleteQuery { force }): Params<DeleteQuery>,
 ) -> Answer<NetworkView> {
     if force {
-        let (act, wanted) = (Act::of("network.empty", the_network(&net)), net.clone());
+        let (act, wanted) = (AuditedChange::of("network.empty", current_network(&net)), net.clone());
         let plan = move |registry: &Registry, moment: &Moment| {
             let network = registry.find_network(&wanted)?.clone();
             registry.remove_all_nodes(&wanted, moment).map(|(rows, ())| (rows, network))
         };
         let emptied = by.change(act, plan, |state, network| NetworkView::of(state, &network)).await?;
-        if by.is_rehearsal() {
+        if by.is_dry_run() {
             return Ok(emptied);
         }
     }
-    let act = Act::of("network.delete", the_network(&net));
+    let act = AuditedChange::of("network.delete", current_network(&net));
     let plan = move |registry: &Registry, moment: &Moment| registry.delete_network(&net, moment);
     by.change(act, plan, |state, network| NetworkView::of(state, &network)).await
 }
 
-/// The join codes of a network, oldest first.
+/// Join codes of a network, oldest first.
 #[utoipa::path(get, path = "/v1/networks/{net}/codes", tag = "codes", responses((status = 200, body = Vec<CodeView>)))]
 pub(super) async fn list_codes(by: Caller, Path(net): Path<String>) -> Listed<CodeView> {
     by.list(move |state| {
@@ -194,17 +111,17 @@ pub(super) async fn list_codes(by: Caller, Path(net): Path<String>) -> Listed<Co
     .await
 }
 
-/// Makes a join code. The code itself is in this answer only.
-#[utoipa::path(post, path = "/v1/networks/{net}/codes", tag = "codes", request_body = CodeWish, responses((status = 201, body = CodeView)))]
+/// Creates a join code. The code itself is only in this answer.
+#[utoipa::path(post, path = "/v1/networks/{net}/codes", tag = "codes", request_body = CodeSpec, responses((status = 201, body = CodeView)))]
 pub(super) async fn create_code(
     by: Caller,
     Path(net): Path<String>,
-    Body(wish): Body<CodeWish>,
+    Body(spec): Body<CodeSpec>,
 ) -> Answer<CodeView> {
-    let act = Act::new("code.create", "a join code").saying(&wish);
+    let act = AuditedChange::new("code.create", "a join code").with_detail(&spec);
     let plan = move |registry: &Registry, moment: &Moment| {
         let network = registry.find_network(&net)?.name.clone();
-        let (rows, (code, secret)) = registry.create_code(&net, &wish, moment)?;
+        let (rows, (code, secret)) = registry.create_code(&net, &spec, moment)?;
         Ok((rows, (code, secret, network)))
     };
     let (ca, record_key, url) = (by.app.pki.ca_hash(), by.app.pki.signer().public(), by.app.url.clone());
@@ -215,18 +132,18 @@ pub(super) async fn create_code(
     .await
 }
 
-/// Takes a join code back. Routers that joined with it stay.
+/// Revokes a join code. Routers that have joined with it stay.
 #[utoipa::path(delete, path = "/v1/networks/{net}/codes/{code}", tag = "codes", responses((status = 200, body = CodeView)))]
 pub(super) async fn revoke_code(by: Caller, Path((net, code)): Path<(String, String)>) -> Answer<CodeView> {
     let (in_net, id) = (net.clone(), code.clone());
-    let act = Act::of("code.revoke", move |state| {
+    let act = AuditedChange::of("code.revoke", move |state| {
         state.registry.find_code(&in_net, &id).map(|code| CodeView::of(code, now()))
     });
     let plan = move |registry: &Registry, moment: &Moment| registry.revoke_code(&net, &code, moment);
     by.change(act, plan, |_, code| CodeView::of(&code, now())).await
 }
 
-/// The nodes of a network, by name, as they are now.
+/// Nodes of a network by name, with their current state.
 #[utoipa::path(get, path = "/v1/networks/{net}/nodes", tag = "nodes", responses((status = 200, body = Vec<NodeStatus>)))]
 pub(super) async fn list_nodes(by: Caller, Path(net): Path<String>) -> Listed<NodeStatus> {
     let sessions = (by.app.sessions)();
@@ -237,7 +154,7 @@ pub(super) async fn list_nodes(by: Caller, Path(net): Path<String>) -> Listed<No
     .await
 }
 
-/// One node as it is now.
+/// Shows one node with its current state.
 #[utoipa::path(get, path = "/v1/networks/{net}/nodes/{node}", tag = "nodes", responses((status = 200, body = NodeStatus)))]
 pub(super) async fn show_node(by: Caller, Path((net, node)): Path<(String, String)>) -> Answer<NodeStatus> {
     let sessions = (by.app.sessions)();
@@ -248,72 +165,64 @@ pub(super) async fn show_node(by: Caller, Path((net, node)): Path<(String, Strin
     .await
 }
 
-/// Changes a node's name, label, tags, or how long it waits for its control link after a change.
+/// Changes the name, label, tags or confirm time of a node.
 #[utoipa::path(patch, path = "/v1/networks/{net}/nodes/{node}", tag = "nodes", request_body = NodePatch, responses((status = 200, body = NodeView)))]
 pub(super) async fn change_node(
     by: Caller,
     Path((net, node)): Path<(String, String)>,
     Body(patch): Body<NodePatch>,
 ) -> Answer<NodeView> {
-    let act = Act::of("node.change", the_node(&net, &node)).saying(&patch);
+    let act = AuditedChange::of("node.change", current_node(&net, &node)).with_detail(&patch);
     let plan = move |registry: &Registry, _: &Moment| registry.change_node(&net, &node, &patch);
     by.change(act, plan, |state, node| NodeView::of(state, &node)).await
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ForceRemove {
-    /// Also when external clients come in there, or scopes go out there, which are cut off.
-    #[serde(default)]
-    pub(super) force: bool,
-}
-
-/// Removes a node for ever: it is cut off everywhere within seconds.
-#[utoipa::path(delete, path = "/v1/networks/{net}/nodes/{node}", tag = "nodes", params(ForceRemove), responses((status = 200, body = NodeView)))]
+/// Removes a node permanently: it is cut off everywhere within seconds.
+#[utoipa::path(delete, path = "/v1/networks/{net}/nodes/{node}", tag = "nodes", params(ForceQuery), responses((status = 200, body = NodeView)))]
 pub(super) async fn remove_node(
     by: Caller,
     Path((net, node)): Path<(String, String)>,
-    Params(ForceRemove { force }): Params<ForceRemove>,
+    Params(ForceQuery { force }): Params<ForceQuery>,
 ) -> Answer<NodeView> {
-    let act = Act::of("node.remove", the_node(&net, &node));
+    let act = AuditedChange::of("node.remove", current_node(&net, &node));
     let plan = move |registry: &Registry, moment: &Moment| registry.remove_node(&net, &node, force, moment);
     by.change(act, plan, |state, node| NodeView::of(state, &node)).await
 }
 
-/// Has a node serve a prefix to its network, or changes how it does.
-#[utoipa::path(put, path = "/v1/networks/{net}/nodes/{node}/egress", tag = "egress", request_body = EgressWish, responses((status = 200, body = NodeView)))]
+/// Lets a node serve a prefix to its network, or changes how.
+#[utoipa::path(put, path = "/v1/networks/{net}/nodes/{node}/egress", tag = "egress", request_body = EgressSpec, responses((status = 200, body = NodeView)))]
 pub(super) async fn set_egress(
     by: Caller,
     Path((net, node)): Path<(String, String)>,
-    Body(wish): Body<EgressWish>,
+    Body(spec): Body<EgressSpec>,
 ) -> Answer<NodeView> {
-    let act = Act::of("egress.set", the_node(&net, &node)).saying(&wish);
-    let setting = EgressSetting { nat: wish.nat, metric: wish.metric };
-    let plan = move |registry: &Registry, _: &Moment| registry.set_egress(&net, &node, wish.prefix, setting);
+    let act = AuditedChange::of("egress.set", current_node(&net, &node)).with_detail(&spec);
+    let setting = EgressSetting { nat: spec.nat, metric: spec.metric };
+    let plan = move |registry: &Registry, _: &Moment| registry.set_egress(&net, &node, spec.prefix, setting);
     by.change(act, plan, |state, node| NodeView::with_warnings(state, &node)).await
 }
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// As it was set.
+pub(super) struct PrefixQuery {
+    /// Prefix as it was set.
     #[param(value_type = String, example = "192.168.10.0/24")]
     prefix: Prefix,
 }
 
-/// Has a node serve a prefix no more.
-#[utoipa::path(delete, path = "/v1/networks/{net}/nodes/{node}/egress", tag = "egress", params(Which), responses((status = 200, body = NodeView)))]
+/// Stops a node from serving a prefix.
+#[utoipa::path(delete, path = "/v1/networks/{net}/nodes/{node}/egress", tag = "egress", params(PrefixQuery), responses((status = 200, body = NodeView)))]
 pub(super) async fn unset_egress(
     by: Caller,
     Path((net, node)): Path<(String, String)>,
-    Params(Which { prefix }): Params<Which>,
+    Params(PrefixQuery { prefix }): Params<PrefixQuery>,
 ) -> Answer<NodeView> {
-    let act = Act::of("egress.unset", the_node(&net, &node)).saying(&prefix);
+    let act = AuditedChange::of("egress.unset", current_node(&net, &node)).with_detail(&prefix);
     let plan = move |registry: &Registry, _: &Moment| registry.unset_egress(&net, &node, prefix);
     by.change(act, plan, |state, node| NodeView::with_warnings(state, &node)).await
 }
 
-/// All prefixes behind nodes of a network, and who reaches one that several serve through which.
+/// Prefixes behind the nodes of a network, and the users of those that several nodes serve.
 #[utoipa::path(get, path = "/v1/networks/{net}/egress", tag = "egress", responses((status = 200, body = Vec<EgressView>)))]
 pub(super) async fn list_egress(by: Caller, Path(net): Path<String>) -> Listed<EgressView> {
     by.list(move |state| {
@@ -324,22 +233,13 @@ pub(super) async fn list_egress(by: Caller, Path(net): Path<String>) -> Listed<E
     .await
 }
 
-/// Of which network; all when none is named.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Of {
-    /// Name or id of the only network wanted.
-    #[allow(dead_code)] // Read by `Caller`, which checks that it may be seen.
-    pub(super) network: Option<String>,
-}
-
-/// How everything is now.
-#[utoipa::path(get, path = "/v1/status", tag = "coordinator", params(Of), responses((status = 200, body = Status)))]
+/// Current state of the coordinator and of all networks that the caller may see.
+#[utoipa::path(get, path = "/v1/status", tag = "coordinator", params(NetworkQuery), responses((status = 200, body = Status)))]
 pub(super) async fn status(by: Caller) -> Answer<Status> {
     let (sessions, uptime_s) = ((by.app.sessions)(), by.app.started.elapsed().as_secs());
-    let scope = by.scope();
+    let filter = by.filter();
     by.show(move |state| {
-        let wanted = scope.wanted(&state.registry)?;
+        let wanted = filter.requested(&state.registry)?;
         let networks =
             state.registry.networks().filter(|network| wanted.is_none_or(|wanted| wanted == network.id));
         let mut networks: Vec<_> =

@@ -1,23 +1,18 @@
-//! TLS 1.3 in front of the API.
+//! HTTPS server of the API.
 
-use super::{Remote, given::GivenCert};
+use super::{
+    Remote,
+    custom_certificate::{self, CustomCertificate},
+    tls::{self, HttpsError},
+};
 use crate::listen;
 use axum::Router;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
-use std::{
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use rustls::ServerConfig;
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -26,51 +21,29 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Nothing older: routers and browsers have had it for years.
-pub(super) const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
-/// For the TLS handshake, and for each request's head.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections open at the same time.
-const CONNECTIONS: usize = 1024;
-/// Pause after a failed accept (no file descriptors left, as a rule).
+/// Timeout of the TLS handshake, and of each request's head.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest number of open connections.
+const MAX_CONNECTIONS: usize = 1024;
+/// Pause after a failed accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why HTTPS can't be served.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpsError {
-    /// The address is taken or not ours.
-    #[error("can't listen for HTTPS on {addr}")]
-    Listen {
-        /// Where.
-        addr: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// Certificate or key can't be used.
-    #[error("can't use {} for HTTPS: {why}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-/// A bound listener with its certificate.
+/// HTTPS server of the API: a bound listener with its certificate.
 pub struct HttpsServer {
     listener: TcpListener,
     tls: TlsAcceptor,
 }
 
 impl HttpsServer {
-    /// Takes the address; nothing is answered before [`HttpsServer::spawn`].
+    /// Binds the server to an address, with the certificate of the coordinator's CA. Nothing is answered before
+    /// [`HttpsServer::spawn`].
     pub async fn bind(addr: SocketAddr, cert: &Path, key: &Path) -> Result<Self, HttpsError> {
-        Self::listen(addr, tls_config(cert, key)?).await
+        Self::listen(addr, tls::config(cert, key)?).await
     }
 
-    /// The same with a certificate that the admin brings.
-    pub async fn bind_given(addr: SocketAddr, given: GivenCert) -> Result<Self, HttpsError> {
-        Self::listen(addr, super::given::tls_config(given)?).await
+    /// Binds the server to an address, with a custom certificate.
+    pub async fn bind_custom(addr: SocketAddr, certificate: CustomCertificate) -> Result<Self, HttpsError> {
+        Self::listen(addr, custom_certificate::tls_config(certificate)?).await
     }
 
     async fn listen(addr: SocketAddr, tls: ServerConfig) -> Result<Self, HttpsError> {
@@ -79,18 +52,18 @@ impl HttpsServer {
         Ok(Self { listener, tls })
     }
 
-    /// Where it listens.
+    /// Address that the server listens on.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until the task is aborted; its connections end with it.
+    /// Serves the API in a task until the task is aborted; its connections end with it.
     pub fn spawn(self, router: Router) -> JoinHandle<()> {
         tokio::spawn(self.accept(router))
     }
 
     async fn accept(self, router: Router) {
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
@@ -121,21 +94,9 @@ async fn serve(
     router: Router,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let stream = timeout(PATIENCE, tls.accept(stream)).await??;
+    let stream = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
     let service = TowerToHyperService::new(router.layer(axum::Extension(Remote(remote))));
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
     Ok(http.serve_connection(TokioIo::new(stream), service).await?)
-}
-
-fn tls_config(cert: &Path, key: &Path) -> Result<ServerConfig, HttpsError> {
-    let fault =
-        |path: &Path, why: &dyn ToString| HttpsError::File { path: path.into(), why: why.to_string() };
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
-    let chain: Vec<_> = chain.map_err(|error| fault(cert, &error))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, &error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(TLS13);
-    let config = config.expect("ring has TLS 1.3").with_no_client_auth();
-    config.with_single_cert(chain, private).map_err(|error| fault(cert, &error))
 }

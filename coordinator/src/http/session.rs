@@ -1,6 +1,6 @@
-//! Sessions of the page: who has shown a token once gets a cookie instead. Bounded in life and number, in
-//! memory only: after a restart one logs in again. A session is as good as its token: what the token may is
-//! looked up with each request, and a token that was taken back ends its sessions.
+//! Sessions of the page: a token is sent once and a cookie is used from then on. Bounded in time and number,
+//! and in memory only: after a restart the user logs in again. The rights of a session's token are looked up
+//! with each request, so that revoking the token ends its sessions.
 
 use crate::registry::{TokenId, token_hash};
 use axum::http::HeaderMap;
@@ -11,38 +11,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For how long one login holds: a working day.
+/// Lifetime of a session of the page: a working day.
 pub const LIFE: Duration = Duration::from_secs(12 * 3600);
-/// Sessions at a time; the oldest goes for one more.
+/// Largest number of sessions of the page; one more replaces the oldest.
 const LIMIT: usize = 1000;
-/// `__Host-`: browsers take it over HTTPS only, for this host and all its paths.
+/// Name of the session's cookie. With `__Host-` browsers accept it over HTTPS only, for this host and all its paths.
 const COOKIE: &str = "__Host-gatewrt";
-/// The header that shows that a change comes from the page: no other site can read what belongs in it.
+/// Header of a change that proves that it comes from the page: no other site can read its value.
 const CSRF: &str = "x-csrf-token";
 
-/// One login.
+/// Session of one login to the page.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Which token was shown; `None` for the file's.
+    /// Token of the login; `None` for the admin token from the file.
     pub token: Option<TokenId>,
-    /// What each change has to show.
+    /// Value that each change has to send.
     pub csrf: String,
     began: Instant,
 }
 
 impl Session {
-    /// Whole seconds that are left of it.
+    /// Remaining time of the session, in seconds.
     pub fn left(&self, now: Instant) -> u64 {
         LIFE.saturating_sub(now.duration_since(self.began)).as_secs()
     }
 }
 
-/// See the module. Kept by the hash of the cookie, as tokens are.
+/// All sessions of the page, by the hashes of their cookies. See the module.
 #[derive(Debug, Default)]
 pub struct Logins(Mutex<BTreeMap<String, Session>>);
 
 impl Logins {
-    /// Begins a session. Answers it with its cookie's value.
+    /// Begins a session of the page. Returns the value of its cookie, and the session.
     pub fn begin(&self, token: Option<TokenId>, now: Instant) -> (String, Session) {
         let secret = || BASE64URL_NOPAD.encode(&crate::pki::random::<32>());
         let (cookie, session) = (secret(), Session { token, csrf: secret(), began: now });
@@ -56,13 +56,13 @@ impl Logins {
         (cookie, session)
     }
 
-    /// The session of a request's cookie.
+    /// Session that a request's cookie belongs to.
     pub fn of(&self, headers: &HeaderMap, now: Instant) -> Option<Session> {
         let key = token_hash(cookie_in(headers)?);
         self.all().get(&key).filter(|session| session.left(now) > 0).cloned()
     }
 
-    /// Ends the session of a request's cookie.
+    /// Ends the session that a request's cookie belongs to.
     pub fn end(&self, headers: &HeaderMap) {
         if let Some(cookie) = cookie_in(headers) {
             self.all().remove(&token_hash(cookie));
@@ -80,20 +80,20 @@ fn cookie_in(headers: &HeaderMap) -> Option<&str> {
     pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value).next()
 }
 
-/// As `Set-Cookie`; the empty value takes it away.
+/// Value of the `Set-Cookie` header for a session; an empty cookie deletes it.
 pub(super) fn set_cookie(value: &str) -> String {
     let life = if value.is_empty() { 0 } else { LIFE.as_secs() };
     format!("{COOKIE}={value}; Path=/; Max-Age={life}; Secure; HttpOnly; SameSite=Strict")
 }
 
-/// Whether a change comes from our own page: it shows what only the page knows, and the browser says so too.
+/// True if a change comes from our own page: it sends the value that only the page knows, and the browser confirms the
+/// origin.
 pub(super) fn is_own(session: &Session, headers: &HeaderMap) -> bool {
     let shown = headers.get(CSRF).and_then(|value| value.to_str().ok()).unwrap_or_default();
     token_hash(shown) == token_hash(&session.csrf) && same_origin(headers) == Some(true)
 }
 
-/// Whether the browser says that a request comes from our own page; `None` where it says nothing, as other
-/// programs do.
+/// True if the browser says that a request comes from our own page; `None` if it says nothing, as other programs do.
 pub(super) fn same_origin(headers: &HeaderMap) -> Option<bool> {
     let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     if let Some(site) = header("sec-fetch-site") {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_by_itself_and_by_hand() {
+    fn session_ends_after_its_lifetime_and_at_logout() {
         let (logins, now) = (Logins::default(), Instant::now());
         let (cookie, _) = logins.begin(None, now);
         let shown = headers(&[("cookie", &format!("a=b; {COOKIE}={cookie}"))]);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_too_many() {
+    fn sessions_over_the_limit_replace_the_oldest() {
         let (logins, now) = (Logins::default(), Instant::now());
         let (first, _) = logins.begin(None, now);
         for number in 1..=LIMIT {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_has_to_come_from_our_own_page() {
+    fn change_from_another_origin_is_not_our_own() {
         let session = Logins::default().begin(None, Instant::now()).1;
         let csrf = session.csrf.as_str();
         for (pairs, own) in [

@@ -1,65 +1,65 @@
-//! Access rules as nodes need them: a network's rules → what each node enforces. Names become prefixes, what does not
-//! concern a node is left out, what says the same of several things is said once.
+//! Access rules for nodes: the rules of a network → the rules that each node enforces. Names become prefixes,
+//! rules that do not concern a node are left out, and equal rules are merged.
 
 #[cfg(test)]
 mod tests;
 
 use crate::{
-    registry::{Client, Network, Node, Registry, Row, Scope, Selector, of_client},
-    space::{Addresses, Services},
+    registry::{Client, Network, Node, Registry, Row, Selector, SelectorContext, of_client},
+    sets::{AddressSet, ServiceSet},
 };
 use gatewrt_protocol::{Access, AccessRule, NetworkId, NodeId, Prefix, Topic, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The rules of networks, each worked out when it is first needed.
+/// Access rules of networks, each computed when it is first needed.
 #[derive(Default)]
-pub(super) struct Known(BTreeMap<NetworkId, Rules>);
+pub(super) struct RulesCache(BTreeMap<NetworkId, Rules>);
 
-impl Known {
-    /// What `node` enforces.
+impl RulesCache {
+    /// Access rules that `node` enforces.
     pub(super) fn at(&mut self, registry: &Registry, node: &Node) -> Access {
         self.0.entry(node.net).or_insert_with(|| Rules::of(registry, node.net)).at(node)
     }
 }
 
-/// A network's rules, with prefixes instead of names.
+/// Access rules of one network, with prefixes instead of names.
 pub(super) struct Rules {
     default: Verdict,
-    rules: Vec<Sides>,
-    /// Prefixes behind the clients that are let in at a node.
+    rules: Vec<PrefixRule>,
+    /// Prefixes behind the clients of each gateway.
     behind: BTreeMap<NodeId, Vec<Prefix>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Sides {
+struct PrefixRule {
     verdict: Verdict,
-    from: Addresses,
-    to: Addresses,
-    services: Services,
+    from: AddressSet,
+    to: AddressSet,
+    services: ServiceSet,
 }
 
 impl Rules {
     pub(super) fn of(registry: &Registry, net: NetworkId) -> Self {
         let default = registry.network(net).map(|network| network.access).unwrap_or_default();
-        let scope = Scope::new(registry, net);
+        let context = SelectorContext::new(registry, net);
         let mut known = BTreeMap::new();
-        let mut addresses = |selectors: &'_ [Selector]| -> Addresses {
-            known.entry(selectors.to_vec()).or_insert_with(|| scope.addresses(selectors)).clone()
+        let mut addresses = |selectors: &'_ [Selector]| -> AddressSet {
+            known.entry(selectors.to_vec()).or_insert_with(|| context.addresses(selectors)).clone()
         };
-        // Where everything is allowed that no rule denies, a rule that allows says nothing.
+        // If the default is to allow, rules that allow have no effect.
         let counts = |verdict| verdict == Verdict::Deny || default == Verdict::Deny;
         let rules = registry.rules(net).into_iter().filter(|rule| rule.enabled && counts(rule.verdict));
-        let rules = rules.map(|rule| Sides {
+        let rules = rules.map(|rule| PrefixRule {
             verdict: rule.verdict,
             from: addresses(&rule.from),
             to: addresses(&rule.to),
-            services: Services::of(&rule.services),
+            services: ServiceSet::of(&rule.services),
         });
         let rules = rules.filter(|rule| !rule.from.is_empty() && !rule.to.is_empty());
         Self { default, rules: rules.collect(), behind: behind(registry, net) }
     }
 
-    /// What `node` enforces.
+    /// Access rules that `node` enforces.
     pub(super) fn at(&self, node: &Node) -> Access {
         let own = self.own(node);
         let rules = self.rules.iter().filter_map(|rule| concerning(rule, &own)).flat_map(by_family);
@@ -67,19 +67,19 @@ impl Rules {
         let mut sets: Vec<_> = rules.iter().flat_map(|rule| [&rule.from, &rule.to]).collect();
         sets.sort_unstable();
         sets.dedup();
-        let place = |set: &Addresses| sets.partition_point(|other| *other < set) as u32;
-        let rule = |rule: &Sides| AccessRule {
+        let index = |set: &AddressSet| sets.partition_point(|other| *other < set) as u32;
+        let rule = |rule: &PrefixRule| AccessRule {
             verdict: rule.verdict,
-            from: place(&rule.from),
-            to: place(&rule.to),
+            from: index(&rule.from),
+            to: index(&rule.to),
             services: rule.services.list(),
         };
         let rules = rules.iter().map(rule).collect();
         Access { default: self.default, sets: sets.iter().map(|set| set.prefixes()).collect(), rules }
     }
 
-    /// What connections at this node can come from or go to on its side of the network.
-    fn own(&self, node: &Node) -> Addresses {
+    /// Addresses on the node's side of the network: its own, those that it serves, and those of its clients.
+    fn own(&self, node: &Node) -> AddressSet {
         let blocks = node.ingress.iter().flat_map(|ingress| ingress.blocks.iter().copied());
         let behind = self.behind.get(&node.id).into_iter().flatten().copied();
         let addresses = node.addresses.iter().copied().map(Prefix::host);
@@ -95,35 +95,35 @@ fn behind(registry: &Registry, net: NetworkId) -> BTreeMap<NodeId, Vec<Prefix>> 
     behind
 }
 
-/// A rule as far as one of its sides is `own`. Where only one is, no more than that of it can occur here.
-fn concerning(rule: &Sides, own: &Addresses) -> Option<Sides> {
+/// Part of a rule that concerns connections which can occur at a node with the addresses `own`.
+fn concerning(rule: &PrefixRule, own: &AddressSet) -> Option<PrefixRule> {
     if !rule.from.meets(own) && !rule.to.meets(own) {
         return None;
     }
     let (from, to) = (rule.from.intersection(own), rule.to.intersection(own));
     match (from.is_empty(), to.is_empty()) {
         (true, true) => None,
-        (false, true) => Some(Sides { from, ..rule.clone() }),
-        (true, false) => Some(Sides { to, ..rule.clone() }),
+        (false, true) => Some(PrefixRule { from, ..rule.clone() }),
+        (true, false) => Some(PrefixRule { to, ..rule.clone() }),
         (false, false) => Some(rule.clone()),
     }
 }
 
-/// Without what has no one of its address family on the other side.
-fn by_family(rule: Sides) -> Option<Sides> {
+/// Rule without the addresses that have no counterpart of the same family on the other side.
+fn by_family(rule: PrefixRule) -> Option<PrefixRule> {
     let [from4, from6] = rule.from.families();
     let [to4, to6] = rule.to.families();
     let (v4, v6) = (!from4.is_empty() && !to4.is_empty(), !from6.is_empty() && !to6.is_empty());
     match (v4, v6) {
         (true, true) => Some(rule),
-        (true, false) => Some(Sides { from: from4, to: to4, ..rule }),
-        (false, true) => Some(Sides { from: from6, to: to6, ..rule }),
+        (true, false) => Some(PrefixRule { from: from4, to: to4, ..rule }),
+        (false, true) => Some(PrefixRule { from: from6, to: to6, ..rule }),
         (false, false) => None,
     }
 }
 
-/// The same in fewer rules: those that differ in one thing become one.
-fn joined(rules: Vec<Sides>) -> Vec<Sides> {
+/// Joins access rules into fewer equivalent ones: rules that differ in one side or in the services only become one.
+fn joined(rules: Vec<PrefixRule>) -> Vec<PrefixRule> {
     let rules = grouped(
         rules,
         |rule| (rule.verdict, rule.to.clone(), rule.services.clone()),
@@ -149,17 +149,17 @@ fn joined(rules: Vec<Sides>) -> Vec<Sides> {
     rules
 }
 
-/// One rule for all that have a key in common.
+/// Joins all rules with the same `key` into one by `join`.
 fn grouped<K: Ord>(
-    rules: Vec<Sides>,
-    key: impl Fn(&Sides) -> K,
-    join: impl Fn(&mut Sides, &[Sides]),
-) -> Vec<Sides> {
-    let mut groups: BTreeMap<K, Vec<Sides>> = BTreeMap::new();
+    rules: Vec<PrefixRule>,
+    key: impl Fn(&PrefixRule) -> K,
+    join: impl Fn(&mut PrefixRule, &[PrefixRule]),
+) -> Vec<PrefixRule> {
+    let mut groups: BTreeMap<K, Vec<PrefixRule>> = BTreeMap::new();
     for rule in rules {
         groups.entry(key(&rule)).or_default().push(rule);
     }
-    let one = |mut group: Vec<Sides>| {
+    let one = |mut group: Vec<PrefixRule>| {
         let mut one = group.pop()?;
         join(&mut one, &group);
         Some(one)
@@ -167,16 +167,16 @@ fn grouped<K: Ord>(
     groups.into_values().filter_map(one).collect()
 }
 
-/// Assignments whose access may differ after `rows`, which `undo` takes back, have changed.
+/// Topics of the assignments whose access rules may have changed with `rows`; `undo` are the rows that undo them.
 pub(super) fn touched(registry: &Registry, rows: &[Row], undo: &[Row]) -> BTreeSet<Topic> {
-    // Each row has the one that undoes it, in reverse order.
+    // The undo rows are in reverse order.
     let nets = rows.iter().zip(undo.iter().rev()).filter_map(|(row, before)| changed(registry, row, before));
     let nets: BTreeSet<_> = nets.collect();
     let nodes = nets.into_iter().flat_map(|net| registry.live_nodes(net));
     nodes.map(|node| Topic::Assignment(node.id)).collect()
 }
 
-/// The network in which a row changes what rules stand for.
+/// Network whose access rules may have changed with a row, in place of the row `before`.
 fn changed(registry: &Registry, row: &Row, before: &Row) -> Option<NetworkId> {
     match (row, before) {
         (Row::Rule(_, now), Row::Rule(_, then)) => now.as_ref().or(then.as_ref()).map(|rule| rule.net),
@@ -199,20 +199,20 @@ fn changed(registry: &Registry, row: &Row, before: &Row) -> Option<NetworkId> {
     }
 }
 
-/// Whether anything in a network depends on what rules stand for.
+/// True if a network has rules that deny, or denies by default.
 fn has_rules(registry: &Registry, net: NetworkId) -> bool {
     let denies = registry.network(net).is_some_and(|network| network.access == Verdict::Deny);
     denies || registry.rules(net).iter().any(|rule| rule.enabled && rule.verdict == Verdict::Deny)
 }
 
-/// All of a node that rules see. What it reports of itself is most of its news, and none of this.
+/// Fields of a node that access rules depend on. Most updates of a node change its facts, which are not among them.
 fn node_part(node: &Node) -> Option<impl PartialEq> {
     let egress: Vec<_> = node.egress.keys().copied().collect();
     let blocks = node.ingress.as_ref().map(|ingress| ingress.blocks.clone());
     node.is_live().then(|| (node.addresses.clone(), egress, blocks, node.tags.clone()))
 }
 
-/// All of a client that rules see.
+/// Fields of a client that access rules depend on.
 fn client_part(client: &Client) -> Option<impl PartialEq> {
     let prefixes: Vec<_> = of_client(client).collect();
     client.is_live().then(|| (prefixes, client.gateway, client.prefixes.clone(), client.tags.clone()))

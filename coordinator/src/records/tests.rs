@@ -14,14 +14,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn a_revision_grows_by_one_when_the_content_changes_and_never_else(
+    fn revision_with_changed_content_grows_by_one_and_never_otherwise(
         ops in proptest::collection::vec(any_op(), 1..80)
     ) {
         let mut world = World::default();
         for op in &ops {
-            let before = world.ledger.clone();
+            let before = world.published.clone();
             let step = world.step(op);
-            for (topic, now) in world.ledger.iter() {
+            for (topic, now) in world.published.iter() {
                 match before.content(topic) {
                     None => prop_assert_eq!(now.rev(), 1),
                     Some(then) if body(then) == body(now) => prop_assert_eq!(now.rev(), then.rev()),
@@ -35,31 +35,31 @@ proptest! {
     }
 
     #[test]
-    fn what_a_change_touches_is_all_that_it_changes(ops in proptest::collection::vec(any_op(), 1..60)) {
+    fn touched_topics_of_any_change_include_all_changed_records(ops in proptest::collection::vec(any_op(), 1..60)) {
         let mut world = World::default();
         for op in &ops {
             world.step(op);
-            let all = all_topics(&world.registry, &world.ledger);
-            let missed = world.ledger.plan(&world.registry, world.now, &all);
+            let all = all_topics(&world.registry, &world.published);
+            let missed = world.published.plan(&world.registry, world.now, &all);
             // Time alone takes tombstones away, once an hour: nothing else is left to do.
             let expired = |change: &Change| matches!(change, (Topic::Member(..), None));
             prop_assert!(missed.iter().all(expired), "{:?} left {:?}", op, missed);
-            world.ledger.apply(missed);
+            world.published.apply(missed);
         }
     }
 
     #[test]
-    fn a_roster_describes_the_members_and_comes_after_them(ops in proptest::collection::vec(any_op(), 1..60)) {
+    fn roster_after_member_changes_is_published_last_and_lists_them(ops in proptest::collection::vec(any_op(), 1..60)) {
         let mut world = World::default();
         for op in &ops {
             let step = world.step(op);
             let is_roster = |(topic, _): &Change| matches!(topic, Topic::Roster(_));
             prop_assert!(step.records.is_sorted_by_key(is_roster));
             for network in world.registry.networks() {
-                let Some(Content::Roster(roster)) = world.ledger.content(&Topic::Roster(network.id)) else {
+                let Some(Content::Roster(roster)) = world.published.content(&Topic::Roster(network.id)) else {
                     return Err(TestCaseError::fail("a network has a roster"));
                 };
-                let rev = |node: &Node| world.ledger.content(&Topic::Member(node.net, node.id)).map(Content::rev);
+                let rev = |node: &Node| world.published.content(&Topic::Member(node.net, node.id)).map(Content::rev);
                 let members = world.registry.live_nodes(network.id);
                 let members: BTreeMap<_, _> = members.filter_map(|node| Some((node.id, rev(node)?))).collect();
                 prop_assert!(roster.describes(&members));
@@ -72,7 +72,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn what_is_loaded_is_what_was_stored(ops in proptest::collection::vec(any_op(), 1..40)) {
+    fn stored_records_are_loaded_unchanged(ops in proptest::collection::vec(any_op(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
@@ -96,9 +96,9 @@ proptest! {
             }
             let loaded = store.load(&signer.public()).await.unwrap();
             prop_assert_eq!(&loaded.registry, &world.registry);
-            prop_assert_eq!(&loaded.ledger, &world.ledger);
+            prop_assert_eq!(&loaded.published, &world.published);
             let foreign = Signer::from_seed(&[2; 32]).public();
-            let empty = world.ledger.iter().next().is_none();
+            let empty = world.published.iter().next().is_none();
             prop_assert_eq!(store.load(&foreign).await.is_ok(), empty, "records of another key are not believed");
             store.close().await;
             Ok(())
@@ -121,22 +121,22 @@ fn ingress() -> World {
 fn add(world: &mut World, key: u8, name: &str, prefixes: &[&str]) -> Vec<Topic> {
     let gateway = world.registry.nodes().find(|node| node.ingress.is_some()).unwrap().name.clone();
     let network = world.registry.networks().next().unwrap().name.to_string();
-    let wish = crate::registry::ClientWish {
+    let spec = crate::registry::ClientSpec {
         prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
-        ..crate::testing::client_wish(name, vec![gateway])
+        ..crate::testing::client_spec(name, vec![gateway])
     };
     let (now, entropy) = (world.now, [key; 32]);
     let moment = crate::registry::Moment { now, entropy };
     let keys = crate::testing::keys(key);
-    let (rows, _) = world.registry.create_client(&network, &wish, &keys, &moment).unwrap();
+    let (rows, _) = world.registry.create_client(&network, &spec, &keys, &moment).unwrap();
     let undo = world.registry.apply(rows.clone());
-    let changes = world.ledger.plan(&world.registry, now, &touched(&world.registry, &rows, &undo));
-    world.ledger.apply(changes.clone());
+    let changes = world.published.plan(&world.registry, now, &touched(&world.registry, &rows, &undo));
+    world.published.apply(changes.clone());
     changes.into_iter().map(|(topic, _)| topic).collect()
 }
 
 #[test]
-fn a_client_is_a_matter_of_its_gateway_alone() {
+fn client_change_affects_its_gateway_only() {
     let mut world = ingress();
     let gateway = world.registry.nodes().find(|node| node.ingress.is_some()).unwrap().id;
     for number in 0..200 {
@@ -148,14 +148,14 @@ fn a_client_is_a_matter_of_its_gateway_alone() {
 }
 
 #[test]
-fn an_assignment_with_a_full_block_of_clients_is_short_enough() {
+fn assignment_with_full_client_block_fits_the_size_limit() {
     let mut world = ingress();
     for number in 0..240 {
         add(&mut world, number + 10, &format!("phone-{number}"), &[]);
     }
     let gateway = world.registry.nodes().find(|node| node.ingress.is_some()).unwrap().id;
     let Some(Content::Assignment(mut assignment)) =
-        world.ledger.content(&Topic::Assignment(gateway)).cloned()
+        world.published.content(&Topic::Assignment(gateway)).cloned()
     else {
         panic!("no assignment")
     };
@@ -170,17 +170,17 @@ fn an_assignment_with_a_full_block_of_clients_is_short_enough() {
 }
 
 #[test]
-fn who_is_off_or_late_is_not_let_in() {
+fn disabled_or_expired_client_is_not_admitted() {
     let mut world = ingress();
     add(&mut world, 30, "van", &["192.168.77.0/24"]);
     let gateway = world.registry.nodes().find(|node| node.ingress.is_some()).unwrap().clone();
     let seen = |world: &World| {
-        let Some(Content::Assignment(assignment)) = world.ledger.content(&Topic::Assignment(gateway.id))
+        let Some(Content::Assignment(assignment)) = world.published.content(&Topic::Assignment(gateway.id))
         else {
             panic!("no assignment")
         };
         let Some(Content::Member(MemberUpdate::Member(member))) =
-            world.ledger.content(&Topic::Member(gateway.net, gateway.id))
+            world.published.content(&Topic::Member(gateway.net, gateway.id))
         else {
             panic!("no member")
         };
@@ -201,13 +201,13 @@ fn who_is_off_or_late_is_not_let_in() {
     assert_eq!(seen(&world), (1, 1));
     world.step(&Op::UnsetIngress(0, true));
     let topic = Topic::Assignment(gateway.id);
-    assert!(matches!(world.ledger.content(&topic), Some(Content::Assignment(a)) if a.ingress.is_none()));
+    assert!(matches!(world.published.content(&topic), Some(Content::Assignment(a)) if a.ingress.is_none()));
     assert!(world.step(&Op::SetIngress { node: 0, endpoint: true }).refused.is_none());
     assert_eq!(seen(&world), (1, 1), "the same blocks, and so the same clients");
 }
 
 #[test]
-fn nat_is_no_ones_business_but_the_nodes() {
+fn nat_change_affects_only_the_nodes_assignment() {
     let mut world = World::default();
     world.step(&Op::CreateNetwork(0, None));
     world.step(&Op::CreateCode(0, 2));
@@ -223,7 +223,7 @@ fn nat_is_no_ones_business_but_the_nodes() {
 }
 
 #[test]
-fn a_tombstone_stands_for_thirty_days() {
+fn tombstone_is_kept_for_thirty_days() {
     let mut world = World::default();
     world.step(&Op::CreateNetwork(0, None));
     world.step(&Op::CreateCode(0, 2));
@@ -231,8 +231,8 @@ fn a_tombstone_stands_for_thirty_days() {
     world.step(&Op::Remove(0, false));
     let topic = Topic::Member(world.registry.node(node).unwrap().net, node);
     let stands =
-        |world: &World| world.ledger.plan(&world.registry, world.now, &BTreeSet::from([topic])).is_empty();
-    assert!(matches!(world.ledger.content(&topic), Some(Content::Member(MemberUpdate::Tombstone(_)))));
+        |world: &World| world.published.plan(&world.registry, world.now, &BTreeSet::from([topic])).is_empty();
+    assert!(matches!(world.published.content(&topic), Some(Content::Member(MemberUpdate::Tombstone(_)))));
     world.now += TOMBSTONE_S - 1;
     assert!(stands(&world));
     world.now += 1;
@@ -240,7 +240,7 @@ fn a_tombstone_stands_for_thirty_days() {
 }
 
 #[test]
-fn a_site_with_two_prefixes_fits_in_a_small_record() {
+fn member_record_with_two_prefixes_is_small() {
     let mut world = World::default();
     world.step(&Op::CreateNetwork(0, None));
     world.step(&Op::CreateCode(0, 2));
@@ -248,7 +248,7 @@ fn a_site_with_two_prefixes_fits_in_a_small_record() {
     world.step(&Op::SetEgress(0, 2, true));
     world.step(&Op::SetEgress(0, 6, true));
     let topic = Topic::Member(world.registry.node(node).unwrap().net, node);
-    let signed = world.ledger.content(&topic).unwrap().sign(&Signer::from_seed(&[1; 32])).unwrap();
+    let signed = world.published.content(&topic).unwrap().sign(&Signer::from_seed(&[1; 32])).unwrap();
     assert!(signed.len() < 700, "{} bytes", signed.len());
 }
 
@@ -274,7 +274,7 @@ fn published(world: &mut World, op: ExitOp) -> Vec<Topic> {
 }
 
 #[test]
-fn a_scope_is_a_matter_of_its_node_alone() {
+fn scope_change_affects_its_node_only() {
     let mut world = exits();
     let client = world.registry.nodes().next().unwrap().id;
     let scope = |of, exits: &[u8]| ExitOp::Scope { node: 0, name: 0, of, exits: exits.to_vec() };
@@ -290,14 +290,14 @@ fn a_scope_is_a_matter_of_its_node_alone() {
     }
     published(&mut world, scope(0, &[0]));
     assert_eq!(published(&mut world, scope(0, &[0])), [], "the same again is no change");
-    let Some(Content::Assignment(told)) = world.ledger.content(&Topic::Assignment(client)) else {
+    let Some(Content::Assignment(told)) = world.published.content(&Topic::Assignment(client)) else {
         panic!("no assignment")
     };
     assert_eq!((told.scopes.len(), told.attempt, told.exit.is_none()), (1, 1, true));
 }
 
 #[test]
-fn an_exit_is_its_member_record_and_its_own_assignment() {
+fn exit_change_affects_its_member_record_and_assignment() {
     let mut world = exits();
     published(&mut world, ExitOp::Scope { node: 0, name: 0, of: 0, exits: vec![0] });
     let (net, exit) = world.registry.nodes().nth(1).map(|node| (node.net, node.id)).unwrap();
@@ -319,26 +319,26 @@ fn an_exit_is_its_member_record_and_its_own_assignment() {
 }
 
 #[test]
-fn an_assignment_with_every_scope_there_can_be_is_short_enough() {
+fn assignment_with_all_scopes_fits_the_size_limit() {
     let mut world = exits();
     let exits = world.registry.nodes().skip(1).take(2).map(|exit| exit.id.to_string()).collect();
-    let wish = crate::registry::ScopeWish {
+    let spec = crate::registry::ScopeSpec {
         exits,
         exclude: (0..64).map(|n| format!("2001:db8:1234:{n:x}::/64").parse().unwrap()).collect(),
         dns: (1..9).map(|n| format!("2001:db8:ffff::{n}").parse().unwrap()).collect(),
-        ..crate::testing::scope_wish("all")
+        ..crate::testing::scope_spec("all")
     };
     for scope in 0..gatewrt_protocol::ExitScope::MOST {
         let of = (0..32).map(|n| format!("2001:db8:{scope:x}:{n:x}::/64")).collect();
-        // What its LANs are it has not said.
-        let wish = crate::registry::ScopeWish { of, ..wish.clone() };
+        // It has not reported its LANs.
+        let spec = crate::registry::ScopeSpec { of, ..spec.clone() };
         let node = world.registry.nodes().next().unwrap();
         let (net, id) = (node.net.to_string(), node.id.to_string());
-        let rows = world.registry.set_scope(&net, &id, &format!("scope-{scope}"), &wish).unwrap().0;
+        let rows = world.registry.set_scope(&net, &id, &format!("scope-{scope}"), &spec).unwrap().0;
         world.registry.apply(rows);
     }
     let node = world.registry.nodes().next().unwrap().id;
-    let plan = world.ledger.plan(&world.registry, world.now, &[Topic::Assignment(node)].into());
+    let plan = world.published.plan(&world.registry, world.now, &[Topic::Assignment(node)].into());
     let [(_, Some(content))] = &plan[..] else { panic!("{plan:?}") };
     let signed = content.sign(&Signer::from_seed(&[1; 32])).unwrap();
     assert!(signed.len() < gatewrt_protocol::MAX_ASSIGNMENT, "{} bytes", signed.len());

@@ -1,85 +1,86 @@
-//! Why an operation on rules or groups is refused.
+//! Errors of operations on rules and groups.
 
 use gatewrt_protocol::{GroupName, NetworkName, RuleId, name::NameError};
 
-/// See the module. `Display` says what is wrong and where; [`AccessError::advice`] what to do.
+/// Refusal of an operation on rules or groups. `Display` says what is wrong and where,
+/// [`AccessError::advice`] how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
-    /// A text that is no selector.
-    #[error("“{text}” names nothing that rules know: {why}")]
+    /// The text is no selector.
+    #[error("“{text}” is not a selector: {why}")]
     BadSelector {
-        /// As given, cut.
+        /// Text as it was entered, shortened.
         text: String,
-        /// What is wrong with it.
+        /// Reason why the text is no selector.
         why: String,
     },
-    /// A side of a rule with nothing on it.
-    #[error("“{side}” names nothing")]
+    /// One side of a rule is empty.
+    #[error("“{side}” is empty")]
     NothingNamed {
-        /// `from`, `to`.
+        /// Name of the side: `from` or `to`.
         side: &'static str,
     },
-    /// No node, client or group of this name.
+    /// No node, client or group has this name.
     #[error("network {network} has no node, client or group “{text}”")]
     NoSuchName {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// Where it was looked for.
+        /// Network that was searched.
         network: NetworkName,
-        /// The nodes there are.
+        /// Nodes of the network.
         known: Vec<String>,
     },
-    /// Several things have this name.
+    /// Several objects have this name.
     #[error("“{text}” can be {}", list(forms, " or "))]
     Ambiguous {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// The selectors that name just one.
+        /// Selectors that name just one of them.
         forms: Vec<String>,
     },
-    /// No rule of this id, or several.
+    /// No rule, or several, match this id.
     #[error("network {network} has {} “{text}”", if *.several { "several rules that begin with" } else { "no rule" })]
     NoSuchRule {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// Where it was looked for.
+        /// Network that was searched.
         network: NetworkName,
-        /// Whether there are several.
+        /// Set if several rules match.
         several: bool,
     },
-    /// A name that no group can have.
+    /// The text is not valid as a group name.
     #[error("{0}")]
     BadGroupName(NameError),
-    /// No group of this name.
+    /// No group has this name.
     #[error("there is no group “{text}” in network {network}")]
     NoSuchGroup {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// Where it was looked for.
+        /// Network that was searched.
         network: NetworkName,
-        /// The groups there are.
+        /// Groups of the network.
         known: Vec<GroupName>,
     },
-    /// Something names the group.
+    /// The group is used by rules or other groups.
     #[error("group {group} is in use by {}", users(rules, groups))]
     GroupInUse {
-        /// The group.
+        /// Name of the group.
         group: GroupName,
-        /// Rules that name it.
+        /// Rules that use it.
         rules: Vec<RuleId>,
-        /// Groups that it is in.
+        /// Groups that it is a member of.
         groups: Vec<GroupName>,
     },
-    /// A group that would be in itself.
+    /// The group would contain itself.
     #[error("group {group} would be in itself, through group:{through}")]
     GroupInItself {
-        /// The group.
+        /// Name of the group.
         group: GroupName,
-        /// Its member that leads back to it.
+        /// Member through which it would contain itself.
         through: GroupName,
     },
-    /// A question with too many different answers.
-    #[error("that is too much to ask at once")]
+    /// The check would take too many steps.
+    #[error("this check would take too long")]
     TooMuch,
 }
 
@@ -88,7 +89,7 @@ impl AccessError {
         Self::BadSelector { text: text.chars().take(80).collect(), why }
     }
 
-    /// The stable short name, as in [`gatewrt_protocol::Problem::kind`].
+    /// Stable short name of the error, as in [`gatewrt_protocol::Problem::kind`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::BadSelector { .. } | Self::NothingNamed { .. } => "bad-selector",
@@ -101,7 +102,7 @@ impl AccessError {
         }
     }
 
-    /// What to do about it.
+    /// Advice how to fix the error.
     pub fn advice(&self) -> String {
         match self {
             Self::BadSelector { .. } => FORMS.into(),
@@ -115,10 +116,10 @@ impl AccessError {
             Self::NoSuchRule { several: true, .. } => "write more of its id".into(),
             Self::NoSuchRule { network, .. } => format!("see “gatewrt-coordinator rule list {network}”"),
             Self::NoSuchGroup { known, .. } if known.is_empty() => {
-                "this network has no groups: make one with “gatewrt-coordinator group set”".into()
+                "this network has no groups: create one with “gatewrt-coordinator group set”".into()
             }
             Self::NoSuchGroup { known, .. } => format!("groups of this network: {}", list(known, ", ")),
-            Self::GroupInUse { .. } => "take it out there first".into(),
+            Self::GroupInUse { .. } => "remove it there first".into(),
             Self::GroupInItself { .. } => "leave that member out".into(),
             Self::TooMuch => "ask about one node, client or site".into(),
         }

@@ -1,20 +1,22 @@
-//! Which overlay addresses nodes and clients get. A network counts upwards and never back, and blocks for clients
-//! are never given twice: an address that was given once is not given again, also not after its holder is gone, so
-//! that no peer with old records sends one's packets to another.
+//! Allocation of overlay addresses to nodes and clients. The node index of a network only grows, and a block
+//! of clients is never allocated twice: an address is never reused, even after its holder is gone. Otherwise
+//! a peer with old records would send packets of one holder to another.
 
 use super::{ClientError, Network, RegistryError};
 use gatewrt_protocol::Prefix;
 use std::{collections::BTreeSet, net::IpAddr};
 
-/// The first index given: index 0 is the prefix itself.
+/// First index of an address in a prefix that is allocated: index 0 is the prefix itself.
 pub const FIRST: u64 = 1;
-/// Longest blocks of clients; an IPv4 one has two addresses that can be given.
+/// Longest prefix lengths of client blocks (IPv4, IPv6). An IPv4 block of this length has two usable
+/// addresses.
 const LONGEST: (u8, u8) = (30, 124);
-/// What a block has when nothing else is said and the network is large enough.
+/// Default prefix lengths of client blocks (IPv4, IPv6) in a network that is large enough.
 const USUAL: (u8, u8) = (24, 112);
 
 impl Network {
-    /// The addresses for the next node, and the network that has given them. Blocks of clients are passed over.
+    /// Allocates the overlay addresses of the next node of the network. Returns them with the changed network. Blocks
+    /// of clients are skipped.
     pub(super) fn allocate(&self) -> Result<(Vec<IpAddr>, Network), RegistryError> {
         let mut next = self.next;
         loop {
@@ -34,19 +36,20 @@ impl Network {
         address.ok_or_else(|| RegistryError::Exhausted { network: self.name.clone(), prefix: *prefix })
     }
 
-    /// The first index behind a block; none that a node could get where that is too large to count.
+    /// First index of an address behind a block. `u64::MAX`, which no node can get, if the block is too large to count.
     fn end_of(&self, block: &Prefix) -> u64 {
         let end = index_of(self.of_family(block), block.addr()).saturating_add(size(block));
         u64::try_from(end).unwrap_or(u64::MAX)
     }
 
-    /// The network's prefix of the same family.
+    /// Prefix of the network that has the same address family as `like`.
     pub(super) fn of_family(&self, like: &Prefix) -> &Prefix {
         if like.is_ipv4() { &self.prefix4 } else { &self.prefix6 }
     }
 
-    /// A block that was never given: of IPv4 from the end of the prefix downwards, as far as can be from the nodes;
-    /// of IPv6 from its start, which keeps addresses short. In a small network a quarter of it, as far as that leaves addresses.
+    /// Finds a free block of overlay addresses for clients, which was never allocated. IPv4 blocks come from the end of
+    /// the prefix downwards, as far as possible from the nodes; IPv6 blocks from its start, which keeps addresses
+    /// short. In a small network a block is a quarter of the prefix, as long as that leaves addresses.
     pub(super) fn free_block(&self, ipv4: bool) -> Result<Prefix, RegistryError> {
         let prefix = if ipv4 { &self.prefix4 } else { &self.prefix6 };
         let (usual, longest) = if ipv4 { (USUAL.0, LONGEST.0) } else { (USUAL.1, LONGEST.1) };
@@ -64,13 +67,13 @@ impl Network {
         (0..count).filter_map(block).find(|block| self.is_free(block))
     }
 
-    /// Whether a block holds no address that was given to a node, nor any that was in another block.
+    /// True if a block contains no address that a node or another block ever had.
     pub(super) fn is_free(&self, block: &Prefix) -> bool {
         let start = index_of(self.of_family(block), block.addr());
         start >= u128::from(self.next) && !self.blocks.iter().any(|given| given.overlaps(block))
     }
 
-    /// Refuses a block that can't be one.
+    /// Refuses a block of clients' addresses that is not valid or not free.
     pub(super) fn check_block(&self, block: Prefix, ipv4: bool) -> Result<(), RegistryError> {
         let bad = |why| Err(ClientError::BadBlock { network: self.name.clone(), block, why }.into());
         if block.is_ipv4() != ipv4 {
@@ -90,20 +93,21 @@ impl Network {
     }
 }
 
-/// The first address of a block that is not in `given`.
+/// First address of a block that is not in `given`.
 pub(super) fn first_free(block: &Prefix, given: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let indices = u128::from(FIRST)..size(block);
     let usable = indices.take_while(|index| is_usable(block, *index));
     usable.filter_map(|index| block.nth(index)).find(|addr| !given.contains(addr))
 }
 
-/// Whether an address of a block can be a host's.
+/// True if an address of a block can belong to a host.
 pub(super) fn is_host(block: &Prefix, addr: IpAddr) -> bool {
     let index = index_of(block, addr);
     block.contains(addr) && index >= u128::from(FIRST) && is_usable(block, index)
 }
 
-/// The last address of an IPv4 prefix is its broadcast address: some hosts refuse to talk to it.
+/// True for an address that a host can have: not for the last address of an IPv4 prefix, which is the broadcast
+/// address, and some hosts refuse to talk to it.
 fn is_usable(prefix: &Prefix, index: u128) -> bool {
     !prefix.is_ipv4() || prefix.nth(index + 1).is_some()
 }
@@ -112,12 +116,12 @@ fn bits(prefix: &Prefix) -> u8 {
     if prefix.is_ipv4() { 32 } else { 128 }
 }
 
-/// How many addresses it has; no prefix here is longer than a network's, so that this always fits.
+/// Number of addresses in a prefix. It always fits: no prefix here is shorter than that of a network.
 fn size(prefix: &Prefix) -> u128 {
     1u128.checked_shl(u32::from(bits(prefix) - prefix.len())).unwrap_or(u128::MAX)
 }
 
-/// How many places `addr`, which lies in `prefix`, comes after its first address.
+/// Offset of `addr`, which lies in `prefix`, from its first address.
 fn index_of(prefix: &Prefix, addr: IpAddr) -> u128 {
     to_bits(addr).wrapping_sub(to_bits(prefix.addr()))
 }

@@ -1,36 +1,36 @@
-//! May X reach Y, and why: the rules in an admin's words, and what else has to be so that a connection comes about.
-//! It answers from what is wanted, not from what is up just now.
+//! Check of access: may X reach Y, and why. It explains the rules in an admin's words, and everything else
+//! that a connection needs. It works on the settings, not on the current state of links.
 
 mod end;
-mod judge;
+mod evaluate;
 mod outside;
 #[cfg(test)]
 mod tests;
 
-use super::{Registry, RegistryError, Rule, Scope, Selector};
-use crate::space::Services;
+use super::{Registry, RegistryError, Rule, Selector, SelectorContext};
+use crate::sets::ServiceSet;
 use end::End;
+use evaluate::evaluate;
 use gatewrt_protocol::{RuleId, Service, Verdict};
-use judge::judge;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Whether X may reach Y.
+/// Answer to a check if one end may open connections to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckAnswer {
-    /// Whether all of X may open connections to all of Y.
+    /// Set if all of X may open connections to all of Y.
     pub allowed: bool,
-    /// What decides, in a sentence.
+    /// Decisive reason, in one sentence.
     pub why: String,
-    /// How that was found, step by step.
+    /// Steps that led to the answer.
     pub steps: Vec<String>,
-    /// The rule that decides, if one does.
+    /// Rule that decides, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub rule: Option<RuleId>,
 }
 
-/// What speaks for it and what against, as found so far.
+/// Reasons for and against access, as the check has found them so far.
 #[derive(Debug, Default)]
 struct Findings {
     steps: Vec<String>,
@@ -60,7 +60,7 @@ impl Findings {
 }
 
 impl Registry {
-    /// Whether `from` may open connections to `to`, for a service or every one. Both are selectors or bare names.
+    /// Checks if `from` may open connections to `to`, for one service or every one. Both are selectors or bare names.
     pub fn check(
         &self,
         net: &str,
@@ -70,72 +70,73 @@ impl Registry {
         now: u64,
     ) -> Result<CheckAnswer, RegistryError> {
         let network = self.find_network(net)?;
-        let scope = Scope::new(self, network.id);
-        let source = End::new(self, &scope, self.selector_or_name(net, from)?);
-        let target = End::new(self, &scope, self.selector_or_name(net, to)?);
+        let context = SelectorContext::new(self, network.id);
+        let source = End::new(self, &context, self.selector_or_name(net, from)?);
+        let target = End::new(self, &context, self.selector_or_name(net, to)?);
         let mut found = Findings::default();
         found.steps.extend(source.steps().chain(target.steps()));
         if target.is_outside() {
-            self.judge_outside(&source, &target, now, &mut found);
+            self.evaluate_outside(&source, &target, now, &mut found);
             return Ok(found.answer());
         }
-        source.barred(now, false).chain(target.barred(now, true)).for_each(|why| found.no(why, None));
+        source.obstacles(now, false).chain(target.obstacles(now, true)).for_each(|why| found.no(why, None));
         let (usable_from, usable_to) = (source.usable(now, false), target.usable(now, true));
-        match source.shares_place_with(&target) {
+        match source.shared_location(&target) {
             _ if usable_from.is_empty() || usable_to.is_empty() => {}
-            Some(place) => {
-                let why =
-                    format!("both are at {place}: what goes between them stays there, and no rule is asked");
+            Some(location) => {
+                let why = format!(
+                    "both are at {location}: traffic between them stays there, and rules do not apply"
+                );
                 found.yes(why, None);
             }
             None => {
-                let services = Services::of(service.as_slice());
-                let rules = self.judged(&scope, network.id);
-                let judgement = judge(&rules, usable_from, usable_to, services)?;
-                self.tell(&judgement, network.access, &mut found);
+                let services = ServiceSet::of(service.as_slice());
+                let rules = self.resolved_rules(&context, network.id);
+                let decision = evaluate(&rules, usable_from, usable_to, services)?;
+                self.report(&decision, network.access, &mut found);
             }
         }
         Ok(found.answer())
     }
 
-    fn judged(&self, scope: &Scope<'_>, net: gatewrt_protocol::NetworkId) -> Vec<judge::Meant<'_>> {
+    fn resolved_rules(
+        &self,
+        context: &SelectorContext<'_>,
+        net: gatewrt_protocol::NetworkId,
+    ) -> Vec<evaluate::ResolvedRule<'_>> {
         let rules = self.rules(net).into_iter().filter(|rule| rule.enabled);
-        let meant = |rule| judge::Meant {
+        let meant = |rule| evaluate::ResolvedRule {
             rule,
-            from: scope.addresses(&rule.from),
-            to: scope.addresses(&rule.to),
-            services: Services::of(&rule.services),
+            from: context.addresses(&rule.from),
+            to: context.addresses(&rule.to),
+            services: ServiceSet::of(&rule.services),
         };
         rules.map(meant).collect()
     }
 
-    fn tell(&self, judgement: &judge::Judgement<'_>, default: Verdict, found: &mut Findings) {
-        if judgement.no_family {
+    fn report(&self, decision: &evaluate::Decision<'_>, default: Verdict, found: &mut Findings) {
+        if decision.no_family {
             return found.no("one has IPv4 addresses only and the other IPv6: they can't talk".into(), None);
         }
-        for rule in &judgement.denied {
+        for rule in &decision.denied {
             found.no(format!("{} denies it", self.rule_text(rule)), Some(rule.id));
         }
-        for rule in &judgement.allowed {
+        for rule in &decision.allowed {
             found.yes(format!("{} allows it", self.rule_text(rule)), Some(rule.id));
         }
-        let rest = if judgement.denied.is_empty() && judgement.allowed.is_empty() {
-            "no rule says anything of it"
+        let rest = if decision.denied.is_empty() && decision.allowed.is_empty() {
+            "no rule matches"
         } else {
-            "no rule says anything of the rest"
+            "no rule matches the rest"
         };
         match default {
-            _ if !judgement.rest => {}
-            Verdict::Allow => {
-                found.yes(format!("{rest}, and what no rule denies is allowed in this network"), None)
-            }
-            Verdict::Deny => {
-                found.no(format!("{rest}, and what no rule allows is denied in this network"), None)
-            }
+            _ if !decision.rest => {}
+            Verdict::Allow => found.yes(format!("{rest}, and this network allows what no rule denies"), None),
+            Verdict::Deny => found.no(format!("{rest}, and this network denies what no rule allows"), None),
         }
     }
 
-    /// A rule on one line.
+    /// Text of an access rule on one line.
     pub fn rule_text(&self, rule: &Rule) -> String {
         let side = |selectors: &[Selector]| {
             selectors.iter().map(|selector| self.selector_text(selector)).collect::<Vec<_>>().join(", ")

@@ -1,16 +1,17 @@
-//! Which prefixes a node serves to its network.
+//! Egress: prefixes that nodes serve to their network.
 
 use super::{
-    EgressSetting, Node, Outcome, Overlap, Registry, RegistryError, network::is_special, overlap::Holder,
+    EgressSetting, Node, Outcome, Overlap, Registry, RegistryError, network::is_special, overlap::Changing,
 };
 use gatewrt_protocol::{Prefix, Role};
 
-/// Prefixes one node may serve: its member record stays far below the largest that is accepted.
+/// Largest number of prefixes that one node may serve: its member record stays far below the largest that is
+/// accepted.
 pub const LIMIT: usize = 64;
 
 impl Registry {
-    /// Has a node serve a prefix, or changes how it does. Several can serve the same one: the least metric goes first, and
-    /// of equals the nearest that works.
+    /// Lets a node serve a prefix, or changes its settings. Several nodes can serve the same prefix: the one
+    /// with the lowest metric is preferred, and among equals the nearest that works.
     pub fn set_egress(&self, net: &str, node: &str, prefix: Prefix, setting: EgressSetting) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         self.check_egress(node, prefix)?;
@@ -19,7 +20,7 @@ impl Registry {
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// Has a node serve a prefix no more.
+    /// Stops a node from serving a prefix.
     pub fn unset_egress(&self, net: &str, node: &str, prefix: Prefix) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         let mut changed = node.clone();
@@ -30,7 +31,7 @@ impl Registry {
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// How many prefixes its member record may name: its own and those behind its clients.
+    /// Number of prefixes in the node's member record: its own and those behind its clients.
     pub(super) fn served_by(&self, node: &Node) -> usize {
         node.egress.len() + self.clients_at(node).map(|client| client.prefixes.len()).sum::<usize>()
     }
@@ -44,7 +45,7 @@ impl Registry {
         if self.served_by(node) >= LIMIT && !node.egress.contains_key(&prefix) {
             return Err(RegistryError::TooManyPrefixes { node: node.name.clone(), limit: LIMIT });
         }
-        match self.conflict(prefix, Some(node.net), Some(Holder::Node)) {
+        match self.conflict(prefix, Some(node.net), Some(Changing::Node)) {
             None => Ok(()),
             Some((with, with_owner)) => {
                 let owner = self.site(node);
@@ -54,7 +55,7 @@ impl Registry {
     }
 }
 
-/// Refuses what no site can have behind it.
+/// Refuses prefixes that can't be behind a site.
 pub(super) fn check_routed(prefix: Prefix) -> Result<(), RegistryError> {
     if prefix.is_default() {
         return Err(RegistryError::DefaultRoute { prefix });

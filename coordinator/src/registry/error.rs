@@ -1,193 +1,194 @@
-//! Why an operation is refused: what, where, and what to do about it.
+//! Errors of all operations on the registry.
 
 use super::{AccessError, ClientError, CodeId, ExitError, Owner};
 use gatewrt_protocol::{NetworkName, NodeName, Prefix, Role};
 
-/// Two prefixes that share addresses, and whose they are.
+/// Overlap: two prefixes that share addresses, and their owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// What was to be set.
+    /// New prefix.
     pub prefix: Prefix,
-    /// For whom.
+    /// Owner of the new prefix.
     pub owner: Owner,
-    /// What is there.
+    /// Existing prefix.
     pub with: Prefix,
-    /// Whose it is.
+    /// Owner of the existing prefix.
     pub with_owner: Owner,
 }
 
-/// A refused operation. `Display` says what is wrong and where; [`RegistryError::advice`] what to do.
+/// Refusal of an operation on the registry. `Display` says what is wrong and where, [`RegistryError::advice`] how to
+/// fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// Of rules and groups.
+    /// Refused by the checks of rules and groups.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// No network of this name or id.
+    /// No network has this name or id.
     #[error("there is no network “{text}”")]
     NoSuchNetwork {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// The networks there are.
+        /// All networks.
         known: Vec<NetworkName>,
     },
-    /// No node of this name or id in the network.
+    /// No node of the network has this name or id.
     #[error("there is no node “{text}” in network {network}")]
     NoSuchNode {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// Where it was looked for.
+        /// Network that was searched.
         network: NetworkName,
-        /// The nodes there are.
+        /// Nodes of the network.
         known: Vec<NodeName>,
     },
-    /// No join code of this id in the network.
+    /// No join code of the network has this id.
     #[error("network {network} has no join code {text}")]
     NoSuchCode {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// Where it was looked for.
+        /// Network that was searched.
         network: NetworkName,
     },
-    /// No token of this id or name.
+    /// No token has this id or name.
     #[error("there is no token “{text}”")]
     NoSuchToken {
-        /// As given.
+        /// Value as it was entered.
         text: String,
     },
-    /// A name that no token may have.
-    #[error("this is no name for a token")]
+    /// The text is not valid as a token's name.
+    #[error("this is not a valid name for a token")]
     BadTokenName,
-    /// More tokens than there may be.
+    /// There are as many tokens as allowed.
     #[error("there are {limit} tokens already")]
     TooManyTokens {
-        /// The limit.
+        /// Largest number of tokens.
         limit: usize,
     },
     /// The node does not serve this prefix.
     #[error("node {node} does not serve {prefix}")]
     NotServed {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// The prefix.
+        /// Prefix that was named.
         prefix: Prefix,
-        /// What it serves.
+        /// Prefixes that it serves.
         served: Vec<Prefix>,
     },
     /// The name is in use.
     #[error("{what} “{name}” exists already")]
     NameTaken {
-        /// `a network`, `a node`.
+        /// Kind of the object: `a network`, `a node`, `a client`, `a token`.
         what: &'static str,
-        /// The name.
+        /// Name that is in use.
         name: String,
     },
     /// Two prefixes share addresses.
     #[error("{} ({}) overlaps {} ({})", .0.prefix, .0.owner, .0.with, .0.with_owner)]
     Overlap(Box<Overlap>),
-    /// A default route is not an egress.
+    /// The prefix is a default route, which no egress can serve.
     #[error("{prefix} is a default route")]
     DefaultRoute {
-        /// The prefix.
+        /// Prefix as it was entered.
         prefix: Prefix,
     },
-    /// A prefix that can't be used here.
+    /// The prefix can't be used here.
     #[error("{prefix} can't be used here: {why}")]
     BadPrefix {
-        /// The prefix.
+        /// Prefix as it was entered.
         prefix: Prefix,
-        /// Why.
+        /// Reason why the prefix can't be used.
         why: &'static str,
     },
-    /// A value out of range.
+    /// The value is out of range.
     #[error("{what} {value} is out of range")]
     OutOfRange {
-        /// Which value.
+        /// Name of the value.
         what: &'static str,
-        /// As given.
+        /// Value as it was entered.
         value: u64,
-        /// The range.
+        /// Allowed range.
         range: &'static str,
     },
-    /// A network with nodes is not deleted.
+    /// The network still has nodes.
     #[error("network {network} still has {} node(s): {}", nodes.len(), list(nodes))]
     NetworkInUse {
-        /// The network.
+        /// Name of the network.
         network: NetworkName,
-        /// Its nodes.
+        /// Nodes of the network.
         nodes: Vec<NodeName>,
     },
-    /// Every address was given out once.
+    /// All addresses of the network were allocated once.
     #[error(
         "{prefix} of network {network} has no address left: each is given only once, also when its node is gone"
     )]
     Exhausted {
-        /// The network.
+        /// Name of the network.
         network: NetworkName,
-        /// The prefix that is used up.
+        /// Prefix that is used up.
         prefix: Prefix,
     },
-    /// About clients or their gateways.
+    /// Refused by the checks of clients and their gateways.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// About exits or what goes through them.
+    /// Refused by the checks of exits and scopes.
     #[error(transparent)]
     Exit(#[from] ExitError),
     /// No default prefix is free.
     #[error("no 10.x.0.0/16 is free for a new network")]
     NoFreePrefix,
-    /// No such code was made, or its network is gone.
-    #[error("this join code is not known here")]
+    /// The join code is unknown, or its network was deleted.
+    #[error("this join code is unknown here")]
     CodeUnknown,
-    /// The code was used as often as it allows.
+    /// The join code is used up.
     #[error("this join code was used up ({uses} of {uses} uses)")]
     CodeUsed {
-        /// Uses allowed.
+        /// Number of uses that it allows.
         uses: u32,
     },
-    /// The code's time is over.
+    /// The join code has expired.
     #[error("this join code has expired")]
     CodeExpired,
-    /// The admin took the code back.
+    /// An admin revoked the join code.
     #[error("this join code was revoked")]
     CodeRevoked,
-    /// A key belongs to another node.
+    /// The key belongs to another node.
     #[error("the {which} belongs to {} {node} already", if *.removed { "the removed node" } else { "node" })]
     KeyKnown {
-        /// `WireGuard key`, `identity key`.
+        /// Kind of the key: `WireGuard key` or `identity key`.
         which: &'static str,
-        /// Whose it is.
+        /// Name of that node.
         node: NodeName,
-        /// Whether that node was removed.
+        /// Set if that node was removed.
         removed: bool,
     },
-    /// The keys of a request are no usable keys.
+    /// A key in the request is not usable.
     #[error("the {which} is no usable key")]
     BadKey {
-        /// `WireGuard key`, `identity key`.
+        /// Kind of the key: `WireGuard key` or `identity key`.
         which: &'static str,
     },
-    /// The node may not take this role.
+    /// The node's join code does not allow this role.
     #[error("node {node} may not be an {role:?}: the join code {code} it joined with does not allow it")]
     RoleMissing {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// The role.
+        /// Role that is missing.
         role: Role,
-        /// The code.
+        /// Join code that the node joined with.
         code: CodeId,
     },
-    /// More than one node can carry.
+    /// The node serves as many prefixes as allowed.
     #[error("node {node} serves {limit} prefixes already")]
     TooManyPrefixes {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// The limit.
+        /// Largest number of prefixes.
         limit: usize,
     },
 }
 
 impl RegistryError {
-    /// The stable short name, as in [`gatewrt_protocol::Problem::kind`].
+    /// Stable short name of the error, as in [`gatewrt_protocol::Problem::kind`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Access(error) => error.kind(),
@@ -214,14 +215,14 @@ impl RegistryError {
         }
     }
 
-    /// What to do about it.
+    /// Advice how to fix the error.
     pub fn advice(&self) -> String {
         match self {
             Self::Access(error) => error.advice(),
             Self::Client(error) => error.advice(),
             Self::Exit(error) => error.advice(),
             Self::NoSuchNetwork { known, .. } if known.is_empty() => {
-                "make one with “gatewrt-coordinator network create NAME”".into()
+                "create one with “gatewrt-coordinator network create NAME”".into()
             }
             Self::NoSuchNetwork { known, .. } => format!("networks here: {}", list(known)),
             Self::NoSuchNode { known, .. } if known.is_empty() => {
@@ -231,12 +232,12 @@ impl RegistryError {
             Self::NoSuchCode { network, .. } => format!("see “gatewrt-coordinator code list {network}”"),
             Self::NoSuchToken { .. } => "see “gatewrt-coordinator token list”".into(),
             Self::BadTokenName => "1 to 64 characters, none of them a control character".into(),
-            Self::TooManyTokens { .. } => "revoke those that no one uses".into(),
+            Self::TooManyTokens { .. } => "revoke unused ones".into(),
             Self::NotServed { served, .. } if served.is_empty() => "it serves no prefix".into(),
             Self::NotServed { served, .. } => format!("it serves: {}", list(served)),
             Self::NameTaken { .. } => "choose another name".into(),
             Self::Overlap(_) => {
-                "choose a prefix that shares no address with it, or take the other one away first".into()
+                "choose a prefix that shares no address with it, or remove the other one first".into()
             }
             Self::DefaultRoute { .. } => {
                 "Internet traffic goes through an exit, not an egress: name the prefixes behind the node"
@@ -254,10 +255,10 @@ impl RegistryError {
             }
             Self::NoFreePrefix => "name a prefix with --prefix4".into(),
             Self::CodeUnknown => {
-                "check that it was copied whole and is of this coordinator, or have a new one made".into()
+                "check that it was copied completely and is of this coordinator, or create a new one".into()
             }
             Self::CodeUsed { .. } | Self::CodeExpired | Self::CodeRevoked => {
-                "have a new one made: gatewrt-coordinator code create NETWORK".into()
+                "create a new one: gatewrt-coordinator code create NETWORK".into()
             }
             Self::KeyKnown { .. } => {
                 "run “gatewrt leave” on the router, which makes new keys, then join again".into()

@@ -1,5 +1,6 @@
-//! Exits: which nodes take others' Internet traffic, and whose goes through which. An exit is named by its node's id,
-//! so that it may be renamed, and one that is gone leaves a scope closed rather than open.
+//! Exits: nodes that forward Internet traffic of others, and the scopes of traffic that go through them. A
+//! scope names an exit by its node's id: the exit can be renamed, and a scope whose exit is gone is closed,
+//! not open.
 
 mod error;
 mod scope;
@@ -7,76 +8,76 @@ mod scope;
 mod tests;
 
 pub use error::{ExitError, User};
-pub use scope::{Ipv6, ScopeSetting, ScopeWish};
+pub use scope::{Ipv6, ScopeSetting, ScopeSpec};
 
-use super::{Node, Outcome, Registry, RegistryError, network::is_special, rule::check};
+use super::{Node, Outcome, Registry, RegistryError, network::is_special, range::check_count};
 use gatewrt_protocol::{ExitOffer, NetworkId, Prefix, Role, Tag};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// Resolvers of an exit or a scope.
+/// Largest number of resolvers of an exit or a scope.
 const RESOLVERS: usize = 8;
 
-/// That a node is to take others' Internet traffic.
+/// Exit settings of a node as the registry stores them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitSetting {
-    /// IPv4 is wanted of it.
+    /// Set if the exit is to forward IPv4.
     pub v4: bool,
-    /// IPv6 is wanted of it.
+    /// Set if the exit is to forward IPv6.
     pub v6: bool,
-    /// Resolvers to ask through it; none are those that it offers itself.
+    /// Resolvers to ask through it; empty means those that the node offers.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
 }
 
-/// What an admin asks of an exit; what is left out is wanted, or chosen by the node.
+/// Spec of an exit, as an admin requests it. Fields that are left out are on, or chosen by the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ExitWish {
+pub struct ExitSpec {
     /// Resolvers to ask through it. Default: those of its uplink.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub dns: Vec<IpAddr>,
-    /// Whether it is to take IPv4. Default: yes.
+    /// Set to forward IPv4. Default: yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub v4: Option<bool>,
-    /// Whether it is to take IPv6. Default: yes, where its uplink has it.
+    /// Set to forward IPv6. Default: yes, if its uplink has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub v6: Option<bool>,
 }
 
 impl ExitSetting {
-    /// What of an offer is wanted; `None` where nothing is left.
+    /// Part of a node's offer that the exit settings use; `None` if nothing is left.
     pub fn of(&self, offer: &ExitOffer) -> Option<ExitOffer> {
         let dns = if self.dns.is_empty() { &offer.dns } else { &self.dns };
         let left = ExitOffer { v4: self.v4 && offer.v4, v6: self.v6 && offer.v6, dns: dns.clone() };
         (left.v4 || left.v6).then_some(left)
     }
 
-    /// What its node is asked for.
-    pub fn wanted(&self) -> ExitOffer {
+    /// Exit settings as the node's assignment states them.
+    pub fn requested(&self) -> ExitOffer {
         ExitOffer { v4: self.v4, v6: self.v6, dns: self.dns.clone() }
     }
 }
 
 impl Node {
-    /// What others may use of it as an exit: what is wanted and what it said last that it has.
+    /// Offer of the node as an exit: the settings, limited to what it reported last.
     pub fn exit_offer(&self) -> Option<ExitOffer> {
         self.exit.as_ref()?.of(self.facts.exit.as_ref()?)
     }
 }
 
 impl Registry {
-    /// Has a node take others' Internet traffic, or changes how.
-    pub fn set_exit(&self, net: &str, node: &str, wish: &ExitWish) -> Outcome<Node> {
+    /// Makes a node an exit, or changes its settings.
+    pub fn set_exit(&self, net: &str, node: &str, spec: &ExitSpec) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         if !node.roles.contains(&Role::Exit) {
             let (code, role) = (node.code.clone(), Role::Exit);
             return Err(RegistryError::RoleMissing { node: node.name.clone(), role, code });
         }
         let setting = ExitSetting {
-            v4: wish.v4.unwrap_or(true),
-            v6: wish.v6.unwrap_or(true),
-            dns: resolvers(&wish.dns)?,
+            v4: spec.v4.unwrap_or(true),
+            v6: spec.v6.unwrap_or(true),
+            dns: resolvers(&spec.dns)?,
         };
         if !setting.v4 && !setting.v6 {
             return Err(ExitError::NothingWanted { node: node.name.clone() }.into());
@@ -85,8 +86,8 @@ impl Registry {
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// Has a node take no one's Internet traffic any more. What goes through it alone is refused first; with `force`
-    /// it goes nowhere, or out over the WAN where its kill switch is off.
+    /// Stops a node from being an exit. Refused while scopes depend on it. With `force` their traffic is
+    /// dropped, or goes out over the WAN where the kill switch is off.
     pub fn unset_exit(&self, net: &str, node: &str, force: bool) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         if node.exit.is_none() {
@@ -97,12 +98,12 @@ impl Registry {
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// The nodes that are to take others' Internet traffic.
+    /// Nodes of a network that are exits.
     pub fn exits(&self, net: NetworkId) -> impl Iterator<Item = &Node> {
         self.live_nodes(net).filter(|node| node.exit.is_some())
     }
 
-    /// The scopes that name an exit, and those that would choose it for want of another.
+    /// Scopes that name an exit, or would choose it as the only one of the network.
     pub fn users_of(&self, exit: &Node) -> Vec<User> {
         let is_last = exit.exit.is_some() && self.exits(exit.net).all(|other| other.id == exit.id);
         let uses = |scope: &ScopeSetting| scope.exits.contains(&exit.id) || (is_last && scope.auto);
@@ -112,7 +113,7 @@ impl Registry {
         users.map(|(node, name, _)| User { node: node.name.clone(), scope: name.clone() }).collect()
     }
 
-    /// Refuses what would leave scopes without an exit that they name, unless that is wanted.
+    /// Refuses a change that leaves scopes without an exit that they name, unless it is forced.
     pub(super) fn check_users_of(&self, node: &Node, force: bool) -> Result<(), RegistryError> {
         let users = if node.exit.is_some() && !force { self.users_of(node) } else { Vec::new() };
         if users.is_empty() {
@@ -126,7 +127,7 @@ impl Registry {
         ExitError::NotAnExit { node: node.name.clone(), known }
     }
 
-    /// Why a node is no exit, or less of one than is wanted; nothing where it is all that.
+    /// Reason why a node is no exit, or less of one than the settings ask for; `None` if there is none.
     pub fn exit_limits(&self, node: &Node) -> Option<String> {
         let name = &node.name;
         let Some(offer) = &node.facts.exit else {
@@ -137,7 +138,7 @@ impl Registry {
         let setting = node.exit.as_ref();
         let (v4, v6) = setting.map_or((true, true), |setting| (setting.v4, setting.v6));
         match (v4 && !offer.v4, v6 && !offer.v6) {
-            (true, true) => Some(format!("the uplink of {name} leads to no Internet now")),
+            (true, true) => Some(format!("the uplink of {name} has no Internet now")),
             (true, false) if !v6 => Some(format!("the uplink of {name} has no IPv4 now")),
             (true, false) => Some(format!("the uplink of {name} has no IPv4: it is an exit for IPv6 alone")),
             (false, true) if !v4 => Some(format!("the uplink of {name} has no IPv6 now")),
@@ -146,7 +147,7 @@ impl Registry {
         }
     }
 
-    /// What will surprise about an exit.
+    /// Warnings about an exit: its limits, resolvers that are missing or may not be reached.
     pub fn exit_warnings(&self, node: &Node) -> Vec<String> {
         let Some(setting) = &node.exit else { return Vec::new() };
         let private = setting.dns.iter().filter(|addr| super::is_private(**addr));
@@ -156,7 +157,7 @@ impl Registry {
         self.exit_limits(node).into_iter().chain(no_resolver(node)).chain(private).collect()
     }
 
-    /// A scope of a node by its name.
+    /// Finds a scope of a node by its name.
     pub fn find_scope(
         &self,
         net: &str,
@@ -175,7 +176,7 @@ impl Registry {
     }
 }
 
-/// That nobody is there to answer DNS queries through an exit.
+/// Warning that an exit has no resolver for DNS queries.
 fn no_resolver(exit: &Node) -> Option<String> {
     let name = &exit.name;
     exit.exit_offer()?.dns.is_empty().then(|| {
@@ -183,11 +184,11 @@ fn no_resolver(exit: &Node) -> Option<String> {
     })
 }
 
-/// In the order given, each once.
-fn resolvers(wish: &[IpAddr]) -> Result<Vec<IpAddr>, RegistryError> {
-    check("the number of resolvers", wish.len(), RESOLVERS, "0 to 8")?;
+/// Checked resolvers in the order given, without duplicates.
+fn resolvers(spec: &[IpAddr]) -> Result<Vec<IpAddr>, RegistryError> {
+    check_count("the number of resolvers", spec.len(), RESOLVERS, "0 to 8")?;
     let mut resolvers = Vec::new();
-    for &addr in wish {
+    for &addr in spec {
         if is_special(addr) {
             let why = "a resolver has an address that can be reached from elsewhere";
             return Err(RegistryError::BadPrefix { prefix: Prefix::host(addr), why });

@@ -1,9 +1,10 @@
-//! What a node says of itself in its join request and its reports, cut to size and put in order: the same
-//! facts always give the same value, so that a report without news changes nothing.
+//! Facts that a node reports about itself, in its join request and its reports. They are bounded and sorted,
+//! so that a report without news gives an equal value and changes nothing.
 
 use super::network::is_special;
 use gatewrt_protocol::{
-    Endpoint, EndpointKind, ExitOffer, InterfaceKind, InterfaceReport, JoinRequest, Prefix, Report, TakenBack,
+    Endpoint, EndpointKind, ExitOffer, InterfaceKind, InterfaceReport, JoinRequest, Prefix, Report,
+    RolledBack,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -11,7 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-/// How many endpoints of a node others are told.
+/// Largest number of endpoints of a node in its member record.
 pub const ENDPOINTS: usize = 12;
 const INTERFACES: usize = 32;
 const PREFIXES: usize = 16;
@@ -19,35 +20,35 @@ const TEXT: usize = 100;
 const WHY: usize = 500;
 const RESOLVERS: usize = 4;
 
-/// See the module.
+/// Facts that a node has reported about itself, and the address that it was seen from. See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// What the router is.
+    /// Board name of the router.
     pub board: String,
-    /// Of the daemon.
+    /// Version of the daemon.
     pub version: String,
     /// WireGuard's UDP port; 0 while unknown.
     pub port: u16,
-    /// As the node states them.
+    /// Endpoints as the node reported them.
     pub endpoints: Vec<Endpoint>,
-    /// As the node states them.
+    /// Interfaces as the node reported them.
     pub interfaces: Vec<InterfaceReport>,
-    /// What it could serve as an exit; nothing where its owner forbids it, or it has not said yet.
+    /// Offer as an exit; none if the owner forbids it or nothing was reported yet.
     #[serde(default)]
     pub exit: Option<ExitOffer>,
-    /// What it put into effect and took back.
+    /// Last change that the node rolled back.
     #[serde(default)]
-    pub taken_back: Option<TakenBack>,
-    /// Where its IPv4 connection to the coordinator came from.
+    pub rolled_back: Option<RolledBack>,
+    /// Source address of its IPv4 connection to the coordinator.
     #[serde(default)]
     pub seen4: Option<Ipv4Addr>,
-    /// Where its IPv6 connection to the coordinator came from.
+    /// Source address of its IPv6 connection to the coordinator.
     #[serde(default)]
     pub seen6: Option<Ipv6Addr>,
 }
 
 impl Facts {
-    /// What a join request says.
+    /// Creates the facts about a node from its join request.
     pub fn of_request(request: &JoinRequest, seen: Option<IpAddr>) -> Self {
         let facts = Self {
             board: text(&request.board),
@@ -56,14 +57,14 @@ impl Facts {
             endpoints: endpoints(&request.endpoints),
             interfaces: interfaces(&request.interfaces),
             exit: None,
-            taken_back: None,
+            rolled_back: None,
             seen4: None,
             seen6: None,
         };
         facts.seen_from(seen)
     }
 
-    /// What a report says, over what was known before.
+    /// Facts about the node, updated from its report.
     pub fn updated(&self, report: &Report, seen: Option<IpAddr>) -> Self {
         let facts = Self {
             board: text(&report.board),
@@ -72,13 +73,14 @@ impl Facts {
             endpoints: endpoints(&report.endpoints),
             interfaces: interfaces(&report.interfaces),
             exit: report.exit.as_ref().map(exit),
-            taken_back: report.taken_back.as_ref().map(taken_back),
+            rolled_back: report.rolled_back.as_ref().map(rolled_back),
             ..self.clone()
         };
         facts.seen_from(seen)
     }
 
-    /// A private source address is a neighbour of the coordinator, nothing that others could reach.
+    /// Sets the source address that the node was seen from. A private one is a neighbour of the coordinator: others
+    /// could not reach it.
     fn seen_from(mut self, seen: Option<IpAddr>) -> Self {
         match seen.map(|addr| addr.to_canonical()) {
             None => {}
@@ -88,8 +90,8 @@ impl Facts {
         self
     }
 
-    /// Where others may try to reach the node, best first. Addresses inside `overlay` are left out: packets
-    /// to them would go into the tunnel they are to carry.
+    /// Endpoints at which others may reach the node, best first. Addresses inside `overlay` are left out:
+    /// packets to them would go into the tunnel that they carry.
     pub fn candidates(&self, overlay: &[Prefix]) -> Vec<Endpoint> {
         let observed = self.observed().filter(|observed| !self.states(observed.ip()));
         let observed = observed.map(|addr| Endpoint { addr, kind: EndpointKind::Observed });
@@ -98,7 +100,7 @@ impl Facts {
         sorted(all)
     }
 
-    /// Prefixes of its LANs, each with the interface's name.
+    /// Prefixes of the node's LANs, each with the name of the interface.
     pub fn lans(&self) -> impl Iterator<Item = (&str, Prefix)> {
         let lans = self.interfaces.iter().filter(|interface| interface.kind == InterfaceKind::Lan);
         lans.flat_map(|lan| lan.prefixes.iter().map(|prefix| (lan.name.as_str(), *prefix)))
@@ -114,8 +116,8 @@ impl Facts {
     }
 }
 
-/// Whether an address means something only to its neighbours: RFC 1918, RFC 6598 (carrier NAT), RFC 4193,
-/// loopback, link-local.
+/// True for an address that only neighbours can reach: RFC 1918, RFC 6598 (carrier NAT), RFC 4193, loopback,
+/// link-local.
 pub fn is_private(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(v4) => {
@@ -131,7 +133,7 @@ fn endpoints(stated: &[Endpoint]) -> Vec<Endpoint> {
     sorted(stated.iter().filter(usable).cloned().collect())
 }
 
-/// Best kind first, then by address; an address that stands there twice keeps its best kind.
+/// Sorts endpoints by kind, best first, then by address. Of duplicates the best kind stays.
 fn sorted(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     let mut best = BTreeMap::new();
     for Endpoint { addr, kind } in endpoints {
@@ -160,9 +162,9 @@ fn exit(stated: &ExitOffer) -> ExitOffer {
     ExitOffer { dns: usable.take(RESOLVERS).copied().collect(), ..*stated }
 }
 
-fn taken_back(stated: &TakenBack) -> TakenBack {
+fn rolled_back(stated: &RolledBack) -> RolledBack {
     let why = stated.why.chars().filter(|c| !c.is_control()).take(WHY).collect();
-    TakenBack { assignment: stated.assignment, why }
+    RolledBack { assignment: stated.assignment, why }
 }
 
 fn text(stated: &str) -> String {

@@ -1,5 +1,5 @@
-//! What a client's file says, without its secrets: kept from when it was issued, so that it can be compared with
-//! what the network is now.
+//! Content of a client's file, without its secrets. It is stored when it is issued, and compared with the
+//! current settings to tell if it is stale.
 
 use super::{Client, Network, Registry, Tunnel};
 use gatewrt_protocol::{NetworkId, Prefix, WgPublicKey};
@@ -9,30 +9,30 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// See the module.
+/// Content of a client's WireGuard file, without its secrets. See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientFile {
-    /// Its overlay addresses.
+    /// Overlay addresses of the client.
     pub addresses: Vec<IpAddr>,
     /// DNS servers.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
-    /// In bytes.
+    /// MTU in bytes.
     pub mtu: u16,
-    /// The gateway's public key.
+    /// Public key of the gateway.
     pub gateway: WgPublicKey,
-    /// Where the gateway is reached, as `host:port`; empty where that is not known.
+    /// Endpoint of the gateway, as `host:port`; empty if unknown.
     pub endpoint: String,
-    /// What goes through the tunnel.
+    /// Traffic that the client sends through the tunnel.
     pub allowed: BTreeSet<Prefix>,
-    /// In seconds; 0 for none.
+    /// Keepalive interval in seconds; 0 for none.
     #[serde(default)]
     pub keepalive: u16,
 }
 
 impl ClientFile {
-    /// What stands in a client until its file is made.
-    pub(super) fn of_no_one() -> Self {
+    /// Placeholder for the file of a new client, until it is made.
+    pub(super) fn placeholder() -> Self {
         Self {
             addresses: Vec::new(),
             dns: Vec::new(),
@@ -46,7 +46,7 @@ impl ClientFile {
 }
 
 impl Registry {
-    /// The file that a client would be issued now.
+    /// Content of the file that a client would be issued now.
     pub fn client_file(&self, client: &Client) -> Option<ClientFile> {
         let network = self.network(client.net)?;
         let gateway = self.node(client.gateway)?;
@@ -61,7 +61,7 @@ impl Registry {
         })
     }
 
-    /// What has changed since a client's file was issued, in words.
+    /// Changes of a client's file since it was issued, in words.
     pub fn stale(&self, client: &Client) -> Vec<String> {
         self.client_file(client).map_or_else(Vec::new, |now| drift(&client.file, &now))
     }
@@ -76,30 +76,30 @@ impl Registry {
         }
     }
 
-    /// All that the network serves, but what is behind the client itself.
+    /// Prefixes that the network serves to a client: all but those behind the client itself.
     fn served(&self, client: &Client) -> impl Iterator<Item = Prefix> {
         self.all_served(client.net).filter(|prefix| !client.prefixes.contains(prefix))
     }
 
-    /// All that a network serves: prefixes behind its nodes and clients.
+    /// Prefixes behind the nodes and clients of a network.
     pub(super) fn all_served(&self, net: NetworkId) -> impl Iterator<Item = Prefix> {
         let sites = self.live_nodes(net).flat_map(|node| node.egress.keys().copied());
         sites.chain(self.live_clients(net).flat_map(|client| client.prefixes.iter().copied()))
     }
 }
 
-/// Both default routes.
+/// Prefixes of a full tunnel: both default routes.
 fn every_address() -> BTreeSet<Prefix> {
     [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
         .map(|addr| Prefix::new(addr, 0).expect("no host bits are set"))
         .into()
 }
 
-/// Without those that lie in another.
+/// Prefixes without those that another one covers.
 fn merged(prefixes: impl Iterator<Item = Prefix>) -> BTreeSet<Prefix> {
     let mut last: Option<Prefix> = None;
     let all: BTreeSet<Prefix> = prefixes.collect();
-    // In order, what covers a prefix is the last one kept before it.
+    // The order is such that the last prefix kept is the only one that can cover the next.
     let mut is_new = |prefix: &Prefix| {
         let new = last.is_none_or(|last| !last.covers(prefix));
         last = last.filter(|_| !new).or(Some(*prefix));
@@ -108,7 +108,8 @@ fn merged(prefixes: impl Iterator<Item = Prefix>) -> BTreeSet<Prefix> {
     all.into_iter().filter(|prefix| is_new(prefix)).collect()
 }
 
-/// What `now` says that `then` does not. An endpoint that is not known now is no news.
+/// Differences between the file that a client has and the one that it would be issued now, in words. An endpoint that
+/// is unknown now is no difference.
 pub(super) fn drift(then: &ClientFile, now: &ClientFile) -> Vec<String> {
     let full = |file: &ClientFile| file.allowed.iter().any(Prefix::is_default);
     let mut words = Vec::new();

@@ -1,43 +1,43 @@
-//! Groups: named lists of selectors, for several rules.
+//! Groups: named lists of selectors that several rules can use.
 
-use super::{AccessError, Outcome, Registry, RegistryError, Row, Rule, Selector, rule::check};
+use super::{AccessError, Outcome, Registry, RegistryError, Row, Rule, Selector, range::check_count};
 use gatewrt_protocol::{GroupName, NetworkId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Groups a network may have.
+/// Largest number of groups of a network.
 const GROUPS: usize = 1024;
 
-/// A group as it is kept.
+/// Group as the registry stores it: selectors under a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// Its network.
+    /// Network it belongs to.
     pub net: NetworkId,
-    /// Unique among the network's groups; never changes.
+    /// Name, unique among the groups of the network; never changes.
     pub name: GroupName,
-    /// What is in it, also other groups.
+    /// Members; other groups among them.
     pub members: Vec<Selector>,
 }
 
-/// What an admin asks of a group.
+/// Spec of a group, as an admin requests it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct GroupWish {
-    /// Selectors: all that is in it.
+pub struct GroupSpec {
+    /// Selectors of all its members.
     pub members: Vec<String>,
 }
 
 impl Registry {
-    /// A group by its name.
+    /// Looks up a group of a network by its name.
     pub fn group(&self, net: NetworkId, name: &GroupName) -> Option<&Group> {
         self.groups.get(&(net, name.clone()))
     }
 
-    /// The groups of a network, by name.
+    /// Groups of a network, by name.
     pub fn groups(&self, net: NetworkId) -> impl Iterator<Item = &Group> {
         self.groups.values().filter(move |group| group.net == net)
     }
 
-    /// A group of a network by its name.
+    /// Finds a group of a network by the text of its name.
     pub fn find_group(&self, net: &str, text: &str) -> Result<&Group, RegistryError> {
         let network = self.find_network(net)?;
         let found = self.groups(network.id).find(|group| group.name.as_str() == text);
@@ -49,22 +49,22 @@ impl Registry {
         Ok(found.ok_or_else(missing)?)
     }
 
-    /// Makes a group or says anew what is in it.
-    pub fn set_group(&self, net: &str, name: &GroupName, wish: &GroupWish) -> Outcome<Group> {
+    /// Creates a group or replaces its members.
+    pub fn set_group(&self, net: &str, name: &GroupName, spec: &GroupSpec) -> Outcome<Group> {
         let network = self.find_network(net)?;
         let before = self.group(network.id, name);
         let count = self.groups(network.id).count() + usize::from(before.is_none());
-        check("the number of groups", count, GROUPS, "0 to 1024")?;
+        check_count("the number of groups", count, GROUPS, "0 to 1024")?;
         let group =
-            Group { net: network.id, name: name.clone(), members: self.named(network, &wish.members)? };
-        if let Some(through) = self.way_back(&group) {
+            Group { net: network.id, name: name.clone(), members: self.named(network, &spec.members)? };
+        if let Some(through) = self.cycle_through(&group) {
             return Err(AccessError::GroupInItself { group: name.clone(), through }.into());
         }
         let row = || Row::Group(network.id, name.clone(), Some(group.clone()));
         Ok((if before == Some(&group) { Vec::new() } else { vec![row()] }, group))
     }
 
-    /// Deletes a group that nothing names.
+    /// Deletes a group. Refused while a rule or another group uses it.
     pub fn delete_group(&self, net: &str, name: &str) -> Outcome<Group> {
         let group = self.find_group(net, name)?;
         let rules: Vec<_> = self.rules_with(group).map(|rule| rule.id).collect();
@@ -77,14 +77,14 @@ impl Registry {
         Ok((vec![Row::Group(group.net, group.name.clone(), None)], group.clone()))
     }
 
-    /// The rules that name a group themselves, oldest first.
+    /// Access rules that use a group directly, oldest first.
     pub fn rules_with(&self, group: &Group) -> impl Iterator<Item = &Rule> {
         let rules = self.rules(group.net).into_iter();
         rules.filter(|rule| names(&rule.from, &group.name) || names(&rule.to, &group.name))
     }
 
-    /// The member through which a group would be in itself.
-    fn way_back(&self, group: &Group) -> Option<GroupName> {
+    /// Member through which a group would contain itself.
+    fn cycle_through(&self, group: &Group) -> Option<GroupName> {
         let mut members = group.members.iter().filter_map(as_group);
         members
             .find(|member| {

@@ -1,4 +1,4 @@
-//! Nodes that let external clients in, and the blocks that these have their addresses from.
+//! Ingress: nodes that let external clients in, and the blocks of their clients' addresses.
 
 use super::{
     ClientError, Network, Node, Outcome, Registry, RegistryError, Row, facts::is_private, network::is_special,
@@ -7,36 +7,36 @@ use gatewrt_protocol::{Endpoint, EndpointKind, Prefix, Role};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
-/// That a node lets external clients in.
+/// Ingress settings of a node as the registry stores them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngressSetting {
-    /// Where clients reach the node, as `host:port`; nothing stated is what the node itself says.
+    /// Endpoint for clients, as `host:port`; none means what the node itself reports.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// Blocks of the network, IPv4 first: its clients' addresses.
+    /// Blocks of the network for its clients' addresses, IPv4 first.
     pub blocks: Vec<Prefix>,
 }
 
-/// What an admin asks of an ingress; what is left out is chosen.
+/// Spec of an ingress; defaults are chosen for fields that are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct IngressWish {
-    /// Where clients reach the node, as `host:port`. Default: a public address that the node has.
+pub struct IngressSpec {
+    /// Endpoint for clients, as `host:port`. Default: a public address of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Default: a free /24 of the network's IPv4 prefix, or less in a small one.
+    /// IPv4 block for clients. Default: a free /24 of the network's prefix, or less in a small one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub block4: Option<Prefix>,
-    /// Default: a free /112 of the network's IPv6 prefix.
+    /// IPv6 block for clients. Default: a free /112 of the network's prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub block6: Option<Prefix>,
 }
 
 impl Registry {
-    /// Has a node let external clients in, or changes how it does. A node that does again has its blocks of then,
-    /// and with them the clients whose files name it.
-    pub fn set_ingress(&self, net: &str, node: &str, wish: &IngressWish) -> Outcome<Node> {
+    /// Makes a node an ingress, or changes its settings. A node that was an ingress before gets its former
+    /// blocks, and with them the clients whose files name it.
+    pub fn set_ingress(&self, net: &str, node: &str, spec: &IngressSpec) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         let network = self.network(node.net).expect("a live node's network exists");
         if !node.roles.contains(&Role::Ingress) {
@@ -44,14 +44,14 @@ impl Registry {
             return Err(RegistryError::RoleMissing { node: node.name.clone(), role, code });
         }
         let endpoint =
-            wish.endpoint.as_deref().map(|text| self.checked_endpoint(network, text)).transpose()?;
+            spec.endpoint.as_deref().map(|text| self.checked_endpoint(network, text)).transpose()?;
         if endpoint.is_none() {
             self.own_endpoint(node).ok_or_else(|| self.unreachable(node))?;
         }
         let mut given = network.clone();
-        let block4 = self.block(node, &given, wish.block4, true)?;
+        let block4 = self.block(node, &given, spec.block4, true)?;
         given.blocks.insert(block4);
-        let block6 = self.block(node, &given, wish.block6, false)?;
+        let block6 = self.block(node, &given, spec.block6, false)?;
         given.blocks.insert(block6);
         let blocks = vec![block4, block6];
         let setting = IngressSetting { endpoint, blocks: blocks.clone() };
@@ -63,8 +63,8 @@ impl Registry {
         Ok((rows, changed))
     }
 
-    /// Has a node let no clients in any more. Those whose files name it are refused first; with `force` they stay,
-    /// cut off, until they are reissued elsewhere or the node lets clients in again.
+    /// Stops a node from being an ingress. Refused while clients' files name it. With `force` these clients
+    /// stay, cut off, until they are reissued elsewhere or the node is an ingress again.
     pub fn unset_ingress(&self, net: &str, node: &str, force: bool) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         if node.ingress.is_none() {
@@ -75,7 +75,7 @@ impl Registry {
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// Refuses what would cut off clients, unless that is wanted.
+    /// Refuses a change that would cut off clients, unless it is forced.
     pub(super) fn check_clients_of(&self, node: &Node, force: bool) -> Result<(), RegistryError> {
         let clients: Vec<_> = self.clients_at(node).map(|client| client.name.clone()).collect();
         if clients.is_empty() || force {
@@ -84,14 +84,14 @@ impl Registry {
         Err(ClientError::IngressInUse { node: node.name.clone(), clients }.into())
     }
 
-    /// Where clients reach a node: as stated, else at a public address that it has.
+    /// Endpoint at which clients reach an ingress node: as configured, else a public address of it.
     pub fn client_endpoint(&self, node: &Node) -> Option<String> {
         let stated = node.ingress.as_ref().and_then(|ingress| ingress.endpoint.clone());
         stated.or_else(|| self.own_endpoint(node))
     }
 
-    /// An address that a node was configured with, or a public one of its WAN interface. What a STUN server or the
-    /// coordinator saw is no such: a NAT router in front lets in only who was called first.
+    /// Endpoint that a node was configured with, or a public address of its WAN interface. An address that a STUN
+    /// server or the coordinator saw does not count: a NAT router in front lets only replies in.
     fn own_endpoint(&self, node: &Node) -> Option<String> {
         let overlay = self.network(node.net)?.prefixes();
         let mut candidates = node.facts.candidates(&overlay).into_iter();
@@ -103,13 +103,13 @@ impl Registry {
         candidates.find(serves).map(|endpoint| endpoint.addr.to_string())
     }
 
-    /// Why clients can't reach a node.
+    /// Error for an ingress node that clients can't reach.
     pub fn unreachable(&self, node: &Node) -> RegistryError {
         let port = if node.facts.port == 0 { 51820 } else { node.facts.port };
         ClientError::NotReachable { node: node.name.clone(), port }.into()
     }
 
-    /// What will surprise about an ingress.
+    /// Warnings about an ingress.
     pub fn ingress_warnings(&self, node: &Node) -> Vec<String> {
         let stated = node.ingress.as_ref().and_then(|ingress| ingress.endpoint.as_ref());
         let private =
@@ -120,28 +120,29 @@ impl Registry {
         private.map(say).into_iter().collect()
     }
 
-    /// The block that was asked for, else the one that the node has or had, else a free one.
+    /// Block of clients' addresses for a node: the requested one, else the one that the node has or had, else a free
+    /// one.
     fn block(
         &self,
         node: &Node,
         network: &Network,
-        wish: Option<Prefix>,
+        spec: Option<Prefix>,
         ipv4: bool,
     ) -> Result<Prefix, RegistryError> {
         let last = node.blocks.iter().copied().find(|block| block.is_ipv4() == ipv4);
-        match (wish, last) {
+        match (spec, last) {
             (None, Some(last)) => Ok(last),
-            (Some(wish), Some(last)) if wish == last => Ok(last),
+            (Some(spec), Some(last)) if spec == last => Ok(last),
             (None, None) => network.free_block(ipv4),
-            (Some(wish), last) => {
-                network.check_block(wish, ipv4)?;
+            (Some(spec), last) => {
+                network.check_block(spec, ipv4)?;
                 last.map_or(Ok(()), |last| self.check_unused(node, last))?;
-                Ok(wish)
+                Ok(spec)
             }
         }
     }
 
-    /// Refuses to take a block away from clients that have addresses in it.
+    /// Refuses to replace a block in which clients of the node have addresses.
     fn check_unused(&self, node: &Node, block: Prefix) -> Result<(), RegistryError> {
         let seated = |addresses: &Vec<IpAddr>| addresses.iter().any(|addr| block.contains(*addr));
         let clients = self.live_clients(node.net);
@@ -155,7 +156,7 @@ impl Registry {
 }
 
 impl Registry {
-    /// `host:port` in one form, or why it can't be where clients reach a node.
+    /// Checks and normalizes an endpoint for clients (`host:port`); an error says why clients could not reach it.
     fn checked_endpoint(&self, network: &Network, text: &str) -> Result<String, RegistryError> {
         let bad = |why| {
             RegistryError::from(ClientError::BadEndpoint { text: text.chars().take(80).collect(), why })
@@ -185,7 +186,7 @@ impl Registry {
     }
 }
 
-/// RFC 1123; a name of digits alone would be read as an address.
+/// True for a host name (RFC 1123). A name of digits alone would be read as an address.
 fn is_host_name(host: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let sound = |label: &str| {

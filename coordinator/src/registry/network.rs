@@ -1,6 +1,9 @@
-//! Networks: made, listed, deleted.
+//! Networks: create, change, delete.
 
-use super::{Moment, Outcome, Overlap, Owner, Registry, RegistryError, Row, address};
+use super::{
+    Moment, Outcome, Overlap, Owner, Registry, RegistryError, Row, address,
+    range::{check_count, check_range},
+};
 use gatewrt_protocol::{NetworkId, NetworkName, Prefix, Verdict};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -8,104 +11,104 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// An overlay.
+/// Network (overlay) as the registry stores it: name, prefixes, DNS domain and defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    /// Never changes.
+    /// Id; never changes.
     pub id: NetworkId,
-    /// Unique among networks.
+    /// Name, unique among networks.
     pub name: NetworkName,
-    /// IPv4 overlay addresses come from it.
+    /// Prefix of its IPv4 overlay addresses.
     pub prefix4: Prefix,
-    /// IPv6 overlay addresses come from it.
+    /// Prefix of its IPv6 overlay addresses.
     pub prefix6: Prefix,
-    /// Of the WireGuard interfaces, in bytes.
+    /// MTU of the WireGuard interfaces, in bytes.
     pub mtu: u16,
-    /// Seconds between keepalive packets; 0 for none.
+    /// Interval of keepalive packets, in seconds; 0 for none.
     pub keepalive: u16,
     /// DNS domain.
     #[serde(default)]
     pub domain: String,
-    /// What becomes of connections that no rule fits.
+    /// Verdict on connections that match no rule.
     #[serde(default)]
     pub access: Verdict,
-    /// Resolvers that external clients are told of, unless they have their own.
+    /// Resolvers for external clients that have none of their own.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
-    /// Blocks that were ever given to nodes for their clients.
+    /// All blocks that were ever allocated to nodes for their clients.
     #[serde(default)]
     pub blocks: BTreeSet<Prefix>,
-    /// Index of the addresses that the next node gets; only grows.
+    /// Index of the next node's addresses; it only grows.
     pub next: u64,
-    /// When it was made, in seconds since 1970.
+    /// Creation time, in seconds since 1970.
     pub created: u64,
 }
 
 impl Network {
-    /// Both overlay prefixes, IPv4 first.
+    /// Both overlay prefixes of the network, IPv4 first.
     pub fn prefixes(&self) -> [Prefix; 2] {
         [self.prefix4, self.prefix6]
     }
 }
 
-/// What an admin asks of a new network; what is left out is chosen.
+/// Spec of a new network; defaults are chosen for fields that are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct NetworkWish {
-    /// Its name.
+pub struct NetworkSpec {
+    /// Name of the network.
     #[schema(value_type = String)]
     pub name: NetworkName,
-    /// Default: a free 10.x.0.0/16.
+    /// IPv4 prefix. Default: a free 10.x.0.0/16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub prefix4: Option<Prefix>,
-    /// Default: a random unique-local /64 (RFC 4193).
+    /// IPv6 prefix. Default: a random unique-local /64 (RFC 4193).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub prefix6: Option<Prefix>,
-    /// Default: 1420, the largest that fits WireGuard over IPv6 on Ethernet.
+    /// MTU in bytes. Default: 1420, the largest that fits WireGuard over IPv6 on Ethernet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
-    /// Default: 25 s, shorter than the UDP timeout of common NAT routers.
+    /// Keepalive interval in seconds. Default: 25, shorter than the UDP timeout of common NAT routers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keepalive: Option<u16>,
 }
 
-/// What an admin changes about a network; what is left out stays.
+/// Changes to a network; fields that are left out stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NetworkPatch {
-    /// What becomes of connections that no rule fits.
+    /// Verdict on connections that match no rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub access: Option<Verdict>,
-    /// Resolvers that external clients are told of; none takes them away.
+    /// Resolvers for external clients; an empty list removes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub dns: Option<Vec<IpAddr>>,
 }
 
-/// Resolvers a network may have: a phone asks the first two or three.
+/// Largest number of resolvers of a network: a phone asks the first two or three.
 const RESOLVERS: usize = 8;
 
 const MTU: u16 = 1420;
 const KEEPALIVE: u16 = 25;
 
 impl Registry {
-    /// Makes a network.
-    pub fn create_network(&self, wish: &NetworkWish, moment: &Moment) -> Outcome<Network> {
-        if self.networks().any(|network| network.name == wish.name) {
-            return Err(RegistryError::NameTaken { what: "a network", name: wish.name.to_string() });
+    /// Creates a network.
+    pub fn create_network(&self, spec: &NetworkSpec, moment: &Moment) -> Outcome<Network> {
+        if self.networks().any(|network| network.name == spec.name) {
+            return Err(RegistryError::NameTaken { what: "a network", name: spec.name.to_string() });
         }
-        let (mtu, keepalive) = (wish.mtu.unwrap_or(MTU), wish.keepalive.unwrap_or(KEEPALIVE));
-        check_range("MTU", mtu, 1280, 1420, "1280 to 1420 bytes")?;
-        check_range("keepalive", keepalive, 0, 3600, "0 (none) to 3600 seconds")?;
+        let (mtu, keepalive) = (spec.mtu.unwrap_or(MTU), spec.keepalive.unwrap_or(KEEPALIVE));
+        check_range("MTU", mtu.into(), 1280..=1420, "1280 to 1420 bytes")?;
+        check_range("keepalive", keepalive.into(), 0..=3600, "0 (none) to 3600 seconds")?;
         let network = Network {
             id: NetworkId::from_entropy(moment.bytes(0)),
-            name: wish.name.clone(),
-            prefix4: self.chosen(&wish.name, wish.prefix4, true, moment)?,
-            prefix6: self.chosen(&wish.name, wish.prefix6, false, moment)?,
+            name: spec.name.clone(),
+            prefix4: self.chosen(&spec.name, spec.prefix4, true, moment)?,
+            prefix6: self.chosen(&spec.name, spec.prefix6, false, moment)?,
             mtu,
             keepalive,
-            domain: format!("{}.gw.internal", wish.name),
+            domain: format!("{}.gw.internal", spec.name),
             access: Verdict::Allow,
             dns: Vec::new(),
             blocks: BTreeSet::new(),
@@ -115,14 +118,11 @@ impl Registry {
         Ok((vec![Row::Network(network.id, Some(network.clone()))], network))
     }
 
-    /// Changes what can change about a network.
+    /// Changes the default verdict or the resolvers of a network.
     pub fn change_network(&self, net: &str, patch: &NetworkPatch) -> Outcome<Network> {
         let network = self.find_network(net)?;
         let dns = patch.dns.clone().unwrap_or_else(|| network.dns.clone());
-        if dns.len() > RESOLVERS {
-            let (what, value) = ("the number of resolvers", dns.len() as u64);
-            return Err(RegistryError::OutOfRange { what, value, range: "0 to 8" });
-        }
+        check_count("the number of resolvers", dns.len(), RESOLVERS, "0 to 8")?;
         if let Some(addr) = dns.iter().copied().find(|addr| is_special(*addr)) {
             let why = "a resolver has an address that can be reached from elsewhere";
             return Err(RegistryError::BadPrefix { prefix: Prefix::host(addr), why });
@@ -136,8 +136,8 @@ impl Registry {
         Ok((rows, changed))
     }
 
-    /// Deletes a network with its codes, rules, groups, the tokens for it, and clients, whose keys stay dead. One that
-    /// still has nodes is refused.
+    /// Deletes a network with its codes, rules, groups, tokens and clients. Keys of its clients are never
+    /// accepted again. Refused while it has nodes.
     pub fn delete_network(&self, net: &str, moment: &Moment) -> Outcome<Network> {
         let network = self.find_network(net)?;
         let nodes: Vec<_> = self.live_nodes(network.id).map(|node| node.name.clone()).collect();
@@ -159,8 +159,8 @@ impl Registry {
         Ok((rows.collect(), network.clone()))
     }
 
-    /// Removes every node of a network. A step of its own before the network is deleted, so that the nodes
-    /// are told by tombstones.
+    /// Removes every node of a network. This is a step of its own before the network is deleted, so that
+    /// tombstones tell the nodes.
     pub fn remove_all_nodes(&self, net: &str, moment: &Moment) -> Outcome<()> {
         let network = self.find_network(net)?;
         Ok((self.live_nodes(network.id).map(|node| node.removed_row(moment.now)).collect(), ()))
@@ -169,12 +169,12 @@ impl Registry {
     fn chosen(
         &self,
         name: &NetworkName,
-        wish: Option<Prefix>,
+        spec: Option<Prefix>,
         ipv4: bool,
         moment: &Moment,
     ) -> Result<Prefix, RegistryError> {
         let owner = Owner::Network(name.clone());
-        let Some(prefix) = wish else { return self.default_prefix(ipv4, moment) };
+        let Some(prefix) = spec else { return self.default_prefix(ipv4, moment) };
         check_overlay(prefix, ipv4)?;
         match self.conflict(prefix, None, None) {
             Some((with, with_owner)) => {
@@ -184,7 +184,8 @@ impl Registry {
         }
     }
 
-    /// The first free default, starting at a random one so that two coordinators seldom choose alike.
+    /// First free default prefix for a new network. The search starts at a random one, so that two coordinators seldom
+    /// choose the same.
     fn default_prefix(&self, ipv4: bool, moment: &Moment) -> Result<Prefix, RegistryError> {
         let candidates =
             (0..=255).map(|step| if ipv4 { default4(moment, step) } else { default6(moment, step) });
@@ -199,14 +200,15 @@ impl Registry {
     }
 }
 
-/// 10.x.0.0/16 with x from 64 up, wrapping: home routers and clouds crowd the lower ones.
+/// Candidate for the IPv4 prefix of a new network, 10.x.0.0/16, with x from 64 up, wrapping: home routers and clouds
+/// use the lower ones.
 fn default4(moment: &Moment, step: u8) -> Prefix {
     let [start] = moment.bytes(10);
     let second = (start % 192).wrapping_add(64).wrapping_add(step);
     Prefix::containing(Ipv4Addr::new(10, second, 0, 0).into(), 16).expect("16 bits fit IPv4")
 }
 
-/// fdxx:xxxx:xxxx:xxxx::/64, RFC 4193 with a random global id.
+/// Candidate for the IPv6 prefix of a new network, fdxx:xxxx:xxxx:xxxx::/64 (RFC 4193), with a random global id.
 fn default6(moment: &Moment, step: u8) -> Prefix {
     let mut octets = [0; 16];
     octets[0] = 0xfd;
@@ -228,7 +230,7 @@ fn check_overlay(prefix: Prefix, ipv4: bool) -> Result<(), RegistryError> {
     }
 }
 
-/// Addresses no routed host can have: unspecified, loopback, link-local, multicast and above.
+/// True for addresses that no routed host can have: unspecified, loopback, link-local, multicast and above.
 pub(super) fn is_special(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(v4) => {
@@ -238,15 +240,4 @@ pub(super) fn is_special(addr: IpAddr) -> bool {
             v6.is_unspecified() || v6.is_loopback() || v6.is_unicast_link_local() || v6.is_multicast()
         }
     }
-}
-
-fn check_range(
-    what: &'static str,
-    value: u16,
-    least: u16,
-    most: u16,
-    range: &'static str,
-) -> Result<(), RegistryError> {
-    let fits = (least..=most).contains(&value);
-    if fits { Ok(()) } else { Err(RegistryError::OutOfRange { what, value: value.into(), range }) }
 }

@@ -1,8 +1,10 @@
-//! Nodes: they join, are renamed, say what changed, are removed.
+//! Nodes: join, change, update of their facts, remove.
 
 use super::{
     CodeId, ExitSetting, Facts, IngressSetting, Moment, Network, Outcome, Registry, RegistryError, Row,
-    ScopeSetting, client::check_label, rule::check,
+    ScopeSetting,
+    client::check_label,
+    range::{check_count, check_range},
 };
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
@@ -14,99 +16,100 @@ use std::{
     net::IpAddr,
 };
 
-/// How a prefix is served.
+/// Egress settings of one prefix that a node serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EgressSetting {
-    /// See [`gatewrt_protocol::Egress::nat`].
+    /// NAT on or off: see [`gatewrt_protocol::Egress::nat`].
     pub nat: bool,
-    /// See [`gatewrt_protocol::ServedPrefix::metric`].
+    /// Metric: see [`gatewrt_protocol::ServedPrefix::metric`].
     pub metric: u32,
 }
 
-/// A router that has joined a network.
+/// Node as the registry stores it: a router that has joined a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// Never changes.
+    /// Id; never changes.
     pub id: NodeId,
-    /// Its network.
+    /// Network it belongs to.
     pub net: NetworkId,
-    /// Unique among the network's nodes.
+    /// Name, unique among the nodes of the network.
     pub name: NodeName,
     /// WireGuard public key.
     pub key: WgPublicKey,
-    /// Signs what it says.
+    /// Identity key, with which it signs its messages.
     pub identity: PublicKey,
     /// Overlay addresses, IPv4 first.
     pub addresses: Vec<IpAddr>,
-    /// What it may do for others.
+    /// Roles that it may take.
     pub roles: BTreeSet<Role>,
-    /// The code it joined with.
+    /// Join code that it used.
     pub code: CodeId,
-    /// When it joined, in seconds since 1970.
+    /// Time when it joined, in seconds since 1970.
     pub joined: u64,
-    /// What it serves.
+    /// Prefixes that it serves.
     #[serde(default)]
     pub egress: BTreeMap<Prefix, EgressSetting>,
-    /// That it lets external clients in.
+    /// Ingress settings, if it lets external clients in.
     #[serde(default)]
     pub ingress: Option<IngressSetting>,
-    /// The blocks that its clients had their addresses from last: its again when it lets clients in again.
+    /// Blocks that its clients last had their addresses from. They are reused when it becomes an ingress
+    /// again.
     #[serde(default)]
     pub blocks: Vec<Prefix>,
-    /// That it takes others' Internet traffic.
+    /// Exit settings, if it forwards Internet traffic of other nodes.
     #[serde(default)]
     pub exit: Option<ExitSetting>,
-    /// Which of its own Internet traffic goes through others.
+    /// Scopes: Internet traffic of its own that goes through other nodes.
     #[serde(default)]
     pub scopes: BTreeMap<Tag, ScopeSetting>,
-    /// How long its control link may take to show that it outlived a change, in seconds; nothing stated is 60.
+    /// Seconds to confirm a change, until the node rolls it back; none means [`CONFIRM_S`].
     #[serde(default)]
     pub confirm_s: Option<u16>,
-    /// Grows when an admin wants tried again what it took back.
+    /// Number of the attempt. It grows when an admin asks the node to retry a change that it rolled back.
     #[serde(default)]
     pub attempt: u32,
-    /// What people call it: any text.
+    /// Label for people: any text.
     #[serde(default)]
     pub label: String,
-    /// What rules may speak of it by.
+    /// Tags that rules can select it by.
     #[serde(default)]
     pub tags: BTreeSet<Tag>,
-    /// What it said of itself last.
+    /// Facts that it reported last.
     pub facts: Facts,
-    /// When it was removed, in seconds since 1970.
+    /// Time when it was removed, in seconds since 1970.
     #[serde(default)]
     pub removed: Option<u64>,
 }
 
-/// What an admin changes about a node; what is left out stays.
+/// Changes to a node; fields that are left out stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NodePatch {
-    /// Unique among the network's nodes.
+    /// Name, unique among the nodes of the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub name: Option<NodeName>,
-    /// Any text of up to 64 characters.
+    /// Label: any text up to 64 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// All that it is to be marked with.
+    /// All tags that the node is to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeSet<String>>)]
     pub tags: Option<BTreeSet<Tag>>,
-    /// How long its control link may take to show that it outlived a change, in seconds, 5 to 3600: then the router
-    /// takes the change back.
+    /// Seconds to confirm a change, 5 to 3600. If the control link does not come back in that time, the
+    /// router rolls the change back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 5, maximum = 3600)]
     pub confirm_s: Option<u16>,
 }
 
-/// How long a control link may take to show that it outlived a change, in seconds, where nothing is stated.
+/// Default for the seconds in which a node has to confirm a change, until it rolls it back.
 pub const CONFIRM_S: u16 = 60;
 
-/// Tags of one node.
+/// Largest number of tags of one node.
 const TAGS: usize = 64;
 
 impl Node {
-    /// Whether it was not removed.
+    /// True unless the node was removed.
     pub fn is_live(&self) -> bool {
         self.removed.is_none()
     }
@@ -123,13 +126,13 @@ impl Node {
 }
 
 impl Registry {
-    /// Lets a router join whose request was verified. The same request again, as when the answer was lost,
-    /// is answered alike and takes no second use of the code.
+    /// Lets a router join, from a verified request. The request is idempotent: repeated, as when the answer
+    /// was lost, it gets the same answer and takes no second use of the code.
     pub fn join(&self, request: &JoinRequest, seen: Option<IpAddr>, moment: &Moment) -> Outcome<NodeId> {
         let secret =
             BASE64URL_NOPAD.decode(request.secret.as_bytes()).map_err(|_| RegistryError::CodeUnknown)?;
         let code = self.code_of(&secret)?;
-        if let Some(node) = self.nodes().find(|node| is_again(node, request, &code.id)) {
+        if let Some(node) = self.nodes().find(|node| is_repeated(node, request, &code.id)) {
             return Ok((Vec::new(), node.id));
         }
         let taken = code.take(moment.now)?;
@@ -163,7 +166,7 @@ impl Registry {
         Ok((vec![code, Row::Network(network.id, Some(network)), Row::Node(id, Some(Box::new(node)))], id))
     }
 
-    /// Changes what can change about a node: its name, its label, its tags, how long it waits for its control link.
+    /// Changes the name, label, tags or confirm time of a node.
     pub fn change_node(&self, net: &str, node: &str, patch: &NodePatch) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         let mut changed = node.clone();
@@ -181,28 +184,25 @@ impl Registry {
             changed.label = label.clone();
         }
         if let Some(tags) = &patch.tags {
-            check("the number of tags", tags.len(), TAGS, "0 to 64")?;
+            check_count("the number of tags", tags.len(), TAGS, "0 to 64")?;
             changed.tags = tags.clone();
         }
         if let Some(confirm_s) = patch.confirm_s {
-            let (what, range) = ("the time to confirm", "5 to 3600 seconds");
-            if !(5..=3600).contains(&confirm_s) {
-                return Err(RegistryError::OutOfRange { what, value: confirm_s.into(), range });
-            }
+            check_range("the time to confirm", confirm_s.into(), 5..=3600, "5 to 3600 seconds")?;
             changed.confirm_s = Some(confirm_s).filter(|stated| *stated != CONFIRM_S);
         }
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// Has a node try again what it took back.
+    /// Asks a node to retry the change that it rolled back.
     pub fn retry_node(&self, net: &str, node: &str) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         let changed = Node { attempt: node.attempt.saturating_add(1), ..node.clone() };
         Ok((changed.row_if_changed(node), changed))
     }
 
-    /// Removes a node for ever: neither its keys nor its addresses come back. Where clients' files or scopes name it,
-    /// only with `force`: they stay, cut off, until they are reissued elsewhere or have another exit.
+    /// Removes a node permanently: its keys and addresses are never reused. Refused while clients' files or
+    /// scopes name it. With `force` these stay, cut off, until they get another gateway or exit.
     pub fn remove_node(&self, net: &str, node: &str, force: bool, moment: &Moment) -> Outcome<Node> {
         let node = self.find_node(net, node)?;
         self.check_clients_of(node, force)?;
@@ -210,11 +210,11 @@ impl Registry {
         Ok((vec![node.removed_row(moment.now)], node.clone()))
     }
 
-    /// Takes in what a node's verified report says of it; nothing where that is no news.
-    pub fn learn(&self, id: NodeId, report: &Report, seen: Option<IpAddr>) -> super::Changes {
+    /// Updates the facts of a node from its verified report; no rows if nothing is new.
+    pub fn update_facts(&self, id: NodeId, report: &Report, seen: Option<IpAddr>) -> super::Changes {
         let Some(node) = self.live_node(id) else { return Vec::new() };
-        let learnt = Node { facts: node.facts.updated(report, seen), ..node.clone() };
-        learnt.row_if_changed(node)
+        let updated = Node { facts: node.facts.updated(report, seen), ..node.clone() };
+        updated.row_if_changed(node)
     }
 
     fn check_keys(&self, request: &JoinRequest) -> Result<(), RegistryError> {
@@ -235,7 +235,7 @@ impl Registry {
         error.map_or(Ok(()), Err)
     }
 
-    /// The name wanted, with a number where it is taken.
+    /// Free name for a new node: the requested one, with a number if it is taken.
     fn free_name(&self, network: &Network, wanted: &NodeName) -> NodeName {
         let nodes = self.live_nodes(network.id).map(|node| node.name.as_str());
         let clients = self.live_clients(network.id).map(|client| client.name.as_str());
@@ -246,7 +246,7 @@ impl Registry {
     }
 }
 
-fn is_again(node: &Node, request: &JoinRequest, code: &CodeId) -> bool {
+fn is_repeated(node: &Node, request: &JoinRequest, code: &CodeId) -> bool {
     node.is_live() && node.key == request.key && node.identity == request.identity && node.code == *code
 }
 

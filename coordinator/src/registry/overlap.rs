@@ -1,4 +1,4 @@
-//! Which prefixes can't stand side by side, and whose they are.
+//! Overlaps of prefixes, and the owners of both.
 
 use super::{Client, Node, Registry};
 use gatewrt_protocol::{
@@ -6,18 +6,18 @@ use gatewrt_protocol::{
 };
 use std::{fmt, net::SocketAddr};
 
-/// Whose a prefix or an address is, in an admin's words.
+/// Owner of a prefix or an address, in an admin's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
     /// Overlay addresses of a network.
     Network(NetworkName),
-    /// Served by a node of a network.
+    /// Prefix served by a node of a network.
     Site(NetworkName, NodeName),
-    /// Behind an external client of a network.
+    /// Prefix behind an external client of a network.
     Client(NetworkName, ClientName),
-    /// Where a node's WireGuard is reached.
+    /// Endpoint of a node's WireGuard.
     Endpoint(NodeName, SocketAddr),
-    /// Where the coordinator is reached.
+    /// Address of the coordinator.
     Coordinator(SocketAddr),
 }
 
@@ -33,26 +33,27 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Whose prefix is being changed.
+/// Owner whose prefix is being changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holder {
-    /// A node's: that it, or another that can stand in for it, serves just this prefix is no conflict.
+pub(super) enum Changing {
+    /// A node: it is no conflict if it, or a stand-in, serves exactly this prefix already.
     Node,
-    /// A client's: what is behind it now is no conflict.
+    /// A client: it is no conflict if the prefix is behind it already.
     Client(ClientId),
 }
 
 impl Registry {
-    /// What `prefix` can't stand beside. For a network's own prefix (`net` is `None`) every network, site,
-    /// endpoint and the coordinator count; for a prefix served in `net` the sites, clients and endpoints of
-    /// that network, as networks are isolated from each other. Blocks of clients lie in their network's prefix.
+    /// Finds the first conflict of `prefix` with another prefix or address, and its owner. A network's own prefix
+    /// (`net` is `None`) is compared with every network, site, endpoint and the coordinator. A prefix served in `net`
+    /// is compared with the sites, clients and endpoints of that network only, as networks are isolated from each
+    /// other. Blocks of clients lie in their network's prefix.
     pub(super) fn conflict(
         &self,
         prefix: Prefix,
         net: Option<NetworkId>,
-        except: Option<Holder>,
+        except: Option<Changing>,
     ) -> Option<(Prefix, Owner)> {
-        let stands_in = |served: &Prefix| except == Some(Holder::Node) && *served == prefix;
+        let stands_in = |served: &Prefix| except == Some(Changing::Node) && *served == prefix;
         let nodes =
             || self.nodes().filter(move |node| node.is_live() && net.is_none_or(|net| node.net == net));
         let networks = self.networks().flat_map(|network| {
@@ -63,7 +64,7 @@ impl Registry {
         let sites = sites.map(|(node, served)| (served, self.site(node)));
         let clients =
             self.clients().filter(|client| client.is_live() && net.is_none_or(|net| client.net == net));
-        let clients = clients.filter(|client| Some(Holder::Client(client.id)) != except);
+        let clients = clients.filter(|client| Some(Changing::Client(client.id)) != except);
         let behind = clients.flat_map(|client| client.prefixes.iter().map(move |prefix| (client, *prefix)));
         let behind = behind.map(|(client, prefix)| (prefix, self.behind(client)));
         let endpoints = nodes().flat_map(reached_at);
@@ -72,19 +73,19 @@ impl Registry {
         all.find(|(taken, _)| taken.overlaps(&prefix))
     }
 
-    /// How an error names what a node serves.
+    /// Owner of the prefixes that a node serves, for errors.
     pub(super) fn site(&self, node: &Node) -> Owner {
         let network = self.network(node.net).expect("a live node's network exists");
         Owner::Site(network.name.clone(), node.name.clone())
     }
 
-    /// How an error names what is behind a client.
+    /// Owner of the prefixes behind a client, for errors.
     pub(super) fn behind(&self, client: &Client) -> Owner {
         let network = self.network(client.net).expect("a live client's network exists");
         Owner::Client(network.name.clone(), client.name.clone())
     }
 
-    /// What does not stop anything but will surprise: in words, for one network.
+    /// Warnings about a network: allowed, but probably not intended.
     pub fn warnings(&self, net: NetworkId) -> Vec<String> {
         let nodes: Vec<_> = self.live_nodes(net).collect();
         let served: Vec<_> =
@@ -108,12 +109,12 @@ impl Registry {
     }
 }
 
-/// Prefixes served by others that are also a LAN of `node`, whose hosts will not reach them.
+/// Warnings about prefixes served by others that are also a LAN of `node`, whose hosts will not reach them.
 fn lan_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
     let served = served.iter().filter(|(by, _)| by.id != node.id);
     let pairs =
         served.flat_map(|(by, prefix)| node.facts.lans().map(move |(name, lan)| (by, prefix, name, lan)));
-    // Where it serves the same, it is one of several that stand in for each other.
+    // A node that serves the same prefix is a stand-in.
     let clashes =
         pairs.filter(|(_, prefix, _, lan)| prefix.overlaps(lan) && !node.egress.contains_key(prefix));
     let say = |(by, prefix, name, lan): (&&Node, &Prefix, &str, Prefix)| {
@@ -125,7 +126,7 @@ fn lan_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
     clashes.map(say).collect()
 }
 
-/// Endpoints of `node` that turned up inside what is served.
+/// Warnings about endpoints of `node` that lie inside served prefixes.
 fn endpoint_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
     let clash = |at: &Prefix| served.iter().filter(move |(_, prefix)| prefix.covers(at)).collect::<Vec<_>>();
     let say = |owner: &Owner, by: &Node, prefix: &Prefix| format!("{prefix} served by {} {owner}", by.name);
@@ -135,7 +136,8 @@ fn endpoint_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
         .collect()
 }
 
-/// A LAN address is no reason to refuse: it lies in what its own node serves.
+/// Addresses at which a node is reached. LAN addresses are left out: they lie in prefixes that the node
+/// itself serves.
 fn reached_at(node: &Node) -> impl Iterator<Item = (Prefix, Owner)> {
     let endpoints =
         node.facts.candidates(&[]).into_iter().filter(|endpoint| endpoint.kind != EndpointKind::Lan);

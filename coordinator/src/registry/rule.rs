@@ -1,82 +1,84 @@
-//! Access rules: which connections are allowed or denied, in an admin's words.
+//! Access rules: connections that are allowed or denied, in an admin's words.
 
-use super::{AccessError, Moment, Network, Outcome, Registry, RegistryError, Row, Selector};
+use super::{
+    AccessError, Moment, Network, Outcome, Registry, RegistryError, Row, Selector, range::check_count,
+};
 use gatewrt_protocol::{NetworkId, RuleId, Service, Verdict};
 use serde::{Deserialize, Serialize};
 
-/// Rules a network may have.
+/// Largest number of rules of a network.
 pub const RULES: usize = 4096;
-/// Selectors on one side of a rule, services of a rule, characters of a note.
+/// Largest number of selectors on one side, of services, and of characters of a note.
 const MOST: usize = 256;
 
-/// A rule as it is kept.
+/// Access rule as the registry stores it: a verdict on connections between selectors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Never changes.
+    /// Id; never changes.
     pub id: RuleId,
-    /// Its network.
+    /// Network it belongs to.
     pub net: NetworkId,
-    /// What becomes of the connections that it fits. One that denies wins over one that allows.
+    /// Verdict on the connections that it matches. Deny takes precedence over allow.
     pub verdict: Verdict,
-    /// Who opens the connection: any of these.
+    /// Selectors of the side that opens the connection.
     pub from: Vec<Selector>,
-    /// What it is opened to: any of these.
+    /// Selectors of the side that the connection is opened to.
     pub to: Vec<Selector>,
-    /// Services; none is every one.
+    /// Services; empty means every service.
     #[serde(default)]
     pub services: Vec<Service>,
-    /// Whether it counts.
+    /// Set if the rule is in effect.
     pub enabled: bool,
-    /// What people wrote beside it: any text.
+    /// Note for people: any text.
     #[serde(default)]
     pub note: String,
-    /// When it was made, in seconds since 1970.
+    /// Creation time, in seconds since 1970.
     pub created: u64,
 }
 
-/// What an admin asks of a new rule.
+/// Spec of a new access rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct RuleWish {
-    /// What becomes of the connections that it fits.
+pub struct RuleSpec {
+    /// Verdict on the connections that it matches.
     #[schema(value_type = String)]
     pub verdict: Verdict,
-    /// Selectors: who opens the connection.
+    /// Selectors of the side that opens the connection.
     pub from: Vec<String>,
-    /// Selectors: what it is opened to.
+    /// Selectors of the side that the connection is opened to.
     pub to: Vec<String>,
-    /// Services; none is every one.
+    /// Services; empty means every service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub services: Vec<Service>,
-    /// Whether it counts.
+    /// Set if the rule is in effect.
     #[serde(default = "on")]
     pub enabled: bool,
-    /// Any text of up to 256 characters.
+    /// Note: any text up to 256 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
-/// What an admin changes about a rule; what is left out stays.
+/// Changes to an access rule; fields that are left out stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RulePatch {
-    /// What becomes of the connections that it fits.
+    /// Verdict on the connections that it matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub verdict: Option<Verdict>,
-    /// Selectors: who opens the connection.
+    /// Selectors of the side that opens the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<String>>,
-    /// Selectors: what it is opened to.
+    /// Selectors of the side that the connection is opened to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Vec<String>>,
-    /// Services; an empty list is every one.
+    /// Services; an empty list means every service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub services: Option<Vec<Service>>,
-    /// Whether it counts.
+    /// Set if the rule is in effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Any text of up to 256 characters.
+    /// Note: any text up to 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -92,14 +94,14 @@ impl Rule {
 }
 
 impl Registry {
-    /// The rules of a network, oldest first.
+    /// Access rules of a network, oldest first.
     pub fn rules(&self, net: NetworkId) -> Vec<&Rule> {
         let mut rules: Vec<_> = self.rules.values().filter(|rule| rule.net == net).collect();
         rules.sort_by_key(|rule| (rule.created, rule.id));
         rules
     }
 
-    /// A rule of a network by its id, or by the beginning of it that no other has.
+    /// Finds an access rule of a network by its id, or by a unique beginning of it.
     pub fn find_rule(&self, net: &str, text: &str) -> Result<&Rule, RegistryError> {
         let network = self.find_network(net)?;
         let rules = self.rules.values().filter(|rule| rule.net == network.id);
@@ -116,25 +118,25 @@ impl Registry {
         }
     }
 
-    /// Makes a rule.
-    pub fn create_rule(&self, net: &str, wish: &RuleWish, moment: &Moment) -> Outcome<Rule> {
+    /// Creates an access rule.
+    pub fn create_rule(&self, net: &str, spec: &RuleSpec, moment: &Moment) -> Outcome<Rule> {
         let network = self.find_network(net)?;
-        check("the number of rules", self.rules(network.id).len() + 1, RULES, "0 to 4096")?;
+        check_count("the number of rules", self.rules(network.id).len() + 1, RULES, "0 to 4096")?;
         let rule = Rule {
             id: RuleId::from_entropy(moment.bytes(0)),
             net: network.id,
-            verdict: wish.verdict,
-            from: self.selectors(network, "from", &wish.from)?,
-            to: self.selectors(network, "to", &wish.to)?,
-            services: services(&wish.services)?,
-            enabled: wish.enabled,
-            note: note(&wish.note)?,
+            verdict: spec.verdict,
+            from: self.selectors(network, "from", &spec.from)?,
+            to: self.selectors(network, "to", &spec.to)?,
+            services: services(&spec.services)?,
+            enabled: spec.enabled,
+            note: note(&spec.note)?,
             created: moment.now,
         };
         Ok((vec![rule.row()], rule))
     }
 
-    /// Changes a rule. Selectors that are left out stay as they are, also those of what is gone.
+    /// Changes an access rule. Selectors that are left out stay, even those of deleted objects.
     pub fn change_rule(&self, net: &str, rule: &str, patch: &RulePatch) -> Outcome<Rule> {
         let network = self.find_network(net)?;
         let rule = self.find_rule(net, rule)?;
@@ -147,8 +149,8 @@ impl Registry {
         if let Some(to) = &patch.to {
             changed.to = self.selectors(network, "to", to)?;
         }
-        if let Some(wish) = &patch.services {
-            changed.services = services(wish)?;
+        if let Some(spec) = &patch.services {
+            changed.services = services(spec)?;
         }
         if let Some(text) = &patch.note {
             changed.note = note(text)?;
@@ -156,19 +158,18 @@ impl Registry {
         Ok((if changed == *rule { Vec::new() } else { vec![changed.row()] }, changed))
     }
 
-    /// Deletes a rule.
+    /// Deletes an access rule.
     pub fn delete_rule(&self, net: &str, rule: &str) -> Outcome<Rule> {
         let rule = self.find_rule(net, rule)?;
         Ok((vec![Row::Rule(rule.id, None)], rule.clone()))
     }
 
-    /// What will surprise about a rule.
+    /// Warnings about an access rule, such as selectors that match nothing.
     pub fn rule_warnings(&self, rule: &Rule) -> Vec<String> {
         let default = self.network(rule.net).map(|network| network.access);
         let idle = rule.verdict == Verdict::Allow && default == Some(Verdict::Allow);
-        let idle = idle.then(|| {
-            "this network allows what no rule denies: a rule that allows changes nothing there".to_owned()
-        });
+        let idle = idle
+            .then(|| "this network allows what no rule denies: a rule that allows has no effect".to_owned());
         let empty = rule.from.iter().chain(&rule.to);
         idle.into_iter().chain(empty.filter_map(|part| self.selector_warning(rule.net, part))).collect()
     }
@@ -185,9 +186,9 @@ impl Registry {
         self.named(network, texts)
     }
 
-    /// The selectors that texts stand for, each once, in order.
+    /// Parses the selectors of a rule or a group, in order, without duplicates.
     pub(super) fn named(&self, network: &Network, texts: &[String]) -> Result<Vec<Selector>, RegistryError> {
-        check("the number of selectors", texts.len(), MOST, "1 to 256; a group can hold more")?;
+        check_count("the number of selectors", texts.len(), MOST, "1 to 256; a group can hold more")?;
         let mut selectors = Vec::new();
         for text in texts {
             let selector = self.selector(&network.id.to_string(), text)?;
@@ -199,10 +200,10 @@ impl Registry {
     }
 }
 
-fn services(wish: &[Service]) -> Result<Vec<Service>, RegistryError> {
-    check("the number of services", wish.len(), MOST, "0 to 256")?;
+fn services(spec: &[Service]) -> Result<Vec<Service>, RegistryError> {
+    check_count("the number of services", spec.len(), MOST, "0 to 256")?;
     let mut services = Vec::new();
-    for service in wish {
+    for service in spec {
         if !services.contains(service) {
             services.push(*service);
         }
@@ -211,16 +212,6 @@ fn services(wish: &[Service]) -> Result<Vec<Service>, RegistryError> {
 }
 
 fn note(text: &str) -> Result<String, RegistryError> {
-    check("the length of the note", text.chars().count(), MOST, "0 to 256 characters")?;
+    check_count("the length of the note", text.chars().count(), MOST, "0 to 256 characters")?;
     Ok(text.to_owned())
-}
-
-pub(super) fn check(
-    what: &'static str,
-    value: usize,
-    most: usize,
-    range: &'static str,
-) -> Result<(), RegistryError> {
-    let value = value as u64;
-    if value <= most as u64 { Ok(()) } else { Err(RegistryError::OutOfRange { what, value, range }) }
 }

@@ -1,28 +1,28 @@
-//! Selectors: how a rule or a group names nodes, clients and prefixes. People write names; what is kept are ids,
-//! so that a rule follows what is renamed and never passes to something else that gets an old name.
+//! Selectors: the way in which a rule or a group names nodes, clients and prefixes. Admins write names, ids
+//! are stored: a rule follows an object that is renamed, and never applies to another that gets its old name.
 
-use super::{AccessError, Registry, RegistryError, Scope};
+use super::{AccessError, Registry, RegistryError, SelectorContext};
 use gatewrt_protocol::{ClientId, GroupName, NetworkId, NodeId, Prefix, Tag};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr, str::FromStr};
 
-/// Some addresses of a network. Its text has ids where [`Registry::selector_text`] has names.
+/// Selector of some addresses of a network. Its text has ids where [`Registry::selector_text`] has names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Selector {
     /// `all`: overlay prefixes, served prefixes, prefixes behind clients.
     All,
-    /// `tag:T`: overlay addresses of nodes and all of clients that are marked with it.
+    /// `tag:T`: overlay addresses of nodes, and all addresses of clients, with this tag.
     Tag(Tag),
-    /// `node:N`: its overlay addresses.
+    /// `node:N`: overlay addresses of a node.
     Node(NodeId),
-    /// `site:N`: what a node serves.
+    /// `site:N`: prefixes that a node serves.
     Site(NodeId),
-    /// `client:C`: its addresses and the prefixes behind it.
+    /// `client:C`: addresses of a client and the prefixes behind it.
     Client(ClientId),
-    /// `group:G`: all that is in it.
+    /// `group:G`: all members of a group.
     Group(GroupName),
-    /// An address or a prefix, as far as it is part of the network.
+    /// Address or prefix, as far as it is part of the network.
     Prefix(Prefix),
 }
 
@@ -54,7 +54,7 @@ impl TryFrom<String> for Selector {
     }
 }
 
-/// With ids; names are found by [`Registry::selector`].
+/// Parses a selector with ids; [`Registry::selector`] parses names.
 impl FromStr for Selector {
     type Err = AccessError;
     fn from_str(text: &str) -> Result<Self, AccessError> {
@@ -71,7 +71,7 @@ impl FromStr for Selector {
     }
 }
 
-/// A selector before it is known whom its names name.
+/// Syntax of a selector, before its names are looked up.
 enum Form<'a> {
     All,
     Tag(Tag),
@@ -108,7 +108,7 @@ fn literal(text: &str) -> Result<Prefix, String> {
 }
 
 impl Registry {
-    /// The selector that a text stands for in a network; what it names has to be there.
+    /// Parses a selector and looks up the objects of the network that it names. All of them must exist.
     pub fn selector(&self, net: &str, text: &str) -> Result<Selector, RegistryError> {
         let form = Form::of(text).map_err(|error| self.did_you_mean(net, text).unwrap_or(error))?;
         Ok(match form {
@@ -122,14 +122,14 @@ impl Registry {
         })
     }
 
-    /// For the bare name of something that is there.
+    /// Error that suggests a selector for the bare name of an existing object.
     fn did_you_mean(&self, net: &str, text: &str) -> Option<AccessError> {
         let forms = is_name(text).then(|| bare_forms(text))?;
         let form = forms.iter().find(|form| self.selector(net, form).is_ok())?;
         Some(AccessError::selector(text, format!("did you mean {form}?")))
     }
 
-    /// As [`Registry::selector`], and also the bare name of a node, a client or a group.
+    /// Parses a selector as [`Registry::selector`] does, but accepts the bare name of a node, a client or a group too.
     pub fn selector_or_name(&self, net: &str, text: &str) -> Result<Selector, RegistryError> {
         let network = self.find_network(net)?;
         let forms = bare_forms(text);
@@ -151,7 +151,7 @@ impl Registry {
         }
     }
 
-    /// As people write it: with names, also of what is gone.
+    /// Text of a selector with names, also of deleted objects.
     pub fn selector_text(&self, selector: &Selector) -> String {
         let node = |id: &NodeId| self.node(*id).map_or_else(|| id.to_string(), |node| node.name.to_string());
         match selector {
@@ -165,16 +165,16 @@ impl Registry {
         }
     }
 
-    /// Why a selector stands for nothing, where it does.
+    /// Warning that a selector matches nothing, with the reason.
     pub fn selector_warning(&self, net: NetworkId, selector: &Selector) -> Option<String> {
         let text = self.selector_text(selector);
-        let empty = |why: &str| Some(format!("{text} stands for nothing: {why}"));
+        let empty = |why: &str| Some(format!("{text} matches nothing: {why}"));
         match selector {
             Selector::All => None,
             Selector::Tag(tag) => {
                 let node = self.live_nodes(net).any(|node| node.tags.contains(tag));
                 let client = self.live_clients(net).any(|client| client.tags.contains(tag));
-                if node || client { None } else { empty("no node and no client is marked with it") }
+                if node || client { None } else { empty("no node and no client has it") }
             }
             Selector::Node(id) if self.live_node(*id).is_none() => empty("the node was removed"),
             Selector::Node(_) => None,
@@ -191,15 +191,15 @@ impl Registry {
                 Some(group) if !group.members.is_empty() => None,
                 _ => empty("nothing is in it"),
             },
-            Selector::Prefix(_) if !Scope::new(self, net).addresses([selector]).is_empty() => None,
+            Selector::Prefix(_) if !SelectorContext::new(self, net).addresses([selector]).is_empty() => None,
             Selector::Prefix(_) => {
-                empty("it is no part of this network, and the Internet is no matter of rules")
+                empty("it is no part of this network, and rules do not apply to the Internet")
             }
         }
     }
 }
 
-/// What a name alone can stand for.
+/// Texts of the selectors that a bare name can stand for.
 fn bare_forms(name: &str) -> [String; 3] {
     ["node", "client", "group"].map(|form| format!("{form}:{name}"))
 }
@@ -214,7 +214,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn texts_with_ids_are_read_back() {
+    fn selector_text_with_ids_is_parsed_back() {
         for text in [
             "all",
             "tag:phones",
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_says_why() {
+    fn invalid_selector_is_refused_with_the_reason() {
         for (text, why) in [
             ("", "nothing of this form"),
             ("phones", "nothing of this form"),
@@ -253,18 +253,18 @@ mod tests {
     }
 
     #[test]
-    fn bare_names_are_told_what_they_may_mean() {
+    fn bare_name_gets_a_suggestion() {
         let mut registry = Registry::default();
         let moment = crate::registry::Moment { now: 0, entropy: [1; 32] };
-        let wish = crate::registry::NetworkWish {
+        let spec = crate::registry::NetworkSpec {
             name: "home".parse().unwrap(),
             prefix4: None,
             prefix6: None,
             mtu: None,
             keepalive: None,
         };
-        registry.apply(registry.create_network(&wish, &moment).unwrap().0);
-        let members = crate::registry::GroupWish { members: vec!["all".into()] };
+        registry.apply(registry.create_network(&spec, &moment).unwrap().0);
+        let members = crate::registry::GroupSpec { members: vec!["all".into()] };
         registry.apply(registry.set_group("home", &"nas".parse().unwrap(), &members).unwrap().0);
         let error = registry.selector("home", "nas").unwrap_err();
         assert!(error.to_string().contains("did you mean group:nas?"), "{error}");
@@ -277,7 +277,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_selector_or_an_error(text in ".*") {
+        fn any_text_gives_a_selector_or_an_error(text in ".*") {
             if let Ok(selector) = text.parse::<Selector>() {
                 prop_assert_eq!(selector.to_string().parse::<Selector>().unwrap(), selector);
             }

@@ -14,16 +14,16 @@ fn moment(number: u8) -> Moment {
     Moment { now: 1000, entropy: [number; 32] }
 }
 
-fn wish(name: &str) -> NetworkWish {
-    NetworkWish { name: name.parse().unwrap(), prefix4: None, prefix6: None, mtu: None, keepalive: None }
+fn spec(name: &str) -> NetworkSpec {
+    NetworkSpec { name: name.parse().unwrap(), prefix4: None, prefix6: None, mtu: None, keepalive: None }
 }
 
 /// A network `home` with a code for many.
 fn home() -> (Registry, [u8; 16]) {
     let mut registry = Registry::default();
-    let home = NetworkWish { prefix4: Some(p("10.80.0.0/29")), ..wish("home") };
+    let home = NetworkSpec { prefix4: Some(p("10.80.0.0/29")), ..spec("home") };
     registry.apply(registry.create_network(&home, &MOMENT).unwrap().0);
-    let code = CodeWish { uses: 50, expires_in: 60, roles: BTreeSet::new() };
+    let code = CodeSpec { uses: 50, expires_in: 60, roles: BTreeSet::new() };
     let (rows, (_, secret)) = registry.create_code("home", &code, &MOMENT).unwrap();
     registry.apply(rows);
     (registry, secret)
@@ -39,7 +39,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn any_operations_keep_the_rules(ops in proptest::collection::vec(any_op(), 1..80)) {
+    fn any_operations_keep_the_invariants(ops in proptest::collection::vec(any_op(), 1..80)) {
         let mut world = World::default();
         let (mut given, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for op in &ops {
@@ -148,7 +148,7 @@ fn check_scopes(registry: &Registry) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn addresses_run_out_rather_than_come_back() {
+fn addresses_of_removed_nodes_are_never_reused() {
     let (mut registry, secret) = home();
     for key in 1..=6 {
         let id = join(&mut registry, secret, key).unwrap();
@@ -164,14 +164,14 @@ fn addresses_run_out_rather_than_come_back() {
 }
 
 #[test]
-fn default_prefixes_keep_clear_of_what_is_known() {
+fn default_prefix_avoids_known_prefixes() {
     let mut registry = Registry::default();
     registry.apply(registry.set_control(["10.71.0.1:8883".parse::<SocketAddr>().unwrap()].into()));
     for number in 0..8 {
         let name = format!("net{number}");
         let mut moment = MOMENT;
         moment.entropy[0] = number;
-        let (rows, network) = registry.create_network(&wish(&name), &moment).unwrap();
+        let (rows, network) = registry.create_network(&spec(&name), &moment).unwrap();
         assert!(!network.prefix4.overlaps(&p("10.71.0.0/16")), "the coordinator is there");
         assert!(network.prefix6.overlaps(&p("fd00::/8")) && network.prefix6.len() == 64);
         registry.apply(rows);
@@ -181,7 +181,7 @@ fn default_prefixes_keep_clear_of_what_is_known() {
 }
 
 #[test]
-fn overlay_prefixes_are_checked() {
+fn overlay_prefix_out_of_range_is_refused() {
     let registry = Registry::default();
     for (text, ipv4) in [
         ("10.0.0.0/30", true),
@@ -200,15 +200,15 @@ fn overlay_prefixes_are_checked() {
         let Ok(prefix) = text.parse() else { continue };
         let (prefix4, prefix6) = if ipv4 { (Some(prefix), None) } else { (None, Some(prefix)) };
         let error =
-            registry.create_network(&NetworkWish { prefix4, prefix6, ..wish("x") }, &MOMENT).unwrap_err();
+            registry.create_network(&NetworkSpec { prefix4, prefix6, ..spec("x") }, &MOMENT).unwrap_err();
         assert_eq!(error.kind(), "bad-prefix", "{text}");
     }
 }
 
 #[test]
-fn a_code_is_refused_for_the_reason_that_holds() {
+fn join_with_invalid_code_is_refused_with_the_reason() {
     let (mut registry, _) = home();
-    let once = CodeWish { uses: 1, expires_in: 60, roles: BTreeSet::new() };
+    let once = CodeSpec { uses: 1, expires_in: 60, roles: BTreeSet::new() };
     let (rows, (code, secret)) = registry.create_code("home", &once, &moment(9)).unwrap();
     registry.apply(rows);
     let late = Moment { now: 1060, ..moment(1) };
@@ -224,7 +224,7 @@ fn a_code_is_refused_for_the_reason_that_holds() {
 }
 
 #[test]
-fn names_that_are_taken_get_a_number_that_fits() {
+fn taken_node_name_gets_a_number_that_fits() {
     let (mut registry, secret) = home();
     let long = "a".repeat(63);
     let mut names = Vec::new();
@@ -239,21 +239,21 @@ fn names_that_are_taken_get_a_number_that_fits() {
 }
 
 #[test]
-fn the_first_report_with_the_same_facts_is_no_news() {
+fn first_report_with_equal_facts_changes_nothing() {
     let (mut registry, secret) = home();
     let seen: IpAddr = "198.51.100.4".parse().unwrap();
     let (rows, id) = registry.join(&request(secret, 1, 0, 1), Some(seen), &MOMENT).unwrap();
     registry.apply(rows);
     let mut same = report(id, 1, 2);
     same.interfaces.clear();
-    assert_eq!(registry.learn(id, &same, Some(seen)), Vec::new());
-    assert_eq!(registry.learn(id, &same, None), Vec::new());
+    assert_eq!(registry.update_facts(id, &same, Some(seen)), Vec::new());
+    assert_eq!(registry.update_facts(id, &same, None), Vec::new());
     let kinds: Vec<_> = registry.node(id).unwrap().facts.candidates(&[]).iter().map(|e| e.kind).collect();
     assert_eq!(kinds, [EndpointKind::Wan, EndpointKind::Observed]);
 }
 
 #[test]
-fn candidates_are_in_order_once_and_of_use() {
+fn candidate_endpoints_are_sorted_unique_and_usable() {
     let at = |text: &str, kind| Endpoint { addr: text.parse().unwrap(), kind };
     let facts = Facts {
         port: 51820,
@@ -297,24 +297,24 @@ fn candidates_are_in_order_once_and_of_use() {
 }
 
 #[test]
-fn warnings_name_what_will_surprise() {
+fn overlapping_lans_are_warned_of() {
     let (mut registry, secret) = home();
     let (one, two) = (join(&mut registry, secret, 1).unwrap(), join(&mut registry, secret, 2).unwrap());
     let cabin = NodePatch { name: Some("cabin".parse().unwrap()), ..NodePatch::default() };
     registry.apply(registry.change_node("home", &two.to_string(), &cabin).unwrap().0);
     let setting = EgressSetting { nat: true, metric: 0 };
     registry.apply(registry.set_egress("home", &one.to_string(), p("192.168.0.0/16"), setting).unwrap().0);
-    registry.apply(registry.learn(two, &report(two, 2, 2), None));
+    registry.apply(registry.update_facts(two, &report(two, 2, 2), None));
     let net = registry.find_network("home").unwrap().id;
     let warnings = registry.warnings(net).join("\n");
     assert!(warnings.contains("192.168.1.0/24 on br-lan of cabin"), "{warnings}");
-    registry.apply(registry.learn(two, &report(two, 2, 1), None));
+    registry.apply(registry.update_facts(two, &report(two, 2, 1), None));
     let warnings = registry.warnings(net).join("\n");
     assert!(warnings.contains("overlaps the network's own 10.80.0.0/29"), "{warnings}");
 }
 
 #[test]
-fn an_egress_must_not_swallow_what_carries_it() {
+fn egress_covering_an_endpoint_is_refused() {
     let (mut registry, secret) = home();
     registry.apply(registry.set_control(["198.18.5.1:8883".parse::<SocketAddr>().unwrap()].into()));
     let (one, two) = (join(&mut registry, secret, 1).unwrap(), join(&mut registry, secret, 2).unwrap());
@@ -341,7 +341,7 @@ fn an_egress_must_not_swallow_what_carries_it() {
 }
 
 #[test]
-fn a_world_of_joins_is_no_empty_world() {
+fn generated_operations_join_nodes() {
     let mut world = World::default();
     world.step(&Op::CreateNetwork(0, None));
     world.step(&Op::CreateCode(0, 3));

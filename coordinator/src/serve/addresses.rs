@@ -1,4 +1,4 @@
-//! Where routers reach the coordinator.
+//! Advertised addresses: the names and addresses by which routers reach the coordinator.
 
 use super::{ServeConfig, ServeError};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-/// Names and addresses, best first, at least one.
+/// Names and addresses under which the coordinator is advertised, best first, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertised {
     hosts: Vec<String>,
@@ -15,7 +15,8 @@ pub struct Advertised {
 }
 
 impl Advertised {
-    /// What was configured; else the address listened on; else every address of this machine.
+    /// Chooses the advertised names: the configured ones; without any, the listen addresses; without any, all addresses
+    /// of this machine.
     pub fn new(config: &ServeConfig) -> Result<Self, ServeError> {
         let listen =
             [config.https.ip(), config.mqtt.ip()].into_iter().filter(|addr| !addr.is_unspecified()).collect();
@@ -23,25 +24,25 @@ impl Advertised {
         Ok(Self { hosts: if hosts.is_empty() { default_hosts(&listen) } else { hosts }, listen })
     }
 
-    /// For the server certificate; local commands use the loopback names.
+    /// Names in the coordinator's server certificate, including the loopback names that local commands use.
     pub fn certificate_names(&self) -> BTreeSet<String> {
         let listen = self.listen.iter().map(IpAddr::to_string);
         let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         self.hosts.iter().cloned().chain(listen).chain(local).collect()
     }
 
-    /// For join codes.
+    /// URL of the API under the best advertised name, for join codes.
     pub fn url(&self, port: u16) -> String {
         format!("https://{}", self.at(port).next().expect("at least one host"))
     }
 
-    /// For MQTT.
+    /// Addresses of the MQTT broker under all advertised names.
     pub fn brokers(&self, port: u16) -> Vec<String> {
         self.at(port).collect()
     }
 
-    /// Every address and port, for the nodes' assignments. Where a name does not resolve now, the addresses of
-    /// the last time stay.
+    /// Resolves every address and port of the coordinator, for assignments. If a name does not resolve now, the
+    /// addresses of the last start are kept.
     pub async fn resolve(&self, https: u16, mqtt: u16, last: &[SocketAddr]) -> BTreeSet<SocketAddr> {
         let mut addrs = BTreeSet::new();
         for host in &self.hosts {
@@ -64,7 +65,7 @@ impl Advertised {
     }
 }
 
-/// How local commands reach the API.
+/// URL of the API for commands on the same machine.
 pub(super) fn local_url(listen: SocketAddr) -> String {
     let ip = match listen.ip() {
         ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -93,7 +94,8 @@ fn default_hosts(listen: &BTreeSet<IpAddr>) -> Vec<String> {
     hosts
 }
 
-/// Addresses of interfaces that are up, in the order of the kernel; not loopback, link-local, nor of an overlay.
+/// Addresses of this machine's interfaces that are up, in the kernel's order, without loopback, link-local and overlay
+/// addresses.
 fn own_addresses() -> Vec<IpAddr> {
     let all = getifaddrs().into_iter().flatten();
     let up = all.filter(|interface| {

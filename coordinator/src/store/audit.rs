@@ -1,4 +1,4 @@
-//! The audit log's table: written with each change, read a page at a time, never longer than [`KEPT`].
+//! Table of the audit log: written with each change, read in pages, with at most [`KEPT`] entries.
 
 use super::{Store, StoreError, json, read};
 use crate::audit::{Entry, KEPT};
@@ -6,8 +6,8 @@ use gatewrt_protocol::NetworkId;
 use sqlx::{AnyConnection, Row as _};
 
 impl Store {
-    /// Entries with their numbers, newest first: those before number `before`, of one network where one is
-    /// named, at most `limit`.
+    /// Reads entries of the audit log with their numbers, newest first: at most `limit` of those before number
+    /// `before`, of one network if one is named.
     pub async fn audit(
         &self,
         net: Option<NetworkId>,

@@ -1,8 +1,8 @@
 use super::*;
-use crate::registry::{ClientState, ExitWish, IngressWish, Moment};
+use crate::registry::{ClientState, ExitSpec, IngressSpec, Moment};
 use gatewrt_protocol::Signer;
 
-/// As the first version of this program made and filled it.
+/// Database as the first version of this program created and filled it.
 const VERSION_1: &[&str] = &[
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE network (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
@@ -36,27 +36,27 @@ async fn file_with(statements: &[&'static str]) -> (tempfile::TempDir, std::path
 }
 
 #[tokio::test]
-async fn a_database_of_the_first_version_goes_on() {
+async fn database_of_the_first_version_is_migrated() {
     let (_dir, path) = file_with(VERSION_1).await;
     let key = Signer::from_seed(&[1; 32]).public();
     let store = Store::open(&path).await.unwrap();
     let Loaded { mut registry, .. } = store.load(&key).await.unwrap();
     let moment = Moment { now: 1500, entropy: [3; 32] };
-    let (rows, office) = registry.set_ingress("home", "office", &IngressWish::default()).unwrap();
+    let (rows, office) = registry.set_ingress("home", "office", &IngressSpec::default()).unwrap();
     store.commit(&rows, &[]).await.unwrap();
     registry.apply(rows);
     assert_eq!(office.egress.len(), 1, "what was there stays");
     assert!(office.exit.is_none() && office.scopes.is_empty() && office.confirm_s.is_none());
-    let scope = crate::testing::scope_wish("192.168.10.0/24");
+    let scope = crate::testing::scope_spec("192.168.10.0/24");
     for rows in [
-        registry.set_exit("home", "office", &ExitWish::default()).unwrap().0,
+        registry.set_exit("home", "office", &ExitSpec::default()).unwrap().0,
         registry.set_scope("home", "office", "lan", &scope).unwrap().0,
     ] {
         store.commit(&rows, &[]).await.unwrap();
         registry.apply(rows);
     }
-    let wish = crate::testing::client_wish("phone", vec!["office".parse().unwrap()]);
-    let (rows, phone) = registry.create_client("home", &wish, &crate::testing::keys(9), &moment).unwrap();
+    let spec = crate::testing::client_spec("phone", vec!["office".parse().unwrap()]);
+    let (rows, phone) = registry.create_client("home", &spec, &crate::testing::keys(9), &moment).unwrap();
     store.commit(&rows, &[]).await.unwrap();
     registry.apply(rows);
     assert_eq!(registry.client_state(&phone, 1500), ClientState::Enabled);
@@ -68,7 +68,7 @@ async fn a_database_of_the_first_version_goes_on() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_later_version_is_left_alone() {
+async fn database_of_a_later_version_is_refused() {
     let (_dir, path) = file_with(VERSION_1).await;
     Store::open(&path).await.unwrap().close().await;
     let pool = AnyPool::connect(&url(&path)).await.unwrap();

@@ -1,14 +1,14 @@
-//! What can happen to rules, groups and tags.
+//! Operations on rules, groups and tags.
 
 use super::{Op, World, any_op, choose, prefix_of, quiet};
 use crate::registry::{
-    ClientPatch, GroupWish, Moment, NetworkPatch, NodePatch, Outcome, RulePatch, RuleWish,
+    ClientPatch, GroupSpec, Moment, NetworkPatch, NodePatch, Outcome, RulePatch, RuleSpec,
 };
 use gatewrt_protocol::{NetworkId, Tag, Verdict};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// Numbers choose among what is there.
+/// Operation on access rules in a property test; numbers choose among the objects that exist.
 #[derive(Debug, Clone)]
 pub(crate) enum AccessOp {
     Default { net: u8, deny: bool },
@@ -40,7 +40,7 @@ pub(crate) fn any_access() -> impl Strategy<Value = AccessOp> {
     ]
 }
 
-/// One network with some nodes, and then mostly what rules have to do with.
+/// Strategy for operations on one network with some nodes, mostly on what rules depend on.
 pub(crate) fn any_ruled() -> impl Strategy<Value = Vec<Op>> {
     let next = prop_oneof![3 => any_access().prop_map(Op::Access), 2 => any_op()];
     let start = [Op::CreateNetwork(0, None), Op::CreateCode(0, 200)];
@@ -60,7 +60,7 @@ impl World {
             }
             AccessOp::Rule { net, deny, from, to, services } => {
                 let net = self.net(*net);
-                let wish = RuleWish {
+                let spec = RuleSpec {
                     verdict: verdict(*deny),
                     from: self.selectors(&net, from),
                     to: self.selectors(&net, to),
@@ -68,7 +68,7 @@ impl World {
                     enabled: true,
                     note: String::new(),
                 };
-                registry.create_rule(&net, &wish, moment).map(quiet)
+                registry.create_rule(&net, &spec, moment).map(quiet)
             }
             AccessOp::Change { rule, enabled, to } => {
                 let (net, rule) = self.rule(*rule);
@@ -82,8 +82,8 @@ impl World {
             }
             AccessOp::Group { net, name, members } => {
                 let net = self.net(*net);
-                let wish = GroupWish { members: self.selectors(&net, members) };
-                registry.set_group(&net, &format!("g{name}").parse().unwrap(), &wish).map(quiet)
+                let spec = GroupSpec { members: self.selectors(&net, members) };
+                registry.set_group(&net, &format!("g{name}").parse().unwrap(), &spec).map(quiet)
             }
             AccessOp::DeleteGroup { net, name } => {
                 registry.delete_group(&self.net(*net), &format!("g{name}")).map(quiet)
@@ -113,7 +113,7 @@ impl World {
         which.iter().map(|which| self.selector(net, *which)).collect()
     }
 
-    /// Mostly of something that is there.
+    /// Text of a selector for property tests, mostly of an object that exists.
     fn selector(&self, net: &str, which: u16) -> String {
         let [kind, which] = which.to_be_bytes();
         let net: NetworkId = net.parse().unwrap_or(NetworkId::from_entropy([0; 10]));

@@ -1,11 +1,11 @@
-//! What can happen to exits and what goes through them.
+//! Operations on exits and scopes.
 
 use super::{World, choose, prefix_of, quiet, report};
-use crate::registry::{ExitWish, Outcome, ScopeWish};
+use crate::registry::{ExitSpec, Outcome, ScopeSpec};
 use gatewrt_protocol::{ExitOffer, NodeId, Report};
 use proptest::prelude::*;
 
-/// Numbers choose among what is there.
+/// Operation on exits and scopes in a property test; numbers choose among the objects that exist.
 #[derive(Debug, Clone)]
 pub(crate) enum ExitOp {
     Set { node: u8, v6: bool },
@@ -34,8 +34,8 @@ impl World {
         match op {
             ExitOp::Set { node, v6 } => {
                 let (net, node) = self.node(*node);
-                let wish = ExitWish { v6: Some(*v6), ..ExitWish::default() };
-                registry.set_exit(&net, &node, &wish).map(quiet)
+                let spec = ExitSpec { v6: Some(*v6), ..ExitSpec::default() };
+                registry.set_exit(&net, &node, &spec).map(quiet)
             }
             ExitOp::Unset(node, force) => {
                 let (net, node) = self.node(*node);
@@ -44,14 +44,14 @@ impl World {
             ExitOp::Offer { node, v4, v6 } => {
                 let node = self.node(*node).1.parse().unwrap_or(NodeId::from_entropy([0; 10]));
                 let exit = Some(ExitOffer { v4: *v4, v6: *v6, dns: Vec::new() });
-                Ok((registry.learn(node, &Report { exit, ..report(node, 1, 1) }, None), ()))
+                Ok((registry.update_facts(node, &Report { exit, ..report(node, 1, 1) }, None), ()))
             }
             ExitOp::Scope { node, name, of, exits } => {
                 let (net, node) = self.node(*node);
                 let prefix = prefix_of(*of).to_string();
                 let of = ["all", "router", "dev:br-lan", &prefix][usize::from(of % 4)].to_owned();
-                let wish = ScopeWish { exits: self.exits(&net, exits), ..scope_wish(&of) };
-                registry.set_scope(&net, &node, &format!("s{name}"), &wish).map(quiet)
+                let spec = ScopeSpec { exits: self.exits(&net, exits), ..scope_spec(&of) };
+                registry.set_scope(&net, &node, &format!("s{name}"), &spec).map(quiet)
             }
             ExitOp::DropScope { node, name } => {
                 let (net, node) = self.node(*node);
@@ -72,7 +72,7 @@ impl World {
     }
 }
 
-/// A scope that asks for nothing but its traffic.
-pub(crate) fn scope_wish(of: &str) -> ScopeWish {
+/// Spec of a scope with defaults only.
+pub(crate) fn scope_spec(of: &str) -> ScopeSpec {
     serde_json::from_value(serde_json::json!({ "of": [of] })).unwrap()
 }

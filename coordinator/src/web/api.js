@@ -7,9 +7,9 @@ export class Problem extends Error {
   }
 }
 
-/** From the login; shows with each change that this page asks, and no other site with our cookie. */
+/** Token against foreign requests, from the login: it shows that this page asks for a change, not another site with our cookie. */
 let csrf = "";
-/** Called when the session is over. */
+/** Function of the frame that is called when the session is over. */
 let onSignedOut = () => {};
 
 export function setSession(token, signedOut) {
@@ -17,18 +17,18 @@ export function setSession(token, signedOut) {
   onSignedOut = signedOut ?? onSignedOut;
 }
 
-/** A path with names in it: path`/networks/${net}`. */
+/** Makes a path of the API from a template with names in it, which it escapes: path`/networks/${net}`. */
 export function path(parts, ...names) {
   return parts.reduce((whole, part, i) => whole + encodeURIComponent(names[i - 1]) + part);
 }
 
-/** Parameters; those without a value are left out. */
+/** Makes the query of a path from parameters; those without a value are left out. */
 export function query(parameters) {
   const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
   return given.length ? `?${new URLSearchParams(given)}` : "";
 }
 
-/** { data, etag, next }: `next` is the path of the next page of a list. */
+/** Sends a request to the API. Answers { data, etag, next }: `next` is the path of the next page of a list. */
 export async function ask(method, where, { body, etag, signal } = {}) {
   const headers = { accept: "application/json" };
   if (body !== undefined) headers["content-type"] = "application/json";
@@ -46,7 +46,7 @@ export const put = async (where, body, options) => (await ask("PUT", where, { bo
 export const patch = async (where, body, options) => (await ask("PATCH", where, { body, ...options })).data;
 export const remove = async (where, options) => (await ask("DELETE", where, options)).data;
 
-/** A thing to be edited: { where, data, etag }. */
+/** Reads a resource to be edited: { where, data, etag }. */
 export async function opened(where) {
   return { where, ...(await ask("GET", where)) };
 }
@@ -67,7 +67,7 @@ export async function save(thing, method, body, reload) {
   }
 }
 
-/** A whole list, page by page. */
+/** Reads a whole list of the API, page by page. */
 export async function list(where) {
   const all = [];
   for (let next = where; next; ) {
@@ -108,7 +108,7 @@ function refused(answer, data, where) {
   return new Problem({ title: `The coordinator answered ${answer.status}`, ...data, status: answer.status });
 }
 
-/** RFC 8288: <…>; rel="next" */
+/** Path of a list's next page, from the Link header of an answer (RFC 8288): <…>; rel="next" */
 function nextOf(answer) {
   const link = /<([^>]+)>\s*;\s*rel="?next"?/.exec(answer.headers.get("link") ?? "");
   return link ? link[1].replace(/^.*?\/v1/, "") : undefined;

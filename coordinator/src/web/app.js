@@ -18,7 +18,7 @@ import access from "./views/access.js";
 import audit from "./views/audit.js";
 import tokens from "./views/tokens.js";
 
-/** `part`: the place in the navigation. */
+/** Views by address. `part`: the place in the navigation. */
 const ROUTES = [
   { pattern: [], view: networks },
   { pattern: ["tokens"], view: tokens, part: "tokens" },
@@ -53,16 +53,16 @@ const LINKS = {
 const header = h("header", { class: "top" });
 const nav = h("nav", { class: "side", "aria-label": "Network" });
 const main = h("main", { id: "main", tabindex: "-1" });
-/** The view that is shown: { view, part, args, key, number, isLoaded, data, error, asked, answered }. */
+/** View that is shown: { view, part, args, key, number, isLoaded, data, error, asked, answered }. */
 let shown = null;
-/** No view takes over what another has drawn. */
+/** Number of views opened so far: each has a number of its own, so that no view takes over what another has drawn. */
 let opened = 0;
 
 function parse(hash) {
   return hash.replace(/^#\/?/, "").replace(/\?.*$/, "").split("/").filter(Boolean).map(decodeURIComponent);
 }
 
-/** What stands after a ? in the address. */
+/** Parameters of the query after the ? in the page's address. */
 function questionOf(hash) {
   return Object.fromEntries(new URLSearchParams(hash.split("?")[1] ?? ""));
 }
@@ -101,10 +101,10 @@ function failed(error) {
     h("p", { class: "buttons start" }, button("Try again", () => page.reload()), h("a", { class: "button quiet", href: "#/" }, "All networks"))];
 }
 
-/** What a view may ask of the frame. */
+/** Functions of the frame that views use. */
 const page = {
   draw,
-  /** Asks for all that is shown; `status` too, unless that comes by itself. */
+  /** Asks the API for all that the view shows; `status` too, unless that comes by itself. */
   async reload({ status = true } = {}) {
     const wanted = shown;
     const net = wanted.args.net;
@@ -112,12 +112,12 @@ const page = {
     try {
       const needsStatus = net && (status || !statusOf(net));
       const [data] = await Promise.all([wanted.view.load?.(wanted.args), needsStatus && loadStatus(net)]);
-      // An answer that was overtaken by one asked for later says how it was before.
+      // An answer overtaken by a later request is outdated.
       if (shown !== wanted || turn < wanted.answered) return;
       Object.assign(shown, { data, isLoaded: true, error: null, answered: turn });
     } catch (error) {
       if (shown !== wanted) return;
-      // What is already there stays to be read while the coordinator is away.
+      // Content that is already shown stays readable while the coordinator is away.
       if (!shown.isLoaded || error.status === 404) shown.error = error;
     }
     draw();
@@ -229,7 +229,7 @@ function signedOut() {
 }
 
 const SOON = 250;
-/** Reports come all the time. */
+/** Shortest time between two reloads for reports, in milliseconds: reports come all the time. */
 const PACE = 1500;
 let waiting = 0;
 
@@ -262,7 +262,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 window.addEventListener("hashchange", open);
-/** Ages grow without news, and not all that someone else does makes an event. */
+/** Reloads the view now and then: ages grow without news, and not all that someone else does makes an event. */
 setInterval(() => !document.hidden && state.me && reloadIn(0), 15_000);
 
 async function start() {
@@ -278,7 +278,7 @@ async function start() {
   }
 }
 
-/** Whether there may be a session: without one, asking would only be refused. The cookie itself can't be read here. */
+/** Storage key that is set while there may be a session: without one a request is refused, and the cookie can't be read here. */
 const IN = "gatewrt.in";
 function wasIn() {
   try {

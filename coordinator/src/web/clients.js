@@ -1,4 +1,4 @@
-// What clients' dialogs share: their state in words, and the file that is shown once.
+// Shared parts of clients' dialogs: their state in words, and the file that is shown once.
 
 import { h } from "./dom.js";
 import { badge, button, copyButton, icon, snippet } from "./ui.js";
@@ -18,7 +18,7 @@ export function staleBadge(client) {
 
 export const lastSeen = (client) => (client.live?.handshake_s === undefined ? "" : `handshake ${ago(client.live.handshake_s)}`);
 
-/** The file and the picture of it: in this dialog and nowhere else. */
+/** Shows a client's newly issued file and its QR code: in this dialog and nowhere else. */
 export function showIssued({ client, config, qr, warnings = [] }, onclose) {
   const holdsKey = /^\s*PrivateKey\s*=\s*\S+/m.test(config);
   const saveAs = `${client.name}.conf`;
@@ -35,7 +35,7 @@ export function showIssued({ client, config, qr, warnings = [] }, onclose) {
     h("div", { class: "buttons" }, button("Done", close, { kind: "primary" }))), { wide: true, firm: true, onclose });
 }
 
-/** An image can run nothing, whatever is in it. */
+/** Makes an image of a QR code. An image can run nothing, whatever is in it. */
 function pictureOf(svg) {
   return `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
 }
@@ -51,7 +51,7 @@ export function download(name, content) {
   }, { kind: "primary", symbol: "download", "data-testid": "download" });
 }
 
-/** Midnight at the end of that day, here, as the API wants it. */
+/** Last second of a day in this device's zone, in seconds since 1970. */
 export function endOfDay(date) {
   return date ? Math.floor(new Date(`${date}T23:59:59`).getTime() / 1000) : undefined;
 }

@@ -2,15 +2,15 @@
 // someone chose elsewhere is shown as it is written.
 
 const SVG = "http://www.w3.org/2000/svg";
-/** Set as properties, because their attributes only say how they began. */
+/** Attributes that are set as properties, because as attributes they only say how they began. */
 const PROPERTIES = new Set(["value", "checked", "indeterminate"]);
 
-/** An HTML element. `attrs`: `onclick` and the like take functions; `true` is an empty attribute; null, false: none. */
+/** Makes an HTML element. `attrs`: `onclick` and the like are functions; `true` is an empty attribute; null, false: none. */
 export function h(tag, attrs, ...children) {
   return build(document.createElement(tag), attrs, children);
 }
 
-/** An SVG element. */
+/** Makes an SVG element. */
 export function s(tag, attrs, ...children) {
   return build(document.createElementNS(SVG, tag), attrs, children);
 }
@@ -59,7 +59,7 @@ export function morph(old, fresh) {
   }
 }
 
-/** Names what is the same thing in two drawings. */
+/** Key of a node, the same for the same thing in two drawings. */
 function keyOf(node) {
   return node.dataset?.key ?? "";
 }
@@ -85,7 +85,7 @@ function morphProperties(old, fresh) {
   old.properties = fresh.properties;
 }
 
-/** Children with a `data-key` find their twin wherever it stands; the others go by order and kind. */
+/** Makes the children of `old` look like those of `fresh`: one with a `data-key` finds its twin anywhere, others by order and kind. */
 export function morphChildren(old, fresh) {
   const before = [...old.childNodes];
   const keyed = new Map(before.filter(keyOf).map((child) => [keyOf(child), child]));
@@ -104,7 +104,7 @@ export function morphChildren(old, fresh) {
   }
 }
 
-/** Takes it out of those that are left. */
+/** Finds the old twin of a fresh child, and takes it out of those that are left. */
 function twinOf(child, keyed, plain) {
   const key = keyOf(child);
   if (key) {

@@ -30,7 +30,7 @@ export function dialog(title, draw, { wide = false, firm = false, hasSlot = true
   return box;
 }
 
-/** A dialog with a form; `foot` stays in sight. `send(values, form)` asks the coordinator; it closes when that went well. */
+/** Opens a dialog with a form; `foot` stays in sight. `send(values, form)` asks the coordinator; it closes when that went well. */
 export function formDialog(title, { submit, intro, fields, foot, send, wide, danger }) {
   return dialog(title, (close) => {
     const form = h("form", { class: "form", novalidate: true },
@@ -57,7 +57,7 @@ export function formDialog(title, { submit, intro, fields, foot, send, wide, dan
   }, { wide, hasSlot: false });
 }
 
-/** Says what is missing at the first field that is not right. */
+/** Checks a form, and says what is missing at the first field that is not right. */
 function isComplete(form) {
   for (const field of form.elements) {
     const hint = field.closest?.(".field")?.querySelector(".wrong");
@@ -75,7 +75,7 @@ function isComplete(form) {
   return !wrong;
 }
 
-/** Texts by name; a checkbox is a boolean, several of one name an array. */
+/** Values of a form by name: texts; a checkbox is a boolean, several of one name an array. */
 export function values(form) {
   const all = {};
   for (const field of form.elements) {
@@ -89,7 +89,7 @@ export function values(form) {
   return all;
 }
 
-/** A labelled line of text. */
+/** Field for a line of text, with its label. */
 export function text(label, name, { hint, wrong, value = "", ...attrs } = {}) {
   const id = fresh(name);
   const input = h("input", {
@@ -102,7 +102,7 @@ export function text(label, name, { hint, wrong, value = "", ...attrs } = {}) {
 
 const NAME = "[a-z0-9]([a-z0-9\\-]*[a-z0-9])?";
 
-/** What can be a name here. */
+/** Field for the name of an object. */
 export function nameField(label, { name = "name", longest = 63, ...attrs } = {}) {
   const wrong = `1 to ${longest} characters of a-z, 0-9 and “-”, with a letter or digit first and last`;
   return text(label, name, { required: true, pattern: NAME, maxlength: longest, wrong, hint: "a-z, 0-9 and “-”", ...attrs });
@@ -119,14 +119,14 @@ export function checkbox(label, name, { hint, ...attrs } = {}) {
   return h("label", { class: "check" }, h("input", { type: "checkbox", name, "aria-label": label, "aria-description": hint, ...attrs }), h("span", null, label, hint && h("small", null, hint)));
 }
 
-/** One of a few, each with what it means. */
+/** Field to choose one of a few options, each with what it means. */
 export function choice(legend, name, options, value) {
   return h("fieldset", { class: "choice" }, h("legend", null, legend),
     options.map(([key, words, hint]) => h("label", { class: "check" },
       h("input", { type: "radio", name, value: key, checked: key === value, "aria-label": words, "aria-description": hint }), h("span", null, words, hint && h("small", null, hint)))));
 }
 
-/** Asks before what can't be undone. */
+/** Opens a dialog that asks before what can't be undone. */
 export function confirm(title, words, submit, send) {
   return formDialog(title, { submit, intro: words, fields: [], send, danger: true });
 }

@@ -1,14 +1,14 @@
-// What a node's status means, in words. Pure, but for the badges.
+// State of a node in words. Pure, but for the badges.
 
 import { h } from "./dom.js";
 import { badge } from "./ui.js";
 import { ago, count, span } from "./words.js";
 
-/** { tone, text }: the one thing to know about it. */
+/** Condition of a node, the one thing to know about it: { tone, text }. */
 export function condition(node) {
   if (!node.online) return { tone: "bad", text: node.for_s === undefined ? "offline" : `offline for ${span(node.for_s)}` };
   if (node.report?.failures?.length) return { tone: "warn", text: `${count(node.report.failures.length, "thing")} failed` };
-  if (node.taken_back) return { tone: "warn", text: "took a change back" };
+  if (node.rolled_back) return { tone: "warn", text: "rolled back a change" };
   if (!node.up_to_date) return { tone: "info", text: node.report ? "applying" : "waiting for its report" };
   return { tone: "good", text: "online" };
 }
@@ -18,14 +18,14 @@ export function conditionBadge(node) {
   return badge(tone, text, { "data-testid": "condition" });
 }
 
-/** What it does for others, in the words of the field. */
+/** Roles that a node has now. */
 export function rolesOf(node) {
   return [...(node.egress.length ? ["egress"] : []), ...(node.ingress ? ["ingress"] : []), ...(node.exit ? ["exit"] : [])];
 }
 
 export const mayDo = (node, role) => node.roles.includes(role);
 
-/** Its peers as it reported them, with names: { name, path, endpoint, handshake, rx, tx, rtt }. */
+/** Peers of a node as it reported them, with names: { name, path, endpoint, handshake, rx, tx, rtt }. */
 export function peersOf(node, all) {
   const names = new Map(all.map((other) => [other.id, other.name]));
   const age = node.report_age_s ?? 0;
@@ -45,7 +45,7 @@ export function pathBadge(path) {
   return badge(tone, text);
 }
 
-/** "2 direct, 1 down" */
+/** Paths of a node to its peers in words: "2 direct, 1 down" */
 export function pathsInWords(node, all) {
   const peers = peersOf(node, all);
   if (!node.online || peers.length === 0) return "";
@@ -55,7 +55,7 @@ export function pathsInWords(node, all) {
   return [direct && `${direct} direct`, other && `${other} by relay`, down && `${down} down`].filter(Boolean).join(", ");
 }
 
-/** Between two nodes, as those say that are there: `direct`, `relay`, `down`, `unknown`. */
+/** State of the tunnel between two nodes, as those that are online report it: `direct`, `relay`, `down`, `unknown`. */
 export function tunnel(one, other) {
   const said = [[one, other], [other, one]]
     .filter(([from]) => from.online)

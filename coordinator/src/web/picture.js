@@ -2,13 +2,13 @@
 // that the picture keeps still while states change.
 
 import { h, s } from "./dom.js";
-import { fate, flowsOf, guestsOf, isExit, scopesOf } from "./exits.js";
+import { outcome, flowsOf, guestsOf, isExit, scopesOf } from "./exits.js";
 import { condition, pathsInWords, tunnel } from "./nodes.js";
 import { and, count } from "./words.js";
 
 const LINE = 17;
 const MOST_LINES = 4;
-/** Beyond this there is no picture but words. */
+/** Largest number of nodes for a picture; beyond this there are words only. */
 const MOST = 60;
 
 const WIDE = { width: 960, card: 178, letters: 23, roomy: 10 };
@@ -17,7 +17,7 @@ const NARROW = { width: 380, card: 148, letters: 18, roomy: 6 };
 const narrow = matchMedia("(max-width: 700px)");
 export const onResize = (redraw) => narrow.addEventListener("change", redraw);
 
-/** `clients` are ClientViews. */
+/** Draws the network as a picture. `clients` are ClientViews. */
 export function picture(net, nodes, clients) {
   const size = narrow.matches ? NARROW : WIDE;
   const shown = nodes.length > MOST ? null : nodes.length > size.roomy ? ring(net, nodes, size) : cards(net, nodes, clients, size);
@@ -37,7 +37,7 @@ function heightOf(lines) {
   return 54 + lines.length * LINE + (lines.length ? 8 : 0);
 }
 
-/** Few on a narrow screen stand in two columns, others on an ellipse. */
+/** Places of the nodes' cards: few on a narrow screen stand in two columns, others on an ellipse. */
 function placesOf(number, size, tallest) {
   if (size === NARROW) return columns(number, size, tallest);
   const rx = (size.width - size.card) / 2 - 8;
@@ -71,10 +71,10 @@ function wire(one, other, from, to) {
   return s("line", { class: `wire ${how}${isGone ? " gone" : ""}`, "data-key": `${one.id} ${other.id}`, x1: from.x, y1: from.y, x2: to.x, y2: to.y }, s("title", null, `${one.name} and ${other.name}: ${how}`));
 }
 
-/** How far the way to an exit keeps from the tunnel that it goes through. */
+/** Distance of the line to an exit from the tunnel that it goes through. */
 const BOW = 34;
 
-/** Who goes out where, as arrows. */
+/** Draws the traffic through exits, as arrows. */
 function flows(nodes, places, bow) {
   const place = new Map(nodes.map((node, i) => [node.id, places[i]]));
   return flowsOf(nodes).filter(({ from, to }) => place.has(from.id) && place.has(to.id)).map((flow) => arrow(flow, place.get(flow.from.id), place.get(flow.to.id), bow));
@@ -106,7 +106,7 @@ function card(net, { node, lines }, { x, y }, size) {
     lines.map((line, i) => s("text", { class: line.kind, x: left + 14, y: top + 70 + i * LINE, "data-key": `${i}` }, line.text)));
 }
 
-/** What it serves, who goes out where, then who comes in there. */
+/** Lines of a node's card: its served prefixes, its traffic through exits, then its clients. */
 function linesOf(node, all, clients, letters) {
   const serves = node.egress.map((egress) => ({ kind: "serves", text: cut(`→ ${egress.prefix}`, letters) }));
   const here = clients.filter((client) => client.gateway === node.name);
@@ -131,7 +131,7 @@ function fold(lines, words, kind = "serves") {
   return [...lines.slice(0, MOST_LINES - 1), { kind, text: `+ ${lines.length - MOST_LINES + 1} ${words}` }];
 }
 
-/** Many nodes: a ring of dots; the tunnels that are down, and those of the node that is pointed at. */
+/** Draws many nodes as a ring of dots: the tunnels that are down, and those of the node that is pointed at. */
 function ring(net, nodes, size) {
   const radius = size === NARROW ? 108 : 230;
   const middle = { x: size.width / 2, y: radius + (size === NARROW ? 86 : 96) };
@@ -185,7 +185,7 @@ function sentences(node, nodes, clients) {
   return [
     node.egress.length > 0 && `It serves ${and(node.egress.map((egress) => egress.prefix))}.`,
     isExit(node) && "It is an exit.",
-    ...scopesOf(node, nodes).map(({ name, live }) => `${name}: ${fate(node, live).text}.`),
+    ...scopesOf(node, nodes).map(({ name, live }) => `${name}: ${outcome(node, live).text}.`),
     ...tunnels,
     here.length > 0 && `${count(here.length, "client")}: ${and(here)}.`,
   ].filter(Boolean);

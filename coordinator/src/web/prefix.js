@@ -1,6 +1,6 @@
-// Whether a text can be a prefix, so that a half-typed one is not sent. The coordinator has the last word. Pure.
+// Check of a prefix, so that a half-typed one is not sent. The coordinator decides. Pure.
 
-/** What is missing or wrong, in words; "" where nothing is. */
+/** Missing or wrong part of a prefix, in words; "" if there is none. */
 export function whatIsWrong(text) {
   const [address, length, ...rest] = text.split("/");
   const bits = address.includes(":") ? bitsOf6(address) : bitsOf4(address);

@@ -1,25 +1,25 @@
-// What the page knows: who is logged in, the networks, how each is, and whether news comes in.
+// State of the page: the session, the networks and their status, and the connection to the coordinator.
 
 import { get, path, query } from "./api.js";
 
 export const state = {
-  /** { name, rights, network } */
+  /** Name and rights of the session's token: { name, rights, network } */
   me: null,
   version: "",
   /** NetworkViews, by name */
   networks: [],
   /** NetworkStatus by the network's name */
   status: new Map(),
-  /** `live`, `polling` (no stream, but answers), `lost` */
+  /** State of the connection to the coordinator: `live`, `polling` (no stream, but answers), `lost` */
   link: "live",
 };
 
 const listeners = new Set();
 
-/** Changes that come by themselves, all the time: how something is, not what someone wants. */
+/** Kinds of changes that come by themselves, all the time: how something is, not what someone wants. */
 const LIVELY = new Set(["report", "presence", "connected", "disconnected"]);
 
-/** Called with what changed (`status`, `change`, `report`, `gone`, `link`), and in which network. */
+/** Adds a listener, which is called with what changed (`status`, `change`, `report`, `gone`, `link`), and in which network. */
 export function listen(listener) {
   listeners.add(listener);
 }
@@ -29,7 +29,7 @@ function tell(what, network) {
 }
 
 export const mayChange = () => state.me?.rights === "admin";
-/** For everything, not just one network. */
+/** True if the session's token is for all networks, not just one. */
 export const isWhole = () => !state.me?.network;
 export const statusOf = (net) => state.status.get(net);
 
@@ -62,7 +62,7 @@ let poll = 0;
 let hide = 0;
 let failures = 0;
 
-/** Follows one network, or all when none is named. */
+/** Follows the events of one network, or of all when none is named. */
 export function follow(net) {
   const wanted = net ?? "";
   if (source && watched === wanted) return;
@@ -100,7 +100,7 @@ export function stop() {
   poll = 0;
 }
 
-/** The browser tries the stream again by itself, unless it was refused; answers to questions fill the gap. */
+/** Polls while there is no stream. The browser tries the stream again by itself, unless it was refused. */
 function startPolling() {
   if (poll || !source) return;
   const ofSource = source;
@@ -136,7 +136,7 @@ function setLink(link) {
   tell("link");
 }
 
-/** A browser has few connections to one server: a page that no one looks at keeps none open. */
+/** Ends the stream of a hidden page, after a while: a browser has few connections to one server. */
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hide);
   if (document.hidden) {

@@ -4,7 +4,7 @@ import { h, s } from "./dom.js";
 import { Problem } from "./api.js";
 
 let counter = 0;
-/** For labels and what they label. */
+/** Fresh id of an element, for labels and what they label. */
 export const fresh = (word) => `${word}-${(counter += 1)}`;
 
 const ICONS = {
@@ -30,34 +30,34 @@ const ICONS = {
   edit: "M4 20l1-4L16 5l3 3L8 19z",
 };
 
-/** A picture beside words, or alone inside something that has a label. */
+/** Icon beside words, or alone inside something that has a label. */
 export function icon(name) {
   return s("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: ICONS[name] }));
 }
 
-/** `kind`: primary, plain (default), quiet, danger. */
+/** Button with words. `kind`: primary, plain (default), quiet, danger. */
 export function button(label, onclick, { kind = "plain", symbol, ...attrs } = {}) {
   return h("button", { type: "button", class: `button ${kind}`, onclick, ...attrs }, symbol && icon(symbol), h("span", null, label));
 }
 
-/** A button that is only a picture. */
+/** Button that is only an icon; `label` is its name. */
 export function iconButton(label, symbol, onclick, attrs) {
   return h("button", { type: "button", class: "button quiet square", "aria-label": label, title: label, onclick, ...attrs }, icon(symbol));
 }
 
-/** `tone`: good, bad, warn, quiet, info. The word says the same as the colour. */
+/** Badge with a state in words. `tone`: good, bad, warn, quiet, info. The word says the same as the colour. */
 export function badge(tone, text, attrs) {
   return h("span", { class: `badge ${tone}`, ...attrs }, h("span", { class: "dot", "aria-hidden": "true" }), text);
 }
 
 export const tag = (text) => h("span", { class: "tag" }, text);
 
-/** The head of a view. */
+/** Head of a view, with its title. */
 export function titleBar(title, { beside, actions } = {}) {
   return h("div", { class: "title" }, h("h1", { tabindex: "-1" }, title), beside, h("span", { class: "spring" }), actions);
 }
 
-/** A card with a heading; `actions` stand beside the heading. */
+/** Card with a heading; `actions` stand beside the heading. */
 export function section(title, { actions, id, lead, key } = {}, ...content) {
   const heading = id ?? fresh("section");
   const name = key ?? title;
@@ -66,7 +66,7 @@ export function section(title, { actions, id, lead, key } = {}, ...content) {
     lead && h("p", { class: "lead", id: heading }, lead), slot(), content);
 }
 
-/** Where problems of the controls around it are shown. Kept over drawings. */
+/** Slot for problems of the controls around it. It survives redrawing. */
 export function slot() {
   return h("div", { class: "slot", role: "alert", "data-keep": "" });
 }
@@ -119,7 +119,7 @@ export async function act(control, work) {
   }
 }
 
-/** On or off, at once. `change(on)` asks the coordinator; when it refuses, the switch goes back. */
+/** Switch that is on or off, and acts at once. `change(on)` asks the coordinator; when it refuses, the switch goes back. */
 export function toggle(label, on, change, { hideLabel = false, disabled = false, hint, ...attrs } = {}) {
   const onchange = async (event) => {
     const input = event.currentTarget;
@@ -131,7 +131,7 @@ export function toggle(label, on, change, { hideLabel = false, disabled = false,
     !hideLabel && h("span", null, label, hint && h("small", null, hint)));
 }
 
-/** Copies, and says so. */
+/** Button that copies a text, and says so. */
 export function copyButton(text, label = "Copy", attrs = {}) {
   return button(label, async (event) => {
     const control = event.currentTarget;
@@ -152,21 +152,21 @@ async function copy(text) {
   }
 }
 
-/** Text to be copied as a whole. */
+/** Block of text to be copied as a whole. */
 export function snippet(text, { label = "Copy", name, testid } = {}) {
   return h("div", { class: "snippet" }, h("pre", { tabindex: "0", "aria-label": name, "data-testid": testid }, h("code", null, text)), label && copyButton(text, label));
 }
 
 const announcer = h("div", { class: "unseen", "aria-live": "polite", role: "status" });
 
-/** Says something to a screen reader. */
+/** Announces something to a screen reader. */
 export function announce(text) {
   if (!announcer.isConnected) document.body.append(announcer);
   announcer.textContent = "";
   setTimeout(() => (announcer.textContent = text), 50);
 }
 
-/** Label and value pairs. */
+/** List of label and value pairs. */
 export function facts(...pairs) {
   const shown = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "" && value !== false && value.length !== 0);
   return shown.length > 0 && h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", { "data-key": name }, h("dt", null, name), h("dd", null, value))));
@@ -176,7 +176,7 @@ export function empty(text, ...more) {
   return h("div", { class: "empty" }, h("p", null, text), more);
 }
 
-/** A table that becomes cards on a narrow screen, where its roles have to be said. `rows`: { key, cells, testid, class }. */
+/** Table that becomes cards on a narrow screen, where its roles have to be said. `rows`: { key, cells, testid, class }. */
 export function table(caption, columns, rows, attrs) {
   const head = h("tr", { role: "row" }, columns.map((column) => h("th", { scope: "col", role: "columnheader" }, column || h("span", { class: "unseen" }, "Actions"))));
   const cell = (content, i) => i === 0

@@ -2,7 +2,7 @@
 
 const UNITS = ["B", "KB", "MB", "GB", "TB"];
 
-/** 1536 → "1.5 KB" */
+/** Number of bytes in words: 1536 → "1.5 KB" */
 export function bytes(count) {
   let unit = 0;
   let value = count ?? 0;
@@ -13,7 +13,7 @@ export function bytes(count) {
   return `${value >= 100 || unit === 0 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
-/** Seconds, in the largest unit that says enough: 90 → "90 s", 7200 → "2 h". */
+/** Time span in words, in the largest unit that says enough: 90 seconds → "90 s", 7200 → "2 h". */
 export function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 120) return `${s} s`;
@@ -26,7 +26,7 @@ export function ago(seconds) {
   return seconds === undefined || seconds === null ? "never" : seconds < 5 ? "just now" : `${span(seconds)} ago`;
 }
 
-/** Seconds since 1970 as a date and time of this device's zone. */
+/** Date and time in this device's zone, of a time in seconds since 1970. */
 export function moment(seconds) {
   return new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
@@ -39,14 +39,14 @@ export function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
 
-/** "a, b and c" */
+/** Enumeration of words: "a, b and c" */
 export function and(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
-const DONE = { create: "made", set: "set", unset: "unset", change: "changed", delete: "deleted", remove: "removed", revoke: "took back", reissue: "issued anew", issue: "issued", join: "let in", retry: "had another try by" };
+const DONE = { create: "created", set: "set", unset: "unset", change: "changed", delete: "deleted", remove: "removed", revoke: "revoked", reissue: "reissued", issue: "issued", join: "let in", retry: "retried" };
 
-/** What the audit log calls `egress.set` and `node barn`: "set egress of node barn". */
+/** Text of an audit entry: `egress.set` and `node barn` give "set egress of node barn". */
 export function deed(action, target) {
   const [subject, verb] = action.split(".");
   const did = DONE[verb] ?? verb;
@@ -54,7 +54,7 @@ export function deed(action, target) {
   return target.split(" ").includes(subject) ? `${did} ${target}` : `${did} ${subject}${target ? ` of ${target}` : ""}`;
 }
 
-/** What someone typed into a field for several things. */
+/** Items of a text field that takes several. */
 export function several(text) {
   return text.split(/[\s,;]+/).filter(Boolean);
 }

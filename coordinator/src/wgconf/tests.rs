@@ -16,7 +16,7 @@ fn file() -> ClientFile {
 }
 
 #[test]
-fn the_file_is_what_wg_quick_reads() {
+fn file_has_the_format_of_wg_quick() {
     let key = PrivateKey::from_entropy(&mut [3; 32]);
     let text = text(&file(), Secret::Shown(&key), Secret::Shown(PresharedKey([5; 32])));
     let wanted = format!(
@@ -30,9 +30,9 @@ fn the_file_is_what_wg_quick_reads() {
     assert_eq!(*text, wanted);
 }
 
-/// What `wg-quick strip` of wireguard-tools leaves of it is what `wg` itself takes.
+/// Checked with `wg-quick strip`, whose output `wg` itself accepts.
 #[test]
-fn wireguard_tools_read_the_file() {
+fn file_is_accepted_by_wireguard_tools() {
     let key = PrivateKey::from_entropy(&mut [3; 32]);
     let text = text(&file(), Secret::Shown(&key), Secret::Shown(PresharedKey([5; 32])));
     let dir = tempfile::tempdir().unwrap();
@@ -58,7 +58,7 @@ fn wireguard_tools_read_the_file() {
 }
 
 #[test]
-fn what_is_not_there_is_not_written() {
+fn missing_values_are_not_written() {
     let none = ClientFile { dns: Vec::new(), endpoint: String::new(), keepalive: 0, ..file() };
     let text = text(&none, Secret::Hidden, Secret::None);
     for absent in ["DNS", "Endpoint", "PersistentKeepalive", "PresharedKey"] {
@@ -68,7 +68,7 @@ fn what_is_not_there_is_not_written() {
 }
 
 #[test]
-fn a_picture_has_every_dark_module_once() {
+fn qr_code_has_every_dark_module_once() {
     let qr = Qr::new(&"x".repeat(400)).unwrap();
     let size = qr.0.size();
     let dark = |y| (0..size).filter(|x| qr.0.get_module(*x, y)).count() as i32;

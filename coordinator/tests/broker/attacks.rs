@@ -1,4 +1,4 @@
-//! What must not work. Each attack also proves that the good neighbour doesn't notice.
+//! Attacks that must fail. Each also proves that a well-behaved node does not notice.
 
 use crate::{
     ALICE, AWAY, BOB, Bed, EVE, HOME, client::Client, disconnected, eventually, has_connected, member, net,
@@ -15,7 +15,7 @@ fn is_refused(answer: &Result<Client, ConnectionError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_node_cannot_publish_to_a_foreign_topic() {
+async fn publish_to_a_foreign_topic_is_refused() {
     let mut bed = Bed::new().await;
     let mut victim = bed.connect(ALICE).await;
     for filter in [net(HOME, "#"), own(ALICE, "assignment"), own(ALICE, "command")] {
@@ -55,7 +55,7 @@ async fn a_node_cannot_publish_to_a_foreign_topic() {
 }
 
 #[tokio::test]
-async fn a_node_cannot_subscribe_to_what_is_not_its_own() {
+async fn subscribe_to_a_foreign_topic_is_refused() {
     let bed = Bed::new().await;
     let secrets = [net(HOME, "roster"), own(ALICE, "assignment"), own(EVE, "assignment")];
     for topic in &secrets {
@@ -102,7 +102,7 @@ async fn a_node_cannot_subscribe_to_what_is_not_its_own() {
 }
 
 #[tokio::test]
-async fn a_will_on_a_foreign_topic_is_refused_with_the_connection() {
+async fn connection_with_will_on_a_foreign_topic_is_refused() {
     let bed = Bed::new().await;
     for topic in [net(HOME, "roster"), own(ALICE, "presence"), own(BOB, "assignment"), "$SYS/x".into()] {
         let mut options = bed.options(BOB);
@@ -114,7 +114,7 @@ async fn a_will_on_a_foreign_topic_is_refused_with_the_connection() {
 }
 
 #[tokio::test]
-async fn a_client_id_that_is_not_the_certificates_is_refused() {
+async fn client_id_other_than_the_certificates_is_refused() {
     let bed = Bed::new().await;
     let victim = bed.connect(ALICE).await;
     for name in [ALICE, "nobodyaaaaaaaaaa", "coordinator", "*"] {
@@ -128,7 +128,7 @@ async fn a_client_id_that_is_not_the_certificates_is_refused() {
 }
 
 #[tokio::test]
-async fn without_a_certificate_of_our_ca_there_is_no_connection() {
+async fn connection_without_certificate_of_our_ca_is_refused() {
     let bed = Bed::new().await;
     let at = bed.broker.local_addr();
     for (case, transport) in [
@@ -149,7 +149,7 @@ async fn without_a_certificate_of_our_ca_there_is_no_connection() {
 }
 
 #[tokio::test]
-async fn a_removed_node_is_cut_off_and_cannot_come_back() {
+async fn removed_node_is_disconnected_and_refused() {
     let mut bed = Bed::new().await;
     let mut options = bed.options(BOB);
     options.set_last_will(LastWill::new(own(BOB, "presence"), "offline", QoS::AtLeastOnce, true));
@@ -170,7 +170,7 @@ async fn a_removed_node_is_cut_off_and_cannot_come_back() {
     removed.ended().await;
     assert!(is_refused(&Client::connect(options).await));
     assert!(is_refused(&Client::connect(bed.options(BOB)).await), "nor without a will");
-    // Its will was refused as its report was: all that came of it is that it left.
+    // The will was refused as the report was: the only event is that the node disconnected.
     assert!(has_connected(&bed.event().await, BOB));
     assert!(has_connected(&bed.event().await, ALICE));
     assert_eq!(bed.event().await, disconnected(BOB));
@@ -178,7 +178,7 @@ async fn a_removed_node_is_cut_off_and_cannot_come_back() {
 }
 
 #[tokio::test]
-async fn a_node_taken_out_of_a_network_hears_no_more_of_it() {
+async fn node_moved_out_of_a_network_gets_no_more_of_it() {
     let bed = Bed::new().await;
     let mut node = bed.connect(ALICE).await;
     assert!(node.subscribe(&net(HOME, "#")).await);
@@ -191,7 +191,7 @@ async fn a_node_taken_out_of_a_network_hears_no_more_of_it() {
 }
 
 #[tokio::test]
-async fn only_clean_sessions_of_mqtt_3_over_tls_1_3_are_taken() {
+async fn session_other_than_clean_mqtt_3_over_tls_1_3_is_refused() {
     const NOT_AUTHORISED: [Option<u8>; 2] = [Some(5), Some(0x87)];
     let bed = Bed::new().await;
     for (case, packet) in [
@@ -211,11 +211,11 @@ async fn only_clean_sessions_of_mqtt_3_over_tls_1_3_are_taken() {
 }
 
 #[tokio::test]
-async fn the_port_between_the_brokers_halves_lets_nobody_in() {
+async fn engine_port_refuses_foreign_connections() {
     let bed = Bed::new().await;
     let mut refused = 0;
     for port in own_listeners() {
-        // Ports of other tests are among them, and may be gone by now.
+        // Ports of other tests are among them, and may be closed by now.
         let Ok(mut stream) = TcpStream::connect(port).await else { continue };
         let answer = raw::answer(&mut stream, &raw::connect(raw::V3_1_1, raw::CLEAN, 60, ALICE)).await;
         assert_ne!(answer, Some(0), "{port}");
@@ -240,7 +240,7 @@ fn own_listeners() -> Vec<SocketAddr> {
 }
 
 #[tokio::test]
-async fn too_large_a_message_ends_the_session_and_nothing_else() {
+async fn oversized_message_ends_only_its_session() {
     let mut bed = Bed::new().await;
     let neighbour = bed.connect(ALICE).await;
     let mut attacker = bed.connect(BOB).await;
@@ -252,7 +252,7 @@ async fn too_large_a_message_ends_the_session_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_certificate_cannot_hold_connections_open_without_a_session() {
+async fn connection_without_session_is_closed() {
     let limits = gatewrt_coordinator::broker::Limits {
         connect_timeout: Duration::from_millis(300),
         links_per_node: 2,

@@ -32,7 +32,7 @@ impl Client {
         Ok(Self { mqtt, packets, inbox: VecDeque::new(), polling: tokio::spawn(poll(events, sender)) })
     }
 
-    /// Whether the broker granted it.
+    /// Set if the broker granted it.
     pub async fn subscribe(&mut self, filter: &str) -> bool {
         self.mqtt.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
         let answer = |packet: &Packet| match packet {

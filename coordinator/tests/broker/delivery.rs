@@ -1,11 +1,11 @@
-//! Records reach whom they are for, whole, in order, and as long as they are true.
+//! Delivery of records: to the right nodes, complete, in order, and as long as they are valid.
 
 use crate::{
     ALICE, BOB, Bed, HOME, People, client, client::Client, disconnected, has_connected, member, net, own,
     pki::Pki, start,
 };
 use bytes::Bytes;
-use gatewrt_coordinator::broker::{BrokerError, Event, Kind, Limits, Tally};
+use gatewrt_coordinator::broker::{BrokerError, Event, Limits, MessageKind, Tally};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -26,7 +26,7 @@ async fn served(bed: &Bed, node: &str) -> Client {
 }
 
 #[tokio::test]
-async fn the_newest_retained_record_is_there_for_who_subscribes_later() {
+async fn late_subscriber_gets_the_newest_retained_record() {
     let bed = Bed::new().await;
     let (alice, bob) = (member(HOME, ALICE), member(HOME, BOB));
     for (topic, payload) in [(&alice, "1"), (&bob, "1"), (&alice, "2")] {
@@ -52,7 +52,7 @@ async fn the_newest_retained_record_is_there_for_who_subscribes_later() {
 }
 
 #[tokio::test]
-async fn what_a_node_publishes_is_an_event_and_counted() {
+async fn message_of_a_node_is_an_event_and_counted() {
     let mut bed = Bed::new().await;
     let mut node = bed.connect(ALICE).await;
     assert!(has_connected(&bed.event().await, ALICE));
@@ -62,13 +62,13 @@ async fn what_a_node_publishes_is_an_event_and_counted() {
         assert_eq!(bed.event().await, Event::Published { node, topic, payload: what.into(), retain });
     }
     let report = Tally { messages: 1, bytes: (own(ALICE, "report").len() + 6) as u64 };
-    assert_eq!(bed.broker.counters().received[&Kind::Report], report);
+    assert_eq!(bed.broker.counters().received[&MessageKind::Report], report);
     node.leave().await;
     assert_eq!(bed.event().await, disconnected(ALICE));
 }
 
 #[tokio::test]
-async fn one_change_is_published_once_and_delivered_once_to_each() {
+async fn change_is_published_once_and_delivered_once_to_each() {
     let bed = Bed::with(Limits::default(), vec![(net(HOME, "roster"), "first".into())]).await;
     let mut nodes = [served(&bed, ALICE).await, served(&bed, BOB).await];
     let topic = member(HOME, "carolaaaaaaaaaaa");
@@ -79,17 +79,17 @@ async fn one_change_is_published_once_and_delivered_once_to_each() {
     }
     let once = Tally { messages: 1, bytes: (topic.len() + 6) as u64 };
     for node in [ALICE, BOB] {
-        assert_eq!(bed.broker.delivered_to(node)[&Kind::Member], once);
+        assert_eq!(bed.broker.delivered_to(node)[&MessageKind::Member], once);
     }
     let counters = bed.broker.counters();
-    assert_eq!(counters.published[&Kind::Member], once);
-    assert_eq!(counters.delivered[&Kind::Member].messages, 2);
+    assert_eq!(counters.published[&MessageKind::Member], once);
+    assert_eq!(counters.delivered[&MessageKind::Member].messages, 2);
     assert_eq!(counters.dropped, 0);
 }
 
 /// A subscriber that comes in the middle of changes must never get an older record after a newer one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_late_subscriber_never_goes_back_in_time() {
+async fn late_subscriber_never_gets_an_older_record_last() {
     const NODES: usize = 300;
     const LAST: u32 = 30;
     let record = |n: usize| member(HOME, &format!("member{n}"));
@@ -123,7 +123,7 @@ async fn a_late_subscriber_never_goes_back_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_thousand_records_reach_a_new_node() {
+async fn new_node_gets_a_thousand_records() {
     const NODES: usize = 1000;
     let record = |n: usize| (member(HOME, &format!("member{n}")), Bytes::from(vec![b'x'; 700]));
     let bed = Bed::with(Limits::default(), (0..NODES).map(record).collect()).await;
@@ -141,7 +141,7 @@ async fn a_thousand_records_reach_a_new_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_publish_reaches_two_hundred_nodes() {
+async fn publish_reaches_two_hundred_nodes() {
     const NODES: usize = 200;
     let bed = Bed::with(Limits::default(), vec![(net(HOME, "roster"), "first".into())]).await;
     let mut nodes = vec![];
@@ -162,12 +162,12 @@ async fn one_publish_reaches_two_hundred_nodes() {
         published.as_micros(),
         began.elapsed().as_millis()
     );
-    assert_eq!(bed.broker.counters().published[&Kind::Member].messages, 1);
-    assert_eq!(bed.broker.counters().delivered[&Kind::Member].messages, NODES as u64);
+    assert_eq!(bed.broker.counters().published[&MessageKind::Member].messages, 1);
+    assert_eq!(bed.broker.counters().delivered[&MessageKind::Member].messages, NODES as u64);
 }
 
 #[tokio::test]
-async fn after_a_restart_the_retained_records_are_as_refilled() {
+async fn restarted_broker_has_the_refilled_retained_records() {
     let bed = Bed::with(Limits::default(), vec![(net(HOME, "roster"), "1".into())]).await;
     let at = bed.broker.local_addr();
     let before = bed.connect(ALICE).await;
@@ -188,7 +188,7 @@ async fn after_a_restart_the_retained_records_are_as_refilled() {
 }
 
 #[tokio::test]
-async fn two_brokers_in_one_process_know_nothing_of_each_other() {
+async fn brokers_in_one_process_are_independent() {
     let (one, two) = (Bed::new().await, Bed::new().await);
     let mut clients = [one.connect(ALICE).await, two.connect(ALICE).await];
     for client in &mut clients {
@@ -205,7 +205,7 @@ async fn two_brokers_in_one_process_know_nothing_of_each_other() {
 }
 
 #[tokio::test]
-async fn what_cannot_start_or_be_published_says_why() {
+async fn invalid_config_or_message_is_refused_with_the_reason() {
     let bed = Bed::new().await;
     let again = |pki: &Pki| {
         let (at, people) = (bed.broker.local_addr(), Arc::new(People::default()));

@@ -1,5 +1,5 @@
-//! The embedded broker against real MQTT clients on 127.0.0.1: what it must do, and every way round its
-//! access checks that has worked on some broker.
+//! Tests of the embedded broker with real MQTT clients on 127.0.0.1: its features, and every known way round
+//! the access checks of a broker.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 
@@ -25,13 +25,13 @@ use tokio::sync::mpsc;
 
 const ALICE: &str = "aliceaaaaaaaaaaa";
 const BOB: &str = "bobbbbbbbbbbbbbb";
-/// In another network than the two.
+/// Node in another network than the other two.
 const EVE: &str = "eveeeeeeeeeeeeee";
 const HOME: &str = "homenetwork22222";
 const AWAY: &str = "awaynetwork33333";
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who is in which network; changed while the broker runs.
+/// Networks of each node; changed while the broker runs.
 #[derive(Default)]
 struct People(Mutex<BTreeMap<String, BTreeSet<String>>>);
 
@@ -52,7 +52,7 @@ impl Directory for People {
     }
 }
 
-/// A broker with Alice and Bob in one network and Eve in another.
+/// Broker with Alice and Bob in one network and Eve in another.
 struct Bed {
     broker: Broker,
     events: mpsc::Receiver<Event>,
@@ -79,7 +79,7 @@ impl Bed {
         Client::connect(self.options(node)).await.unwrap()
     }
 
-    /// As a well-behaved node connects.
+    /// Options of a well-behaved node.
     fn options(&self, node: &str) -> rumqttc::MqttOptions {
         client::options(self.broker.local_addr(), node, self.pki.client(node))
     }
@@ -102,7 +102,7 @@ impl Bed {
         }
     }
 
-    /// What is retained on a topic, as a fresh subscriber sees it.
+    /// Retained message of a topic, as a new subscriber gets it.
     async fn retained(&self, reader: &str, filter: &str) -> Vec<(String, String)> {
         let mut client = self.connect(reader).await;
         let marker = own(reader, "assignment");
@@ -136,7 +136,7 @@ fn net(net: &str, what: &str) -> String {
     format!("gatewrt/v1/net/{net}/{what}")
 }
 
-/// From this machine, that is.
+/// Address of this machine.
 fn has_connected(event: &Event, node: &str) -> bool {
     let local = |from: &Option<SocketAddr>| from.is_some_and(|from| from.ip().is_loopback());
     matches!(event, Event::Connected { node: who, from } if who == node && local(from))

@@ -1,4 +1,4 @@
-//! A CA, the broker's certificate, and certificates of clients, good and bad.
+//! CA, certificate of the broker, and valid and invalid client certificates.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -66,7 +66,7 @@ impl Pki {
         transport(self.tls(None, &TLS13))
     }
 
-    /// For a raw connection.
+    /// TLS configuration of a raw connection.
     pub fn config(&self, name: &str, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
         self.tls(Some(self.ca.client(&[name])), version)
     }

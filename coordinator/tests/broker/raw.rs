@@ -1,4 +1,4 @@
-//! Bytes on the wire, for what a proper client never sends.
+//! Raw bytes on the wire, which a proper client never sends.
 
 use crate::{Bed, within};
 use rustls::{SupportedProtocolVersion, pki_types::ServerName};

@@ -1,4 +1,4 @@
-//! Who is there: presence that is right however a node goes.
+//! Presence: it is right however a node disconnects.
 
 use crate::{ALICE, BOB, Bed, HOME, client::Client, disconnected, has_connected, net, own, raw, within};
 use gatewrt_coordinator::broker::{Event, Limits};
@@ -23,7 +23,7 @@ fn presence(node: &str, payload: &'static str) -> Event {
 }
 
 #[tokio::test]
-async fn the_will_of_a_node_that_dies_is_an_event() {
+async fn will_of_a_dead_node_is_an_event() {
     let mut bed = Bed::new().await;
     let mut node = Client::connect(with_will(&bed, ALICE)).await.unwrap();
     node.publish(&own(ALICE, "presence"), "online", true).await;
@@ -36,7 +36,7 @@ async fn the_will_of_a_node_that_dies_is_an_event() {
 
 /// Also when it closes while the broker is still busy with what it said before.
 #[tokio::test]
-async fn a_node_that_says_goodbye_leaves_no_will() {
+async fn node_that_disconnects_leaves_no_will() {
     const REPORTS: u8 = 100;
     let mut bed = Bed::new().await;
     for _ in 0..5 {
@@ -59,7 +59,7 @@ async fn a_node_that_says_goodbye_leaves_no_will() {
 }
 
 #[tokio::test]
-async fn a_node_that_falls_silent_is_noticed_after_its_keepalive() {
+async fn silent_node_is_disconnected_after_its_keepalive() {
     let mut bed = Bed::new().await;
     let mut silent = raw::tls(&bed, ALICE, &TLS13).await.unwrap();
     let connect = raw::connect(raw::V3_1_1, raw::CLEAN, 1, ALICE);
@@ -72,7 +72,7 @@ async fn a_node_that_falls_silent_is_noticed_after_its_keepalive() {
 }
 
 #[tokio::test]
-async fn a_newer_connection_takes_over_once_the_older_is_over() {
+async fn newer_connection_takes_over_after_the_older_ends() {
     let mut bed = Bed::new().await;
     let mut older = Client::connect(with_will(&bed, ALICE)).await.unwrap();
     assert!(has_connected(&bed.event().await, ALICE));
@@ -88,9 +88,9 @@ async fn a_newer_connection_takes_over_once_the_older_is_over() {
     }
 }
 
-/// As after a power cut, or when the address changed: the broker may not have noticed yet, or be just about it.
+/// Reconnect as after a power cut or a change of address: the broker may not have noticed yet, or just now.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_node_is_back_at_once_after_its_connection_broke() {
+async fn node_reconnects_at_once_after_its_connection_broke() {
     let bed = Bed::new().await;
     for round in 0..100 {
         let node = Client::connect(with_will(&bed, ALICE)).await;
@@ -100,7 +100,7 @@ async fn a_node_is_back_at_once_after_its_connection_broke() {
 }
 
 #[tokio::test]
-async fn a_kicked_node_is_gone_at_once_and_may_come_back_if_it_is_known() {
+async fn kicked_node_is_disconnected_and_reconnects_if_known() {
     let mut bed = Bed::new().await;
     let mut node = bed.connect(ALICE).await;
     assert!(node.subscribe(&net(HOME, "#")).await);
@@ -122,12 +122,12 @@ async fn a_kicked_node_is_gone_at_once_and_may_come_back_if_it_is_known() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_read_is_kicked_as_fast() {
+async fn kicked_node_that_does_not_read_is_disconnected_as_fast() {
     stuck_until(End::Kicked).await;
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_read_is_replaced_as_fast() {
+async fn node_that_does_not_read_is_replaced_as_fast() {
     stuck_until(End::Replaced).await;
 }
 
@@ -161,7 +161,7 @@ async fn stuck_until(end: End) {
 }
 
 #[tokio::test]
-async fn nobody_taking_events_holds_up_who_talks_and_nobody_else() {
+async fn full_event_queue_delays_only_the_sender() {
     let limits = Limits { events: 1, ..Default::default() };
     let mut bed = Bed::with(limits, vec![]).await;
     let mut talker = bed.connect(ALICE).await;
@@ -184,7 +184,7 @@ async fn nobody_taking_events_holds_up_who_talks_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_subscription_survives_that_others_to_the_same_filter_come_and_go() {
+async fn subscription_survives_others_to_the_same_filter() {
     let bed = Bed::new().await;
     for round in 0..40 {
         let leaving = bed.connect(BOB).await;

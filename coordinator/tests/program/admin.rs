@@ -1,4 +1,4 @@
-//! What an admin types, here and from elsewhere.
+//! Commands of an admin, on the same machine and from another.
 
 use crate::{
     coordinator::{Coordinator, run, text},
@@ -6,7 +6,7 @@ use crate::{
 };
 
 #[test]
-fn networks_are_made_listed_shown_and_deleted() {
+fn network_is_created_listed_shown_and_deleted() {
     let coordinator = Coordinator::start();
     assert!(
         coordinator
@@ -30,7 +30,7 @@ fn networks_are_made_listed_shown_and_deleted() {
 }
 
 #[test]
-fn what_is_refused_says_why_and_what_to_do() {
+fn refused_command_prints_reason_and_advice() {
     let coordinator = Coordinator::with_home();
     let prefix = coordinator.json(&["network", "show", "home"])["prefix4"].as_str().unwrap().to_owned();
     for (args, parts) in [
@@ -55,7 +55,7 @@ fn what_is_refused_says_why_and_what_to_do() {
 }
 
 #[test]
-fn exit_codes_tell_usage_from_an_unreachable_coordinator() {
+fn exit_code_distinguishes_usage_from_unreachable_coordinator() {
     let mut coordinator = Coordinator::with_home();
     assert_eq!(coordinator.command(&["network", "create", "Not_A_Name"]).status.code(), Some(2));
     assert_eq!(coordinator.command(&["nonsense"]).status.code(), Some(2));
@@ -70,7 +70,7 @@ fn exit_codes_tell_usage_from_an_unreachable_coordinator() {
 }
 
 #[test]
-fn from_another_machine_three_things_are_needed() {
+fn command_from_another_machine_needs_url_ca_and_token() {
     let coordinator = Coordinator::with_home();
     let elsewhere = tempfile::tempdir().unwrap();
     let file = |name: &str| elsewhere.path().join(name).to_str().unwrap().to_owned();
@@ -92,7 +92,7 @@ fn from_another_machine_three_things_are_needed() {
 }
 
 #[test]
-fn nothing_but_health_and_join_is_open() {
+fn request_without_token_gets_only_health_and_join() {
     let coordinator = Coordinator::with_home();
     let ca = ureq::tls::Certificate::from_pem(text(&coordinator.data().join("ca.crt")).as_bytes()).unwrap();
     let tls = ureq::tls::TlsConfig::builder()
@@ -130,7 +130,7 @@ fn nothing_but_health_and_join_is_open() {
 }
 
 #[test]
-fn egress_is_set_changed_listed_and_unset() {
+fn egress_commands_set_change_list_and_unset() {
     let coordinator = Coordinator::with_home();
     let code = coordinator.code(&["--uses", "2"]);
     let ca = text(&coordinator.data().join("ca.crt"));
@@ -184,7 +184,7 @@ fn egress_is_set_changed_listed_and_unset() {
 }
 
 #[test]
-fn a_code_says_what_those_that_join_may_do() {
+fn code_with_roles_limits_joining_nodes() {
     let coordinator = Coordinator::with_home();
     let code = coordinator.code(&["--roles", "exit"]);
     Router::new(1, "office").join(&code, &text(&coordinator.data().join("ca.crt"))).unwrap();
@@ -193,7 +193,7 @@ fn a_code_says_what_those_that_join_may_do() {
 }
 
 #[test]
-fn names_are_unique_and_can_be_changed() {
+fn renamed_node_keeps_names_unique() {
     let coordinator = Coordinator::with_home();
     let (code, ca) = (coordinator.code(&["--uses", "3"]), text(&coordinator.data().join("ca.crt")));
     let names: Vec<_> = (1..=3)

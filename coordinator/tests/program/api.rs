@@ -1,8 +1,8 @@
-//! The HTTPS API as other programs and the page meet it.
+//! Tests of the HTTPS API, as other programs and the page use it.
 
 mod client;
+mod custom_certificate;
 mod fuzz;
-mod given;
 mod sessions;
 mod together;
 
@@ -25,7 +25,7 @@ fn is_open(operation: &Value) -> bool {
     operation["security"].as_array().is_some_and(|schemes| schemes.contains(&json!({})))
 }
 
-/// With real names where there are any.
+/// Path with the names of existing objects.
 fn filled(path: &str) -> String {
     let path = path.replace("{net}", "home");
     path.split('/')
@@ -35,7 +35,7 @@ fn filled(path: &str) -> String {
 }
 
 #[test]
-fn every_route_keeps_to_the_rights_of_its_caller() {
+fn every_route_enforces_the_rights_of_its_caller() {
     let coordinator = Coordinator::with_home();
     coordinator.ok(&["network", "create", "work"]);
     let root = Api::of(&coordinator);
@@ -92,13 +92,13 @@ struct Caller {
 
 #[derive(Debug)]
 enum Expected {
-    /// Not stopped for who asks.
+    /// Status of a request that authorization did not refuse.
     Passes,
     Is(u16),
 }
 
 impl Caller {
-    /// What the rights of callers are, said once more and in another way than the program does.
+    /// Rights of callers, stated independently of the program.
     fn expected(&self, method: &str, path: &str, open: bool) -> Expected {
         let about_home = path.starts_with("/v1/networks/{net}");
         let for_all = ["/v1/me", "/v1/logout", "/v1/status", "/v1/watch", "/v1/events", "/v1/audit"]
@@ -118,7 +118,7 @@ impl Caller {
 impl Expected {
     fn fits(&self, answer: &Answer) -> bool {
         match self {
-            // Login is open to anyone, and the token in the body is none.
+            // Login is open to anyone, and the body has no valid token.
             Self::Passes => ![401, 403].contains(&answer.status) && answer.status < 500,
             Self::Is(404) => answer.status == 404 && answer.body["detail"] == "networks here: work",
             Self::Is(status) => answer.status == *status && answer.is_problem(),
@@ -127,7 +127,7 @@ impl Expected {
 }
 
 #[test]
-fn every_route_is_described_with_what_it_takes_and_answers() {
+fn every_route_has_request_and_answers_in_the_openapi_document() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
     let routes = described(&api);
@@ -154,7 +154,7 @@ fn every_route_is_described_with_what_it_takes_and_answers() {
 }
 
 #[test]
-fn a_network_token_sees_its_network_alone() {
+fn token_for_one_network_sees_only_that() {
     let coordinator = Coordinator::with_home();
     coordinator.ok(&["network", "create", "club"]);
     let root = Api::of(&coordinator);
@@ -184,17 +184,17 @@ fn names(list: &Value, at: &str) -> Vec<String> {
 }
 
 #[test]
-fn tokens_are_shown_once_kept_hashed_and_taken_back() {
+fn token_is_shown_once_stored_hashed_and_can_be_revoked() {
     let coordinator = Coordinator::with_home();
     let root = Api::of(&coordinator);
-    let wish = json!({"name": "ci", "rights": "read", "expires_in": 3600});
-    let made = root.post("/v1/tokens", &wish);
+    let spec = json!({"name": "ci", "rights": "read", "expires_in": 3600});
+    let made = root.post("/v1/tokens", &spec);
     let text = made.body["token"].as_str().unwrap().to_owned();
     assert!(text.starts_with("gwt_") && text.len() == 47, "{text}");
     let listed = root.get("/v1/tokens").body;
     assert_eq!((listed[0]["name"].as_str(), listed[0]["valid"].as_bool()), (Some("ci"), Some(true)));
     assert!(listed[0].get("token").is_none());
-    assert_eq!(root.post("/v1/tokens", &wish).problem(), "name-taken");
+    assert_eq!(root.post("/v1/tokens", &spec).problem(), "name-taken");
     for (wrong, kind) in [
         (json!({"name": "", "rights": "read"}), "bad-name"),
         (json!({"name": "command line", "rights": "read"}), "name-taken"),
@@ -214,7 +214,7 @@ fn tokens_are_shown_once_kept_hashed_and_taken_back() {
 }
 
 #[test]
-fn a_token_ends_when_its_time_is_over() {
+fn expired_token_is_refused() {
     let coordinator = Coordinator::start();
     let root = Api::of(&coordinator);
     let made = root.post("/v1/tokens", &json!({"name": "short", "rights": "read", "expires_in": 1}));
@@ -224,7 +224,7 @@ fn a_token_ends_when_its_time_is_over() {
 }
 
 #[test]
-fn tokens_and_the_log_on_the_command_line() {
+fn tokens_and_audit_log_work_on_the_command_line() {
     let coordinator = Coordinator::with_home();
     let text = coordinator.ok(&[
         "token",
@@ -244,7 +244,7 @@ fn tokens_and_the_log_on_the_command_line() {
     let said = coordinator.refused(&[&["network", "create", "x"], &reader[..]].concat());
     assert!(said.contains("one network only"), "{said}");
     let said = coordinator.refused(&[&["code", "create", "home"], &reader[..]].concat());
-    assert!(said.contains("to look only") && said.contains("“admin”"), "{said}");
+    assert!(said.contains("read-only") && said.contains("“admin”"), "{said}");
     let list = coordinator.ok(&["token", "list"]);
     assert!(list.contains("EXPIRES IN") && list.contains("read    home"), "{list}");
     coordinator.ok(&["token", "revoke", "ci"]);

@@ -27,7 +27,7 @@ pub struct Coordinator {
     child: Option<Child>,
     /// More options of `serve`.
     pub options: Vec<String>,
-    /// What it printed when it was ready.
+    /// Banner that it printed when it was ready.
     pub banner: String,
 }
 
@@ -80,7 +80,7 @@ impl Coordinator {
         std::fs::read_to_string(self.logs.path().join("log")).unwrap()
     }
 
-    /// Whether these bytes are anywhere in its directory or its log.
+    /// Returns true if these bytes are anywhere in its directory or its log.
     pub fn finds(&self, bytes: &[u8]) -> bool {
         let files =
             [self.data(), self.logs.path().to_owned()].into_iter().flat_map(|dir| dir.read_dir().unwrap());
@@ -168,7 +168,7 @@ pub fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// What it prints up to the last line of its banner; `None` when it ends before.
+/// Output up to the last line of its banner; `None` if it ends before.
 fn ready(child: &mut Child) -> Option<String> {
     let stdout = BufReader::new(child.stdout.take().expect("piped"));
     let (sender, lines) = mpsc::channel();

@@ -1,5 +1,5 @@
-//! SIGKILL at any moment of a stream of changes: what was acknowledged is there, nothing is there by half,
-//! and nothing is given twice.
+//! SIGKILL at any moment of a stream of changes: each acknowledged change is stored, none by half, and
+//! nothing is allocated twice.
 
 use crate::{
     coordinator::{Coordinator, text},
@@ -22,7 +22,7 @@ use std::{
 const ROUNDS: u32 = 6;
 
 #[test]
-fn nothing_acknowledged_is_lost_and_nothing_is_given_twice() {
+fn killed_coordinator_loses_no_acknowledged_change() {
     let mut coordinator = Coordinator::start();
     coordinator.ok(&["network", "create", "home", "--prefix4", "10.9.0.0/16"]);
     let code = coordinator.code(&["--uses", "1000"]);
@@ -33,7 +33,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_given_twice() {
     let mut revs: BTreeMap<String, u64> = BTreeMap::new();
     for round in 0..ROUNDS {
         let changes = Stream::start(&coordinator, code.clone(), ca.clone(), round);
-        // Not to wait for something: the moment is what varies from round to round.
+        // This does not wait for anything: the moment of the kill differs in each round.
         std::thread::sleep(Duration::from_millis(150 + u64::from(round * 137 % 400)));
         coordinator.kill();
         let acknowledged = changes.stop();
@@ -50,7 +50,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_given_twice() {
     check_retained(&joined, &revs, record_key);
 }
 
-/// What a node reads after all that: every record that was stored, also where the end came before it was
+/// Records that a node reads after all that: every record that was stored, also where the end came before it was
 /// published.
 fn check_retained(
     joined: &BTreeMap<String, JoinAnswer>,

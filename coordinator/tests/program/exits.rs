@@ -1,5 +1,5 @@
-//! Exits and what goes through them, from what an admin types to what routers are told, and from what they say back
-//! to what the admin sees.
+//! Exits and scopes: from the commands of an admin to the assignments of routers, and from their reports to
+//! the admin.
 
 use crate::{
     coordinator::{Coordinator, text},
@@ -8,7 +8,7 @@ use crate::{
 };
 use gatewrt_protocol::{
     Assignment, ExitOffer, InterfaceKind, InterfaceReport, JoinAnswer, JoinCode, Member, MemberUpdate, Path,
-    PeerReport, Report, ScopeReport, ScopeState, TakenBack, Topic, Traffic,
+    PeerReport, Report, RolledBack, ScopeReport, ScopeState, Topic, Traffic,
 };
 use serde_json::json;
 
@@ -17,7 +17,7 @@ struct Home {
     code: String,
 }
 
-/// A router that has joined, and says what it is told to.
+/// A router that has joined and reports as the test wants.
 struct Node {
     router: Router,
     answer: JoinAnswer,
@@ -39,7 +39,7 @@ impl Home {
         Node { router, answer, link, seq: 0 }
     }
 
-    /// Has a node report, and waits until that was read.
+    /// Sends a report of a node, and waits until it was processed.
     fn report(&self, node: &mut Node, change: impl FnOnce(&mut Report)) {
         node.seq += 1;
         let mut report = node.router.report(&node.answer, node.seq);
@@ -76,7 +76,7 @@ fn lan(name: &str, prefix: &str) -> InterfaceReport {
 }
 
 #[test]
-fn an_exit_is_what_the_admin_wants_and_the_owner_allows() {
+fn exit_needs_the_admins_setting_and_the_owners_permission() {
     let home = Home::new();
     let (mut office, cabin) = (home.join(1, "office"), home.join(2, "cabin"));
     let said = home.coordinator.command(&["exit", "set", "home", "office", "--dns", "203.0.113.9"]);
@@ -115,7 +115,7 @@ fn an_exit_is_what_the_admin_wants_and_the_owner_allows() {
 }
 
 #[test]
-fn a_scope_goes_from_the_command_line_to_its_router_and_back_into_status() {
+fn scope_from_the_command_line_reaches_its_router_and_status() {
     let home = Home::new();
     let (mut office, mut cabin) = (home.join(1, "office"), home.join(2, "cabin"));
     home.report(&mut office, |report| report.exit = offer(true, true));
@@ -192,8 +192,8 @@ fn a_scope_goes_from_the_command_line_to_its_router_and_back_into_status() {
     });
     let shown = home.coordinator.ok(&["status"]);
     for part in [
-        "cabin: its owner has a scope mine of his own: blocked; office does not answer",
-        "tv of cabin: cabin does not do this: what its owner says there goes before it",
+        "cabin: its owner has configured scope mine on the router: blocked; office does not answer",
+        "tv of cabin: cabin does not apply this: settings of its owner take precedence",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
@@ -207,7 +207,7 @@ fn a_scope_goes_from_the_command_line_to_its_router_and_back_into_status() {
 }
 
 #[test]
-fn what_a_router_took_back_is_seen_and_tried_again() {
+fn rolled_back_change_is_shown_and_retried() {
     let home = Home::new();
     let mut cabin = home.join(1, "cabin");
     home.coordinator.ok(&["node", "set-confirm", "home", "cabin", "20"]);
@@ -218,7 +218,7 @@ fn what_a_router_took_back_is_seen_and_tried_again() {
     );
     let why = "scope all: no word from the coordinator for 20 s";
     home.report(&mut cabin, |report| {
-        report.taken_back = Some(TakenBack { assignment: told.rev, why: why.into() });
+        report.rolled_back = Some(RolledBack { assignment: told.rev, why: why.into() });
     });
     for shown in [home.coordinator.ok(&["status"]), home.coordinator.ok(&["node", "show", "home", "cabin"])] {
         assert!(shown.contains(why) && shown.contains("node retry home cabin"), "{shown}");
@@ -226,7 +226,7 @@ fn what_a_router_took_back_is_seen_and_tried_again() {
     let mut coordinator = home.coordinator;
     coordinator.terminate();
     coordinator.start_again();
-    assert_eq!(coordinator.node("cabin")["taken_back"], json!({"assignment": told.rev, "why": why}), "kept");
+    assert_eq!(coordinator.node("cabin")["rolled_back"], json!({"assignment": told.rev, "why": why}), "kept");
     coordinator.ok(&["node", "retry", "home", "cabin"]);
     let router = Router::new(1, "cabin");
     let link = router.connect(&cabin.answer, cabin.link.record_key);
@@ -237,7 +237,7 @@ fn what_a_router_took_back_is_seen_and_tried_again() {
 }
 
 #[test]
-fn several_nodes_serve_one_prefix_and_who_uses_which_is_seen() {
+fn prefix_served_by_several_nodes_shows_its_users() {
     let home = Home::new();
     let (office, mut spare, mut cabin) =
         (home.join(1, "office"), home.join(2, "spare"), home.join(3, "cabin"));
@@ -257,7 +257,7 @@ fn several_nodes_serve_one_prefix_and_who_uses_which_is_seen() {
         );
     }
     home.report(&mut cabin, |report| {
-        report.gateways = gatewrt_protocol::Pairs(vec![(prefix.parse().unwrap(), spare.answer.node)]);
+        report.gateways = [(prefix.parse().unwrap(), spare.answer.node)].into();
     });
     let list = home.coordinator.json(&["egress", "list", "home"]);
     let used = |at: usize| (list[at]["node"].clone(), list[at]["used_by"].clone());

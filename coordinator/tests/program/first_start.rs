@@ -1,4 +1,4 @@
-//! What a first start leaves behind, and what stops a start.
+//! First start: its files, and errors that prevent a start.
 
 use crate::coordinator::{Coordinator, PROGRAM, run, text};
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 #[test]
-fn keys_and_database_are_no_one_elses() {
+fn keys_and_database_are_private() {
     let coordinator = Coordinator::with_home();
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&coordinator.data()), 0o700);
@@ -31,7 +31,7 @@ fn keys_and_database_are_no_one_elses() {
 }
 
 #[test]
-fn the_banner_says_what_to_type_next() {
+fn banner_shows_the_next_commands() {
     let coordinator = Coordinator::start();
     for part in [coordinator.url(), coordinator.mqtt(), "network create home --data".into(), "sha256".into()]
     {
@@ -40,7 +40,7 @@ fn the_banner_says_what_to_type_next() {
 }
 
 #[test]
-fn it_stops_when_told_and_keeps_its_keys() {
+fn restarted_coordinator_keeps_its_keys() {
     let mut coordinator = Coordinator::with_home();
     let before = ["ca.crt", "record.key", "admin.token", "server.crt"]
         .map(|name| text(&coordinator.data().join(name)));
@@ -53,7 +53,7 @@ fn it_stops_when_told_and_keeps_its_keys() {
 }
 
 #[test]
-fn the_server_certificate_follows_the_names_advertised() {
+fn server_certificate_has_the_advertised_names() {
     let mut coordinator = Coordinator::start();
     let before = text(&coordinator.data().join("server.crt"));
     coordinator.terminate();
@@ -83,14 +83,14 @@ fn says(output: &Output) -> String {
 }
 
 #[test]
-fn a_second_one_on_the_same_directory_is_told() {
+fn second_coordinator_on_the_same_directory_is_refused() {
     let coordinator = Coordinator::start();
     let said = says(&coordinator.serve().output().unwrap());
     assert!(said.contains("another coordinator runs on") && said.contains("--data"), "{said}");
 }
 
 #[test]
-fn a_port_in_use_is_named_with_what_to_do() {
+fn port_in_use_is_reported_with_advice() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     for (option, other) in [("--https", "--mqtt"), ("--mqtt", "--https")] {
@@ -103,7 +103,7 @@ fn a_port_in_use_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_made_is_named() {
+fn unusable_directory_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     let data = dir.path().join("file/data");
@@ -115,7 +115,7 @@ fn a_directory_that_can_not_be_made_is_named() {
 }
 
 #[test]
-fn a_lost_key_is_not_replaced_behind_the_admins_back() {
+fn lost_key_with_existing_database_is_not_replaced() {
     let mut coordinator = Coordinator::with_home();
     coordinator.terminate();
     for name in ["record.key", "ca.key", "ca.crt"] {
@@ -129,7 +129,7 @@ fn a_lost_key_is_not_replaced_behind_the_admins_back() {
 }
 
 #[test]
-fn a_first_start_that_was_cut_short_is_simply_done_again() {
+fn interrupted_first_start_is_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(PROGRAM);
     command
@@ -137,7 +137,7 @@ fn a_first_start_that_was_cut_short_is_simply_done_again() {
         .arg(dir.path().join("data"));
     for round in 0..20 {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // Not to wait for something: the moment is what varies from round to round.
+        // This does not wait for anything: the moment of the kill differs in each round.
         std::thread::sleep(Duration::from_millis(round * 3));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -147,7 +147,7 @@ fn a_first_start_that_was_cut_short_is_simply_done_again() {
 }
 
 #[test]
-fn a_full_disk_is_said_at_the_first_start() {
+fn full_disk_at_first_start_is_reported() {
     let disk = SmallDisk::new();
     let data = disk.path.join("data");
     let args = ["serve", "--https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data"];
@@ -160,7 +160,7 @@ fn a_full_disk_is_said_at_the_first_start() {
 }
 
 #[test]
-fn a_disk_that_fills_up_later_refuses_changes_and_loses_none() {
+fn disk_that_fills_up_refuses_changes_and_loses_none() {
     let dir = tempfile::tempdir().unwrap();
     let disk = SmallDisk::at(dir.path().to_owned());
     let mut coordinator = Coordinator::start_in(dir);

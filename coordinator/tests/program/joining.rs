@@ -18,7 +18,7 @@ fn states(coordinator: &Coordinator) -> Vec<String> {
 }
 
 #[test]
-fn a_router_gets_all_it_needs() {
+fn joining_router_gets_records_and_certificate() {
     let coordinator = Coordinator::with_home();
     let code = coordinator.code(&[]);
     let record_key = code.parse::<JoinCode>().unwrap().record_key;
@@ -38,7 +38,7 @@ fn a_router_gets_all_it_needs() {
 }
 
 #[test]
-fn the_server_shows_the_ca_that_the_code_pins() {
+fn server_chain_contains_the_pinned_ca() {
     let coordinator = Coordinator::with_home();
     let code: JoinCode = coordinator.code(&[]).parse().unwrap();
     for addr in [coordinator.url().replace("https://", ""), coordinator.mqtt()] {
@@ -49,7 +49,7 @@ fn the_server_shows_the_ca_that_the_code_pins() {
 }
 
 #[test]
-fn a_code_works_as_often_and_as_long_as_it_says() {
+fn code_used_up_expired_or_revoked_is_refused() {
     let coordinator = Coordinator::with_home();
     let (code, ca) = (coordinator.code(&["--uses", "2"]), ca(&coordinator));
     let refused = |number: u8, code: &str| Router::new(number, "x").join(code, &ca).unwrap_err();
@@ -77,7 +77,7 @@ fn a_code_works_as_often_and_as_long_as_it_says() {
 }
 
 #[test]
-fn a_lost_answer_is_given_again_without_a_second_use() {
+fn repeated_join_is_idempotent() {
     let mut coordinator = Coordinator::with_home();
     let (code, ca) = (coordinator.code(&[]), ca(&coordinator));
     let router = Router::new(1, "office");
@@ -98,7 +98,7 @@ fn a_lost_answer_is_given_again_without_a_second_use() {
 }
 
 #[test]
-fn a_key_is_taken_once_for_ever() {
+fn key_of_any_node_is_never_accepted_again() {
     let coordinator = Coordinator::with_home();
     let (code, ca) = (coordinator.code(&["--uses", "9"]), ca(&coordinator));
     let router = Router::new(1, "office");
@@ -115,7 +115,7 @@ fn a_key_is_taken_once_for_ever() {
 }
 
 #[test]
-fn a_request_must_be_signed_with_the_key_it_names() {
+fn join_request_signed_with_another_key_is_refused() {
     let coordinator = Coordinator::with_home();
     let (code, ca) = (coordinator.code(&[]), ca(&coordinator));
     let code: JoinCode = code.parse().unwrap();

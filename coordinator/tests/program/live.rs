@@ -1,4 +1,4 @@
-//! Over MQTT, as a router does it.
+//! Records, reports and presence over MQTT, as a router uses it.
 
 use crate::{
     coordinator::{Coordinator, text},
@@ -51,7 +51,7 @@ fn describes(roster: &Roster, revs: &[(NodeId, u64)]) -> bool {
 }
 
 #[test]
-fn a_node_receives_what_concerns_it_signed() {
+fn node_receives_its_records_signed() {
     let home = Home::new();
     let (_, answer, link) = home.join(1, "office");
     let policy: Policy = link.wait_for(Topic::Policy(answer.net), |_| true);
@@ -64,7 +64,7 @@ fn a_node_receives_what_concerns_it_signed() {
 }
 
 #[test]
-fn a_third_node_is_one_member_record_and_one_roster_to_the_others() {
+fn third_node_costs_others_one_member_record_and_one_roster() {
     let home = Home::new();
     let (_, first, link) = home.join(1, "office");
     let (_, second, other) = home.join(2, "cabin");
@@ -92,7 +92,7 @@ fn a_third_node_is_one_member_record_and_one_roster_to_the_others() {
 }
 
 #[test]
-fn egress_and_its_nat_change_only_the_records_concerned() {
+fn egress_change_publishes_only_affected_records() {
     let home = Home::new();
     let (_, office, link) = home.join(1, "office");
     let (_, cabin, other) = home.join(2, "cabin");
@@ -119,7 +119,7 @@ fn egress_and_its_nat_change_only_the_records_concerned() {
 }
 
 #[test]
-fn status_shows_presence_and_the_last_report() {
+fn status_has_presence_and_last_report() {
     let home = Home::new();
     let (router, answer, link) = home.join(1, "office");
     eventually("the node to be online", || (home.coordinator.node("office")["online"] == true).then_some(()));
@@ -158,7 +158,7 @@ fn status_shows_presence_and_the_last_report() {
 }
 
 #[test]
-fn a_node_that_never_stops_talking_keeps_no_one_busy() {
+fn flood_of_reports_is_rate_limited_for_others() {
     let home = Home::new();
     let (router, answer, link) = home.join(1, "office");
     let (_, _, other) = home.join(2, "cabin");
@@ -177,7 +177,7 @@ fn a_node_that_never_stops_talking_keeps_no_one_busy() {
 }
 
 #[test]
-fn what_a_node_may_not_say_is_refused_and_counted() {
+fn message_of_a_node_without_rights_is_refused_and_counted() {
     let home = Home::new();
     let (router, answer, link) = home.join(1, "office");
     let (_, other, _other_link) = home.join(2, "cabin");
@@ -200,7 +200,7 @@ fn what_a_node_may_not_say_is_refused_and_counted() {
 }
 
 #[test]
-fn a_removed_node_is_cut_off_and_stays_out() {
+fn removed_node_is_cut_off_and_stays_out() {
     let home = Home::new();
     let (_, office, link) = home.join(1, "office");
     let (router, cabin, gone) = home.join(2, "cabin");
@@ -221,7 +221,7 @@ fn a_removed_node_is_cut_off_and_stays_out() {
 }
 
 #[test]
-fn a_deleted_network_tells_its_nodes_first() {
+fn deleted_network_publishes_tombstones_first() {
     let home = Home::new();
     let (_, office, link) = home.join(1, "office");
     link.wait_for(Topic::Roster(office.net), |roster: &Roster| roster.count == 1);
@@ -235,7 +235,7 @@ fn a_deleted_network_tells_its_nodes_first() {
 }
 
 #[test]
-fn watch_prints_a_line_for_each_change() {
+fn each_change_is_a_line_of_watch() {
     use std::io::{BufRead, BufReader};
     let home = Home::new();
     let mut watch = std::process::Command::new(crate::coordinator::PROGRAM)
@@ -248,7 +248,7 @@ fn watch_prints_a_line_for_each_change() {
     let (sender, lines) = std::sync::mpsc::channel();
     let stdout = BufReader::new(watch.stdout.take().unwrap());
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-    // The watcher is there once it sees a change; codes are none, so nodes are made to change until then.
+    // The watcher is connected once it sees a change. Codes cause no event, so nodes are changed until then.
     let mut seen = Vec::new();
     let mut number = 0;
     eventually("the watcher to see a node join", || {

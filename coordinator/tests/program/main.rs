@@ -1,4 +1,4 @@
-//! The real program, over real HTTPS and MQTT: what an admin types, what a router says.
+//! Tests of the real program over real HTTPS and MQTT.
 #![allow(clippy::unwrap_used)]
 
 mod admin;

@@ -1,9 +1,9 @@
-//! A router as the coordinator sees it: keys, a join request, an MQTT client with a certificate.
+//! Router as the coordinator sees it: keys, a join request, an MQTT client with a certificate.
 
 use crate::eventually;
 use gatewrt_protocol::{
     Applied, EndpointKind, InterfaceKind, InterfaceReport, JoinAnswer, JoinCode, JoinRequest, MemberUpdate,
-    NetworkId, NodeId, Pairs, Presence, Problem, PublicKey, Report, Signer, Topic, WgPublicKey, jws,
+    NetworkId, NodeId, Presence, Problem, PublicKey, Report, Signer, Topic, WgPublicKey, jws,
 };
 use ring::digest::{SHA256, digest};
 use rumqttc::{
@@ -75,7 +75,7 @@ impl Router {
         try_post_join(&code, ca_pem, &body)
     }
 
-    /// What a report says when nothing has changed since the join.
+    /// Report of a router on which nothing has changed since the join.
     pub fn report(&self, answer: &JoinAnswer, seq: u64) -> Report {
         Report {
             net: answer.net,
@@ -95,11 +95,11 @@ impl Router {
             clients: Vec::new(),
             exit: None,
             scopes: Vec::new(),
-            gateways: Pairs::default(),
-            taken_back: None,
+            gateways: BTreeMap::new(),
+            rolled_back: None,
             applied: Applied { policy: 1, assignment: 1, roster: 2 },
             failures: Vec::new(),
-            refused: Pairs::default(),
+            refused: BTreeMap::new(),
         }
     }
 
@@ -170,7 +170,7 @@ struct Received {
     last: BTreeMap<String, Vec<u8>>,
     count: BTreeMap<String, u64>,
     ended: bool,
-    /// To be ended without a word, as by a power cut.
+    /// Ends the session without a DISCONNECT, as a power cut does.
     cut: bool,
 }
 
@@ -197,7 +197,7 @@ impl Link {
                         state.last.insert(publish.topic, publish.payload.to_vec());
                     }
                     Ok(Ok(_)) | Err(RecvTimeoutError::Timeout) => {}
-                    // A router would try again; here the end is what a test waits for.
+                    // A router would reconnect; here the test waits for the end.
                     Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
@@ -205,7 +205,7 @@ impl Link {
             shared.lock().unwrap().ended = true;
         });
         for filter in Topic::filters_of(answer.net, answer.node) {
-            // A link that was refused is over by now: what became of it is seen in its state.
+            // A link that was refused has ended by now: its state shows the result.
             let _ = client.subscribe(filter, QoS::AtLeastOnce);
         }
         let link = Self { client, state, presence, signer: router.signer(), record_key };
@@ -221,7 +221,7 @@ impl Link {
         self.publish(Topic::Report(report.node), &self.signer.sign(report).unwrap());
     }
 
-    /// The verified record that stands on a topic.
+    /// Verified record of a topic.
     pub fn record<T: gatewrt_protocol::Record>(&self, topic: Topic) -> Option<T> {
         let state = self.state.lock().unwrap();
         let signed = state.last.get(&topic.to_string())?;
@@ -242,7 +242,7 @@ impl Link {
         members.map(|update| (update.about().1, update.about().2)).collect()
     }
 
-    /// How many messages came, by topic.
+    /// Number of received messages by topic.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.state.lock().unwrap().count.clone()
     }

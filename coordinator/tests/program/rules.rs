@@ -1,4 +1,4 @@
-//! Who may reach what: what an admin types, what routers are told.
+//! Access rules: from the commands of an admin to the assignments of routers.
 
 use crate::{
     coordinator::{Coordinator, text},
@@ -61,7 +61,7 @@ fn enforced((answer, link): &(JoinAnswer, Link), what: &str, wanted: impl Fn(&Ac
 }
 
 #[test]
-fn a_rule_reaches_the_nodes_that_it_concerns_and_no_others() {
+fn rule_reaches_only_the_nodes_that_it_concerns() {
     let sites = Sites::new();
     let topic = Topic::Assignment(sites.cabin.0.node);
     let before = sites.cabin.1.wait_for::<Assignment>(topic, |assignment| !assignment.egress.is_empty());
@@ -95,14 +95,14 @@ fn a_rule_reaches_the_nodes_that_it_concerns_and_no_others() {
 }
 
 #[test]
-fn a_network_that_denies_lets_through_what_a_rule_allows() {
+fn network_that_denies_by_default_passes_allowed_traffic() {
     let sites = Sites::new();
     let changed = sites.json("network set home --access deny --dns 192.168.10.1,fd00::53");
     assert_eq!((&changed["access"], &changed["dns"][1]), (&"deny".into(), &"fd00::53".into()));
     enforced(&sites.cabin, "denied by default", |access| access.default == Verdict::Deny);
     let (code, said) = sites.check("office cabin");
     assert_eq!(code, 4);
-    assert!(said.contains("what no rule allows is denied"), "{said}");
+    assert!(said.contains("denies what no rule allows"), "{said}");
 
     sites.ok("tag add home office servers backup");
     sites.ok("tag remove home node:office backup");
@@ -121,11 +121,11 @@ fn a_network_that_denies_lets_through_what_a_rule_allows() {
     sites.ok("network set home --access allow --dns none");
     assert_eq!(sites.json("network show home")["dns"], serde_json::json!([]));
     let warned = sites.coordinator.command(&["rule", "list", "home"]);
-    assert!(String::from_utf8(warned.stderr).unwrap().contains("changes nothing"));
+    assert!(String::from_utf8(warned.stderr).unwrap().contains("has no effect"));
 }
 
 #[test]
-fn a_rule_follows_what_is_renamed_and_says_when_it_is_gone() {
+fn rule_follows_renamed_objects_and_warns_of_deleted_ones() {
     let mut sites = Sites::new();
     sites.ok("rule add home deny --from node:cabin --to site:office");
     sites.ok("node rename home cabin hut");
@@ -149,7 +149,7 @@ fn a_rule_follows_what_is_renamed_and_says_when_it_is_gone() {
 }
 
 #[test]
-fn phones_are_ruled_by_their_tag() {
+fn rule_for_a_tag_applies_to_phones_with_it() {
     let sites = Sites::new();
     sites.ok("ingress set home office");
     sites.ok("client add home phone --gateway office");
@@ -175,7 +175,7 @@ fn phones_are_ruled_by_their_tag() {
 }
 
 #[test]
-fn what_is_refused_says_what_there_is() {
+fn refused_rule_names_the_existing_objects() {
     let sites = Sites::new();
     sites.ok("group set home one node:office");
     sites.ok("group set home two group:one");

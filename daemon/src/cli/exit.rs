@@ -1,5 +1,5 @@
-//! `gatewrt exit`: whose Internet traffic of this router goes through which exit. It ends at a request; whether that can
-//! be done is the daemon's to say.
+//! `gatewrt exit`: parses the choice of exits for this router's Internet traffic into a request. The daemon decides if
+//! it can be done.
 
 use super::CliError;
 use crate::{
@@ -8,7 +8,6 @@ use crate::{
         exits::{DNS, EXCLUDE, EXIT, IPV6, SCOPE, exclude, exit, in_order, on_wan, resolver, traffic},
     },
     control::Request,
-    gather::Gather,
     show::{Part, View},
 };
 use gatewrt_protocol::{ExitScope, NetworkName, Tag};
@@ -50,10 +49,10 @@ Examples:
   gatewrt exit disable guests
 ";
 
-/// What the options said, each with its name.
+/// Options given to `gatewrt exit`, each with its value (empty for a flag), in the order given.
 pub type Given = Vec<(&'static str, String)>;
 
-/// What can be said once or more often, and what stands alone.
+/// Options with a value, and flags without.
 const VALUES: [&str; 6] = ["network", "scope", "as", "ipv6", "exclude", "dns"];
 const FLAGS: [&str; 3] = ["no-kill-switch", "forbid-lan", "keep-dns"];
 
@@ -67,17 +66,17 @@ pub enum Exit {
     Forget { given: Given },
 }
 
-/// An option of these commands, and whether it has a value; `None` when it is none.
+/// Option of `gatewrt exit` by its name, and `true` if it takes a value; `None` for an unknown name.
 pub fn option(name: &str) -> Option<(&'static str, bool)> {
     let known = |options: &[&'static str]| options.iter().find(|known| **known == name).copied();
     known(&VALUES).map(|name| (name, true)).or_else(|| known(&FLAGS).map(|name| (name, false)))
 }
 
-/// The command after `gatewrt exit`.
+/// Parses the words after `gatewrt exit` into a command.
 pub fn command(values: &mut dyn Iterator<Item = String>, given: Given) -> Result<Exit, CliError> {
     let exit = match values.next().as_deref() {
         None => return Ok(Exit::Help),
-        Some("enable") => return Ok(Exit::Enable { exits: values.gather(), given }),
+        Some("enable") => return Ok(Exit::Enable { exits: values.collect(), given }),
         _ if given.iter().any(|(name, _)| *name != "network") => {
             return Err(usage("of these options only --network goes with this command".to_owned()));
         }
@@ -90,7 +89,7 @@ pub fn command(values: &mut dyn Iterator<Item = String>, given: Given) -> Result
     Ok(exit)
 }
 
-/// What is asked of the daemon.
+/// Request to the daemon that carries out a `gatewrt exit` command.
 pub fn request(exit: &Exit) -> Result<Request, CliError> {
     let network = |given: &Given| all(given, "network").last().map(super::value::<NetworkName>).transpose();
     Ok(match exit {
@@ -107,7 +106,7 @@ pub fn request(exit: &Exit) -> Result<Request, CliError> {
     })
 }
 
-/// What of the answer is shown.
+/// View in which the daemon renders its answer to a `gatewrt exit` command.
 pub fn view(exit: &Exit, json: bool) -> View {
     let (part, network) = match exit {
         Exit::List { given } => (Part::Exits, all(given, "network").last()),
@@ -123,7 +122,7 @@ fn scope(exits: &[String], given: &Given) -> Result<OwnScope, CliError> {
     let of = each(all(given, "scope"), "--scope", SCOPE, traffic)?;
     let has = |flag: &str| given.iter().any(|(name, _)| *name == flag);
     let lan = of.is_empty() || of.iter().any(Option::is_none);
-    // The daemon calls it as was said, or as the network.
+    // Placeholder: the daemon names the scope by `--as`, or after the network.
     let name = super::value("unnamed")?;
     let scope = ExitScope {
         auto,
@@ -133,12 +132,12 @@ fn scope(exits: &[String], given: &Given) -> Result<OwnScope, CliError> {
         v6_wan: each(all(given, "ipv6"), "--ipv6", IPV6, on_wan)?.pop().unwrap_or_default(),
         exclude: each(all(given, "exclude"), "--exclude", EXCLUDE, exclude)?,
         dns: each(all(given, "dns"), "--dns", DNS, resolver)?,
-        ..ExitScope::auto(name, of.into_iter().flatten().gather())
+        ..ExitScope::auto(name, of.into_iter().flatten().collect())
     };
     Ok(OwnScope { exits, lan, scope })
 }
 
-/// Every value of an option.
+/// Values of one option of `gatewrt exit`, which may be repeated.
 pub fn all<'a>(given: &'a Given, name: &'static str) -> impl Iterator<Item = &'a str> {
     given.iter().filter(move |(given, _)| *given == name).map(|(_, value)| value.as_str())
 }

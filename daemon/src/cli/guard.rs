@@ -1,36 +1,37 @@
-//! `gatewrt guard`: puts up what keeps closed scopes in, from the file that the daemon left. It needs neither the daemon
-//! nor a network, takes nothing away, and does nothing where there is no file.
+//! `gatewrt guard`: boot lockdown of closed scopes, from the file that the daemon wrote. It needs neither the daemon nor
+//! a network, removes nothing, and does nothing where there is no file.
 
 use super::{CliError, print};
 use crate::{
     config::Config,
-    kernel::{Interest, Kernel},
-    model::Observed,
-    plan::Guardfile,
+    error_chain::error_chain,
+    kernel::Kernel,
+    model::{ObserveQuery, Observed},
+    plan::BootLockdown,
     runtime,
     store::Store,
-    whole::whole,
 };
 use std::{path::Path, process::ExitCode};
 
-/// Does it, and prints each step. What can't be read or done is told, and fails the command when all else is done.
+/// Applies the boot lockdown to the kernel, for `gatewrt guard`, and prints each step. A fault fails the command, but
+/// only after everything else was done.
 pub fn run(file: &Path) -> Result<ExitCode, CliError> {
     let mut faults: Vec<String> = Vec::new();
-    // An error in the configuration is no reason to let out what must be kept in.
+    // Closed scopes stay closed even where the configuration has an error.
     let config = Config::load(file).unwrap_or_else(|error| {
-        faults.push(format!("{}; going by the usual places", whole(&error)));
+        faults.push(format!("{}; going by the usual places", error_chain(&error)));
         Config::default()
     });
     if !config.enabled {
         print("gatewrt is switched off: nothing is kept in\n");
         return Ok(ExitCode::SUCCESS);
     }
-    let guard = Store::new(&config.state_dir).guard().unwrap_or_else(|error| {
-        faults.push(whole(&error));
-        Some(Guardfile::shut())
+    let lockdown = Store::new(&config.state_dir).boot_lockdown().unwrap_or_else(|error| {
+        faults.push(error_chain(&error));
+        Some(BootLockdown::of_everything())
     });
-    match guard {
-        Some(guard) => put_up(&guard, &config, &mut faults)?,
+    match lockdown {
+        Some(lockdown) => apply(&lockdown, &config, &mut faults)?,
         None => print("no scope is to be kept in\n"),
     }
     match faults.is_empty() {
@@ -39,14 +40,14 @@ pub fn run(file: &Path) -> Result<ExitCode, CliError> {
     }
 }
 
-fn put_up(guard: &Guardfile, config: &Config, faults: &mut Vec<String>) -> Result<(), CliError> {
+fn apply(lockdown: &BootLockdown, config: &Config, faults: &mut Vec<String>) -> Result<(), CliError> {
     let other = |error: &dyn std::fmt::Display| CliError::Other(error.to_string());
     let mut kernel = runtime::kernel(config).map_err(|error| other(&error))?;
-    let observed = kernel.observe(&Interest::default()).unwrap_or_else(|error| {
+    let observed = kernel.observe(&ObserveQuery::default()).unwrap_or_else(|error| {
         faults.push(error.to_string());
         Observed::default()
     });
-    let (steps, damaged) = guard.steps(&observed);
+    let (steps, damaged) = lockdown.steps(&observed);
     faults.extend(damaged.iter().map(|line| format!("“{line}” in the guard's file is damaged and left out")));
     if steps.is_empty() {
         print("all is there already\n");

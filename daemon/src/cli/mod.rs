@@ -1,24 +1,24 @@
-//! The command line `gatewrt`: parses, asks the daemon over its control socket, shows. It ends at text: the
+//! Command line `gatewrt`: parses its arguments, sends a request over the control socket and prints the answer. The
 //! daemon decides.
 
 mod diag;
 mod exit;
 mod guard;
-mod json;
 mod offline;
 pub mod rpcd;
 
 use crate::{
     config::{Config, ConfigError, DEFAULT_FILE},
     control::{self, ControlError, Request},
+    crash,
+    error_chain::error_chain,
     show::{Part, View},
-    sorted::SortedMap,
-    whole::whole,
 };
 use exit::Exit;
-use gatewrt_protocol::{JoinCode, NetworkName, NodeName, json as wire};
+use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
 use lexopt::prelude::*;
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt,
     io::{self, Read, Write},
@@ -46,6 +46,7 @@ Commands:
   reload                   read the configuration again
   stop [--teardown]        end the daemon; tunnels go on unless --teardown takes everything of it down
   daemon                   run the daemon in the foreground (the same as gatewrtd)
+  crash                    crash on purpose, to see that the log tells the address of a crash
   version                  print the version
 
 Options:
@@ -61,12 +62,16 @@ Examples:
   gatewrt leave home
 ";
 
-/// Why a command was not done.
-#[derive(Debug)]
+/// Reason why a command of `gatewrt` failed.
+#[derive(Debug, thiserror::Error)]
 enum CliError {
+    #[error("{0}; see “gatewrt --help”")]
     Usage(String),
+    #[error(transparent)]
     Config(ConfigError),
-    Control(ControlError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("{0}")]
     Other(String),
 }
 
@@ -80,32 +85,15 @@ impl CliError {
     }
 }
 
-impl fmt::Display for CliError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(what) => write!(f, "{what}; see “gatewrt --help”"),
-            Self::Config(error) => f.write_str(&whole(error)),
-            Self::Control(error) => error.fmt(f),
-            Self::Other(what) => f.write_str(what),
-        }
-    }
-}
-
 impl From<lexopt::Error> for CliError {
     fn from(error: lexopt::Error) -> Self {
         Self::Usage(error.to_string())
     }
 }
 
-impl From<ControlError> for CliError {
-    fn from(error: ControlError) -> Self {
-        Self::Control(error)
-    }
-}
-
-/// What was asked for on the command line.
+/// Parsed command line of `gatewrt`, with the options that go with any command.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct Invocation {
     config: PathBuf,
     json: bool,
     command: Command,
@@ -125,11 +113,12 @@ enum Command {
     Plan,
     Guard,
     Diag,
+    Crash,
     Reload,
     Stop { teardown: bool },
 }
 
-/// Runs the command line with the arguments after the program's name. `daemon` runs the daemon with a
+/// Runs the command line of `gatewrt` with the arguments after the program's name. `daemon` runs the daemon with a
 /// configuration file.
 pub fn run(args: Vec<OsString>, daemon: impl FnOnce(PathBuf) -> ExitCode) -> ExitCode {
     let json = args.iter().any(|arg| arg == "--json");
@@ -139,16 +128,16 @@ pub fn run(args: Vec<OsString>, daemon: impl FnOnce(PathBuf) -> ExitCode) -> Exi
     });
     result.unwrap_or_else(|error| {
         if json {
-            let error = SortedMap::from([("error", error.to_string())]);
-            eprintln!("{}", wire::write(&error).unwrap_or_default());
+            let error = BTreeMap::from([("error", error.to_string())]);
+            eprintln!("{}", serde_json::to_string(&error).unwrap_or_default());
         } else {
-            eprintln!("gatewrt: {error}");
+            eprintln!("gatewrt: {}", error_chain(&error));
         }
         ExitCode::from(error.exit())
     })
 }
 
-fn parse(args: Vec<OsString>) -> Result<Asked, CliError> {
+fn parse(args: Vec<OsString>) -> Result<Invocation, CliError> {
     let mut parser = lexopt::Parser::from_args(args);
     let (mut config, mut json, mut teardown, mut name) = (PathBuf::from(DEFAULT_FILE), false, false, None);
     let (mut help, mut values, mut given) = (false, Vec::new(), exit::Given::new());
@@ -187,7 +176,7 @@ fn parse(args: Vec<OsString>) -> Result<Asked, CliError> {
     };
     match values.next() {
         Some(extra) => Err(CliError::Usage(format!("“{extra}” is one word too many"))),
-        None => Ok(Asked { config, json, command }),
+        None => Ok(Invocation { config, json, command }),
     }
 }
 
@@ -213,6 +202,7 @@ fn command_of(
         "exit" => Command::Exit(Exit::Help),
         "guard" => Command::Guard,
         "diag" => Command::Diag,
+        "crash" => Command::Crash,
         "reload" => Command::Reload,
         "stop" => Command::Stop { teardown },
         other => return Err(CliError::Usage(format!("“{other}” is no command"))),
@@ -231,33 +221,34 @@ fn misplaced(option: &str) -> CliError {
     CliError::Usage(format!("--{option} does not go with this command"))
 }
 
-fn execute(asked: &Asked) -> Result<ExitCode, CliError> {
+fn execute(asked: &Invocation) -> Result<ExitCode, CliError> {
     match &asked.command {
         Command::Help => print(HELP),
         Command::Exit(Exit::Help) => print(exit::HELP),
         Command::Version => print(&format!("gatewrt {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Diag => return diag::run(&asked.config, asked.json),
         Command::Guard => return guard::run(&asked.config),
+        Command::Crash => crash::panic_on_purpose(),
         command => {
             let answer = ask(asked, request(command)?, Duration::MAX)?;
-            if asked.json { print_json(&answer) } else { print(&answer) }
+            if asked.json { print_json(&answer)? } else { print(&answer) }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for the answer as long as it takes, but no longer than `limit`.
-fn ask(asked: &Asked, request: Request, limit: Duration) -> Result<String, CliError> {
+/// Sends a request to the daemon and waits for its answer, at most as long as the request may take or `limit` allows.
+fn ask(asked: &Invocation, request: Request, limit: Duration) -> Result<String, CliError> {
     let config = config(asked, &request)?;
     let view = view(asked);
     match request {
         Request::Plan => offline::plan(&config, &view),
-        request => Ok(control::ask(&config.run_dir, &request, &view, patience(&request).min(limit))?),
+        request => Ok(control::ask(&config.run_dir, &request, &view, timeout_of(&request).min(limit))?),
     }
 }
 
-/// What of the answer is shown, and how.
-fn view(asked: &Asked) -> View {
+/// View in which the daemon renders its answer to a command line.
+fn view(asked: &Invocation) -> View {
     let (part, network) = match &asked.command {
         Command::Exit(exit) => return exit::view(exit, asked.json),
         Command::Peers(only) => (Part::Peers, only.clone()),
@@ -267,11 +258,12 @@ fn view(asked: &Asked) -> View {
     View { part, network, json: asked.json }
 }
 
-/// To ask a daemon that runs, only the place of its socket is needed: the usual one when the file has an error.
-fn config(asked: &Asked, request: &Request) -> Result<Config, CliError> {
+/// Configuration that a command line names, or the defaults where the file has an error and only the socket's path is
+/// needed.
+fn config(asked: &Invocation, request: &Request) -> Result<Config, CliError> {
     match Config::load(&asked.config) {
         Err(error) if !matches!(request, Request::Reload | Request::Plan) => {
-            eprintln!("gatewrt: {}; asking the daemon at its usual place", whole(&error));
+            eprintln!("gatewrt: {}; asking the daemon on its default socket", error_chain(&error));
             Ok(Config::default())
         }
         loaded => loaded.map_err(CliError::Config),
@@ -293,8 +285,9 @@ fn request(command: &Command) -> Result<Request, CliError> {
     })
 }
 
-/// Joining waits for the coordinator, leaving for the kernel.
-fn patience(request: &Request) -> Duration {
+/// Longest time to wait for the daemon's answer to a request: joining waits for the coordinator, leaving for the
+/// kernel.
+fn timeout_of(request: &Request) -> Duration {
     Duration::from_secs(if matches!(request, Request::Join { .. }) { 60 } else { 20 })
 }
 
@@ -312,31 +305,45 @@ fn join_code(text: &str) -> Result<JoinCode, CliError> {
     value(read.trim())
 }
 
-/// Prints; a reader that went away is no error.
+/// Prints text to standard output; a closed pipe is no error.
 fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+    print_bytes(text.as_bytes());
 }
 
-fn print_json(compact: &str) {
-    print(&format!("{}\n", json::pretty(compact)));
+fn print_bytes(text: &[u8]) {
+    let _ = io::stdout().write_all(text);
+}
+
+/// Prints compact JSON to standard output with one member a line. The text is transcoded, as typed values would need
+/// the code to parse every type.
+fn print_json(compact: &str) -> Result<(), CliError> {
+    let mut text = Vec::new();
+    serde_transcode::transcode(
+        &mut serde_json::Deserializer::from_slice(compact.as_bytes()),
+        &mut serde_json::Serializer::pretty(&mut text),
+    )
+    .map_err(|error| CliError::Other(error.to_string()))?;
+    text.push(b'\n');
+    print_bytes(&text);
+    Ok(())
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<String, CliError> {
-    wire::write(value).map_err(|error| CliError::Other(error.to_string()))
+    serde_json::to_string(value).map_err(|error| CliError::Other(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Asked, CliError> {
+    fn parsed(line: &str) -> Result<Invocation, CliError> {
         parse(line.split_whitespace().map(Into::into).collect())
     }
 
     #[test]
-    fn commands_and_options_in_any_order() {
+    fn command_with_options_in_any_order_is_parsed() {
         let asked = parsed("--json status --config /tmp/x").expect("sound");
-        assert_eq!(asked, Asked { config: "/tmp/x".into(), json: true, command: Command::Status });
+        assert_eq!(asked, Invocation { config: "/tmp/x".into(), json: true, command: Command::Status });
         let asked = parsed("join gw1.x --name barn").expect("sound");
         assert_eq!(asked.command, Command::Join { code: "gw1.x".into(), name: Some("barn".into()) });
         assert_eq!(parsed("").expect("sound").command, Command::Help);
@@ -345,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_is_said() {
+    fn wrong_usage_exits_with_2() {
         for line in
             ["join", "leave", "fly", "status now", "--frobnicate", "status --teardown", "leave x --name y"]
         {

@@ -1,28 +1,33 @@
-//! The ubus object `gatewrt`: rpcd runs this program as `/usr/libexec/rpcd/gatewrt`, with `list` when it starts and with
-//! `call METHOD` and the arguments as JSON on standard input for each call. Every call is a command of the command line,
-//! and answers what it prints with `--json`.
+//! Plugin of rpcd for the ubus object `gatewrt`. rpcd runs this program as `/usr/libexec/rpcd/gatewrt`: with `list` when
+//! it starts, and for each call with `call METHOD` and the arguments as JSON on standard input. A call runs the command of
+//! the same name, and its answer is the command's `--json` output.
 //!
-//! rpcd looks at no argument's type, and throws away what a plugin that fails printed: so each argument is checked here,
-//! and an error is an answer too, `{"error": {"kind": …, "message": …}}`.
+//! rpcd checks no argument's type, and drops the output of a plugin that fails. So arguments are checked here, and an
+//! error is an answer too: `{"error": {"kind": …, "message": …}}`.
 
-use super::{Asked, CliError, Command, ask, diag, parse, print, request, to_json};
-use crate::{config::DEFAULT_FILE, control::ControlError};
-use gatewrt_protocol::json::{self, FromJson, JsonError, Reader};
+use super::{CliError, Command, Invocation, ask, diag, parse, print, request, to_json};
+use crate::{config::DEFAULT_FILE, control::ControlError, error_chain::error_chain};
+use serde::{
+    Deserializer, Serialize,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
+    fmt,
     io::{self, Read},
     process::ExitCode,
     time::Duration,
 };
 
-/// The longest arguments, in bytes.
-const LONGEST: u64 = 64 << 10;
-/// rpcd kills a plugin after 30 s, and its answer with it.
-const PATIENCE: Duration = Duration::from_secs(25);
-/// Who calls; LuCI's way to ubus adds it to all arguments.
+/// Longest arguments, in bytes.
+const MAX_ARGUMENTS: u64 = 64 << 10;
+/// Time for an answer: rpcd kills a plugin after 30 s.
+const TIMEOUT: Duration = Duration::from_secs(25);
+/// Session of the caller, which LuCI's bridge to ubus adds to all arguments.
 const SESSION: &str = "ubus_rpc_session";
 
-/// What an argument is, and what it becomes on the command line.
+/// Type of a ubus method's argument, and its form on the command line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A string: a word.
@@ -38,12 +43,31 @@ enum Kind {
 }
 use Kind::{Flag, Text, Texts, Word, Words};
 
-/// A method: called as its command, but with “_” between words.
+/// Value by which rpcd knows the type of a ubus method's argument.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Example {
+    Text(&'static str),
+    List([(); 0]),
+    Flag(bool),
+}
+
+impl Kind {
+    fn example(self) -> Example {
+        match self {
+            Word | Text => Example::Text(""),
+            Words | Texts => Example::List([]),
+            Flag => Example::Flag(true),
+        }
+    }
+}
+
+/// Method of the ubus object `gatewrt`. Its name is the command's, with “_” between words.
 struct Method {
     name: &'static str,
-    /// An answer of ubus is an object: what the command's answer is called where that is none.
+    /// Field that wraps the command's output, as answers of ubus are objects; empty where the output is one already.
     answer: &'static str,
-    /// Arguments, called as on the command line but with “_” where that has “-”.
+    /// Arguments. Their names are those of the command line, with “_” for “-”.
     takes: &'static [(&'static str, Kind)],
 }
 
@@ -81,15 +105,15 @@ const fn method(name: &'static str, answer: &'static str, takes: &'static [(&'st
     Method { name, answer, takes }
 }
 
-/// Runs as rpcd's plugin, with the arguments after the program's name: `list`, or `call METHOD [FILE]` with another
-/// configuration file than the usual one.
+/// Runs the rpcd plugin with the arguments after the program's name: `list`, or `call METHOD [FILE]`, where FILE is
+/// another configuration file than the default.
 pub fn run(args: &[OsString]) -> ExitCode {
     let word = |at: usize| args.get(at).and_then(|word| word.to_str()).unwrap_or_default();
-    let text = match word(0) {
+    let answer = match word(0) {
         "list" => list(),
         "call" => {
             let file = if args.len() > 2 { word(2) } else { DEFAULT_FILE };
-            call(word(1), file, &mut io::stdin()).unwrap_or_else(|error| told(&error))
+            call(word(1), file, &mut io::stdin())
         }
         _ => {
             eprintln!(
@@ -98,40 +122,23 @@ pub fn run(args: &[OsString]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    print(&text);
+    print(&answer.unwrap_or_else(|error| failure(&error)));
     ExitCode::SUCCESS
 }
 
-/// The methods as rpcd wants to know them: each argument with an example of its type.
-fn list() -> String {
-    let mut text = String::from("{");
-    for method in &METHODS {
-        push_name(method.name, &mut text);
-        text.push('{');
-        for (name, kind) in method.takes {
-            push_name(&ubus_name(name), &mut text);
-            text.push_str(match kind {
-                Word | Text => "\"\"",
-                Words | Texts => "[]",
-                Flag => "true",
-            });
-        }
-        text.push('}');
-    }
-    text.push('}');
-    text
-}
-
-fn push_name(name: &str, text: &mut String) {
-    let comma = if text.ends_with('{') { "" } else { "," };
-    [comma, "\"", name, "\":"].into_iter().for_each(|part| text.push_str(part));
+/// Signatures of the ubus methods in the form that rpcd expects: each argument with an example of its type.
+fn list() -> Result<String, CliError> {
+    let arguments = |method: &Method| -> BTreeMap<_, _> {
+        method.takes.iter().map(|(name, kind)| (ubus_name(name), kind.example())).collect()
+    };
+    to_json(&METHODS.iter().map(|method| (method.name, arguments(method))).collect::<BTreeMap<_, _>>())
 }
 
 fn ubus_name(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// The answer as JSON.
+/// Answer to a call of a ubus method, as JSON.
 fn call(method: &str, file: &str, input: &mut dyn Read) -> Result<String, CliError> {
     let Some(method) = METHODS.iter().find(|known| known.name == method) else {
         return Err(CliError::Usage(["“", method, "” is no method"].concat()));
@@ -140,15 +147,16 @@ fn call(method: &str, file: &str, input: &mut dyn Read) -> Result<String, CliErr
     let text = match &asked.command {
         Command::Version => to_json(&env!("CARGO_PKG_VERSION"))?,
         Command::Diag => to_json(&diag::checks(&asked.config))?,
-        command => ask(&asked, request(command).map_err(misuse)?, PATIENCE)?,
+        command => ask(&asked, request(command).map_err(misuse)?, TIMEOUT)?,
     };
     Ok(match method.answer {
         "" => text,
-        name => ["{\"", name, "\":", &text, "}"].concat(),
+        // The text is JSON already.
+        name => format!("{{\"{name}\":{text}}}"),
     })
 }
 
-/// What can't even be asked for was given wrongly.
+/// Turns the error of a ubus argument that makes no request into one of wrong usage.
 fn misuse(error: CliError) -> CliError {
     match error {
         CliError::Other(what) => CliError::Usage(what),
@@ -156,68 +164,99 @@ fn misuse(error: CliError) -> CliError {
     }
 }
 
-/// What is asked, by way of the command line: each argument known to the method and of its type.
-fn asked(method: &Method, file: &str, input: &mut dyn Read) -> Result<Asked, CliError> {
+/// Command line that a call of a ubus method stands for, parsed. Every argument must be known to the method and of its
+/// type.
+fn asked(method: &Method, file: &str, input: &mut dyn Read) -> Result<Invocation, CliError> {
     let mut text = Vec::new();
-    let read = input.take(LONGEST + 1).read_to_end(&mut text);
+    let read = input.take(MAX_ARGUMENTS + 1).read_to_end(&mut text);
     read.map_err(|error| CliError::Other(format!("can't read the arguments: {error}")))?;
-    if text.len() as u64 > LONGEST {
-        return Err(CliError::Usage(format!("the arguments are longer than {LONGEST} bytes")));
+    if text.len() as u64 > MAX_ARGUMENTS {
+        return Err(CliError::Usage(format!("the arguments are longer than {MAX_ARGUMENTS} bytes")));
     }
     let text = if text.trim_ascii().is_empty() { b"{}" } else { text.as_slice() };
-    let unusable = |error: JsonError| CliError::Usage(format!("the arguments can't be used: {error}"));
-    let (options, words) = json::read_as(text, |reader| arguments(method, reader)).map_err(unusable)?;
+    let Arguments { options, words, .. } = arguments(method, text)
+        .map_err(|error| CliError::Usage(format!("the arguments can't be used: {error}")))?;
     let mut line: Vec<_> = method.name.split('_').map(OsString::from).collect();
     line.extend(["--json".into(), ["--config=", file].concat().into()]);
     line.extend(options);
-    // Whatever comes now is no option.
+    // No word may pass for an option.
     line.push("--".into());
     line.extend(words);
     parse(line)
 }
 
-/// The answer to what can't be done.
-fn told(error: &CliError) -> String {
+/// Answer to a call of a ubus method that failed, as JSON.
+fn failure(error: &CliError) -> String {
     let (kind, message) = match error {
         CliError::Usage(what) => ("usage", what.clone()),
         CliError::Control(ControlError::NotRunning(_)) => ("not_running", error.to_string()),
         CliError::Control(ControlError::Failed(why)) => ("refused", why.clone()),
-        error => ("failed", error.to_string()),
+        error => ("failed", error_chain(error)),
     };
-    let message = to_json(&message.as_str()).unwrap_or_default();
-    ["{\"error\":{\"kind\":\"", kind, "\",\"message\":", &message, "}}"].concat()
+    let error = BTreeMap::from([("kind", kind), ("message", &message)]);
+    to_json(&BTreeMap::from([("error", error)])).unwrap_or_default()
 }
 
-/// Reads arguments as options and words of a command line. One that is null is not there.
-fn arguments(method: &Method, reader: &mut Reader<'_>) -> Result<(Vec<OsString>, Vec<OsString>), JsonError> {
-    let (mut options, mut words) = (Vec::new(), Vec::new());
-    reader.object(&mut |reader, name| {
-        let known = method.takes.iter().find(|(known, _)| ubus_name(known) == name);
-        let Some((option, kind)) = known else {
-            reader.skip()?;
-            let refused = || reader.refuse(&format_args!("“{name}” is no argument of this method"));
-            return if name == SESSION { Ok(()) } else { Err(refused()) };
-        };
-        for value in values(*kind, reader).map_err(|error| error.of(name))? {
-            let equals = if *kind == Flag { "" } else { "=" };
-            match kind {
-                Word | Words => words.push(value.into()),
-                _ => options.push(["--", *option, equals, &*value].concat().into()),
+/// Arguments of a ubus method as options and words of its command line. A null argument is absent.
+struct Arguments<'a> {
+    method: &'a Method,
+    options: Vec<OsString>,
+    words: Vec<OsString>,
+}
+
+fn arguments<'a>(method: &'a Method, text: &[u8]) -> serde_json::Result<Arguments<'a>> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let arguments = Arguments { method, options: Vec::new(), words: Vec::new() };
+    let arguments = deserializer.deserialize_map(arguments)?;
+    deserializer.end().map(|()| arguments)
+}
+
+impl<'de> Visitor<'de> for Arguments<'_> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            match self.method.takes.iter().find(|(known, _)| ubus_name(known) == name) {
+                Some((option, kind)) => {
+                    let values = values(*kind, &mut map);
+                    self.push(
+                        option,
+                        *kind,
+                        values.map_err(|error| A::Error::custom(format!("“{name}”: {error}")))?,
+                    );
+                }
+                None if name == SESSION => drop(map.next_value::<IgnoredAny>()?),
+                None => return Err(A::Error::custom(format!("“{name}” is no argument of this method"))),
             }
         }
-        Ok(())
-    })?;
-    Ok((options, words))
+        Ok(self)
+    }
 }
 
-fn values(kind: Kind, reader: &mut Reader<'_>) -> Result<Vec<String>, JsonError> {
+impl Arguments<'_> {
+    fn push(&mut self, option: &str, kind: Kind, values: Vec<String>) {
+        match kind {
+            Word | Words => self.words.extend(values.into_iter().map(OsString::from)),
+            Flag => self.options.extend(values.iter().map(|_| format!("--{option}").into())),
+            Text | Texts => {
+                self.options.extend(values.iter().map(|value| format!("--{option}={value}").into()))
+            }
+        }
+    }
+}
+
+/// Values of a ubus method's argument as texts; a flag that is set has an empty one.
+fn values<'de, A: MapAccess<'de>>(kind: Kind, map: &mut A) -> Result<Vec<String>, A::Error> {
     Ok(match kind {
-        Word | Text => Option::from_json(reader)?.into_iter().collect(),
-        Words | Texts => Option::from_json(reader)?.unwrap_or_default(),
-        Flag => match Option::from_json(reader)? {
-            Some(true) => vec![String::new()],
-            _ => Vec::new(),
-        },
+        Word | Text => map.next_value::<Option<String>>()?.into_iter().collect(),
+        Words | Texts => map.next_value::<Option<Vec<String>>>()?.unwrap_or_default(),
+        Flag => {
+            map.next_value::<Option<bool>>()?.filter(|set| *set).map(|_| String::new()).into_iter().collect()
+        }
     })
 }
 

@@ -1,49 +1,48 @@
-//! What the router's owner says of its Internet traffic: `config exit '<name>'` sections, one a scope, and in a network's
-//! section the short form `option exit_client`. Whether a node of such a name is an exit shows later.
+//! Exits in the router's own configuration: `config exit '<name>'` sections, one for each scope, and in a network's
+//! section the short form `option exit_client`. It ends at names: a later stage checks that a node of such a name is an
+//! exit.
 
 use super::{
     ConfigError, NetworkConfig, OwnScope, boolean,
     options::{Options, add, bad, put},
 };
-use crate::{
-    gather::Gather,
-    ownership::Numbers,
-    sorted::{SortedMap, SortedSet},
-};
+use crate::ownership::ReservedNumbers;
 use gatewrt_protocol::{ExitScope, NetworkName, NodeName, Prefix, Tag, Traffic};
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 use std::net::IpAddr;
 
 const NETWORK: &str = "the name of the network whose exits are used";
 const NAME: &str =
     "config exit '<name>' with 1 to 32 characters of a-z, 0-9 and “_” (which stands for “-”), none twice";
-/// What is allowed.
+/// Allowed values for traffic of a scope, as text for errors.
 pub const SCOPE: &str =
     "lan, router, all, dev:<interface>, an address or a prefix of a LAN; each in one place only";
-/// What is allowed.
+/// Allowed values for exits of a scope, as text for errors.
 pub const EXIT: &str =
     "names of nodes in the order in which they are taken, each once, and “auto” as the last or alone";
 const CLIENT: &str = "auto, names of nodes with or without “auto” as the last, or 0";
-/// What is allowed.
+/// Allowed values for the choice for IPv6 behind an exit, as text for errors.
 pub const IPV6: &str = "block, or wan: out over the WAN while the exit in use leads to IPv4 alone";
-/// What is allowed.
+/// Allowed values for a prefix that a scope excludes, as text for errors.
 pub const EXCLUDE: &str = "an address or a prefix, not the whole Internet";
-/// What is allowed.
+/// Allowed values for a resolver of a scope, as text for errors.
 pub const DNS: &str = "a resolver's address, not of this router nor of one link alone";
 const TABLE: &str = "1 to 4294967264, so that neither it nor one of the 31 after it is table or the system's";
 const PRIORITY: &str = "more than priority, and at most 32701, before the main table's rule";
 
-/// The scopes that were read so far.
+/// Scopes that were read so far from the sections of a configuration file.
 #[derive(Debug, Default)]
 pub(super) struct Exits {
     scopes: Vec<(NetworkName, OwnScope)>,
     /// Networks whose section says that there is no exit, and where.
-    none: SortedMap<NetworkName, u32>,
+    none: LiteMap<NetworkName, u32>,
     /// Traffic that a scope has already.
     taken: SortedSet<String>,
 }
 
 impl Exits {
-    /// Reads a section of its own.
+    /// Reads one `config exit` section as a scope.
     pub(super) fn read(&mut self, options: &mut Options<'_>) {
         let Some(name) = options.name().parse().ok() else {
             return options.fail_here("the name is missing or unsound", NAME);
@@ -66,7 +65,7 @@ impl Exits {
         }
     }
 
-    /// Reads what a network's own section says: `None` when nothing.
+    /// Reads the short form of a scope (`option exit_client`) in a network's own section; `None` where there is none.
     pub(super) fn read_short(
         &mut self,
         network: &NetworkName,
@@ -94,11 +93,11 @@ impl Exits {
         Some(Vec::new())
     }
 
-    /// Gives each network its scopes. One without a section gets its defaults.
+    /// Adds the scopes that were read to the settings of their networks. One without a section gets its defaults.
     pub(super) fn hand_over(
         self,
         file: &str,
-        networks: &mut SortedMap<NetworkName, NetworkConfig>,
+        networks: &mut LiteMap<NetworkName, NetworkConfig>,
     ) -> Result<(), ConfigError> {
         for (network, own) in self.scopes {
             if let Some(line) = self.none.get(&network) {
@@ -127,12 +126,12 @@ impl Exits {
         for traffic in listed.iter().filter(|_| enabled) {
             let text = traffic.as_ref().map_or_else(|| LAN.to_owned(), ToString::to_string);
             let what = format!("“{text}” is there twice");
-            if !self.taken.insert(text) {
+            if self.taken.find_or_insert(text).is_found() {
                 options.fail(line, format!("list {key}"), &what, SCOPE);
             }
         }
         let lan = listed.iter().any(Option::is_none);
-        let scope = ExitScope { auto, ..ExitScope::auto(name, listed.into_iter().flatten().gather()) };
+        let scope = ExitScope { auto, ..ExitScope::auto(name, listed.into_iter().flatten().collect()) };
         OwnScope { exits, lan, scope }
     }
 
@@ -147,8 +146,9 @@ impl Exits {
     }
 }
 
-/// Tables and rules of scopes: all of them apart from what else is ours and the system's.
-pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut Numbers) {
+/// Reads the first routing table and the first rule priority of scopes (`exit_table`, `exit_priority`): all of them
+/// apart from what else is ours and the system's.
+pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut ReservedNumbers) {
     // A scope of the router and of LANs takes two.
     const LAST: u32 = 2 * ExitScope::MOST as u32 - 1;
     // Each with two rules, and the one that is skipped to.
@@ -169,23 +169,24 @@ pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut Numbers) {
     }
 }
 
-/// Exits in their order, and whether any other is taken after them.
+/// Names of exits in order of preference, and whether any other exit is taken after them.
 type Client = (Vec<NodeName>, bool);
 
 /// The word for every LAN.
 pub const LAN: &str = "lan";
 
-/// Traffic as it is written for a router: `None` is that of every LAN.
+/// Parses traffic of a scope as it is written for a router: `None` is that of every LAN.
 pub fn traffic(text: &str) -> Option<Option<Traffic>> {
     if text == LAN { Some(None) } else { text.parse().ok().map(Some) }
 }
 
-/// An exit as it is written: `None` is any.
+/// Parses an exit as it is written for a router: `None` is any.
 pub fn exit(text: &str) -> Option<Option<NodeName>> {
     if text == "auto" { Some(None) } else { text.parse().ok().map(Some) }
 }
 
-/// Exits in their order, and whether any other is taken after them.
+/// Splits a list of exits into names and a last “auto”; `None` for an empty list, a name that is there twice, and an
+/// “auto” before a name.
 pub fn in_order(mut listed: Vec<Option<NodeName>>) -> Option<Client> {
     let auto = listed.pop_if(|last| last.is_none()).is_some();
     let names: Option<Vec<NodeName>> = listed.into_iter().collect();
@@ -195,13 +196,13 @@ pub fn in_order(mut listed: Vec<Option<NodeName>>) -> Option<Client> {
     sound.then_some((names, auto))
 }
 
-/// A prefix, or an address for itself alone.
+/// Parses a prefix that a scope excludes, or an address as the prefix of itself alone; the whole Internet is none.
 pub fn exclude(text: &str) -> Option<Prefix> {
     let host = text.parse().ok().map(Prefix::host);
     host.or_else(|| text.parse().ok()).filter(|prefix| !prefix.is_default())
 }
 
-/// An address that can be a resolver's.
+/// Parses the address of a resolver; a loopback, link-local, multicast or unspecified address is none.
 pub fn resolver(text: &str) -> Option<IpAddr> {
     let link_local = |addr: &IpAddr| match addr {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -212,7 +213,7 @@ pub fn resolver(text: &str) -> Option<IpAddr> {
     (!unsound).then_some(addr)
 }
 
-/// What becomes of IPv6 behind an exit for IPv4 alone: whether it stays on the WAN.
+/// Parses the choice for IPv6 behind an exit that carries IPv4 alone: true if it stays on the WAN.
 pub fn on_wan(text: &str) -> Option<bool> {
     match text {
         "block" => Some(false),
@@ -236,7 +237,7 @@ fn read_details(scope: &mut ExitScope, options: &mut Options<'_>) {
     options.many("dns", DNS, &mut |text| add(&mut scope.dns, resolver(text)));
 }
 
-/// `Some(None)` is no exit at all.
+/// Parses `option exit_client` of a network; `Some(None)` is no exit at all.
 fn client(text: &str) -> Option<Option<Client>> {
     match boolean(text) {
         Some(false) => Some(None),

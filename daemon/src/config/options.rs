@@ -1,34 +1,34 @@
-//! One section of a UCI file, read option by option; every refusal says file, line, option and what is allowed.
+//! Reader of one section of a UCI file, option by option; every refusal names file, line, option and the allowed
+//! values.
 
 use super::{
     BOOL, ConfigError, Warning, boolean, number,
     uci::{Entry, Section},
 };
-use crate::gather::{Gather, append};
 use gatewrt_protocol::{JoinCode, NetworkName};
 
-/// Takes a value from its text; `false` when it is none.
+/// Function that takes an option's value from its text; returns `false` when the text is no such value.
 pub(super) type Take<'a> = &'a mut dyn FnMut(&str) -> bool;
 
-/// Puts a value in its place, if there is one.
+/// Puts the parsed value of an option in its place; false if there is none.
 pub(super) fn put<T>(place: &mut T, value: Option<T>) -> bool {
     let is_one = value.is_some();
     value.into_iter().for_each(|value| *place = value);
     is_one
 }
 
-/// Adds a value to a list, if there is one.
+/// Adds the parsed value of an option to a list; false if there is none.
 pub(super) fn add<T>(list: &mut Vec<T>, value: Option<T>) -> bool {
     let is_one = value.is_some();
-    append(list, value);
+    list.extend(value);
     is_one
 }
 
-/// A section being read: options leave it as they are understood, what remains is unknown.
+/// Section of a UCI file while it is read: options leave it as they are understood, what remains is unknown.
 pub(super) struct Options<'a> {
     pub(super) section: Section,
     file: &'a str,
-    /// What is wrong first. What is read after that is not used.
+    /// First fault. Nothing read after it is used.
     wrong: Option<ConfigError>,
 }
 
@@ -37,18 +37,19 @@ impl<'a> Options<'a> {
         Self { section, file, wrong: None }
     }
 
-    /// The end of the section: what was wrong, or what was not understood.
+    /// Ends the reading of a section with its first fault, or else with a warning for each option that nothing has
+    /// read.
     pub(super) fn finish(self) -> Result<Vec<Warning>, ConfigError> {
         let warn = |entry: &Entry| {
             self.warning(entry.line, format!("{}: unknown here, skipped", entry_place(entry)))
         };
-        let warnings = self.section.entries.iter().map(warn).gather();
+        let warnings = self.section.entries.iter().map(warn).collect();
         self.wrong.map_or(Ok(warnings), Err)
     }
 
-    /// The value of an option, unless it is absent or empty.
+    /// Reads the value of an option, unless it is absent or empty.
     pub(super) fn one(&mut self, key: &str, allowed: &str, take: Take<'_>) {
-        // Of several the last counts, as in libuci.
+        // The last of several values counts, as in libuci.
         let Some(entry) = self.take(key).pop().filter(|entry| !entry.value.is_empty()) else { return };
         if entry.list {
             self.fail_at(&entry, "a list, where one value is expected", allowed);
@@ -57,30 +58,30 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// The items of a list; one `option` is a list of one.
+    /// Reads the items of a `list` option; one `option` is a list of one.
     pub(super) fn many(&mut self, key: &str, allowed: &str, take: Take<'_>) {
         for entry in self.take(key) {
             self.read(&entry, allowed, take);
         }
     }
 
-    /// One that is on or off.
+    /// Reads an option that is on or off into `place`.
     pub(super) fn flag(&mut self, key: &str, place: &mut bool) {
         self.one(key, BOOL, &mut |text| put(place, boolean(text)));
     }
 
-    /// A number that `fits`.
+    /// Reads an option that is a number which `fits` accepts.
     pub(super) fn number(&mut self, key: &str, allowed: &str, fits: fn(u32) -> bool, place: &mut u32) {
         self.one(key, allowed, &mut |text| put(place, number(text).filter(|number| fits(*number))));
     }
 
-    /// Where an option is, for what is wrong with it as a whole; the section where it is absent.
+    /// Line of an option in the file, for faults of it as a whole; the section's line if the option is absent.
     pub(super) fn line_of(&self, key: &str) -> u32 {
         let entry = self.section.entries.iter().find(|entry| entry.key == key);
         entry.map_or(self.section.line, |entry| entry.line)
     }
 
-    /// Unlike other values a join code is never repeated in a message: it holds a secret.
+    /// Reads the join code of a network. Unlike other values it is never repeated in a message: it holds a secret.
     pub(super) fn join_code(&mut self, network: &NetworkName) -> Option<JoinCode> {
         let entry = self.take("join_code").pop().filter(|entry| !entry.value.is_empty())?;
         let what = match entry.value.parse::<JoinCode>() {
@@ -102,7 +103,7 @@ impl<'a> Options<'a> {
         name
     }
 
-    /// The section's name, with “-” where it has “_”.
+    /// Name of the section that is read, with “-” where it has “_”.
     pub(super) fn name(&self) -> String {
         self.section.name.as_deref().unwrap_or_default().replace('_', "-")
     }
@@ -118,7 +119,7 @@ impl<'a> Options<'a> {
         self.warning(self.section.line, format!("{}: unknown type of section, skipped", self.place()))
     }
 
-    /// The section can't be used as it is.
+    /// Records a fault of the section that is read, which can't be used as it is.
     pub(super) fn fail_here(&mut self, what: &str, allowed: &str) {
         self.fail(self.section.line, self.place(), what, allowed);
     }
@@ -130,7 +131,7 @@ impl<'a> Options<'a> {
     }
 
     fn take(&mut self, key: &str) -> Vec<Entry> {
-        self.section.entries.extract_if(.., |entry| entry.key == key).gather()
+        self.section.entries.extract_if(.., |entry| entry.key == key).collect()
     }
 
     fn read(&mut self, entry: &Entry, allowed: &str, take: Take<'_>) {
@@ -154,7 +155,7 @@ impl<'a> Options<'a> {
     }
 }
 
-/// What is wrong in a file.
+/// Error for a setting in a configuration file that can't be used.
 pub(super) fn bad(file: &str, line: u32, place: Option<String>, what: &str, allowed: &str) -> ConfigError {
     ConfigError::Bad {
         file: file.to_owned(),

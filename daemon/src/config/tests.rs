@@ -12,18 +12,18 @@ fn error(text: &str) -> String {
 
 fn network(text: &str) -> NetworkConfig {
     let config = read(&format!("config network 'home'\n{text}"));
-    config.networks.into_values().next().expect("one network")
+    config.networks.into_iter().next().expect("one network").1
 }
 
 #[test]
-fn nothing_is_the_default() {
+fn empty_file_is_the_default() {
     assert_eq!(read(""), Config::default());
     assert_eq!(read("config gatewrt 'main'"), Config::default());
     assert_eq!(network(""), NetworkConfig::default());
 }
 
 #[test]
-fn every_option_is_read() {
+fn full_file_sets_every_option() {
     let code = JoinCode {
         network: "site-2".parse().unwrap(),
         url: "https://gw:1".into(),
@@ -44,7 +44,7 @@ fn every_option_is_read() {
         join_code: Some(code),
         listen_port: NonZeroU16::new(51820),
         endpoints: vec!["198.51.100.1:51820".parse().unwrap(), "[2001:db8::1]:51821".parse().unwrap()],
-        allowed: [Role::Ingress, Role::Exit].into(),
+        allowed: [Role::Ingress, Role::Exit].into_iter().collect(),
         name: Some("barn".parse().unwrap()),
         mtu: Some(1280),
         scopes: None,
@@ -56,7 +56,7 @@ fn every_option_is_read() {
         run_dir: "/b".into(),
         wireguard: WireGuard::Program("boringtun-cli".into()),
         firewall: FirewallChoice::Iptables,
-        numbers: Numbers {
+        numbers: ReservedNumbers {
             table: 0x77,
             priority: 800,
             exit_priority: 810,
@@ -64,29 +64,32 @@ fn every_option_is_read() {
             mask: 0x60,
             bypass: 0x20,
             masquerade: 0x40,
-            ..Numbers::default()
+            ..ReservedNumbers::default()
         },
         heartbeat: Duration::from_secs(30),
-        networks: [("site-2".parse().unwrap(), site)].into(),
+        networks: [("site-2".parse().unwrap(), site)].into_iter().collect(),
         warnings: Vec::new(),
     };
     assert_eq!(config, expected);
 }
 
 #[test]
-fn the_default_mask_gives_the_default_marks() {
-    let mask = Numbers::default().mask;
-    assert_eq!(read(&format!("config gatewrt main\noption mask {mask:#x}")).numbers, Numbers::default());
+fn default_mask_gives_the_default_marks() {
+    let mask = ReservedNumbers::default().mask;
+    assert_eq!(
+        read(&format!("config gatewrt main\noption mask {mask:#x}")).numbers,
+        ReservedNumbers::default()
+    );
 }
 
 #[test]
-fn empty_is_absent_and_the_last_of_two_counts() {
+fn empty_option_is_absent_and_the_last_of_two_wins() {
     assert_eq!(network("option listen_port ''"), NetworkConfig::default());
     assert_eq!(network("option mtu 1300\noption mtu 1400").mtu, Some(1400));
 }
 
 #[test]
-fn errors_name_file_line_option_and_what_is_allowed() {
+fn error_names_file_line_option_and_allowed_values() {
     let text = "config gatewrt 'main'\n\toption enabled 'maybe'\n";
     assert_eq!(error(text), "test:2: option enabled: “maybe” can't be used; allowed: 1 or 0");
     let text = "config network 'home'\n\n\toption listen_port '0'\n";
@@ -97,7 +100,7 @@ fn errors_name_file_line_option_and_what_is_allowed() {
 }
 
 #[test]
-fn what_is_refused_in_the_main_section() {
+fn bad_option_in_the_main_section_is_refused() {
     for option in [
         "table 0",
         "table 253",
@@ -132,7 +135,7 @@ fn what_is_refused_in_the_main_section() {
 }
 
 #[test]
-fn what_is_refused_in_a_network() {
+fn bad_option_in_a_network_is_refused() {
     for option in [
         "listen_port 65536",
         "listen_port -1",
@@ -160,7 +163,7 @@ fn what_is_refused_in_a_network() {
 }
 
 #[test]
-fn sections_of_one_name_and_shared_ports_are_refused() {
+fn duplicate_section_or_port_is_refused() {
     assert!(
         error("config network a\nconfig network a").contains("test:2: config network 'a': a second section")
     );
@@ -170,7 +173,7 @@ fn sections_of_one_name_and_shared_ports_are_refused() {
 }
 
 #[test]
-fn the_unknown_is_skipped_with_a_warning() {
+fn unknown_option_is_skipped_with_a_warning() {
     let config =
         read("config gatewrt main\noption colour red\nconfig cow\noption milk 1\nconfig network a\nlist x 1");
     let warnings: Vec<_> = config.warnings.iter().map(Warning::to_string).collect();
@@ -183,7 +186,7 @@ fn the_unknown_is_skipped_with_a_warning() {
 }
 
 #[test]
-fn a_join_code_of_another_network_is_refused() {
+fn join_code_of_another_network_is_refused() {
     let code = JoinCode {
         network: "site-2".parse().unwrap(),
         url: "https://gw:1".into(),
@@ -196,13 +199,13 @@ fn a_join_code_of_another_network_is_refused() {
 }
 
 #[test]
-fn a_bad_join_code_is_not_repeated() {
+fn bad_join_code_is_not_repeated_in_the_error() {
     let code = "gw1.AAAAsecretsecret";
     assert!(!error(&format!("config network a\noption join_code {code}")).contains("secret"));
 }
 
 #[test]
-fn a_missing_file_is_the_default_and_an_unreadable_one_an_error() {
+fn missing_file_is_the_default_and_unreadable_one_an_error() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(Config::load(&dir.path().join("none")).unwrap(), Config::default());
     let error = Config::load(dir.path()).expect_err("a directory");
@@ -211,7 +214,7 @@ fn a_missing_file_is_the_default_and_an_unreadable_one_an_error() {
 
 proptest! {
     #[test]
-    fn any_values_are_a_config_or_an_error(option in "(enabled|table|mask|bypass|endpoint|mtu|name|join_code|wireguard)", value in "[^']*") {
+    fn any_values_parse_or_fail(option in "(enabled|table|mask|bypass|endpoint|mtu|name|join_code|wireguard)", value in "[^']*") {
         for section in ["gatewrt 'main'", "network 'home'"] {
             let _ = Config::parse("test", format!("config {section}\n\toption {option} '{value}'\n").as_bytes());
         }
@@ -220,15 +223,15 @@ proptest! {
     #[test]
     fn marks_of_any_accepted_mask_fit_it(mask: u32) {
         if let Ok(config) = Config::parse("test", format!("config gatewrt main\noption mask {mask}").as_bytes()) {
-            let Numbers { mask, bypass, masquerade, .. } = config.numbers;
+            let ReservedNumbers { mask, bypass, masquerade, .. } = config.numbers;
             prop_assert!(bypass != masquerade && bypass != 0 && masquerade != 0 && (bypass | masquerade) & !mask == 0);
         }
     }
 }
 
-/// The file that stands on a router says only what this program understands, also with its examples switched on.
+/// The packaged configuration file parses, also with its examples uncommented.
 #[test]
-fn the_file_on_a_router_is_understood() {
+fn packaged_file_parses() {
     let text = include_str!("../../../openwrt-package/gatewrt/files/gatewrt.config");
     let config = Config::parse("gatewrt.config", text.as_bytes()).unwrap();
     assert_eq!(config, Config::default());

@@ -4,40 +4,40 @@
 //! bare, in `'…'` or in `"…"`, several lines within quotes, `\` before a character or the end of a line, `#`
 //! up to the end of the line, `;` between statements.
 
-/// A section: `config <kind> '<name>'` and what follows it.
+/// Section of a UCI file: `config <kind> '<name>'` and what follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     /// The line it starts on, from 1.
     pub line: u32,
     /// Type of the section.
     pub kind: String,
-    /// Its name; sections may go without.
+    /// Name of the section, if it has one.
     pub name: Option<String>,
-    /// Its options, in the order of the file.
+    /// Options of the section, in the order of the file.
     pub entries: Vec<Entry>,
 }
 
-/// One `option` or `list` line.
+/// Entry of a section in a UCI file: an `option` or `list` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The line it starts on, from 1.
     pub line: u32,
-    /// What is set.
+    /// Name of the option.
     pub key: String,
-    /// To what.
+    /// Value of the option.
     pub value: String,
-    /// Whether it is one item of a list.
+    /// True for one item of a list.
     pub list: bool,
 }
 
-/// Why a text is no UCI file.
+/// Fault in a text that makes it no UCI file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxError {
     /// The line, from 1.
     pub line: u32,
-    /// What was wrong.
+    /// Description of the fault.
     pub what: &'static str,
-    /// What is expected there.
+    /// Expected text.
     pub allowed: &'static str,
 }
 
@@ -45,7 +45,7 @@ const STATEMENTS: &str =
     "package <name>, config <type> '<name>', option <name> '<value>' or list <name> '<value>'";
 const NAME: &str = "letters, digits and “_”";
 
-/// The sections of a file, in its order.
+/// Parses the text of a UCI file into its sections, in the order of the file.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Section>, SyntaxError> {
     let mut sections: Vec<Section> = Vec::new();
     let mut lexer = Lexer { bytes, at: 0, line: 1 };
@@ -99,7 +99,7 @@ struct Lexer<'a> {
 }
 
 impl Lexer<'_> {
-    /// The next statement with at least one word; `None` at the end of the file.
+    /// Next statement of a UCI file with at least one word; `None` at the end of the file.
     fn statement(&mut self) -> Result<Option<Statement>, SyntaxError> {
         let mut words = Vec::new();
         let mut line = self.line;
@@ -130,7 +130,7 @@ impl Lexer<'_> {
         Ok((!words.is_empty()).then_some(Statement { line, words }))
     }
 
-    /// One word; quoted and bare parts that touch make one.
+    /// Reads one word of a UCI statement; quoted and bare parts that touch are one word.
     fn word(&mut self) -> Result<String, SyntaxError> {
         let start = self.line;
         let mut word = Vec::new();
@@ -173,7 +173,7 @@ impl Lexer<'_> {
         }
     }
 
-    /// `\` and a character are that character; `\` at the end of a line is nothing, the line goes on.
+    /// Reads `\` and a character as that character; `\` at the end of a line is nothing, the line goes on.
     fn escaped(&mut self, word: &mut Vec<u8>) {
         self.next();
         word.extend(self.next().filter(|&byte| byte != b'\n'));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_as_openwrt_writes_it() {
+    fn file_of_openwrt_parses() {
         let text = "package gatewrt\n\nconfig gatewrt 'main'\n\toption enabled '1'\n\nconfig network 'home'\n\
                     \tlist endpoint '198.51.100.1:51820'\n\tlist endpoint '[2001:db8::1]:51820'\n\nconfig anon\n";
         let expected = [
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn words_in_all_their_forms() {
+    fn quoted_bare_and_escaped_words_parse() {
         for (text, value) in [
             ("bare", "bare"),
             ("'single \"x\" \\n'", "single \"x\" \\n"),
@@ -251,12 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn statements_share_a_line_and_may_be_abbreviated() {
+    fn abbreviated_statements_on_one_line_parse() {
         assert_eq!(read("c t n; o a 1; l b 2 # rest ; o c 3\n\r\n;;\n\\\n# end"), ["t/n: a=\"1\" b+=\"2\""]);
     }
 
     #[test]
-    fn errors_name_the_line() {
+    fn error_names_the_line() {
         for (text, line, what) in [
             ("config a b\n\noption", 3, "an option's name is missing or unsound"),
             ("config a b\noption x-y 1", 2, "an option's name is missing or unsound"),
@@ -276,17 +276,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_sections_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_parse_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse(&bytes);
         }
 
         #[test]
-        fn any_text_of_its_own_alphabet_is_sections_or_an_error(text in "[col'\"\\\\\n;# \t]{0,80}") {
+        fn any_text_of_uci_characters_parses_or_fails(text in "[col'\"\\\\\n;# \t]{0,80}") {
             let _ = parse(text.as_bytes());
         }
 
         #[test]
-        fn what_uci_export_writes_is_read_back(value in "[^\0']{0,40}", key in "[a-z0-9_]{1,8}") {
+        fn output_of_uci_export_is_read_back(value in "[^\0']{0,40}", key in "[a-z0-9_]{1,8}") {
             let text = format!("config t 'n'\n\toption {key} '{value}'\n");
             let sections = parse(text.as_bytes()).expect("sound");
             prop_assert_eq!(&sections[0].entries[0].value, &value);

@@ -1,29 +1,26 @@
-//! What is seen of the external clients that are let in here: for reports, and for the status on the router.
+//! External clients that are let in here, as observed: for reports, and for the status on the router.
 
-use super::{Core, Network, paths::FRESH, report::age};
-use crate::{
-    gather::Gather,
-    model::{IfName, WgCounters, WgPeer},
-    sorted::SortedSet,
-};
+use super::{Core, Network, paths::FRESH};
+use crate::model::{IfName, WgCounters, WgPeer};
 use gatewrt_protocol::{ClientReport, IngressClient, NetworkName, Prefix, WgPublicKey};
 use serde::{Deserialize, Serialize};
+use sorted_vec::SortedSet;
 use std::net::{IpAddr, SocketAddr};
 
-/// One client's state. What it is called is not known here.
+/// Status of one external client that this router lets in. Routers do not know its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientStatus {
     /// Public key.
     pub key: WgPublicKey,
     /// Overlay addresses.
     pub addresses: Vec<IpAddr>,
-    /// What the network reaches behind it.
+    /// Prefixes that the network reaches behind it.
     pub prefixes: Vec<Prefix>,
-    /// Whether its Internet traffic goes out here.
+    /// True if the client's Internet traffic leaves here.
     pub internet: bool,
-    /// Whether others may open connections to it.
+    /// Others may open connections to it.
     pub reachable: bool,
-    /// Where packets to it go.
+    /// Endpoint that packets to it are sent to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
     /// Seconds since the last handshake; absent when there was none.
@@ -36,13 +33,13 @@ pub struct ClientStatus {
 }
 
 impl Core {
-    /// Those that ever came.
+    /// Reports of those external clients of a network that ever connected to this router.
     pub(super) fn client_reports(&self, name: &NetworkName, network: &Network) -> Vec<ClientReport> {
         let seen = self.clients_seen(name, network).into_iter().map(|(_, report)| report);
-        seen.filter(|client| client.handshake_s.is_some()).gather()
+        seen.filter(|client| client.handshake_s.is_some()).collect()
     }
 
-    /// Those that are let in.
+    /// Status of the external clients of a network that this router lets in.
     pub(super) fn client_statuses(&self, name: &NetworkName, network: &Network) -> Vec<ClientStatus> {
         let status = |(client, seen): (&IngressClient, ClientReport)| ClientStatus {
             key: client.key,
@@ -55,7 +52,7 @@ impl Core {
             rx: seen.rx,
             tx: seen.tx,
         };
-        self.clients_seen(name, network).into_iter().map(status).gather()
+        self.clients_seen(name, network).into_iter().map(status).collect()
     }
 
     fn clients_seen<'a>(
@@ -71,16 +68,16 @@ impl Core {
             let counters = device.counters.get(&client.key).copied().unwrap_or_default();
             Some((client, self.client_report(client.key, peer, counters)))
         };
-        clients.iter().filter_map(seen).gather()
+        clients.iter().filter_map(seen).collect()
     }
 
     fn client_report(&self, key: WgPublicKey, peer: &WgPeer, counters: WgCounters) -> ClientReport {
-        let handshake_s = age(self.wall, counters.handshake).map(|age| age.as_secs());
+        let handshake_s = counters.handshake_age(self.wall).map(|age| age.as_secs());
         ClientReport { key, endpoint: peer.endpoint, handshake_s, rx: counters.rx, tx: counters.tx }
     }
 }
 
-/// Who is there now.
+/// Keys of the external clients that are connected now, by their last handshake.
 pub(super) fn present(clients: &[ClientReport]) -> SortedSet<WgPublicKey> {
     let fresh = |client: &&ClientReport| client.handshake_s.is_some_and(|age| age < FRESH.as_secs());
     clients.iter().filter(fresh).map(|client| client.key).collect()

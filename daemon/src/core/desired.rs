@@ -1,75 +1,74 @@
-//! What shall be in the kernel, out of what the coordinator asks, the owner allows and the main table knows.
+//! Desired state of the kernel, from the coordinator's records, the owner's permissions and the observed routes.
 
 mod exits;
-mod known;
-mod server;
+mod routes;
 mod settings;
 
-pub use exits::is_beside;
-pub(super) use known::is_wide;
+pub use exits::is_secondary;
 
 use super::{
     Network,
-    clashes::clashes,
     gateways::Service,
-    ingress::{Surroundings, admitted},
-    offer::offer,
+    ingress::{IngressContext, admitted},
     owner,
-    place::wan_links,
+    rule_conflicts::rule_conflicts,
     scopes::{asked, scopes},
+    uplinks::{internet_sources, offer, wan_links},
 };
 use crate::{
     config::Config,
     model::{
-        Desired, Family, IfName, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath, Tunnel, WgDevice,
-        WgPeer, WgSettings,
+        Desired, Exits, Flows, Guard, IfName, NetworkPolicy, Observed, Route, RouteKind, Ruleset, SysctlPath,
+        Tunnel, WgDevice, WgPeer, WgSettings,
     },
-    plan::{Exits, Firewall, Flows, Guard, Realm},
-    sorted::{SortedMap, SortedSet},
+    plan::Firewall,
 };
-use exits::{Around, Usage, lans, lay, links_beside, strangers};
+use exits::{Context, Usage, build, lans, secondary_links, unfit_devices};
 use gatewrt_protocol::{
     Assignment, Egress, Failure, IngressClient, NetworkName, NodeId, Policy, Prefix, Role, ServedPrefix,
     WgPublicKey,
 };
+use litemap::LiteMap;
+use routes::{bypass_is_remembered, control, routes, rules};
+use sorted_vec::SortedSet;
 use std::{mem, net::IpAddr, sync::Arc};
 
-/// Everything wanted, and what the owner or the place does not allow, by network.
-pub struct Wanted {
-    /// For the plan.
+/// Decision on the desired state of the kernel, with its failures.
+pub struct Decision {
+    /// Desired state, for the plan.
     pub desired: Desired,
-    /// For the report.
-    pub failures: SortedMap<NetworkName, Vec<Failure>>,
+    /// Failures by network, for the report: what the owner or the surroundings do not allow.
+    pub failures: LiteMap<NetworkName, Vec<Failure>>,
     /// Settings to read before the next decision, beyond those that are desired.
     pub reads: SortedSet<SysctlPath>,
 }
 
-/// One network's share.
+/// Contribution of one network to the desired state of the kernel.
 struct Share {
     link: IfName,
-    /// The network's own, and those of exits used beside the one there.
+    /// The network's own interface and its secondary exit interfaces.
     tunnels: Vec<(IfName, Tunnel)>,
-    realm: Realm,
-    /// Prefixes that lead into the network, and into which tunnel.
-    routes: SortedMap<Prefix, IfName>,
+    policy: NetworkPolicy,
+    /// Prefixes that are routed into the network, each with its interface.
+    routes: LiteMap<Prefix, IfName>,
     usage: Usage,
     failures: Vec<Failure>,
 }
 
-/// What shall be, given what is known now. `gone` names interfaces that are to be removed; `before` is what was
-/// desired last, with the same configuration.
-pub fn desired(
+/// Decides on the desired state of the kernel, from the configuration, the networks and the observed state. `gone`
+/// names interfaces to delete; `before` is the last desired state, with the same configuration.
+pub fn decide(
     config: &Config,
-    networks: &SortedMap<&NetworkName, &Network>,
+    networks: &LiteMap<&NetworkName, &Network>,
     gone: SortedSet<IfName>,
     observed: &Observed,
     before: &Desired,
-) -> Wanted {
-    let mut wanted =
-        Wanted { desired: Desired::default(), failures: SortedMap::new(), reads: SortedSet::new() };
-    let mut leads: SortedMap<Prefix, IfName> = SortedMap::new();
-    let mut realms = SortedMap::new();
-    let mut meshes = SortedMap::new();
+) -> Decision {
+    let mut decision =
+        Decision { desired: Desired::default(), failures: LiteMap::new(), reads: SortedSet::new() };
+    let mut leads: LiteMap<Prefix, IfName> = LiteMap::new();
+    let mut policies = LiteMap::new();
+    let mut meshes = LiteMap::new();
     let mut usages = Vec::new();
     for (name, network) in networks {
         let Some(mut share) = share(config, name, network, observed) else { continue };
@@ -81,48 +80,53 @@ pub fn desired(
         }
         let mesh: SortedSet<Prefix> = share.routes.keys().copied().collect();
         meshes.extend(share.usage.links().map(|link| (link.clone(), mesh.clone())));
-        wanted.failures.insert((*name).clone(), share.failures);
-        realms.insert(share.link, share.realm);
+        decision.failures.insert((*name).clone(), share.failures);
+        policies.insert(share.link, share.policy);
         usages.push(share.usage);
-        wanted.desired.tunnels.extend(share.tunnels);
+        decision.desired.tunnels.extend(share.tunnels);
     }
-    wanted.desired.gone = gone;
-    wanted.desired.gone.extend(links_beside(observed).cloned());
-    if !wanted.desired.tunnels.is_empty() {
+    decision.desired.gone = gone;
+    decision.desired.gone.extend(secondary_links(observed).cloned());
+    if !decision.desired.tunnels.is_empty() {
         let numbers = &config.numbers;
         let lans = lans(observed, before, numbers);
-        let around = Around { numbers, observed, before, lans: &lans, leads: &leads };
-        let mut laid = lay(&usages, &around);
-        laid.exits.inside.extend(wanted.desired.tunnels.keys().cloned());
-        for (link, tunnel) in wanted.desired.tunnels.iter().filter(|(link, _)| meshes.contains_key(link)) {
-            laid.exits.own.insert(link.clone(), tunnel.addresses.clone());
-            laid.exits.mtus.insert(link.clone(), tunnel.mtu);
+        let context = Context { numbers, observed, before, lans: &lans, leads: &leads };
+        let mut layout = build(&usages, &context);
+        layout.exits.inside.extend(decision.desired.tunnels.keys().cloned());
+        for (link, tunnel) in decision.desired.tunnels.iter().filter(|(link, _)| meshes.contains_key(link)) {
+            layout.exits.own.insert(link.clone(), tunnel.addresses.clone());
+            layout.exits.mtus.insert(link.clone(), tunnel.mtu);
         }
-        laid.exits.meshes = meshes;
-        let clashes = clashes(numbers, observed, !laid.exits.scopes.is_empty());
-        wanted.failures.values_mut().for_each(|failures| failures.extend(clashes.iter().cloned()));
-        let mut exits = if laid.exits.scopes.is_empty() { Exits::default() } else { laid.exits };
-        wanted.desired.routes = routes(config, &leads, control(networks), observed);
-        wanted.desired.sysctls = settings::settings(&realms, &usages, observed);
-        wanted.reads = settings::reads(observed);
-        let flows = Flows::new(realms, &of_networks(&wanted.desired.routes, &exits));
-        let flows = flows.with_scopes(laid.flows, numbers.bypass | numbers.masquerade);
-        wanted.desired.routes.extend(laid.routes);
-        wanted.desired.rules = rules(config);
-        wanted.desired.rules.extend(laid.rules);
-        wanted.desired.ruleset = Some(ruleset(config, &flows, &mut exits, before));
-        wanted.desired.exits = exits;
+        layout.exits.meshes = meshes;
+        let conflicts = rule_conflicts(numbers, observed, !layout.exits.scopes.is_empty());
+        decision.failures.iter_mut().for_each(|(_, failures)| failures.extend(conflicts.iter().cloned()));
+        let mut exits = if layout.exits.scopes.is_empty() { Exits::default() } else { layout.exits };
+        decision.desired.routes = routes(config, &leads, control(networks), observed);
+        decision.desired.sysctls = settings::settings(&policies, &usages, observed);
+        decision.reads = settings::reads(observed);
+        let flows = Flows::new(policies, &of_networks(&decision.desired.routes, &exits));
+        let flows = flows.with_scopes(layout.flows, numbers.bypass | numbers.masquerade);
+        decision.desired.routes.extend(layout.routes);
+        decision.desired.rules = rules(config);
+        decision.desired.rules.extend(layout.rules);
+        let policies = networks.values().filter_map(|network| network.directory.policy());
+        let own: Vec<Prefix> = policies.flat_map(|policy| policy.prefixes.iter().copied()).collect();
+        let bypass = !exits.scopes.is_empty()
+            || bypass_is_remembered(&decision.desired.routes, &own, &endpoints(&decision.desired, observed));
+        decision.desired.ruleset = Some(ruleset(config, &flows, &mut exits, bypass, before));
+        decision.desired.exits = exits;
+        decision.desired.bypass = bypass;
         let same = before.flows.clone().filter(|before| **before == flows);
-        wanted.desired.flows = Some(same.unwrap_or_else(|| Arc::new(flows)));
+        decision.desired.flows = Some(same.unwrap_or_else(|| Arc::new(flows)));
     }
-    wanted
+    decision
 }
 
-/// What leads to an exit beside its network's interface leads into that network.
+/// Routes by network, where one into a secondary exit interface leads into the main interface of its network.
 fn of_networks(routes: &SortedSet<Route>, exits: &Exits) -> SortedSet<Route> {
     let of_network = |route: &Route| {
         let main = match &route.kind {
-            RouteKind::Device(link) => exits.beside.get(link).cloned(),
+            RouteKind::Device(link) => exits.secondary.get(link).cloned(),
             RouteKind::Throw | RouteKind::Blackhole => None,
         };
         Route { kind: main.map_or(route.kind.clone(), RouteKind::Device), ..route.clone() }
@@ -130,31 +134,41 @@ fn of_networks(routes: &SortedSet<Route>, exits: &Exits) -> SortedSet<Route> {
     routes.iter().map(of_network).collect()
 }
 
-/// Rules can be many: the text is made anew only when what it is made from changed. `exits` are as before afterwards.
-fn ruleset(config: &Config, flows: &Flows, exits: &mut Exits, before: &Desired) -> Ruleset {
-    let same = before.flows.as_ref().is_some_and(|before| before.realms() == flows.realms());
-    let same = same && before.exits == *exits;
+/// Addresses that the tunnels' own packets go to: where peers are wanted, and where they are.
+fn endpoints(desired: &Desired, observed: &Observed) -> Vec<IpAddr> {
+    let wanted = desired.tunnels.values().flat_map(|tunnel| tunnel.peers.values());
+    let found = observed.devices.values().flat_map(|device| device.peers.values());
+    wanted.chain(found).filter_map(|peer| peer.endpoint).map(|endpoint| endpoint.ip()).collect()
+}
+
+/// Desired firewall table, which is the last one while its sources are the same: rules can be many. `exits` are
+/// unchanged afterwards.
+fn ruleset(config: &Config, flows: &Flows, exits: &mut Exits, bypass: bool, before: &Desired) -> Ruleset {
+    let same = before.flows.as_ref().is_some_and(|before| before.policies == flows.policies);
+    let same = same && before.exits == *exits && before.bypass == bypass;
     before.ruleset.clone().filter(|_| same).unwrap_or_else(|| {
-        let guard = |(link, realm): (&IfName, &Realm)| (link.clone(), realm.guard.clone());
-        let tunnels = flows.realms().iter().map(guard).collect();
-        let firewall = Firewall { tunnels, numbers: config.numbers.clone(), exits: mem::take(exits) };
+        let guard = |(link, policy): (&IfName, &NetworkPolicy)| (link.clone(), policy.guard.clone());
+        let tunnels = flows.policies.iter().map(guard).collect();
+        let firewall = Firewall { tunnels, numbers: config.numbers.clone(), exits: mem::take(exits), bypass };
         let ruleset = firewall.ruleset();
         *exits = firewall.exits;
         ruleset
     })
 }
 
-/// Beside an interface of which too little is known, all of ours that is there stays: what belongs to it could not be
-/// told from what is left over. What is wanted comes and changes all the same, but for the firewall table, which is
-/// one for all.
+/// Adds all existing objects of ours to the desired state, while the records of an interface are incomplete: its
+/// objects can't be told from leftovers. Desired objects are added and changed all the same, except the firewall table,
+/// of which there is one for all.
 pub fn keep(desired: &mut Desired, observed: &Observed) {
     let place = |route: &Route| (route.table, route.prefix, route.metric);
     let taken: SortedSet<_> = desired.routes.iter().map(place).collect();
-    desired.routes.extend(observed.routes.iter().filter(|route| !taken.contains(&place(route))).cloned());
+    desired
+        .routes
+        .extend(observed.routes.iter().filter(|route| taken.binary_search(&place(route)).is_err()).cloned());
     desired.rules.extend(observed.rules.iter().cloned());
     desired.ruleset = observed.ruleset.clone().or(desired.ruleset.take());
     desired.flows = None;
-    desired.gone.retain(|link| !is_beside(link));
+    desired.gone.retain(|link| !is_secondary(link));
     for (path, saved) in &observed.saved_sysctls {
         desired.sysctls.entry(path.clone()).or_insert_with(|| saved.ours.clone());
     }
@@ -166,14 +180,14 @@ fn share(config: &Config, name: &NetworkName, network: &Network, observed: &Obse
     let owner = owner(config, name);
     let mut failures = Vec::new();
     let egress = allowed_egress(&assignment.egress, owner.allowed.contains(&Role::Egress), &mut failures);
-    let around = Surroundings { network, policy, egress: &egress, observed };
-    let clients = admitted(&around, owner.allowed.contains(&Role::Ingress), &mut failures);
+    let context = IngressContext { network, policy, egress: &egress, observed };
+    let clients = admitted(&context, owner.allowed.contains(&Role::Ingress), &mut failures);
     let link = IfName::from(name);
     let asked = asked(config, name, network, &mut failures);
     let usage = Usage::new(scopes(asked, network), network, link.clone(), observed);
-    failures.extend(strangers(&usage.scopes, observed));
+    failures.extend(unfit_devices(&usage.scopes, observed));
     let mut peers = peers(network, policy, &egress, &clients);
-    let mut routes: SortedMap<Prefix, IfName> =
+    let mut routes: LiteMap<Prefix, IfName> =
         policy.prefixes.iter().map(|prefix| (*prefix, link.clone())).collect();
     for peer in peers.values() {
         let outside = peer.allowed.iter().filter(|prefix| !is_host_of(prefix, policy));
@@ -189,33 +203,33 @@ fn share(config: &Config, name: &NetworkName, network: &Network, observed: &Obse
     };
     let mut tunnels = Vec::new();
     for member in network.directory.peers() {
-        let beside = usage.beside.get(&member.node);
-        if beside.is_none() && usage.main != Some(member.node) {
+        let secondary = usage.secondary.get(&member.node);
+        if secondary.is_none() && usage.main != Some(member.node) {
             continue;
         }
         let Some(mut peer) = peers.remove(&member.key) else { continue };
         let served = peer.allowed.clone();
         peer.allowed.extend(usage.defaults(member.node));
-        match beside {
-            Some(beside) => {
-                routes.extend(served.iter().map(|prefix| (*prefix, beside.clone())));
-                tunnels.push((beside.clone(), tunnel(0, [(member.key, peer)].into())));
+        match secondary {
+            Some(secondary) => {
+                routes.extend(served.iter().map(|prefix| (*prefix, secondary.clone())));
+                tunnels.push((secondary.clone(), tunnel(0, LiteMap::from_iter([(member.key, peer)]))));
             }
             None => drop(peers.insert(member.key, peer)),
         }
     }
     tunnels.push((link.clone(), tunnel(membership.port, peers)));
-    tunnels.iter_mut().for_each(|(link, tunnel)| know_where(network, observed.devices.get(link), tunnel));
+    tunnels.iter_mut().for_each(|(link, tunnel)| set_endpoints(network, observed.devices.get(link), tunnel));
     let offer = offer(config, name, observed);
-    let asked = server::Asked { assignment, policy, network, offer };
-    let internet = server::internet(&asked, &mut failures);
-    let realm = realm(network, assignment, &egress, &clients, internet, observed);
-    Some(Share { link, tunnels, realm, routes, usage, failures })
+    let blocks = network.directory.own().map(|own| own.clients.as_slice()).unwrap_or_default();
+    let internet = internet_sources(policy, assignment, offer.as_ref(), blocks, &mut failures);
+    let policy = network_policy(network, assignment, &egress, &clients, internet, observed);
+    Some(Share { link, tunnels, policy, routes, usage, failures })
 }
 
-/// A peer that comes to an interface is reached where it was on the other, from the first packet: WireGuard tries a
-/// handshake again after five seconds only. One that WireGuard is to forget is not there, but what leads to it is.
-fn know_where(network: &Network, device: Option<&WgDevice>, tunnel: &mut Tunnel) {
+/// Gives a peer that moves to another interface its last endpoint, so that it is reached from the first packet: WireGuard
+/// retries a handshake after five seconds only. A peer that WireGuard is to forget is left out, but its routes stay.
+fn set_endpoints(network: &Network, device: Option<&WgDevice>, tunnel: &mut Tunnel) {
     let is_there = |key: &WgPublicKey| device.is_some_and(|device| device.peers.contains_key(key));
     for (key, peer) in &mut tunnel.peers {
         if peer.endpoint.is_none() && !is_there(key) {
@@ -225,15 +239,15 @@ fn know_where(network: &Network, device: Option<&WgDevice>, tunnel: &mut Tunnel)
     tunnel.peers.retain(|key, _| !network.paths.is_to_forget(key));
 }
 
-/// What connections of the network are judged by.
-fn realm(
+/// Policy of a network for connections through this router.
+fn network_policy(
     network: &Network,
     assignment: &Assignment,
     egress: &[&Egress],
     clients: &[IngressClient],
     through: Vec<Prefix>,
     observed: &Observed,
-) -> Realm {
+) -> NetworkPolicy {
     let of = |counts: fn(&IngressClient) -> bool| -> SortedSet<Prefix> {
         let mut all = SortedSet::new();
         clients
@@ -254,14 +268,14 @@ fn realm(
     };
     let blocks = network.directory.own().map(|member| member.clients.clone()).unwrap_or_default();
     let own = hosts(&assignment.addresses).collect();
-    Realm { guard, own, blocks, clients: of(|_| true) }
+    NetworkPolicy { guard, own, blocks, clients: of(|_| true) }
 }
 
 fn hosts(addresses: &[IpAddr]) -> impl Iterator<Item = Prefix> {
     addresses.iter().map(|addr| Prefix::host(*addr))
 }
 
-/// What the coordinator asks this node to serve, as far as the router's owner allows it.
+/// Egress prefixes that the coordinator assigned to this node, as far as the router's owner allows them.
 fn allowed_egress<'a>(asked: &'a [Egress], allowed: bool, failures: &mut Vec<Failure>) -> Vec<&'a Egress> {
     let mut serve = Vec::new();
     for egress in asked {
@@ -283,46 +297,46 @@ fn peers(
     policy: &Policy,
     egress: &[&Egress],
     clients: &[IngressClient],
-) -> SortedMap<WgPublicKey, WgPeer> {
+) -> LiteMap<WgPublicKey, WgPeer> {
     let serving = serving(network, policy, egress, clients);
     let own = network.membership.public;
     let mut blocks = SortedSet::new();
-    let mut all = Vec::new();
+    let mut all = LiteMap::new();
     for member in network.directory.peers().filter(|member| member.key != own) {
         let is_own = |addr: &Prefix| policy.prefixes.iter().any(|prefix| prefix.contains(addr.addr()));
         let mut allowed: SortedSet<Prefix> = hosts(&member.addresses).filter(is_own).collect();
         for block in member.clients.iter().filter(|block| is_host_of(block, policy)) {
-            if blocks.insert(*block) {
-                allowed.insert(*block);
+            if blocks.find_or_insert(*block).is_inserted() {
+                allowed.push(*block);
             }
         }
         for ServedPrefix { prefix, .. } in &member.prefixes {
             if serving.get(prefix).is_some_and(|(_, _, node)| *node == member.node) {
-                allowed.insert(*prefix);
+                allowed.push(*prefix);
             }
         }
-        let endpoint = network.paths.wanted(&member.key);
-        all.push((member.key, WgPeer { endpoint, allowed, keepalive: policy.keepalive, psk: None }));
+        let endpoint = network.paths.desired(&member.key);
+        all.insert(member.key, WgPeer { endpoint, allowed, keepalive: policy.keepalive, psk: None });
     }
     for client in clients {
-        // It comes to us: we know no endpoint of it, and wake it from no sleep.
+        // Clients connect to us: their endpoints are unknown, and keepalives would only drain their batteries.
         let mut allowed: SortedSet<Prefix> = hosts(&client.addresses).collect();
         allowed.extend(client.prefixes.iter().copied());
-        all.push((client.key, WgPeer { endpoint: None, allowed, keepalive: 0, psk: client.psk }));
+        all.insert(client.key, WgPeer { endpoint: None, allowed, keepalive: 0, psk: client.psk });
     }
-    all.into()
+    all
 }
 
-/// Which node serves each prefix: of several the one that [`Gateways`](super::gateways::Gateways) chose, else the least
-/// metric, then the least id. What this node or a client of it serves,
-/// default routes, and what overlaps the network's own addresses is left out.
+/// Node that serves each prefix behind a node of the network: the one that [`Gateways`](super::gateways::Gateways)
+/// chose, else the one with the lowest metric, then the lowest id. Prefixes that this node or a client of it serves,
+/// default routes, and prefixes that overlap the network's own are left out.
 fn serving(
     network: &Network,
     policy: &Policy,
     egress: &[&Egress],
     clients: &[IngressClient],
-) -> SortedMap<Prefix, (bool, u32, NodeId)> {
-    let mut best: SortedMap<Prefix, (bool, u32, NodeId)> = SortedMap::new();
+) -> LiteMap<Prefix, (bool, u32, NodeId)> {
+    let mut best: LiteMap<Prefix, (bool, u32, NodeId)> = LiteMap::new();
     for member in network.directory.peers() {
         for ServedPrefix { prefix, metric, .. } in &member.prefixes {
             let behind_clients = clients.iter().any(|client| client.prefixes.contains(prefix));
@@ -341,7 +355,7 @@ fn serving(
     best
 }
 
-/// Of the network itself: covered by the network's own route.
+/// True if a prefix lies within the network's own prefixes: it needs no route of its own.
 fn is_host_of(prefix: &Prefix, policy: &Policy) -> bool {
     policy.prefixes.iter().any(|net| net.covers(prefix))
 }
@@ -350,72 +364,5 @@ fn claimed_twice(prefix: &Prefix, other: &IfName) -> Failure {
     Failure {
         what: format!("reach {prefix}"),
         why: format!("{other} leads there already: two networks can't serve the same prefix to one router"),
-    }
-}
-
-/// Our table: every prefix into its tunnel, but for what the main table knows as precisely or more so (a
-/// connected LAN, a static route), and for where the coordinators are: there the search goes on.
-fn routes(
-    config: &Config,
-    leads: &SortedMap<Prefix, IfName>,
-    control: SortedSet<Prefix>,
-    observed: &Observed,
-) -> SortedSet<Route> {
-    let ours: SortedSet<&IfName> = leads.values().collect();
-    let known = observed.main_routes.iter().filter(|route| !route.prefix.is_default());
-    let known = known.filter(|route| route.link.as_ref().is_none_or(|link| !ours.contains(link)));
-    let mut throws = control;
-    throws.extend(known.map(|route| route.prefix));
-    throws.retain(|prefix| leads.keys().any(|lead| lead.covers(prefix)));
-    let route = |prefix: &Prefix, kind| Route {
-        table: config.numbers.table,
-        prefix: *prefix,
-        metric: config.numbers.metric,
-        kind,
-    };
-    let into = leads.iter().filter(|(prefix, _)| !throws.contains(prefix));
-    let mut routes: SortedSet<Route> =
-        into.map(|(prefix, link)| route(prefix, RouteKind::Device(link.clone()))).collect();
-    routes.extend(throws.iter().map(|prefix| route(prefix, RouteKind::Throw)));
-    routes
-}
-
-/// Where the control plane of any network is: in no tunnel, whatever prefix someone serves.
-fn control(networks: &SortedMap<&NetworkName, &Network>) -> SortedSet<Prefix> {
-    let mut all = SortedSet::new();
-    for assignment in networks.values().filter_map(|network| network.directory.assignment()) {
-        all.extend(assignment.control.iter().map(|addr| Prefix::host(addr.ip())));
-    }
-    all
-}
-
-fn rules(config: &Config) -> SortedSet<Rule> {
-    let numbers = &config.numbers;
-    let rule = |family| Rule {
-        family,
-        priority: numbers.priority,
-        mark: numbers.bypass,
-        mask: numbers.mask,
-        invert: true,
-        table: numbers.table,
-        iif: None,
-        from: None,
-    };
-    Family::ALL.into_iter().map(rule).collect()
-}
-
-/// Whether an address is of use to someone outside the site: global, and not of a range that never is.
-pub fn is_public(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            let local = v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared;
-            !(local || v4.is_unspecified() || v4.is_multicast())
-        }
-        IpAddr::V6(v6) => {
-            let global = (v6.segments()[0] & 0xe000) == 0x2000;
-            global && !v6.is_loopback()
-        }
     }
 }

@@ -1,46 +1,51 @@
-//! Verified records of one network: what may be believed, and nothing that was not signed, is for another
-//! network or node, or is older than what is known.
+//! Directory: the verified records of one network. It accepts no record that is not signed, is for another network or
+//! node, or is older than the known one.
 //!
-//! Any order, duplication or loss of messages followed by a resync ends in the same directory.
+//! Messages in any order, duplicated or lost, followed by a resync, end in the same directory.
 
 mod before;
 
-use super::confirm::CONFIRMED;
-use crate::sorted::{SortedMap, SortedSet};
-use before::Before;
+use before::{Before, CONFIRMED};
 use gatewrt_protocol::{
     Assignment, Member, MemberUpdate, NetworkId, NodeId, Policy, PublicKey, RecordError, Roster, Topic,
     WgPublicKey, jws, record::Record,
 };
-use std::fmt;
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 
-/// How many nodes a network can have on a router: more is refused rather than held in memory.
+/// Limit on the nodes of a network: more are refused rather than held in memory.
 pub const MOST_MEMBERS: usize = 4096;
 
-/// Why a message was refused. Counted by [`Refusal::reason`] and reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Reason why a message with a record was refused. Counted by [`Refusal::reason`] and reported.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// It can't be believed or read.
+    /// Signature or content is invalid.
+    #[error(transparent)]
     Record(RecordError),
-    /// Soundly signed, but for another network or node than its topic.
+    /// Validly signed, but for another network or node than its topic.
+    #[error("signed for another network or node")]
     Elsewhere,
-    /// Older than what is known: replayed or rolled back.
+    /// Older than the known record: replayed or rolled back.
+    #[error("revision {offered} is older than {known}: replayed or rolled back")]
     Old {
-        /// Revision known.
+        /// Known revision.
         known: u64,
-        /// Revision offered.
+        /// Revision of the message.
         offered: u64,
     },
-    /// Same revision as what is known, other content.
+    /// Same revision as the known record, but other content.
+    #[error("revision {0} is known with other content")]
     Conflict(u64),
-    /// Not a topic that this node reads.
+    /// Topic that this node does not read.
+    #[error("not a topic of this node")]
     Topic,
     /// [`MOST_MEMBERS`] reached.
+    #[error("more than {MOST_MEMBERS} nodes")]
     Full,
 }
 
 impl Refusal {
-    /// A short stable name, for counting.
+    /// Short stable name for the reason of a refusal, by which refusals are counted.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Record(RecordError::TooLong(..)) => "too-long",
@@ -57,22 +62,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Record(error) => error.fmt(f),
-            Self::Elsewhere => f.write_str("signed for another network or node"),
-            Self::Old { known, offered } => {
-                write!(f, "revision {offered} is older than {known}: replayed or rolled back")
-            }
-            Self::Conflict(rev) => write!(f, "revision {rev} is known with other content"),
-            Self::Topic => f.write_str("not a topic of this node"),
-            Self::Full => write!(f, "more than {MOST_MEMBERS} nodes"),
-        }
-    }
-}
-
-/// A record with the text it came in, which goes to flash as it is.
+/// Verified record with the signed text it came in, which goes to flash as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Held<T> {
     rev: u64,
@@ -80,18 +70,18 @@ struct Held<T> {
     token: String,
 }
 
-/// What a message changed.
+/// Change of a directory of records by one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing: a duplicate.
+    /// None: a duplicate.
     Nothing,
     /// A record is new or newer.
     Something,
-    /// A node or an external client that was known is removed: no power cut may bring it back.
+    /// A known node or external client was removed: no power cut may bring it back.
     Removal,
 }
 
-/// The records of one network.
+/// Directory of the verified records of one network.
 #[derive(Debug, Clone)]
 pub struct Directory {
     net: NetworkId,
@@ -100,16 +90,16 @@ pub struct Directory {
     policy: Option<Held<Policy>>,
     assignment: Option<Held<Assignment>>,
     roster: Option<Held<Roster>>,
-    members: SortedMap<NodeId, Held<MemberUpdate>>,
+    members: LiteMap<NodeId, Held<MemberUpdate>>,
     before: Before,
-    /// Whether a policy came from this router's own disk, and with it all that was known.
+    /// A policy was restored from this router's own disk, and with it all records.
     restored: bool,
-    /// Members heard of since the control link was opened last.
+    /// Members whose records came since the control link was opened last.
     heard: SortedSet<NodeId>,
 }
 
 impl Directory {
-    /// An empty directory of `net`, as `node` reads it, believing what is signed with `key`.
+    /// Empty directory of the records of network `net` for `node`, with `key` to verify them.
     pub fn new(net: NetworkId, node: NodeId, key: PublicKey) -> Self {
         Self {
             net,
@@ -118,18 +108,18 @@ impl Directory {
             policy: None,
             assignment: None,
             roster: None,
-            members: SortedMap::new(),
+            members: LiteMap::new(),
             before: Before::default(),
             restored: false,
             heard: SortedSet::new(),
         }
     }
 
-    /// Takes in a message from the broker.
+    /// Takes the record in a message from the broker into the directory, or refuses it.
     pub fn accept(&mut self, topic: &str, payload: &[u8]) -> Result<Change, Refusal> {
         let topic = topic.parse().map_err(|_| Refusal::Topic)?;
         if payload.is_empty() && self.is_read(&topic) {
-            // The broker keeps nothing there any more; what was known goes with a signed record only.
+            // The broker holds no record there any more. Only a signed record removes a known one.
             return Ok(Change::Nothing);
         }
         if self.is_known(&topic, payload) {
@@ -139,8 +129,8 @@ impl Directory {
         self.take(&topic, payload, Source::Broker)
     }
 
-    /// Takes in what this router stored itself: its own disk is believed, so that a start costs no
-    /// signature checks.
+    /// Restores a record that was stored on disk into the directory. This router trusts its own disk, so that a start
+    /// needs no signature checks.
     pub fn restore(&mut self, topic: &str, token: &str) -> Result<Change, Refusal> {
         if let Some(topic) = topic.strip_prefix(CONFIRMED) {
             return self.restore_confirmed(topic, token);
@@ -150,16 +140,16 @@ impl Directory {
         self.take(&topic, token.as_bytes(), Source::Disk)
     }
 
-    /// Whether enough is known to decide what shall be. Where nothing could be restored, that is not before the
-    /// roster says that every member came: till then each record that is still to come would be missing.
+    /// True if the records in the directory suffice to decide on the desired state. If none could be restored, the
+    /// roster has to agree with them first: until then, records that are still to come would be missing.
     pub fn is_whole(&self) -> bool {
         let own = self.policy.is_some() && self.assignment.is_some();
         own && (self.restored || self.agrees() == Some(true))
     }
 
-    /// All records as they are to be stored: topic and text, in order of topics.
-    pub fn stored(&self) -> SortedMap<String, String> {
-        let mut all = SortedMap::new();
+    /// All records of the directory as they are to be stored on disk: topic and signed text.
+    pub fn stored(&self) -> LiteMap<String, String> {
+        let mut all = LiteMap::new();
         let mut put = |topic: Topic, token: &str| all.insert(topic.to_string(), token.to_owned());
         if let Some(held) = &self.policy {
             put(Topic::Policy(self.net), &held.token);
@@ -176,40 +166,40 @@ impl Directory {
         all
     }
 
-    /// The roster.
+    /// Roster of the network; `None` before it came.
     pub fn roster(&self) -> Option<&Roster> {
         self.roster.as_ref().map(|held| &held.record)
     }
 
-    /// The other nodes of the network.
+    /// Member records of the other nodes of the network.
     pub fn peers(&self) -> impl Iterator<Item = &Member> {
         self.members.values().filter_map(live).filter(|member| member.node != self.node)
     }
 
-    /// What the others know of this node.
+    /// Member record of this node itself.
     pub fn own(&self) -> Option<&Member> {
         self.members.get(&self.node).and_then(live)
     }
 
-    /// The coordinator removed this node from the network.
+    /// True if the coordinator removed this node from the network.
     pub fn is_removed(&self) -> bool {
         self.members.get(&self.node).is_some_and(|held| matches!(held.record, MemberUpdate::Tombstone(_)))
     }
 
-    /// The control link is opened anew: what is not heard of from now on may have expired.
+    /// Starts to note which member records come, when the control link is opened: the others may have expired.
     pub fn handle_connecting(&mut self) {
         self.heard.clear();
     }
 
-    /// Whether the roster agrees with the member records; `None` without a roster.
+    /// True if the roster agrees with the member records; `None` without a roster.
     pub fn agrees(&self) -> Option<bool> {
         self.roster().map(|roster| roster.describes(&self.revisions(|_| true)))
     }
 
-    /// Forgets members that the network no longer has and of which no tombstone is left: those not heard of
-    /// since the link was opened, when the roster describes just the rest. Says whether there were any.
+    /// Forgets member records of nodes that the network no longer has and whose tombstones have expired: those that did
+    /// not come since the link was opened, if the roster describes just the rest. Returns whether there were any.
     pub fn purge(&mut self) -> bool {
-        let heard = self.revisions(|node| self.heard.contains(node));
+        let heard = self.revisions(|node| self.heard.binary_search(node).is_ok());
         let due =
             self.agrees() == Some(false) && self.roster().is_some_and(|roster| roster.describes(&heard));
         if due {
@@ -218,7 +208,7 @@ impl Directory {
         due
     }
 
-    fn revisions(&self, counts: impl Fn(&NodeId) -> bool) -> SortedMap<NodeId, u64> {
+    fn revisions(&self, counts: impl Fn(&NodeId) -> bool) -> LiteMap<NodeId, u64> {
         let live = self.members.iter().filter(|(node, held)| live(held).is_some() && counts(node));
         live.map(|(node, held)| (*node, held.rev)).collect()
     }
@@ -244,7 +234,7 @@ impl Directory {
 
     fn note_heard(&mut self, topic: &Topic) {
         if let Topic::Member(_, node) = topic {
-            self.heard.insert(*node);
+            self.heard.push(*node);
         }
     }
 
@@ -320,13 +310,14 @@ fn or_removal(change: Result<Change, Refusal>, goes: bool) -> Result<Change, Ref
     }
 }
 
-/// Whether an external client is let in no more.
+/// True if an external client of the assignment `before` was revoked, so that `after` lacks it.
 fn shuts_out(before: &Assignment, after: &Assignment) -> bool {
     let clients = |assignment: &Assignment| -> SortedSet<WgPublicKey> {
         let clients = assignment.ingress.as_ref().map(|ingress| ingress.clients.as_slice());
         clients.unwrap_or_default().iter().map(|client| client.key).collect()
     };
-    clients(before).difference(&clients(after)).next().is_some()
+    let after = clients(after);
+    clients(before).iter().any(|key| after.binary_search(key).is_err())
 }
 
 fn live(held: &Held<MemberUpdate>) -> Option<&Member> {
@@ -340,7 +331,7 @@ fn record<T>(held: &Option<Held<T>>) -> Option<&T> {
     held.as_ref().map(|held| &held.record)
 }
 
-/// Puts a newer record into its slot. What was there goes to `before`, unless something is there already.
+/// Puts a newer record into its slot of the directory. The old record moves to `before`, unless that is taken.
 fn replace<T>(
     slot: &mut Option<Held<T>>,
     before: &mut Option<Held<T>>,
@@ -356,7 +347,7 @@ fn replace<T>(
     Ok(Change::Something)
 }
 
-/// The text of a record that is newer than what is held, by revision and text; `None` when it is the same.
+/// Signed text of a record that is newer than the held one (revision and text); `None` when it is the same.
 fn newer(held: Option<(u64, &str)>, rev: u64, ours: bool, payload: &[u8]) -> Result<Option<String>, Refusal> {
     if !ours {
         return Err(Refusal::Elsewhere);

@@ -1,32 +1,30 @@
-//! External clients: which of those that the coordinator names are let in here, and with what. It ends at the list;
-//! what the kernel shall have of them is [`desired`](super::desired)'s matter.
+//! External clients that are let in here, with the addresses and prefixes they may have. It ends at the list; their
+//! WireGuard peers are [`desired`](super::desired)'s matter.
 
 use super::Network;
-use crate::{
-    gather::{Gather, append},
-    model::Observed,
-    plan::{NO_PSK, Short},
-    sorted::SortedSet,
-};
+use crate::model::{NO_PSK, Observed, Short};
 use gatewrt_protocol::{Egress, Failure, IngressClient, Policy, Prefix, WgPublicKey};
+use sorted_vec::{FindOrInsert, SortedSet};
 use std::{fmt, net::IpAddr};
 
-/// What a client must not lay hands on.
-pub(super) struct Surroundings<'a> {
+/// Context that decides what an external client may have.
+pub(super) struct IngressContext<'a> {
     pub(super) network: &'a Network,
     pub(super) policy: &'a Policy,
-    /// What this node serves itself.
+    /// Prefixes that this node serves itself.
     pub(super) egress: &'a [&'a Egress],
     pub(super) observed: &'a Observed,
 }
 
-/// The clients that are let in, as far as the router's owner allows it, without what they must not have.
+/// External clients that are let in, as far as the router's owner allows it, without addresses and prefixes they must
+/// not have.
 pub(super) fn admitted(
-    around: &Surroundings<'_>,
+    context: &IngressContext<'_>,
     allowed: bool,
     failures: &mut Vec<Failure>,
 ) -> Vec<IngressClient> {
-    let Some(ingress) = around.network.directory.assignment().and_then(|asked| asked.ingress.as_ref()) else {
+    let Some(ingress) = context.network.directory.assignment().and_then(|asked| asked.ingress.as_ref())
+    else {
         return Vec::new();
     };
     if !allowed {
@@ -36,57 +34,57 @@ pub(super) fn admitted(
         });
         return Vec::new();
     }
-    let mut taken = Taken::around(around);
-    ingress.clients.iter().filter_map(|client| taken.admit(client, around, failures)).gather()
+    let mut taken = Taken::context(context);
+    ingress.clients.iter().filter_map(|client| taken.admit(client, context, failures)).collect()
 }
 
-/// Keys, addresses and prefixes that someone has.
+/// Keys, addresses and prefixes that are taken, so that no further external client gets them.
 struct Taken {
     keys: SortedSet<WgPublicKey>,
     prefixes: SortedSet<Prefix>,
-    /// What this router reaches by itself: that stays where it is.
+    /// Prefixes that this router reaches by itself: they stay where they are.
     known: Vec<Prefix>,
 }
 
 impl Taken {
-    fn around(around: &Surroundings<'_>) -> Self {
-        let directory = &around.network.directory;
-        let mut known = around.policy.prefixes.clone();
-        append(&mut known, around.egress.iter().map(|egress| egress.prefix));
-        let connected = around.observed.main_routes.iter().filter(|route| route.on_link);
-        append(&mut known, connected.map(|route| route.prefix));
+    fn context(context: &IngressContext<'_>) -> Self {
+        let directory = &context.network.directory;
+        let mut known = context.policy.prefixes.clone();
+        known.extend(context.egress.iter().map(|egress| egress.prefix));
+        let connected = context.observed.main_routes.iter().filter(|route| route.on_link);
+        known.extend(connected.map(|route| route.prefix));
         known.retain(|prefix| !prefix.is_default());
-        let keys = [around.network.membership.public].into();
+        let keys = SortedSet::from_iter([context.network.membership.public]);
         let mut taken = Self { keys, prefixes: SortedSet::new(), known };
         let mut take = |addresses: &[IpAddr]| {
             taken.prefixes.extend(addresses.iter().map(|addr| Prefix::host(*addr)));
         };
         for member in directory.peers() {
-            taken.keys.insert(member.key);
+            taken.keys.push(member.key);
             take(&member.addresses);
         }
         directory.assignment().iter().for_each(|own| take(&own.addresses));
         taken
     }
 
-    /// A client without what it can't have; none where no address is left.
+    /// External client without the addresses and prefixes that it can't have; `None` where no address is left.
     fn admit(
         &mut self,
         client: &IngressClient,
-        around: &Surroundings<'_>,
+        context: &IngressContext<'_>,
         failures: &mut Vec<Failure>,
     ) -> Option<IngressClient> {
         let name = Short(&client.key);
         let mut refuse = |what: &dyn fmt::Display, why: String| {
             failures.push(Failure { what: format!("let client {name} in{what}"), why });
         };
-        if !self.keys.insert(client.key) {
+        if self.keys.find_or_insert(client.key).is_found() {
             refuse(&"", "a node or another client has this key".to_owned());
             return None;
         }
         let mut admitted = client.clone();
         admitted.psk = client.psk.filter(|psk| *psk != NO_PSK);
-        admitted.addresses.retain(|addr| match self.claim_address(*addr, around) {
+        admitted.addresses.retain(|addr| match self.claim_address(*addr, context) {
             Ok(()) => true,
             Err(why) => {
                 refuse(&format_args!(" with {addr}"), why.to_owned());
@@ -103,12 +101,14 @@ impl Taken {
         Some(admitted).filter(|client| !client.addresses.is_empty())
     }
 
-    fn claim_address(&mut self, addr: IpAddr, around: &Surroundings<'_>) -> Result<(), &'static str> {
-        if !around.policy.prefixes.iter().any(|net| net.contains(addr)) {
+    fn claim_address(&mut self, addr: IpAddr, context: &IngressContext<'_>) -> Result<(), &'static str> {
+        if !context.policy.prefixes.iter().any(|net| net.contains(addr)) {
             return Err("the address is not of this network");
         }
-        let is_free = self.prefixes.insert(Prefix::host(addr));
-        is_free.then_some(()).ok_or("a node or another client has this address")
+        match self.prefixes.find_or_insert(Prefix::host(addr)) {
+            FindOrInsert::Inserted(_) => Ok(()),
+            FindOrInsert::Found(_) => Err("a node or another client has this address"),
+        }
     }
 
     fn claim_prefix(&mut self, prefix: &Prefix) -> Result<(), String> {
@@ -117,7 +117,7 @@ impl Taken {
         }
         match self.known.iter().find(|known| known.overlaps(prefix)) {
             Some(known) => Err(format!("{known} is here already: it is the network's, or this router's own")),
-            None if self.prefixes.insert(*prefix) => Ok(()),
+            None if self.prefixes.find_or_insert(*prefix).is_inserted() => Ok(()),
             None => Err("another client has it".to_owned()),
         }
     }

@@ -1,19 +1,15 @@
-//! What goes into the core and what comes out of it.
+//! Inputs and outputs of the core.
 
-use super::{
-    gateways::{Answer, Probe},
-    serving::Aim,
-};
+use super::{gateways::Probe, serving::ProbeTarget};
 use crate::{
     config::{Config, OwnScope},
-    kernel::Interest,
-    model::{Observed, WgSecret},
-    plan::{Guardfile, Plan},
-    sorted::{SortedMap, SortedSet},
+    core::health::Answer,
+    model::{ObserveQuery, Observed, WgSecret},
+    plan::{BootLockdown, Plan, StepFailure},
 };
-use gatewrt_protocol::{
-    Failure, NetworkId, NetworkName, NodeId, NodeName, Presence, PublicKey, Report, WgPublicKey,
-};
+use gatewrt_protocol::{NetworkId, NetworkName, NodeId, NodeName, Presence, PublicKey, Report, WgPublicKey};
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -22,147 +18,153 @@ use std::{
 /// Facts about this run of the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
-    /// Random, new with each start.
+    /// Random text, new with each start.
     pub boot: String,
-    /// Of the program.
+    /// Version of the program.
     pub version: String,
-    /// What the router is.
+    /// Model of the router.
     pub board: String,
-    /// Spreads retries of many routers.
+    /// Random number that spreads the retries of many routers.
     pub seed: u32,
 }
 
-/// A network this router has joined.
+/// Membership of this router in a network, as it is on disk.
 #[derive(Debug, Clone)]
 pub struct Membership {
-    /// The network's name.
+    /// Name of the network.
     pub network: NetworkName,
-    /// Its id.
+    /// Id of the network.
     pub net: NetworkId,
-    /// The id this router has in it.
+    /// Id of this router in it.
     pub node: NodeId,
-    /// The name this router had when it joined.
+    /// Name of this router at joining.
     pub name: NodeName,
-    /// Verifies the coordinator's records.
+    /// Key that verifies the coordinator's records.
     pub record_key: PublicKey,
     /// WireGuard private key.
     pub secret: WgSecret,
-    /// Its public key.
+    /// WireGuard public key.
     pub public: WgPublicKey,
     /// UDP port.
     pub port: u16,
-    /// `host:port` of each broker.
+    /// Brokers as `host:port`.
     pub brokers: Vec<String>,
-    /// Records as they were stored: topic and text.
-    pub stored: SortedMap<String, String>,
-    /// What was said on the router of its Internet traffic; `None`: nothing.
+    /// Stored records: topic and text.
+    pub stored: LiteMap<String, String>,
+    /// Scopes that were set on the router; `None` when none were.
     pub chosen: Option<Vec<OwnScope>>,
 }
 
-/// What happens to the daemon.
+/// Event that the core decides on.
 #[derive(Debug)]
 pub enum Input {
-    /// The daemon starts, with the owner's settings and the networks that are on disk: all at once, so that
-    /// nothing that runs is taken for no longer wanted.
+    /// The daemon starts, with the owner's settings and the networks that are on disk: all at once, so that no running
+    /// interface is taken for a leftover.
     Started(Box<Config>, Vec<Membership>),
-    /// The owner's settings were read anew.
+    /// The owner's settings were read again.
     Configured(Box<Config>),
     /// A network was joined.
     Joined(Box<Membership>),
+    /// An attempt to join with a configured code failed, and is to be repeated.
+    JoinFailed,
     /// The owner leaves a network.
     Leave(NetworkName),
-    /// On the router something else was said of its Internet traffic.
+    /// The scopes of a network were set on the router; `None` forgets them.
     Chosen(NetworkName, Option<Vec<OwnScope>>),
-    /// News of a control link.
+    /// Event of a control link.
     Link(NetworkName, LinkEvent),
     /// Kernel objects changed.
     Changed,
-    /// The kernel was read.
+    /// The kernel was observed.
     Observed {
-        /// As it is.
+        /// Observation.
         observed: Box<Observed>,
-        /// The router's clock, since the Unix epoch.
+        /// Router's clock, since the Unix epoch.
         wall: Duration,
-        /// Resident memory of the daemon, in KiB.
+        /// Resident memory of the daemon in KiB.
         memory_kib: u64,
     },
-    /// The kernel could not be read.
+    /// The kernel could not be observed, for this reason.
     ObserveFailed(String),
-    /// A plan was carried out; what failed of it.
-    Applied(Vec<Failure>),
-    /// What came back of a probe.
+    /// A plan was executed; these steps failed.
+    Applied(Vec<StepFailure>),
+    /// The boot lockdown was written, or not, for this reason.
+    LockdownSaved(Result<(), String>),
+    /// The answer to a probe came.
     Probed(NetworkName, Probe, Answer),
-    /// Only the time went on.
+    /// Only time passed.
     Tick,
-    /// The daemon is to end; with `teardown` it takes all that is ours out of the kernel first.
+    /// The daemon is to end.
     Stop {
-        /// See above.
+        /// True if the daemon is to delete all its objects in the kernel first.
         teardown: bool,
     },
 }
 
-/// News of a control link.
+/// Event of a network's control link.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// Connected and subscribed.
+    /// The link is connected and subscribed.
     Connected,
     /// A message came: topic and content.
     Message(String, Vec<u8>),
     /// A message came that is too long to be held: topic and length in bytes.
     TooLong(String, usize),
-    /// Something sent was acknowledged.
+    /// The broker acknowledged the next message.
     Acked,
-    /// What was to be published last was not taken: too much waits.
+    /// The last message was not sent: the queue is full.
     Unsent,
-    /// The link is gone.
+    /// The link is lost, for this reason.
     Lost(String),
 }
 
-/// What a node sends.
+/// Message of this node to the coordinator, over the control link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uplink {
-    /// To its report topic.
+    /// Report, to its topic.
     Report(Box<Report>),
-    /// To its presence topic.
+    /// Presence, to its topic.
     Presence(Presence),
 }
 
-/// What is to be done.
+/// Request of the core to a driver.
 #[derive(Debug)]
 pub enum Output {
-    /// Open the control link; the presence is its will.
+    /// Open the control link.
     Connect {
-        /// Of this network.
+        /// Network.
         network: NetworkName,
-        /// `host:port`
+        /// Broker as `host:port`.
         broker: String,
-        /// Where it was when it was looked up last: for when its name leads nowhere.
+        /// Known addresses of the broker, for when its name does not resolve.
         known: Vec<SocketAddr>,
-        /// The will.
+        /// Will: published by the broker when the link is lost.
         will: Presence,
     },
     /// Drop the control link.
     Disconnect(NetworkName),
     /// Sign and publish, retained.
     Publish(NetworkName, Uplink),
-    /// Read the kernel.
-    Observe(Interest),
-    /// Carry out a plan.
+    /// Observe the kernel.
+    Observe(ObserveQuery),
+    /// Execute a plan.
     Apply(Plan),
-    /// Keep what [`super::Network::stored`] gives, which is new; the driver limits how often.
+    /// Store the new records that [`super::Network::stored`] returns; the driver limits how often they go to flash.
     Save(NetworkName),
-    /// What is to be kept goes to disk at once.
+    /// Write the records to flash at once.
     Flush(NetworkName),
-    /// A network is out of the kernel: its state on disk goes too.
+    /// Delete the state of a network on disk: it is out of the kernel.
     Forget(NetworkName),
-    /// What keeps closed scopes in before the daemon runs, for the next boot; `None` when nothing must be kept in.
-    Guard(Option<Guardfile>),
+    /// Write the boot lockdown, which keeps closed scopes in before the daemon runs; `None` deletes it.
+    BootLockdown(Option<BootLockdown>),
+    /// Try again to join with the configured codes.
+    JoinConfigured,
     /// Send a packet to each of these overlay addresses, so that peers learn our new endpoint.
-    Poke(Vec<IpAddr>),
+    SendKeepalive(Vec<IpAddr>),
     /// Probe a node through the tunnel.
-    Probe(NetworkName, Probe, Aim),
+    Probe(NetworkName, Probe, ProbeTarget),
     /// Answer probes at these addresses of ours, and at no others.
     Listen(SortedSet<IpAddr>),
-    /// Everything asked for at the stop is done.
+    /// End: everything that the stop asked for is done.
     Stopped,
 }

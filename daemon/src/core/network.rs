@@ -1,71 +1,49 @@
-//! One network as the core knows it.
+//! State of one network in the core.
 
 use super::{
     Membership, Now,
-    confirm::Trial,
     directory::{Directory, Refusal},
     gateways::Gateways,
     paths::Paths,
+    reporter::Reporter,
+    rollback::Trial,
     session::Session,
 };
-use crate::socket;
-use crate::{
-    gather::Gather,
-    log,
-    model::IfName,
-    sorted::{SortedMap, SortedSet},
-    store::Bucket,
-};
-use gatewrt_protocol::{Applied, Failure, Presence, WgPublicKey};
+use crate::model::{IfName, MAX_ADDRESSES, split_host_port};
+use gatewrt_protocol::{Applied, Failure, Presence};
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 use std::{net::SocketAddr, time::Duration};
 
-/// Two reports are at least this far apart.
-const REPORT_GAP: Duration = Duration::from_secs(2);
-/// What reports may cost when nothing changes: 1.1 MB a day at the usual heartbeat.
-const BYTES_A_HEARTBEAT: u32 = 750;
-/// So many reports may say soon that a client came or went,
-const COMINGS: u32 = 8;
-/// and one more after each such time; what came and went meanwhile is said with the next.
-const COMING_AGAIN: Duration = Duration::from_secs(60);
-/// How long the roster may disagree with the records before that counts as withheld.
+/// Time for which the roster may disagree with the records before they count as withheld.
 const WITHHELD: Duration = Duration::from_secs(5);
 
-/// One network as the core knows it.
+/// State of one network in the core.
 #[derive(Debug)]
 pub struct Network {
-    /// Identity.
+    /// Identity and keys.
     pub membership: Membership,
     /// Records.
     pub directory: Directory,
     /// Endpoints.
     pub paths: Paths,
-    /// Who serves what several could.
+    /// Choice of the nodes that serve.
     pub gateways: Gateways,
-    /// Whether its interface was looked at, for who serves since before this daemon's start.
-    pub(super) found: bool,
-    /// The router's LAN links.
+    /// The nodes that served before this daemon's start were read off its interface.
+    pub(super) adopted: bool,
+    /// LAN links of the router.
     pub lans: SortedSet<IfName>,
     pub(super) session: Session,
     pub(super) trial: Trial,
     /// Revisions of the policy and the assignment that the trial is about.
-    pub(super) judged: (u64, u64),
+    pub(super) trial_revisions: (u64, u64),
     pub(super) broker: usize,
     pub(super) applied: Applied,
-    pub(super) refused: SortedMap<&'static str, u64>,
+    pub(super) refused: LiteMap<&'static str, u64>,
     pub(super) last_refusal: Option<Failure>,
     pub(super) disagrees_since: Option<Now>,
     pub(super) resync_at: Option<Now>,
-    /// The facts that were reported last, as text.
-    pub(super) said: Option<String>,
-    pub(super) said_at: Option<Now>,
-    /// The clients that were there then.
-    pub(super) present: SortedSet<WgPublicKey>,
-    pub(super) comings: Bucket,
-    /// Bytes that the last report took.
-    pub(super) said_bytes: u32,
-    /// Whether what was said may no longer be so.
-    pub(super) stale: bool,
-    pub(super) seq: u64,
+    pub(super) reporter: Reporter,
     pub(super) leaving: bool,
 }
 
@@ -84,24 +62,18 @@ impl Network {
             directory,
             paths: Paths::default(),
             gateways: Gateways::default(),
-            found: false,
+            adopted: false,
             lans: SortedSet::new(),
             session,
             trial: Trial::default(),
-            judged: (0, 0),
+            trial_revisions: (0, 0),
             broker: 0,
             applied: Applied::default(),
-            refused: SortedMap::new(),
+            refused: LiteMap::new(),
             last_refusal: None,
             disagrees_since: None,
             resync_at: None,
-            said: None,
-            said_at: None,
-            present: SortedSet::new(),
-            comings: Bucket::new(COMINGS, COMING_AGAIN),
-            said_bytes: 0,
-            stale: true,
-            seq: 0,
+            reporter: Reporter::default(),
             leaving: false,
         };
         let stored = std::mem::take(&mut network.membership.stored);
@@ -109,6 +81,7 @@ impl Network {
         network
     }
 
+    /// Counts and logs a refused message from the broker.
     pub(super) fn refuse(&mut self, topic: &str, refusal: &Refusal) {
         let count = self.refused.entry(refusal.reason()).or_default();
         *count += 1;
@@ -121,16 +94,17 @@ impl Network {
         self.last_refusal = Some(Failure { what, why: refusal.to_string() });
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
+    /// True if the network is to be in the kernel: neither left nor removed.
+    pub(super) fn is_active(&self) -> bool {
         !self.leaving && !self.directory.is_removed()
     }
 
-    /// Where the coordinator says that its brokers are: those with the port of this one.
+    /// Known addresses of a network's brokers according to the coordinator, where the port is that of `broker`.
     pub(super) fn known_at(&self, broker: &str) -> Vec<SocketAddr> {
-        let port = socket::split_host_port(broker).map(|(_, port)| port);
+        let port = split_host_port(broker).map(|(_, port)| port);
         let control = self.directory.assignment().map(|assignment| assignment.control.as_slice());
         let there = control.unwrap_or_default().iter().filter(|addr| Some(addr.port()) == port);
-        there.copied().take(socket::MAX_ADDRESSES).gather()
+        there.copied().take(MAX_ADDRESSES).collect()
     }
 
     pub(super) fn presence(&self, boot: &str, online: bool) -> Presence {
@@ -138,27 +112,19 @@ impl Network {
         Presence { net, node, boot: boot.to_owned(), session: self.session.number(), online }
     }
 
-    /// When a report is due: at once after connecting, soon when something may have changed, else at the
-    /// next heartbeat.
+    /// Time at which the network's next report is due; `None` while the network is not connected.
     pub(super) fn report_due(&self, heartbeat: Duration) -> Option<Now> {
-        let since = self.session.connected_since()?;
-        let rest = self.rest(heartbeat);
-        let wait = if self.stale { REPORT_GAP.min(rest) } else { rest };
-        Some(self.said_at.map_or(since, |at| at + wait))
+        Some(self.reporter.due(self.session.connected_since()?, heartbeat))
     }
 
-    /// How long there is no report when there is no news: the heartbeat, and longer after a long report.
-    pub(super) fn rest(&self, heartbeat: Duration) -> Duration {
-        heartbeat.max(heartbeat * self.said_bytes / BYTES_A_HEARTBEAT)
-    }
-
-    /// When records that the roster names, but that did not come, are asked for again.
+    /// Time at which records that the roster names, but that did not come, are requested again.
     pub(super) fn resync_due(&self) -> Option<Now> {
         self.session.connected_since()?;
         let doubt = self.disagrees_since? + WITHHELD;
         Some(self.resync_at.map_or(doubt, |at| at.max(doubt)))
     }
 
+    /// Compares the network's member records with its roster, and notes since when they disagree.
     pub(super) fn check_roster(&mut self, now: Now) {
         match self.directory.agrees() {
             Some(false) => drop(self.disagrees_since.get_or_insert(now)),
@@ -166,6 +132,7 @@ impl Network {
         }
     }
 
+    /// Records that the revisions of policy, assignment and roster known now are in effect.
     pub(super) fn note_applied(&mut self) {
         let rev = |policy: Option<u64>| policy.unwrap_or_default();
         self.applied.policy = rev(self.directory.policy().map(|policy| policy.rev));

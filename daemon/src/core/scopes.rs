@@ -1,59 +1,57 @@
-//! Which of the router's Internet traffic goes through which exit: from what is asked and who works, to what becomes of
-//! each scope. How that looks in a kernel is [`desired`](super::desired)'s matter.
+//! Scopes of the router: which Internet traffic goes through which exit, decided from the configuration and the exits' health.
+//! Their routes and rules are [`desired`](super::desired)'s matter.
 
 pub mod choice;
 pub mod status;
 
 use super::{Network, gateways::Service};
-use crate::{
-    config::{Config, OwnScope},
-    gather::{Gather, append},
-};
+use crate::config::{Config, OwnScope};
 use gatewrt_protocol::{
     ExitOffer, ExitScope, Failure, Member, NetworkName, NodeId, NodeName, ScopeState, Traffic,
 };
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// A scope and what becomes of it now.
+/// Scope of Internet traffic with its current exit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// What is asked.
+    /// Configuration.
     pub asked: ExitScope,
-    /// What becomes of it.
+    /// State.
     pub state: ScopeState,
-    /// The exit in use.
+    /// Exit in use.
     pub exit: Option<NodeId>,
-    /// The exit in use leads to the IPv6 Internet.
+    /// The exit in use carries IPv6.
     pub v6: bool,
-    /// Where its DNS queries are to go: the resolvers that it names, and if it names none those of the exit in use.
-    /// Empty when they are to be left alone, and while there is no exit to reach a resolver by.
+    /// Resolvers for its DNS queries: those of the configuration, or else those of the exit in use. Empty when queries are
+    /// to be left alone, and while there is no exit to reach a resolver by.
     pub resolvers: Vec<IpAddr>,
 }
 
-/// Whose word counts for a network's scopes.
+/// Source of the configuration of a network's scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Voice {
-    /// The router's owner, in UCI.
+pub enum ConfigSource {
+    /// Router's owner, in UCI.
     Owner,
-    /// Who said `gatewrt exit` on the router.
+    /// `gatewrt exit` on the router.
     Router,
-    /// The coordinator.
+    /// Coordinator.
     Coordinator,
 }
 
-/// Whose word counts: the first of these who said anything.
-pub fn voice(config: &Config, name: &NetworkName, network: &Network) -> Voice {
+/// Source of the configuration that applies to a network's scopes: the first of owner, router and coordinator that
+/// configured scopes.
+pub fn config_source(config: &Config, name: &NetworkName, network: &Network) -> ConfigSource {
     match (own(config, name), &network.membership.chosen) {
-        (Some(_), _) => Voice::Owner,
-        (None, Some(_)) => Voice::Router,
-        (None, None) => Voice::Coordinator,
+        (Some(_), _) => ConfigSource::Owner,
+        (None, Some(_)) => ConfigSource::Router,
+        (None, None) => ConfigSource::Coordinator,
     }
 }
 
-/// The scopes of one network: what is asked of it. Names of exits are resolved; what can't be done is told. An exit that is
-/// none counts as one that does not work: it is never replaced by another that was not asked for.
+/// Configured scopes of one network, with the names of exits resolved. A node that can't be an exit is a failure, and is
+/// never replaced by another that was not configured.
 pub fn asked(
     config: &Config,
     name: &NetworkName,
@@ -62,7 +60,7 @@ pub fn asked(
 ) -> Vec<ExitScope> {
     let said = own(config, name).or(network.membership.chosen.as_deref());
     let mut asked = match said {
-        Some(all) => all.iter().map(|own| resolved(own, all, network, failures)).gather(),
+        Some(all) => all.iter().map(|own| resolved(own, all, network, failures)).collect(),
         None => network.directory.assignment().map(|it| it.scopes.clone()).unwrap_or_default(),
     };
     asked.truncate(ExitScope::MOST);
@@ -71,12 +69,12 @@ pub fn asked(
     asked
 }
 
-/// What becomes of each scope now, as [`Gateways`](super::gateways::Gateways) chose.
+/// Scopes of one network, each with the exit that [`Gateways`](super::gateways::Gateways) chose.
 pub fn scopes(asked: Vec<ExitScope>, network: &Network) -> Vec<Scope> {
-    asked.into_iter().map(|asked| scope(asked, network)).gather()
+    asked.into_iter().map(|asked| scope(asked, network)).collect()
 }
 
-/// Why a node can't be the exit of this router; `None` when it can.
+/// Reason why a node can't be the exit of this router; `None` when it can.
 pub fn unfit(name: &NodeName, network: &Network) -> Option<&'static str> {
     match node_called(name, network) {
         Some(node) => unfit_node(node, network),
@@ -88,13 +86,14 @@ fn own<'a>(config: &'a Config, name: &NetworkName) -> Option<&'a [OwnScope]> {
     config.networks.get(name)?.scopes.as_deref()
 }
 
-/// The LANs are all but those that another scope names.
+/// Scope as the owner states it, with its LANs and exits resolved. Its LANs are all except those that another scope
+/// names.
 fn resolved(own: &OwnScope, all: &[OwnScope], network: &Network, failures: &mut Vec<Failure>) -> ExitScope {
     let mut scope = own.scope.clone();
     if own.lan {
         let lans = network.lans.iter().map(|link| Traffic::Device(link.to_string()));
         let named = |traffic: &Traffic| all.iter().any(|own| own.scope.of.contains(traffic));
-        append(&mut scope.of, lans.filter(|traffic| !named(traffic)));
+        scope.of.extend(lans.filter(|traffic| !named(traffic)));
     }
     for name in &own.exits {
         match node_called(name, network) {
@@ -110,7 +109,7 @@ fn node_called(name: &NodeName, network: &Network) -> Option<NodeId> {
     own.or_else(|| network.directory.peers().find(|member| member.name == *name).map(|member| member.node))
 }
 
-/// Of the exits named those that can be one.
+/// Removes nodes that can't be exits from a scope; each is a failure.
 fn keep_exits(scope: &mut ExitScope, network: &Network, failures: &mut Vec<Failure>) {
     for node in std::mem::take(&mut scope.exits) {
         match unfit_node(node, network) {
@@ -163,13 +162,14 @@ fn scope(asked: ExitScope, network: &Network) -> Scope {
     Scope { asked, state, exit, v6, resolvers }
 }
 
-/// Those that the scope names are as they are; of the exit's those that it leads to itself.
+/// Resolvers that a scope names, or else those of its exit in the families that it carries; none where DNS is left
+/// alone.
 fn resolvers(asked: &ExitScope, offer: &ExitOffer) -> Vec<IpAddr> {
     match (asked.keep_dns, asked.dns.as_slice()) {
         (true, _) => Vec::new(),
         (false, []) => {
             let reached = |addr: &&IpAddr| if addr.is_ipv4() { offer.v4 } else { offer.v6 };
-            offer.dns.iter().filter(reached).copied().gather()
+            offer.dns.iter().filter(reached).copied().collect()
         }
         (false, named) => named.to_vec(),
     }

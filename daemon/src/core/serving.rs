@@ -1,67 +1,67 @@
-//! [`Gateways`](super::gateways::Gateways) and what is around them: who could serve what is read off the records, what
-//! goes to and fro off the kernel; probes go out by way of the driver; and what others ask of this router by theirs is
-//! answered.
+//! Connection of [`Gateways`](super::gateways::Gateways) to the rest of the core: candidates from the records, counters
+//! from the observation, probes to the driver, and replies to the probes of other nodes.
 
 use super::{
     Core, Network, Now, Output,
-    gateways::{Answer, Candidate, Probe, Service},
-    offer, scopes,
+    gateways::{Candidate, Probe, Service},
+    health::Answer,
+    scopes,
+    uplinks::has_internet,
 };
 use crate::{
     config::Config,
-    gather::Gather,
-    log,
     model::{Family, IfName, Observed, WgDevice},
-    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Member, NetworkName, NodeId, Prefix, WgPublicKey};
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 use std::net::IpAddr;
 
-/// Where a probe goes.
+/// Target of a health probe through a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Aim {
-    /// Out over this interface.
+pub struct ProbeTarget {
+    /// Interface by which it leaves.
     pub link: IfName,
-    /// From this overlay address.
+    /// Source: an overlay address of this router.
     pub from: IpAddr,
-    /// To this one.
+    /// Destination: an overlay address of the node.
     pub to: IpAddr,
 }
 
-/// What a router says of itself to those that probe it.
+/// Reply of a router to a health probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Says {
-    /// It has a way to the IPv4 Internet.
+pub struct ProbeReply {
+    /// The router has an uplink to the IPv4 Internet.
     pub v4: bool,
-    /// The same for IPv6.
+    /// The router has an uplink to the IPv6 Internet.
     pub v6: bool,
-    /// Its control link delivers.
+    /// The router's control link is up.
     pub control: bool,
 }
 
 impl Core {
-    /// The kernel was looked at.
+    /// Feeds an observation of the kernel to the gateways of all networks.
     pub(super) fn feed_gateways(&mut self, now: Now) {
         for (name, network) in &mut self.networks {
-            let wanted = services(&self.config, name, network);
-            network.gateways.handle_wanted(wanted, now);
+            let services = services(&self.config, name, network);
+            network.gateways.handle_services(services, now);
             for member in network.directory.peers() {
                 let Some((_, device)) = device_of(&self.observed, &member.key) else { continue };
                 if let Some(counters) = device.counters.get(&member.key) {
                     network.gateways.handle_counters(member.node, counters.rx, counters.tx, now);
                 }
             }
-            if !network.found && self.observed.devices.contains_key(&IfName::from(name)) {
-                network.found = true;
-                found(network, &self.observed);
+            if !network.adopted && self.observed.devices.contains_key(&IfName::from(name)) {
+                network.adopted = true;
+                adopt(network, &self.observed);
             }
         }
         self.listen();
     }
 
-    /// Whether anyone's counters are to be looked at often.
+    /// True if a network chooses among nodes, so that WireGuard counters are to be observed often.
     pub(super) fn has_gateways(&self) -> bool {
-        self.wanted().values().any(|network| !network.gateways.is_idle())
+        self.active_networks().values().any(|network| !network.gateways.is_idle())
     }
 
     pub(super) fn handle_probed(&mut self, name: &NetworkName, probe: Probe, answer: Answer, now: Now) {
@@ -73,12 +73,12 @@ impl Core {
     pub(super) fn poll_gateways(&mut self, name: &NetworkName, now: Now) {
         let Some(network) = self.networks.get_mut(name) else { return };
         for probe in network.gateways.poll(now) {
-            if let Some(aim) = aim(network, probe.node, &self.observed) {
-                self.outputs.push(Output::Probe(name.clone(), probe, aim));
+            if let Some(target) = probe_target(network, probe.node, &self.observed) {
+                self.outputs.push(Output::Probe(name.clone(), probe, target));
             }
         }
-        let news = network.gateways.take_news();
-        for service in news.iter().flatten() {
+        let changes = network.gateways.take_changes();
+        for service in changes.iter().flatten() {
             let node = network.gateways.choice(service);
             let member = network.directory.peers().find(|member| Some(member.node) == node);
             match member {
@@ -86,26 +86,30 @@ impl Core {
                 None => log::warn!("{name}: {service} goes through nobody: none that could serve works"),
             }
         }
-        if news.is_some() {
-            self.rhythm.tries.forget();
-            self.look_by(now);
+        if changes.is_some() {
+            self.backoff.reset();
+            self.schedule.request_by(now);
         }
     }
 
-    /// What `from` is told that probes one of this router's addresses; nothing to a stranger, nor before the kernel was
-    /// looked at.
-    pub fn says(&self, to: IpAddr, from: IpAddr) -> Option<Says> {
-        let (_, network) = self.wanted().into_iter().find(|(_, network)| answers(network).contains(&to))?;
+    /// Reply to a health probe from `from` to this router's address `to`; none to a stranger, nor before the first
+    /// observation.
+    pub fn probe_reply(&self, to: IpAddr, from: IpAddr) -> Option<ProbeReply> {
+        let (_, network) =
+            self.active_networks().into_iter().find(|(_, network)| answers(network).contains(&to))?;
         let is_member = network.directory.peers().any(|member| member.addresses.contains(&from));
-        let leads = |family| offer::leads(&self.observed, family);
+        let leads = |family| has_internet(&self.observed, family);
         let control = network.session.is_connected();
-        let says = Says { v4: leads(Family::V4), v6: leads(Family::V6), control };
-        (is_member && self.has_observed).then_some(says)
+        let reply = ProbeReply { v4: leads(Family::V4), v6: leads(Family::V6), control };
+        (is_member && self.has_observed).then_some(reply)
     }
 
+    /// Tells the driver at which addresses to answer health probes.
     fn listen(&mut self) {
         let mut listening = SortedSet::new();
-        self.wanted().values().for_each(|network| listening.extend(answers(network).iter().copied()));
+        self.active_networks()
+            .values()
+            .for_each(|network| listening.extend(answers(network).iter().copied()));
         if listening != self.listening {
             self.outputs.push(Output::Listen(listening.clone()));
             self.listening = listening;
@@ -113,15 +117,15 @@ impl Core {
     }
 }
 
-/// The addresses at which a node is probed that serves something.
+/// Addresses in a network at which this node is probed: its own, if it serves anything.
 fn answers(network: &Network) -> &[IpAddr] {
     let serves = network.directory.assignment().filter(|own| own.exit.is_some() || !own.egress.is_empty());
     serves.map(|own| own.addresses.as_slice()).unwrap_or_default()
 }
 
-/// What is served in a network by one of several nodes: prefixes that are not served here too, and scopes.
-fn services(config: &Config, name: &NetworkName, network: &Network) -> SortedMap<Service, Vec<Candidate>> {
-    let mut all: SortedMap<Service, Vec<Candidate>> = SortedMap::new();
+/// Services of a network and their candidates: prefixes that several nodes serve and this one does not, and scopes.
+fn services(config: &Config, name: &NetworkName, network: &Network) -> LiteMap<Service, Vec<Candidate>> {
+    let mut all: LiteMap<Service, Vec<Candidate>> = LiteMap::new();
     let is_own = |prefix: &Prefix| {
         let own = network.directory.assignment();
         own.is_some_and(|own| own.egress.iter().any(|egress| egress.prefix == *prefix))
@@ -138,25 +142,25 @@ fn services(config: &Config, name: &NetworkName, network: &Network) -> SortedMap
         let named = exits.len() as u32;
         let offers = network.directory.peers().filter(|member| scope.auto && member.exit.is_some());
         let others: Vec<NodeId> =
-            offers.map(|member| member.node).filter(|node| !exits.contains(node)).gather();
+            offers.map(|member| member.node).filter(|node| !exits.contains(node)).collect();
         exits.extend(others);
         let candidate = |(at, node)| Candidate { rank: named.min(at as u32), node };
-        let candidates = exits.into_iter().enumerate().map(candidate).gather();
+        let candidates = exits.into_iter().enumerate().map(candidate).collect();
         all.insert(Service::Scope(scope.name), candidates);
     }
     all
 }
 
-/// Who serves in the kernel since before this daemon's start: whose allowed IPs have it.
-fn found(network: &mut Network, observed: &Observed) {
+/// Adopts the nodes that provide services since before this daemon's start: those whose allowed IPs have the prefix.
+fn adopt(network: &mut Network, observed: &Observed) {
     let holders = |wanted: &dyn Fn(&Prefix) -> bool| -> Vec<NodeId> {
         let holds = |member: &&Member| {
             let peer = device_of(observed, &member.key).and_then(|(_, device)| device.peers.get(&member.key));
             peer.is_some_and(|peer| peer.allowed.iter().any(wanted))
         };
-        network.directory.peers().filter(holds).map(|member| member.node).gather()
+        network.directory.peers().filter(holds).map(|member| member.node).collect()
     };
-    let services: Vec<Service> = network.gateways.services().cloned().gather();
+    let services: Vec<Service> = network.gateways.services().cloned().collect();
     for service in services {
         let found = match &service {
             Service::Prefix(prefix) => holders(&|allowed| allowed == prefix),
@@ -166,16 +170,16 @@ fn found(network: &mut Network, observed: &Observed) {
     }
 }
 
-/// The interface on which a peer is.
+/// WireGuard interface that has a peer of this key, with its device.
 pub(super) fn device_of<'a>(observed: &'a Observed, key: &WgPublicKey) -> Option<(&'a IfName, &'a WgDevice)> {
     observed.devices.iter().find(|(_, device)| device.peers.contains_key(key))
 }
 
-fn aim(network: &Network, node: NodeId, observed: &Observed) -> Option<Aim> {
+fn probe_target(network: &Network, node: NodeId, observed: &Observed) -> Option<ProbeTarget> {
     let member = network.directory.peers().find(|member| member.node == node)?;
     let to = *member.addresses.first()?;
     let own = network.directory.assignment()?.addresses.iter();
     let from = *own.clone().find(|own| own.is_ipv4() == to.is_ipv4())?;
     let (link, _) = device_of(observed, &member.key)?;
-    Some(Aim { link: link.clone(), from, to })
+    Some(ProbeTarget { link: link.clone(), from, to })
 }

@@ -120,7 +120,7 @@ fn is_whole(request: &[u8]) -> bool {
     length.is_some_and(|length: usize| body.len() >= length)
 }
 
-/// What joining gives when the coordinator's answer is changed so.
+/// Outcome of joining when the coordinator gives a changed answer.
 fn join_with(change: impl FnOnce(&mut JoinAnswer)) -> Result<(Identity, JoinAnswer), EnrollError> {
     let (ca, keys) = (TestCa::new(), Keys::generate().unwrap());
     let mut answer = answer(&ca, &keys);
@@ -136,7 +136,7 @@ fn join_against(status: u16, body: &[u8]) -> EnrollError {
 }
 
 #[test]
-fn a_router_joins_and_proves_its_key() {
+fn router_joins_and_proves_its_key() {
     let (ca, keys) = (TestCa::new(), Keys::generate().unwrap());
     let expected = answer(&ca, &keys);
     let (port, served) = coordinator(ca.server(&["127.0.0.1"]), 200, serde_json::to_vec(&expected).unwrap());
@@ -155,7 +155,7 @@ fn a_router_joins_and_proves_its_key() {
 }
 
 #[test]
-fn only_what_the_code_vouches_for_is_believed() {
+fn answer_the_code_does_not_vouch_for_is_refused() {
     let forged = Signer::from_seed(&[8; 32]);
     let elsewhere = Assignment { node: NodeId::from_entropy([7; 10]), ..assignment() };
     let other_name = Policy { name: "other".parse().unwrap(), ..policy() };
@@ -187,7 +187,7 @@ fn only_what_the_code_vouches_for_is_believed() {
 }
 
 #[test]
-fn a_refusal_is_told_in_the_coordinators_words() {
+fn refusal_is_reported_in_the_coordinators_words() {
     let problem =
         br#"{"status":410,"type":"code-used","title":"this join code was used","detail":"make a new one"}"#;
     let error = join_against(410, problem);
@@ -197,10 +197,10 @@ fn a_refusal_is_told_in_the_coordinators_words() {
 }
 
 #[test]
-fn answers_that_make_no_sense_are_errors_in_words() {
+fn unreadable_answer_is_an_error_in_words() {
     for (status, body, words) in [
         (200, b"{}".to_vec(), "missing field"),
-        (200, b"<html>".to_vec(), "a value is expected"),
+        (200, b"<html>".to_vec(), "expected value at line 1 column 1"),
         (404, b"<html>".to_vec(), "HTTP status 404"),
         (302, b"".to_vec(), "HTTP status 302"),
         (200, vec![b' '; 70 * 1024], "larger than"),
@@ -214,7 +214,7 @@ fn answers_that_make_no_sense_are_errors_in_words() {
 }
 
 #[test]
-fn another_coordinator_than_the_codes_is_not_talked_to() {
+fn coordinator_of_another_ca_gets_no_request() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let (port, served) = coordinator(other.server(&["127.0.0.1"]), 200, Vec::new());
     let error = join(&code(&ca, port), &Keys::generate().unwrap(), facts(), 0).expect_err("foreign");
@@ -224,7 +224,7 @@ fn another_coordinator_than_the_codes_is_not_talked_to() {
 }
 
 #[test]
-fn no_coordinator_is_told_with_address_and_reason() {
+fn unreachable_coordinator_is_reported_with_address_and_reason() {
     let ca = TestCa::new();
     let port = 1; // below 1024, and assigned to a protocol that no one runs
     let error = join(&code(&ca, port), &Keys::generate().unwrap(), facts(), 0).expect_err("nobody there");
@@ -237,7 +237,7 @@ fn no_coordinator_is_told_with_address_and_reason() {
 }
 
 #[test]
-fn something_else_on_that_port_is_told_so() {
+fn server_without_tls_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = thread::spawn(move || {
@@ -252,7 +252,7 @@ fn something_else_on_that_port_is_told_so() {
 }
 
 #[test]
-fn a_silent_server_costs_seconds_not_for_ever() {
+fn silent_server_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let started = Instant::now();

@@ -1,11 +1,11 @@
-//! The connections that the kernel tracks (`linux/netfilter/nfnetlink_conntrack.h`): looked through, and forgotten
-//! where they are forbidden. Which those are is for the caller to say. To forget one ends its flow offload too.
+//! Connection tracking of the kernel (`linux/netfilter/nfnetlink_conntrack.h`): entries are read, and those that the caller
+//! forbids are deleted, which ends their flow offload too.
 //!
-//! The other side of a connection that goes another way now does not know of it and answers on. Such an answer would be
-//! taken for a call from outside, and what the host says next for the reply to it, which stays out of the host's scope. It
-//! is expected therefore: an entry that has the answers' tuple, but not that of the host's packets, stands for
-//! a minute after the last of them. Our table drops what belongs to one, known by where its replies would go:
-//! addresses that nobody has (0.0.0.0/8, RFC 1122; 100::/64, RFC 6666).
+//! The other end of a connection that is to take another way does not know of the cut and goes on answering. Such a late
+//! answer would open a connection from outside, and the host's next packet would count as the reply to it and stay out of
+//! the host's scope. So late answers are expected: an entry with their tuple, but not that of the host's packets, stays
+//! for a minute after the last of them. Our table drops what belongs to such an entry, known by where its replies would
+//! go: addresses that nobody has (0.0.0.0/8, RFC 1122; 100::/64, RFC 6666).
 
 use super::{
     KernelError,
@@ -14,7 +14,7 @@ use super::{
         socket::{NetlinkError, Socket},
     },
 };
-use crate::plan::{Fate, Flow};
+use crate::{model::Flow, plan::FlowVerdict};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc::{
     AF_UNSPEC, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT, IPPROTO_TCP, IPPROTO_UDP,
@@ -25,12 +25,12 @@ use std::{
     path::Path,
 };
 
-/// There as soon as the kernel tracks connections.
+/// File that exists once the kernel tracks connections.
 const TRACKING: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
-/// How long late answers are expected, in seconds. Each that comes prolongs it: UDP to 30 seconds, TCP to two minutes.
+/// Time for which late answers are expected, in seconds. Each answer prolongs it: UDP to 30 seconds, TCP to two minutes.
 const LATE_FOR: u32 = 60;
-/// How often an entry is made again because an answer came just then.
+/// Attempts to make an entry: an answer that comes just then makes another one.
 const LATE_ATTEMPTS: usize = 5;
 
 const IPCTNL_MSG_CT_NEW: u16 = 0;
@@ -60,12 +60,12 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
-/// Has the kernel forget the connections that may not stand; gives how many those were.
-pub fn cut(judge: &mut dyn FnMut(&Flow) -> Fate) -> Result<usize, KernelError> {
-    if Path::new(TRACKING).exists() { forget(judge).map_err(explain) } else { Ok(0) }
+/// Cuts the tracked connections that `check` does not keep; returns their number.
+pub fn cut(check: &mut dyn FnMut(&Flow) -> FlowVerdict) -> Result<usize, KernelError> {
+    if Path::new(TRACKING).exists() { delete(check).map_err(explain) } else { Ok(0) }
 }
 
-/// Whether connections can be looked through.
+/// Reads the tracked connections once, and fails where the kernel does not show them.
 pub fn check() -> Result<(), KernelError> {
     if Path::new(TRACKING).exists() { dump(&mut |_| ()).map(drop).map_err(explain) } else { Ok(()) }
 }
@@ -90,17 +90,18 @@ fn dump(take: &mut dyn FnMut(Received<'_>)) -> Result<Socket, NetlinkError> {
     Ok(socket)
 }
 
-fn forget(judge: &mut dyn FnMut(&Flow) -> Fate) -> Result<usize, NetlinkError> {
+fn delete(check: &mut dyn FnMut(&Flow) -> FlowVerdict) -> Result<usize, NetlinkError> {
     let (mut cuts, mut late) = (Vec::new(), 0);
     let mut socket = dump(&mut |received| {
         let Some((flow, deletion)) = flow(received).zip(deletion(received)) else { return };
-        // What is expected is found out anew.
+        // Entries for late answers are ours, and made again where they are still needed.
         let is_late = is_late(&flow);
-        let fate = if is_late { Fate::Forbidden } else { judge(&flow) };
-        let answers = (fate == Fate::Elsewhere).then(|| answers(received)).flatten();
+        let verdict = if is_late { FlowVerdict::Forbidden } else { check(&flow) };
+        let answers = (verdict == FlowVerdict::Rerouted).then(|| answers(received)).flatten();
         late += usize::from(is_late);
-        cuts.extend((fate != Fate::Stands).then_some((deletion, answers)));
+        cuts.extend((verdict != FlowVerdict::Keep).then_some((deletion, answers)));
     })?;
+    // All deletions come first: no entry may have the tuple of one that is still there.
     for (deletion, _) in &cuts {
         gone(socket.change(deletion))?;
     }
@@ -111,7 +112,7 @@ fn forget(judge: &mut dyn FnMut(&Flow) -> Fate) -> Result<usize, NetlinkError> {
     Ok(cuts.len().saturating_sub(late))
 }
 
-/// It may have ended by itself meanwhile.
+/// Turns the failure to delete a connection that has ended by itself into success.
 fn gone(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
     match outcome {
         Err(error) if error.is(&[ENOENT]) => Ok(()),
@@ -126,7 +127,8 @@ fn is_late(flow: &Flow) -> bool {
     }
 }
 
-/// Where replies to the answers would go: to another place for each, since no two entries may have the same tuple.
+/// Address that nobody has, as the destination of the replies to late answers. Each `number` gives another one: no two
+/// entries may have the same tuple.
 fn nowhere(like: IpAddr, number: u32) -> IpAddr {
     match like {
         IpAddr::V4(_) => Ipv4Addr::from_bits(number & 0x00ff_ffff).into(),
@@ -134,10 +136,10 @@ fn nowhere(like: IpAddr, number: u32) -> IpAddr {
     }
 }
 
-/// How the other side of a connection answers.
+/// Late answers that the other end of a cut connection may still send.
 struct Answers {
     family: u8,
-    /// The tuple as the kernel has it, and what is in it.
+    /// Tuple as the kernel has it; the fields below are parsed from it.
     tuple: Vec<u8>,
     to: IpAddr,
     proto: u8,
@@ -155,7 +157,7 @@ fn answers(received: Received<'_>) -> Option<Answers> {
 }
 
 impl Answers {
-    /// In place of what an answer that came since may have opened.
+    /// Makes the connection entry that expects these late answers, in place of one that an answer has opened since.
     fn expect(&self, socket: &mut Socket, number: u32) -> Result<(), NetlinkError> {
         let own = |command, flags| {
             let mut message = message(command, flags | NLM_F_ACK, self.family);
@@ -179,7 +181,7 @@ impl Answers {
             });
         });
         if i32::from(self.proto) == IPPROTO_TCP {
-            // At its end: what belongs to it does not open it again.
+            // In the last state: packets that belong to the entry do not open it again.
             entry.nest(CTA_PROTOINFO, |info| {
                 info.nest(CTA_PROTOINFO_TCP, |tcp| {
                     tcp.u8(CTA_PROTOINFO_TCP_STATE, TCP_CONNTRACK_TIME_WAIT);
@@ -207,7 +209,8 @@ fn message(command: u16, flags: i32, family: u8) -> Message {
     Message::new((NFNL_SUBSYS_CTNETLINK as u16) << 8 | command, flags, &[family, 0, 0, 0])
 }
 
-/// What asks for the end of a connection: its tuple as it came, with what tells it from others that have the same.
+/// Netlink request to delete a tracked connection: its tuple as the kernel has it, and the zone and id that tell it
+/// from others with the same tuple.
 fn deletion(received: Received<'_>) -> Option<Message> {
     let mut message = message(IPCTNL_MSG_CT_DELETE, NLM_F_ACK, *received.body.first()?);
     for (kind, payload) in attrs_after(received.body, NFGENMSG) {
@@ -265,7 +268,7 @@ mod tests {
     use crate::kernel::netlink::attr::messages;
     use proptest::prelude::*;
 
-    /// A message of a dump, as the kernel sends it.
+    /// Message of a dump, as the kernel sends it.
     fn dumped([src, dst]: [&str; 2], [answers, seen]: [&str; 2], port: u16) -> Vec<u8> {
         let mut message = message(0, 0, 2);
         for (kind, src, dst) in [(CTA_TUPLE_ORIG, src, dst), (CTA_TUPLE_REPLY, answers, seen)] {
@@ -289,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_read_and_named_again() {
+    fn dumped_connection_is_parsed_and_its_deletion_names_it() {
         let bytes = dumped(["10.90.0.7", "192.168.1.5"], ["192.168.1.9", "10.0.0.1"], 443);
         let addr = |text: &str| text.parse().expect("valid");
         let (src, dst) = (addr("10.90.0.7"), addr("192.168.1.5"));
@@ -305,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_parsed_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let received = Received { kind: 0, flags: 0, sequence: 0, body: &bytes };
             let _ = (flow(received), deletion(received), answers(received));
         }

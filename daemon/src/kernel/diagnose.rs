@@ -1,9 +1,8 @@
-//! What the daemon needs of a system, looked at without changing anything.
+//! Diagnosis of a system: checks what the daemon needs, and changes nothing.
 
 use super::{
-    backend::Backend,
     conntrack,
-    iptables::Iptables,
+    firewall::{Backend, iptables::Iptables},
     linux::Options,
     process::{ask, find, run},
     wireguard::userspace::PROGRAMS,
@@ -14,21 +13,21 @@ use crate::{
 };
 use std::{fs, path::Path, process::Command, time::Duration};
 
-/// How long a program may take.
+/// Time a program may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One thing looked at.
+/// Result of the check of one thing that the daemon needs, such as WireGuard or the firewall.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at.
+    /// Name of the requirement.
     pub what: &'static str,
-    /// What was found.
+    /// State that was found.
     pub found: String,
-    /// What to do when that is not enough.
+    /// Advice when that is not enough.
     pub problem: Option<String>,
 }
 
-/// Looks at everything the daemon needs.
+/// Checks a router for everything that the daemon needs.
 pub fn diagnose(config: &Config) -> Vec<Finding> {
     let mut all = vec![privileges(), wireguard(config), connections(), ipv6()];
     let Options { nft, iptables, .. } = Options::default();
@@ -51,7 +50,7 @@ fn bad(what: &'static str, found: impl Into<String>, advice: impl Into<String>) 
     Finding { what, found: found.into(), problem: Some(advice.into()) }
 }
 
-/// Bit 12 of the effective capabilities (`linux/capability.h`).
+/// Checks for the capability CAP_NET_ADMIN, bit 12 of the effective capabilities (`linux/capability.h`).
 fn privileges() -> Finding {
     const CAP_NET_ADMIN: u64 = 1 << 12;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -88,7 +87,7 @@ fn wireguard(config: &Config) -> Finding {
     }
 }
 
-/// Loaded, or a module that the kernel loads when it is asked for such an interface.
+/// True if the kernel has WireGuard: loaded, or as a module that it loads when it is asked for such an interface.
 fn in_kernel() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let modules = Path::new("/lib/modules").join(release.trim());
@@ -120,7 +119,7 @@ fn connections() -> Finding {
     }
 }
 
-/// What exits and those who use them need of the firewall beyond the rest. Nothing of it is made: see `nft --check`.
+/// Rules that exits and exit clients need of the firewall. Nothing of it is loaded: see `nft --check`.
 const EXITS: (&str, &str) = (
     "exits",
     "table inet gatewrt-check {\n\
@@ -146,7 +145,7 @@ fn exits((what, rules): (&'static str, &str), install: &str) -> Finding {
     }
 }
 
-/// What the table needs of iptables beyond what every kernel with it has, exits among it. Nothing of it is made.
+/// Rules that our table needs of iptables beyond the basics, exits included. Nothing of it is loaded.
 const CHAINS: &str = "*filter\n:gwrt-check - [0:0]\n-A gwrt-check -m conntrack --ctstate NEW -j REJECT\n\
     -A gwrt-check -p tcp --tcp-flags SYN SYN -j TCPMSS --clamp-mss-to-pmtu\n\
     -A gwrt-check -j CONNMARK --set-xmark 0x1/0x1\nCOMMIT\n\
@@ -183,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_iptables_can_do_is_told_for_each_family() {
+    fn iptables_findings_name_each_family() {
         let there = Iptables::new("iptables-legacy".to_owned(), Path::new("/nowhere"));
         let missing = Iptables::new("/nowhere/iptables".to_owned(), Path::new("/nowhere"));
         for family in Family::ALL {
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_firewall_can_not_do_is_told_with_advice() {
+    fn missing_firewall_feature_is_reported_with_advice() {
         let finding = exits(("exits", "table inet x { chain y { no such thing } }"), "install it");
         assert_eq!(finding.problem.as_deref(), Some("install it"));
         assert!(finding.found.contains("rror"), "{finding:?}");

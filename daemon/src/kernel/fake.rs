@@ -1,49 +1,51 @@
-//! A kernel in memory, for tests: it behaves like the real one where a plan depends on it. An interface takes
+//! Kernel in memory, for tests: it behaves like the real one where a plan depends on it. An interface takes
 //! its addresses and routes along when it goes, routes need theirs up, what exists can't be added, an allowed
 //! IP belongs to one peer. It can be told to fail.
 
-use super::{Interest, Kernel, KernelError};
+use super::{Kernel, KernelError};
 use crate::{
     model::{
-        Address, ForeignRule, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, SavedSysctl,
-        SysctlPath, WgDevice, WgPeer, WgSettings,
+        Address, ForeignRule, IfName, Link, LinkKind, NO_PSK, ObserveQuery, Observed, Route, RouteKind, Rule,
+        Ruleset, SavedSysctl, SysctlPath, WgDevice, WgPeer, WgSettings,
     },
-    plan::{NO_PSK, PeerChange, Step},
-    sorted::{SortedMap, SortedSet},
+    plan::{PeerChange, Step},
 };
 use gatewrt_protocol::{Prefix, WgPublicKey};
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 
-/// The kernel in memory. A test sets its fields as it likes; [`Kernel::execute`] changes them as a kernel does.
+/// Kernel in memory, for tests. A test sets its fields as it likes; [`Kernel::execute`] changes them as a kernel does.
 #[derive(Debug, Clone, Default)]
 pub struct FakeKernel {
-    /// What is there, as someone sees who is interested in everything. Foreign addresses are those that are in
-    /// `addresses` and not in `our_addresses`.
+    /// Objects in the kernel, as a query for everything reads them. Foreign addresses are those in `addresses` and not
+    /// in `our_addresses`.
     pub state: Observed,
     /// Routes without our protocol number.
     pub foreign_routes: SortedSet<Route>,
     /// Settings that each new interface gets, by path with `*` for its name.
-    pub link_sysctls: SortedMap<String, String>,
+    pub link_sysctls: LiteMap<String, String>,
     /// Interfaces are made in userspace: they are TUN devices.
     pub userspace: bool,
-    /// What fails.
+    /// Faults to inject.
     pub faults: Faults,
-    /// Steps that were asked for, in order, with what came of them.
+    /// Steps that were executed, in order, with their outcomes.
     pub journal: Vec<(Step, Result<(), KernelError>)>,
 }
 
-/// What fails.
+/// Faults that a [`FakeKernel`] injects into the steps that it executes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Faults {
-    /// Nothing but what a kernel refuses.
+    /// No faults beyond refusals of a real kernel.
     #[default]
     None,
-    /// Steps by their number since the start, from 0; they change nothing.
+    /// Numbers of steps that fail, counted from 0 at the start; they change nothing.
     At(SortedSet<usize>),
-    /// Each step with this chance of 256: it changes nothing, part of what it should, or all and yet fails.
+    /// Random faults: a step fails with this chance of 256, and changes nothing, a part of what it should, or all of
+    /// it.
     Chance {
-        /// Of 256.
+        /// Chance of 256.
         of_256: u8,
-        /// The same seed, the same faults.
+        /// Seed of the faults: the same seed gives the same faults.
         seed: u64,
     },
 }
@@ -55,7 +57,7 @@ enum Fault {
 }
 
 impl Kernel for FakeKernel {
-    fn observe(&mut self, interest: &Interest) -> Result<Observed, KernelError> {
+    fn observe(&mut self, interest: &ObserveQuery) -> Result<Observed, KernelError> {
         let mut observed = self.state.clone();
         observed.sysctls.retain(|path, _| interest.sysctls.contains(path));
         observed.foreign_routes.retain(|table, _| interest.tables.contains(table));
@@ -99,13 +101,13 @@ fn conflict(with: impl std::fmt::Debug) -> Result<(), KernelError> {
 }
 
 impl FakeKernel {
-    /// Adds a foreign interface that is up.
+    /// Adds a network interface that is not ours and is up.
     pub fn add_foreign_link(&mut self, name: &IfName) {
         self.insert_link(name, LinkKind::Other, 1500);
         self.state.links.entry(name.clone()).and_modify(|link| link.up = true);
     }
 
-    /// Lets a userspace interface lose its process and stay.
+    /// Ends the process behind a userspace WireGuard interface; the interface stays.
     pub fn kill_userspace(&mut self, name: &IfName) {
         self.state.devices.remove(name);
     }
@@ -127,16 +129,16 @@ impl FakeKernel {
             Step::AddRoute(route) => self.add_route(route),
             Step::ReplaceRoute(route) => self.replace_route(route),
             Step::DeleteRoute(route) => {
-                self.state.routes.remove(route);
+                self.state.routes.remove_item(route);
                 Ok(())
             }
             Step::AddRule(rule) => self.add_rule(rule),
             Step::DeleteRule(rule) => {
-                self.state.rules.remove(rule);
+                self.state.rules.remove_item(rule);
                 Ok(())
             }
-            Step::WriteRuleset(ruleset) => {
-                self.state.ruleset = Some(ruleset.clone());
+            Step::WriteRuleset(update) => {
+                self.state.ruleset = Some(Ruleset::Known(update.table.clone()));
                 Ok(())
             }
             Step::DeleteRuleset => {
@@ -155,7 +157,8 @@ impl FakeKernel {
         }
     }
 
-    /// The kernel takes a message's peers one after the other, and stops at the first that it refuses.
+    /// Executes a part of a step, as the kernel does when it refuses one of a message's peers: those before it are
+    /// changed.
     fn partly(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::SetPeers(link, changes) => self.set_peers(link, &changes[..changes.len() / 2]),
@@ -183,8 +186,7 @@ impl FakeKernel {
         let kind = if self.userspace { LinkKind::Tun } else { LinkKind::WireGuard };
         self.insert_link(name, kind, mtu);
         let backend = if self.userspace { "wireguard-go" } else { "kernel" }.to_owned();
-        let device =
-            WgDevice { settings: None, peers: SortedMap::new(), counters: SortedMap::new(), backend };
+        let device = WgDevice { settings: None, peers: LiteMap::new(), counters: LiteMap::new(), backend };
         self.state.devices.insert(name.clone(), device);
         Ok(())
     }
@@ -235,8 +237,8 @@ impl FakeKernel {
         if let Some(other) = self.state.addresses.iter().find(taken) {
             return conflict(other);
         }
-        self.state.addresses.insert(address.clone());
-        self.state.our_addresses.insert(address.clone());
+        self.state.addresses.push(address.clone());
+        self.state.our_addresses.push(address.clone());
         Ok(())
     }
 
@@ -244,8 +246,8 @@ impl FakeKernel {
         if self.state.addresses.contains(address) && !self.state.our_addresses.contains(address) {
             return conflict(address);
         }
-        self.state.addresses.remove(address);
-        self.state.our_addresses.remove(address);
+        self.state.addresses.remove_item(address);
+        self.state.our_addresses.remove_item(address);
         Ok(())
     }
 
@@ -255,7 +257,7 @@ impl FakeKernel {
         if let Some(other) = all.into_iter().find(|other| place(other) == place(route)) {
             return conflict(other);
         }
-        self.state.routes.insert(route.clone());
+        self.state.routes.push(route.clone());
         Ok(())
     }
 
@@ -263,8 +265,8 @@ impl FakeKernel {
         self.check_nexthop(route)?;
         let old = self.state.routes.iter().find(|other| place(other) == place(route)).cloned();
         let Some(old) = old else { return self.add_route(route) };
-        self.state.routes.remove(&old);
-        self.state.routes.insert(route.clone());
+        self.state.routes.remove_item(&old);
+        self.state.routes.push(route.clone());
         Ok(())
     }
 
@@ -282,7 +284,7 @@ impl FakeKernel {
         if self.state.rules.contains(rule) || self.state.foreign_rules.iter().any(alike) {
             return conflict(rule);
         }
-        self.state.rules.insert(rule.clone());
+        self.state.rules.push(rule.clone());
         Ok(())
     }
 
@@ -305,8 +307,8 @@ fn place(route: &Route) -> (u32, Prefix, u32) {
     (route.table, route.prefix, route.metric)
 }
 
-/// As `set_peer` in the kernel's `drivers/net/wireguard/netlink.c`.
-fn set_peer(peers: &mut SortedMap<WgPublicKey, WgPeer>, key: WgPublicKey, change: &PeerChange) {
+/// Changes a WireGuard peer as `set_peer` in the kernel's `drivers/net/wireguard/netlink.c`.
+fn set_peer(peers: &mut LiteMap<WgPublicKey, WgPeer>, key: WgPublicKey, change: &PeerChange) {
     match change {
         PeerChange::Add(peer) => {
             take(peers, &peer.allowed);
@@ -330,7 +332,7 @@ fn set_peer(peers: &mut SortedMap<WgPublicKey, WgPeer>, key: WgPublicKey, change
     }
 }
 
-/// An allowed IP belongs to whom it was given last.
-fn take(peers: &mut SortedMap<WgPublicKey, WgPeer>, prefixes: &SortedSet<Prefix>) {
-    peers.values_mut().for_each(|peer| peer.allowed.retain(|prefix| !prefixes.contains(prefix)));
+/// Takes allowed IPs from the peers that have them, as each belongs to the peer that it was given to last.
+fn take(peers: &mut LiteMap<WgPublicKey, WgPeer>, prefixes: &SortedSet<Prefix>) {
+    peers.iter_mut().for_each(|(_, peer)| peer.allowed.retain(|prefix| !prefixes.contains(prefix)));
 }

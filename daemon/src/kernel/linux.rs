@@ -1,34 +1,33 @@
-//! A Linux kernel: the parts of [`Kernel`] put together.
+//! Linux kernel as a [`Kernel`]: the drivers of this folder put together.
 
 use super::{
-    Interest, Kernel, KernelError, backend::Backend, conntrack, netlink::Network, sysctl::Sysctls,
+    Kernel, KernelError, conntrack, firewall::Backend, netlink::Network, sysctl::Sysctls,
     wireguard::WireGuard,
 };
 use crate::{
     config::FirewallChoice,
-    log,
-    model::{IfName, LinkKind, Observed},
-    plan::{Flows, Step},
+    model::{Flows, IfName, LinkKind, ObserveQuery, Observed},
+    plan::Step,
     resolvers,
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// What may differ from machine to machine.
+/// Settings of a [`LinuxKernel`] that differ from machine to machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// A folder that lives as long as the machine runs: what a restarted daemon must know of its predecessor's
-    /// changes. Made with mode 0700 when it is not there.
+    /// Folder that lasts until the next boot, for the changes of an earlier daemon that a restarted one must know.
+    /// Created with mode 0700 if it is absent.
     pub run_dir: PathBuf,
-    /// This implementation of WireGuard in userspace makes interfaces, whatever the kernel has: a name to be
-    /// found in `PATH`, or a path. Without it the kernel's does, and `wireguard-go` where the kernel has none.
+    /// Userspace implementation of WireGuard that creates interfaces, even if the kernel has its own: a name in `PATH`,
+    /// or a path. If `None`, the kernel's is used, and `wireguard-go` if the kernel has none.
     pub userspace: Option<String>,
-    /// Only the kernel's WireGuard makes interfaces; `userspace` goes before this.
+    /// True to use the kernel's WireGuard alone; `userspace` goes before this.
     pub kernel_only: bool,
-    /// Which firewall our table is told to.
+    /// Choice of the firewall.
     pub firewall: FirewallChoice,
     /// The program `nft`: a name to be found in `PATH`, or a path.
     pub nft: String,
-    /// What `iptables-restore` and the others like it begin with, with or without a folder.
+    /// Path or name from which those of `iptables-restore` and its like are made.
     pub iptables: String,
 }
 
@@ -45,19 +44,19 @@ impl Default for Options {
     }
 }
 
-/// The kernel that this program runs on, in the network namespace of the thread that made this value; use it
-/// from that thread.
+/// Linux kernel that this program runs on, in the network namespace of the thread that made this value; use it from
+/// that thread.
 pub struct LinuxKernel {
     network: Network,
     wireguard: WireGuard,
     firewall: Backend,
     sysctls: Sysctls,
-    /// What connections were judged by last.
+    /// Policy of the last check of connections.
     flows: Option<Arc<Flows>>,
 }
 
 impl LinuxKernel {
-    /// Opens a socket and reads what a predecessor left in the folder; needs no privileges yet.
+    /// Opens a socket to the kernel, and reads the records of an earlier run of the daemon; needs no privileges yet.
     pub fn new(options: Options) -> Result<Self, KernelError> {
         Ok(Self {
             network: Network::open()?,
@@ -70,14 +69,15 @@ impl LinuxKernel {
 }
 
 impl LinuxKernel {
-    /// To be said when addresses of this router are gone: tunnels send from those that are there now.
+    /// Makes a WireGuard interface send from the addresses that are present now; call it when addresses of this router
+    /// are gone.
     pub fn renew_endpoints(&mut self, tunnel: &IfName) -> Result<(), KernelError> {
         self.wireguard.renew_endpoints(&mut self.network, tunnel)
     }
 
     fn cut(&mut self, flows: &Arc<Flows>) -> Result<(), KernelError> {
-        let mut judge = flows.judge(self.flows.as_deref());
-        let count = conntrack::cut(&mut |flow| judge.fate(flow))?;
+        let mut check = flows.check(self.flows.as_deref());
+        let count = conntrack::cut(&mut |flow| check.verdict(flow))?;
         if count > 0 {
             log::info!("connections that are forbidden now: {count} cut");
         }
@@ -87,7 +87,7 @@ impl LinuxKernel {
 }
 
 impl Kernel for LinuxKernel {
-    fn observe(&mut self, interest: &Interest) -> Result<Observed, KernelError> {
+    fn observe(&mut self, interest: &ObserveQuery) -> Result<Observed, KernelError> {
         let mut observed = Observed::default();
         self.network.observe(&interest.tables, &mut observed)?;
         self.wireguard.observe(&interest.tunnels, &mut observed)?;
@@ -128,7 +128,7 @@ impl Kernel for LinuxKernel {
             Step::DeleteRoute(route) => network.delete_route(route),
             Step::AddRule(rule) => network.add_rule(rule),
             Step::DeleteRule(rule) => network.delete_rule(rule),
-            Step::WriteRuleset(ruleset) => firewall.write(ruleset),
+            Step::WriteRuleset(update) => firewall.write(update),
             Step::DeleteRuleset => firewall.delete(),
             Step::SetSysctl(path, value) => sysctls.set(path, value),
             Step::RestoreSysctl(path) => sysctls.restore(path),

@@ -1,5 +1,5 @@
-//! Interfaces, addresses, routes and rules: what is, and one change at a time. What the files below it do with
-//! bytes and indices has names here, and what is foreign is told from what is ours.
+//! Interfaces, addresses, routes and rules: their state, and one change at a time. Bytes and indices of the files below
+//! get names here, and foreign objects are told from ours.
 
 pub mod attr;
 pub mod socket;
@@ -13,34 +13,34 @@ pub use link::FoundLink;
 
 use super::KernelError;
 use crate::{
-    gather::Gather,
-    model::{Address, Family, IfName, LinkKind, MainRoute, Observed, Route, RouteKind, Rule},
+    model::{Address, Family, ForeignRoute, IfName, LinkKind, Observed, Route, RouteKind, Rule},
     ownership::{INTERFACE_PREFIX, PROTOCOL},
-    sorted::{SortedMap, SortedSet, sort_by_key},
 };
 use address::FoundAddress;
+use litemap::LiteMap;
 use nix::libc::{self, EADDRNOTAVAIL, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, ESRCH};
 use route::{Filter, FoundRoute, OurRoute, Target};
 use socket::{NetlinkError, Socket};
+use sorted_vec::SortedSet;
 use std::fmt::Display;
 
 /// `RT_TABLE_MAIN`
 const MAIN: u32 = 254;
 /// `RTPROT_KERNEL`
 const KERNEL: u8 = 2;
-/// Since this version addresses keep the protocol number they were added with.
+/// Kernel version since which addresses keep the protocol number they were added with.
 const ADDRESS_PROTOCOL_SINCE: (u32, u32) = (5, 18);
 
-type Names = SortedMap<u32, IfName>;
+type Names = LiteMap<u32, IfName>;
 
-/// A kernel's rtnetlink.
+/// Interfaces, addresses, routes and policy rules of a kernel, over rtnetlink.
 pub struct Network {
     socket: Socket,
     addresses_keep_protocol: bool,
 }
 
 impl Network {
-    /// In the network namespace of the thread that calls.
+    /// Opens an rtnetlink socket in the network namespace of the calling thread.
     pub fn open() -> Result<Self, KernelError> {
         let socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE);
         Ok(Self {
@@ -49,7 +49,7 @@ impl Network {
         })
     }
 
-    /// Reads links, addresses, routes and rules.
+    /// Reads interfaces, addresses, routes and policy rules, with the routes of others in `tables`.
     pub fn observe(&mut self, tables: &SortedSet<u32>, observed: &mut Observed) -> Result<(), KernelError> {
         let names = self.observe_links(observed).map_err(|e| e.at("read the interfaces"))?;
         self.observe_addresses(&names, observed).map_err(|e| e.at("read the addresses"))?;
@@ -63,8 +63,8 @@ impl Network {
             let rules = rule::rules(&mut self.socket, family).map_err(|e| e.at("read the rules"))?;
             for found in rules.into_iter().filter(|found| !found.is_kernels()) {
                 match found.is_ours() {
-                    true => drop(observed.rules.insert(found.rule)),
-                    false => drop(observed.foreign_rules.insert(found)),
+                    true => drop(observed.rules.push(found.rule)),
+                    false => drop(observed.foreign_rules.push(found)),
                 }
             }
         }
@@ -83,9 +83,9 @@ impl Network {
             let Some(link) = names.get(&found.index) else { continue };
             let address = Address { link: link.clone(), addr: found.addr, len: found.len };
             if self.owns(link, &found) {
-                observed.our_addresses.insert(address.clone());
+                observed.our_addresses.push(address.clone());
             }
-            observed.addresses.insert(address);
+            observed.addresses.push(address);
         }
         Ok(())
     }
@@ -107,9 +107,9 @@ impl Network {
         family: Family,
         table: u32,
         names: &Names,
-    ) -> Result<Vec<MainRoute>, NetlinkError> {
+    ) -> Result<Vec<ForeignRoute>, NetlinkError> {
         let found = route::routes(&mut self.socket, family, Filter::Table(table))?;
-        Ok(found.into_iter().filter_map(|route| main_route(route, names)).gather())
+        Ok(found.into_iter().filter_map(|route| main_route(route, names)).collect())
     }
 
     fn owns(&self, link: &IfName, found: &FoundAddress) -> bool {
@@ -120,18 +120,18 @@ impl Network {
         }
     }
 
-    /// One interface.
+    /// Looks for the interface of this name; `None` when there is none.
     pub fn link(&mut self, name: &IfName) -> Result<Option<FoundLink>, KernelError> {
         link::link(&mut self.socket, name).map_err(|e| e.at(format_args!("look for interface {name}")))
     }
 
-    /// Whether there is an interface of this kind.
+    /// True if the kernel has an interface of this kind.
     pub fn has(&mut self, kind: LinkKind) -> Result<bool, KernelError> {
         let links = link::links(&mut self.socket).map_err(|e| e.at("read the interfaces"))?;
         Ok(links.iter().any(|found| found.link.kind == kind))
     }
 
-    /// Makes a kernel WireGuard interface; `false` when this kernel has none.
+    /// Makes a kernel WireGuard interface; `false` when this kernel has no WireGuard.
     pub fn add_wireguard(&mut self, name: &IfName, mtu: u32) -> Result<bool, KernelError> {
         match link::add_wireguard(&mut self.socket, name, mtu) {
             Err(error) if error.is(&[EOPNOTSUPP]) => Ok(false),
@@ -147,26 +147,26 @@ impl Network {
         }
     }
 
-    /// Removes an interface.
+    /// Removes a network interface; one that is gone already is no error.
     pub fn delete_link(&mut self, found: &FoundLink) -> Result<(), KernelError> {
         let outcome = link::delete(&mut self.socket, found.link.index);
         tried(gone(outcome), "delete interface", &found.name)
     }
 
-    /// Sets an interface's MTU.
+    /// Sets the MTU of a network interface, in bytes.
     pub fn set_mtu(&mut self, name: &IfName, mtu: u32) -> Result<(), KernelError> {
         let index = self.index(name)?;
         let outcome = link::set_mtu(&mut self.socket, index, mtu);
         outcome.map_err(|e| e.at(format_args!("set the MTU of {name} to {mtu}")))
     }
 
-    /// Sets an interface up.
+    /// Sets a network interface up.
     pub fn set_up(&mut self, name: &IfName) -> Result<(), KernelError> {
         let index = self.index(name)?;
         link::set_up(&mut self.socket, index).map_err(|e| e.at(format_args!("set {name} up")))
     }
 
-    /// Adds an address.
+    /// Adds an address to an interface; one of ours that is there already is no error.
     pub fn add_address(&mut self, address: &Address) -> Result<(), KernelError> {
         let index = self.index(&address.link)?;
         match address::add(&mut self.socket, index, address) {
@@ -186,7 +186,7 @@ impl Network {
         }
     }
 
-    /// Deletes an address, if it is ours.
+    /// Deletes an address of an interface, if it is ours.
     pub fn delete_address(&mut self, address: &Address) -> Result<(), KernelError> {
         let Some(link) = self.link(&address.link)? else { return Ok(()) };
         let found = self.find_address(link.link.index, address)?;
@@ -200,13 +200,13 @@ impl Network {
     fn find_address(&mut self, index: u32, address: &Address) -> Result<Option<FoundAddress>, KernelError> {
         let found = address::addresses(&mut self.socket, Some(index));
         let found = found.map_err(|e| e.at("read the addresses"))?;
-        let mut same: Vec<_> = found.into_iter().filter(|f| f.addr == address.addr).gather();
+        let mut same: Vec<_> = found.into_iter().filter(|f| f.addr == address.addr).collect();
         // IPv4 has an address several times, with different lengths.
-        sort_by_key(&mut same, |f| f.len == address.len);
+        same.sort_by_key(|f| f.len == address.len);
         Ok(same.pop())
     }
 
-    /// Adds a route.
+    /// Adds a route of ours; a conflict where another route has its place.
     pub fn add_route(&mut self, wanted: &Route) -> Result<(), KernelError> {
         let ours = self.resolve(wanted)?;
         match route::add(&mut self.socket, &ours) {
@@ -232,7 +232,7 @@ impl Network {
         tried(outcome, "change route", wanted)
     }
 
-    /// Deletes a route of ours.
+    /// Deletes a route of ours; one that is gone already is no error.
     pub fn delete_route(&mut self, wanted: &Route) -> Result<(), KernelError> {
         if let RouteKind::Device(name) = &wanted.kind
             && self.link(name)?.is_none()
@@ -258,7 +258,7 @@ impl Network {
         Ok(OurRoute { table: wanted.table, prefix: wanted.prefix, metric: wanted.metric, device, blackhole })
     }
 
-    /// What stands where `wanted` would: of its table, prefix and metric.
+    /// Route that has the place of `wanted`: of its table, prefix and metric.
     fn standing(&mut self, wanted: &Route) -> Result<Standing, KernelError> {
         let family = Family::of(&wanted.prefix);
         let found = route::routes(&mut self.socket, family, Filter::Table(wanted.table));
@@ -277,7 +277,7 @@ impl Network {
         Ok(standing)
     }
 
-    /// Adds a rule.
+    /// Adds a policy rule of ours; a conflict where a rule of others reads alike.
     pub fn add_rule(&mut self, wanted: &Rule) -> Result<(), KernelError> {
         match rule::add(&mut self.socket, wanted) {
             Err(error) if error.is(&[EEXIST]) => {
@@ -291,7 +291,7 @@ impl Network {
         }
     }
 
-    /// Deletes a rule of ours.
+    /// Deletes a policy rule of ours; one that is gone already is no error.
     pub fn delete_rule(&mut self, wanted: &Rule) -> Result<(), KernelError> {
         // For the kernel mark 0 is any mark, no interface any, and an inverted rule as good as one that is not.
         if !self.has_rule(wanted)? {
@@ -323,7 +323,7 @@ fn tried(outcome: Result<(), NetlinkError>, verb: &str, what: &dyn Display) -> R
     outcome.map_err(|e| e.at(format_args!("{verb} {what}")))
 }
 
-/// What is not there needs no deleting.
+/// Turns the error “not there” of a delete into success.
 fn gone(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
     match outcome {
         Err(error) if error.is(&[ENOENT, ESRCH, EADDRNOTAVAIL, ENODEV]) => Ok(()),
@@ -331,7 +331,7 @@ fn gone(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
     }
 }
 
-/// `None` for one that we could not have made, whatever number it carries.
+/// Route of ours; `None` for one that we could not have made, whatever protocol number it carries.
 fn our_route(found: FoundRoute, names: &Names) -> Option<Route> {
     let kind = match found.target {
         Target::Device(index) => RouteKind::Device(names.get(&index)?.clone()),
@@ -343,8 +343,9 @@ fn our_route(found: FoundRoute, names: &Names) -> Option<Route> {
     ours.then_some(Route { table: found.table, prefix: found.prefix, metric: found.metric, kind })
 }
 
-/// Not those that the kernel makes by itself for an interface of ours.
-fn main_route(found: FoundRoute, names: &Names) -> Option<MainRoute> {
+/// Route of others; `None` for ours, for those that the kernel makes by itself for an interface of ours, for throw
+/// routes and for routes of some packets only.
+fn main_route(found: FoundRoute, names: &Names) -> Option<ForeignRoute> {
     let (index, on_link) = match found.target {
         Target::Device(index) => (Some(index), true),
         Target::Gateway(index) => (Some(index), false),
@@ -357,7 +358,7 @@ fn main_route(found: FoundRoute, names: &Names) -> Option<MainRoute> {
     };
     let made = |l: &IfName| found.protocol == KERNEL && l.as_str().starts_with(INTERFACE_PREFIX);
     let ours = found.protocol == PROTOCOL || link.as_ref().is_some_and(made);
-    (!ours && !found.narrowed).then_some(MainRoute { prefix: found.prefix, link, on_link })
+    (!ours && !found.narrowed).then_some(ForeignRoute { prefix: found.prefix, link, on_link })
 }
 
 fn in_the_way(wanted: &Route, what: &str) -> KernelError {

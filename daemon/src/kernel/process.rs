@@ -1,7 +1,6 @@
-//! Finds a program and runs it to its end: bounded in time and output, nothing of ours inherited.
+//! Programs: found and run to their end, bounded in time and output, with nothing of ours inherited.
 
 use super::KernelError;
-use crate::gather::append;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -11,17 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What `PATH` has on a router, for when we were started without one.
+/// `PATH` of a router, for when we were started without one.
 pub const PATHS: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-/// Many times what `nft` needs on a slow router for a thousand rules.
+/// Time that a program may take: many times what `nft` needs on a slow router for a thousand rules.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// More than any listing of a table of ours.
+/// Longest output of a program, in bytes: more than any listing of a table of ours.
 const MOST_OUTPUT: usize = 8 << 20;
 
-/// What a program said.
+/// Outcome and output of a program that ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// It ended with status 0.
+    /// True for exit status 0.
     pub success: bool,
     /// Standard output.
     pub stdout: String,
@@ -29,7 +28,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Where a program is: a path, or a name looked for in `PATH` and where a router has its programs.
+/// Path of a program: a path itself, or a name found in `PATH` or a router's usual folders.
 pub fn find(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(program.into()).filter(|path: &PathBuf| path.is_file());
@@ -39,17 +38,18 @@ pub fn find(program: &str) -> Option<PathBuf> {
     paths.map(|path| path.join(program)).find(|path| path.is_file())
 }
 
-/// What is in a folder, by name; nothing where it can't be read.
+/// Names of a folder's entries, sorted; empty when it can't be read.
 pub fn names_in(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let Ok(entries) = std::fs::read_dir(folder) else { return names };
     for entry in entries {
-        append(&mut names, entry.ok().and_then(|entry| entry.file_name().into_string().ok()));
+        names.extend(entry.ok().and_then(|entry| entry.file_name().into_string().ok()));
     }
     names
 }
 
-/// What a program that changes the firewall says; `install` is what brings it where it is missing.
+/// Runs a program that reads or changes the firewall, and gives its standard output; `install` is the advice where it
+/// is missing.
 pub fn ask(program: &str, arguments: &[&str], input: &str, install: &str) -> Result<String, KernelError> {
     let missing = || KernelError::Missing(format!("the program {program} is missing: install {install}"));
     let mut command = Command::new(find(program).ok_or_else(missing)?);
@@ -74,7 +74,7 @@ fn refusal(program: &str, stderr: &str) -> KernelError {
     }
 }
 
-/// Runs `command` with `input`; killed when it takes longer than `patience`.
+/// Runs a program with `input` on its standard input; it is killed when it takes longer than `patience`.
 pub fn run(mut command: Command, input: &str, patience: Duration) -> io::Result<Finished> {
     let deadline = Instant::now() + patience;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -90,7 +90,7 @@ pub fn run(mut command: Command, input: &str, patience: Duration) -> io::Result<
     Ok(Finished { success: status.success(), stdout: text(stdout), stderr })
 }
 
-/// Until both outputs are closed.
+/// Writes the input of a program and reads its outputs, until both are closed.
 fn converse(child: &mut Child, mut input: &[u8], deadline: Instant) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut stdin = child.stdin.take().filter(|_| !input.is_empty());
     let mut outputs = [Output::new(child.stdout.take())?, Output::new(child.stderr.take())?];
@@ -140,7 +140,7 @@ impl Output {
     }
 }
 
-/// Whether all is written, or nobody reads any more.
+/// Writes as much of a program's input as the pipe takes; true when all is written or the program reads no more.
 fn write_some(pipe: &mut impl Write, input: &mut &[u8]) -> io::Result<bool> {
     match pipe.write(input) {
         Ok(len) => *input = input.get(len..).unwrap_or_default(),
@@ -166,7 +166,7 @@ fn wait(stdin: &Option<impl AsFd>, outputs: &[Output; 2], deadline: Instant) -> 
     }
 }
 
-/// A blocking read of a pipe would outlast the deadline.
+/// Makes a pipe non-blocking, as a blocking read would outlast the deadline.
 fn nonblocking(pipe: &impl AsFd) -> io::Result<()> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL)?);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_found_by_name_and_by_path() {
+    fn program_is_found_by_name_and_by_path() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("/bin/sh"), Some("/bin/sh".into()));
         assert_eq!(find("/bin/no-such-program"), None);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_comes_out() {
+    fn long_input_comes_back_whole() {
         let input = "line\n".repeat(100_000);
         let finished = run(sh("cat; echo bad >&2; exit 3"), &input, Duration::from_secs(20)).expect("runs");
         assert_eq!((finished.success, finished.stdout.len()), (false, input.len()));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_hangs_is_killed() {
+    fn hanging_program_is_killed() {
         let start = Instant::now();
         let error = run(sh("exec sleep 60"), "", Duration::from_millis(200)).expect_err("killed");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_read_is_no_error_of_ours() {
+    fn program_that_reads_no_input_is_no_error() {
         let finished = run(sh("exit 0"), &"x".repeat(1 << 20), Duration::from_secs(20)).expect("runs");
         assert!(finished.success);
     }

@@ -1,54 +1,38 @@
-//! Small files on the run-time disk that a restarted daemon goes on from: written whole or not at all, readable
-//! by root alone.
+//! Small files on the run-time disk from which a restarted daemon continues, readable by root alone.
 
 use super::KernelError;
-use crate::log::warn;
-use gatewrt_protocol::json::{self, FromJson};
-use serde::Serialize;
+use crate::atomic_file;
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs,
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
 
-/// What was saved; nothing when there is none, or none that can be read.
-pub fn load<T: FromJson>(path: &Path) -> Option<T> {
+/// Loads the value in a record file; `None` when there is none, or none that can be read.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         bytes => bytes,
     };
-    let parsed = bytes.and_then(|bytes| json::read(&bytes).map_err(io::Error::from));
-    parsed.inspect_err(|error| warn!("{} is unreadable and is begun anew: {error}", path.display())).ok()
+    let parsed = bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+    parsed.inspect_err(|error| log::warn!("{} is unreadable and is begun anew: {error}", path.display())).ok()
 }
 
-/// Saves.
+/// Saves a value in a record file, as JSON.
 pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), KernelError> {
-    let text = json::write(value).map_err(io::Error::from);
-    let outcome = text.and_then(|text| write(path, text.as_bytes()));
+    let text = serde_json::to_vec(value).map_err(io::Error::from);
+    let outcome = text.and_then(|text| atomic_file::write(path, &mut |file| file.write_all(&text)));
     outcome.map_err(|error| KernelError::Refused(format!("write {}: {error}", path.display())))
 }
 
-/// Removes what was saved.
+/// Removes a record file. Idempotent.
 pub fn forget(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != ErrorKind::NotFound
     {
-        warn!("remove {}: {error}", path.display());
+        log::warn!("remove {}: {error}", path.display());
     }
-}
-
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, path)).inspect_err(
-        |_| {
-            let _ = fs::remove_file(&new);
-        },
-    )
 }
 
 #[cfg(test)]
@@ -57,7 +41,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn what_is_saved_is_loaded() {
+    fn saved_value_is_loaded() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("run/numbers");
         assert_eq!(load::<Vec<u8>>(&path), None);

@@ -1,16 +1,12 @@
-//! Settings below `/proc/sys`: read, set, and put back to exactly what they were before we first touched them,
-//! with all that the kernel changed along with them.
+//! Settings below `/proc/sys`: read, set, and restored to exactly their first values, with all that the kernel changed
+//! along with them.
 
 use super::{KernelError, process::names_in, record};
-use crate::{
-    gather::append,
-    log::{info, warn},
-    model::{SavedSysctl, SysctlPath},
-    sorted::SortedMap,
-};
-use gatewrt_protocol::json_fields;
-use serde::Serialize;
+use crate::model::{SavedSysctl, SysctlPath};
+use litemap::LiteMap;
+use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
     path::{Component, Path, PathBuf},
@@ -18,66 +14,65 @@ use std::{
 
 const REDIRECTS: &str = "net/ipv4/conf/all/send_redirects";
 
-/// The settings of this network namespace and machine.
+/// Kernel settings of this network namespace and machine, with the first values of those that changed.
 pub struct Sysctls {
     root: PathBuf,
     record: PathBuf,
-    saved: SortedMap<String, Saved>,
+    saved: BTreeMap<String, Saved>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Saved {
     before: String,
     ours: String,
     /// Settings that the kernel changes along with this one.
-    others: SortedMap<String, Other>,
-    /// It was not we who changed it, but the kernel, for as long as it has WireGuard interfaces.
+    others: BTreeMap<String, Other>,
+    /// True for a change by the kernel, not by us, for as long as it has WireGuard interfaces.
+    #[serde(default)]
     tied: bool,
 }
-json_fields!(Saved: before, ours, others; tied);
 
-/// A setting that changed because another did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Kernel setting that changed because another did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Other {
     before: String,
     /// `None` when we were cut off before we could look.
     after: Option<String>,
 }
-json_fields!(Other: before; after);
 
 impl Sysctls {
-    /// What is set is remembered in `folder`.
+    /// Kernel settings whose first values are saved in `folder`.
     pub fn new(folder: &Path) -> Self {
         let record = folder.join("sysctls");
         Self { root: "/proc/sys".into(), saved: record::load(&record).unwrap_or_default(), record }
     }
 
-    /// A setting's value; `None` when this kernel has no such setting.
+    /// Value of a kernel setting; `None` when this kernel has no such setting.
     pub fn read(&self, path: &SysctlPath) -> Result<Option<String>, KernelError> {
         let found = self.file(&path.0).and_then(read);
         found.map_err(|e| failure(&e, format_args!("read setting {}", path.0)))
     }
 
-    /// What was changed and can be put back. While there are WireGuard interfaces of the kernel's, what it
-    /// changed for them cannot.
-    pub fn saved(&self, wireguard: bool) -> SortedMap<SysctlPath, SavedSysctl> {
+    /// Kernel settings whose first values are saved and can be restored. Those that the kernel changed for its
+    /// WireGuard interfaces can't while such interfaces exist.
+    pub fn saved(&self, wireguard: bool) -> LiteMap<SysctlPath, SavedSysctl> {
         let saved = |s: &Saved| SavedSysctl { before: s.before.clone(), ours: s.ours.clone() };
         let free = self.saved.iter().filter(|(_, s)| !(s.tied && wireguard));
         free.map(|(path, s)| (SysctlPath(path.clone()), saved(s))).collect()
     }
 
-    /// Remembers what the kernel's WireGuard is about to change when one of its interfaces goes up: it forbids
+    /// Saves the values that the kernel's WireGuard is about to change when one of its interfaces goes up: it forbids
     /// redirects everywhere (`wg_open` in the kernel), and leaves them so.
     pub fn foresee_wireguard(&mut self) -> Result<(), KernelError> {
         let value = self.read(&SysctlPath(REDIRECTS.to_owned()))?;
         let Some(before) = value.filter(|v| v != "0" && !self.saved.contains_key(REDIRECTS)) else {
             return Ok(());
         };
-        let saved = Saved { before, ours: "0".to_owned(), others: SortedMap::new(), tied: true };
+        let saved = Saved { before, ours: "0".to_owned(), others: BTreeMap::new(), tied: true };
         self.remember(REDIRECTS, Some(saved))
     }
 
-    /// Puts that back when the last such interface is gone.
+    /// Restores the values that the kernel's WireGuard changed, when its last interface is gone.
     pub fn after_wireguard(&mut self) -> Result<(), KernelError> {
         match self.saved.get(REDIRECTS) {
             Some(saved) if saved.tied => self.restore(&SysctlPath(REDIRECTS.to_owned())),
@@ -85,7 +80,7 @@ impl Sysctls {
         }
     }
 
-    /// Gives a setting a value, remembering first what it was.
+    /// Sets a kernel setting, after its first value is saved.
     pub fn set(&mut self, path: &SysctlPath, value: &str) -> Result<(), KernelError> {
         let path = &path.0;
         let found = self.file(path).and_then(read);
@@ -113,7 +108,7 @@ impl Sysctls {
             self.remember(path, known)?;
             return Err(failure(&error, format_args!("set {path} to {value}")));
         }
-        info!("{path} is {value} now, was {}", saved.before);
+        log::info!("{path} is {value} now, was {}", saved.before);
         if !saved.others.is_empty() {
             let now = self.others(path);
             saved.others.iter_mut().for_each(|(p, other)| other.after = now.get(p).cloned());
@@ -122,7 +117,7 @@ impl Sysctls {
         Ok(())
     }
 
-    /// Puts a setting back, unless someone else changed it since, and forgets it.
+    /// Restores a kernel setting to its first value, unless others changed it since, and forgets it.
     pub fn restore(&mut self, path: &SysctlPath) -> Result<(), KernelError> {
         let path = &path.0;
         let Some(saved) = self.saved.get(path).cloned() else { return Ok(()) };
@@ -131,7 +126,7 @@ impl Sysctls {
         if current.as_ref() == Some(&saved.ours) {
             let outcome = self.put_back(path, &saved);
             outcome.map_err(|e| failure(&e, format_args!("put {path} back to {}", saved.before)))?;
-            info!("{path} is {} again", saved.before);
+            log::info!("{path} is {} again", saved.before);
         }
         self.remember(path, None)
     }
@@ -145,29 +140,29 @@ impl Sysctls {
             if read(file.clone())?.is_some_and(|now| now != value)
                 && let Err(error) = write(&file, &value)
             {
-                warn!("put {path} back to {value}: {error}");
+                log::warn!("put {path} back to {value}: {error}");
             }
         }
         Ok(())
     }
 
-    /// What writing `path` changes besides, with its values now: forwarding for all interfaces changes each
-    /// one's own (`addrconf_forward_change`, `inet_forward_change` in the kernel), and with IPv4 whether
-    /// redirects are accepted.
-    fn others(&self, path: &str) -> SortedMap<String, String> {
+    /// Other kernel settings that a write to the setting `path` changes, with their values now: forwarding for all
+    /// interfaces changes each one's own (`addrconf_forward_change`, `inet_forward_change` in the kernel), and with
+    /// IPv4 also the acceptance of redirects.
+    fn others(&self, path: &str) -> BTreeMap<String, String> {
         let (folder, leaf, more) = match path {
             "net/ipv4/ip_forward" | "net/ipv4/conf/all/forwarding" => {
                 ("net/ipv4/conf", "forwarding", Some("net/ipv4/conf/all/accept_redirects"))
             }
             "net/ipv6/conf/all/forwarding" => ("net/ipv6/conf", "forwarding", None),
             "net/ipv6/conf/all/disable_ipv6" => ("net/ipv6/conf", "disable_ipv6", None),
-            _ => return SortedMap::new(),
+            _ => return BTreeMap::new(),
         };
         let mut paths = names_in(&self.root.join(folder));
         paths.retain(|name| name != "all");
         paths.iter_mut().for_each(|name| *name = format!("{folder}/{name}/{leaf}"));
-        append(&mut paths, more.map(str::to_owned));
-        let mut others = SortedMap::new();
+        paths.extend(more.map(str::to_owned));
+        let mut others = BTreeMap::new();
         for path in paths {
             if let Ok(Some(value)) = read(self.root.join(&path)) {
                 others.insert(path, value);
@@ -205,7 +200,7 @@ impl Sysctls {
     }
 }
 
-/// What another setting shall be afterwards; `None` leaves it as the kernel makes it.
+/// Value for a setting that changed along with one that is restored; `None` leaves it as the kernel makes it.
 fn wanted(known: Option<&Other>, now: String, ours: &str) -> Option<String> {
     match known {
         // Someone else changed it since: theirs stays.
@@ -269,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_value_is_put_back_even_by_the_next_daemon() {
+    fn first_value_is_restored_even_by_the_next_daemon() {
         let fixture = Fixture::new();
         let mut sysctls = fixture.sysctls();
         sysctls.set(&path("net/a"), "1").expect("set");
@@ -277,39 +272,39 @@ mod tests {
         sysctls.set(&path("net/a"), "2").expect("set");
         let mut next = fixture.sysctls();
         let saved = SavedSysctl { before: "0".into(), ours: "2".into() };
-        assert_eq!(next.saved(false), SortedMap::from([(path("net/a"), saved)]));
+        assert_eq!(next.saved(false), LiteMap::from_iter([(path("net/a"), saved)]));
         next.restore(&path("net/a")).expect("restored");
         next.restore(&path("net/a")).expect("restored");
         assert_eq!(next.read(&path("net/a")), Ok(Some("0".into())));
-        assert_eq!(fixture.sysctls().saved(false), SortedMap::new());
+        assert_eq!(fixture.sysctls().saved(false), LiteMap::new());
         assert!(!fixture.folder.path().join("run/sysctls").exists());
     }
 
     #[test]
-    fn what_someone_else_changed_since_stays() {
+    fn value_changed_by_others_stays() {
         let fixture = Fixture::new();
         let mut sysctls = fixture.sysctls();
         sysctls.set(&path("net/b"), "1").expect("set");
         fs::write(fixture.folder.path().join("sys/net/b"), "5\n").expect("written");
         sysctls.restore(&path("net/b")).expect("restored");
         assert_eq!(sysctls.read(&path("net/b")), Ok(Some("5".into())));
-        assert_eq!(sysctls.saved(false), SortedMap::new());
+        assert_eq!(sysctls.saved(false), LiteMap::new());
     }
 
     #[test]
-    fn what_is_gone_is_forgotten() {
+    fn saved_value_of_a_gone_interface_is_forgotten() {
         let fixture = Fixture::new();
         let mut sysctls = fixture.sysctls();
         sysctls.set(&path("net/b"), "1").expect("set");
         fs::remove_file(fixture.folder.path().join("sys/net/b")).expect("removed");
         assert_eq!(sysctls.read(&path("net/b")), Ok(None));
         sysctls.restore(&path("net/b")).expect("restored");
-        assert_eq!(sysctls.saved(false), SortedMap::new());
+        assert_eq!(sysctls.saved(false), LiteMap::new());
         assert!(matches!(sysctls.set(&path("net/b"), "1"), Err(KernelError::Missing(_))));
     }
 
     #[test]
-    fn nothing_is_set_that_cannot_be_remembered() {
+    fn value_that_cannot_be_saved_is_not_set() {
         let fixture = Fixture::new();
         fs::write(fixture.folder.path().join("run"), "a file").expect("written");
         let mut sysctls = fixture.sysctls();
@@ -318,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wireguard_changes_comes_back_with_its_end() {
+    fn change_by_wireguard_is_restored_with_its_end() {
         let fixture = Fixture::new();
         let file = fixture.folder.path().join("sys").join(REDIRECTS);
         fs::create_dir_all(file.parent().expect("a parent")).expect("made");
@@ -327,16 +322,16 @@ mod tests {
         sysctls.foresee_wireguard().expect("remembered");
         fs::write(&file, "0\n").expect("written");
         sysctls.foresee_wireguard().expect("remembered");
-        assert_eq!(sysctls.saved(true), SortedMap::new());
+        assert_eq!(sysctls.saved(true), LiteMap::new());
         assert_eq!(fixture.sysctls().saved(false).len(), 1);
         sysctls.after_wireguard().expect("restored");
         sysctls.after_wireguard().expect("restored");
         assert_eq!(fs::read_to_string(file).expect("there").trim(), "1");
-        assert_eq!(sysctls.saved(false), SortedMap::new());
+        assert_eq!(sysctls.saved(false), LiteMap::new());
     }
 
     #[test]
-    fn paths_lead_nowhere_else() {
+    fn path_outside_proc_sys_is_refused() {
         let fixture = Fixture::new();
         let mut sysctls = fixture.sysctls();
         for bad in ["", "/etc/passwd", "net/../../run", "..", "."] {

@@ -1,8 +1,10 @@
-//! Tells when something changed that a plan looks at: links, addresses, routes, rules, firewall tables. What
-//! changed is for the next observation to find out; here nothing is kept.
+//! Watch for changes of anything that a plan looks at: links, addresses, routes, rules, firewall tables. It only tells that
+//! something changed: the next observation finds out what.
 
-use super::{KernelError, netlink::attr::messages};
-use crate::ownership::{INTERFACE_PREFIX, PROTOCOL};
+use super::{
+    KernelError,
+    netlink::attr::{Received, attrs_after, messages, u32_at},
+};
 use netlink_sys::{
     Socket,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
@@ -17,44 +19,21 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
-use super::netlink::attr::{Received, attrs_after, text};
-
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_IPV6_RULE`.
 const GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
 /// `NFNLGRP_NFTABLES`
 const GROUP_NFTABLES: u32 = 7;
-/// So that a burst, such as a routing daemon's, does not overrun it. The kernel allows less by default, and
-/// says so with an overrun.
+/// Size in bytes of the socket's queue, so that a burst, such as a routing daemon's, does not overrun it. The kernel's
+/// default is less, and an overrun is reported as an error.
 const QUEUE: i32 = 512 * 1024;
 const BUFFER: usize = 32 * 1024;
-/// At most this many datagrams at once: a storm must not hold up the rest of the daemon.
+/// Maximum number of datagrams read at once: a storm must not hold up the rest of the daemon.
 const MOST: usize = 2000;
 
 const IFLA_IFNAME: u16 = 3;
 const IFLA_WIRELESS: u16 = 11;
-const IFA_PROTO: u16 = 11;
 
-/// What changed since the last look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// A link, address, route or rule, ours or foreign.
-    pub network: bool,
-    /// Of those, a link, address or route that is not ours: the way to the Internet may be another.
-    pub wan: bool,
-    /// A firewall table.
-    pub firewall: bool,
-    /// Events were lost: anything may have changed.
-    pub overrun: bool,
-}
-
-impl Changes {
-    /// Whether anything changed.
-    pub fn any(&self) -> bool {
-        self.network || self.firewall || self.overrun
-    }
-}
-
-/// Readable when something changed; for an event loop (`AsRawFd`, never blocks).
+/// Watch for changes in the kernel, readable when there was one; for an event loop (`AsRawFd`, never blocks).
 pub struct Watch {
     ready: Epoll,
     route: Socket,
@@ -64,7 +43,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins in the network namespace of the thread that calls.
+    /// Opens a watch for changes in the kernel, in the network namespace of the calling thread.
     pub fn open() -> Result<Self, KernelError> {
         Self::begin().map_err(|error| match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => KernelError::Permission("watch the kernel".into()),
@@ -85,15 +64,12 @@ impl Watch {
         Ok(Self { ready, route, firewall, buffer: vec![0; BUFFER].into_boxed_slice() })
     }
 
-    /// Reads all that is there. Never blocks; in a storm it stops after a while. What is left then is older
-    /// than the next observation.
-    pub fn drain(&mut self) -> Changes {
-        let mut changes = Changes::default();
-        read_all(&self.route, &mut self.buffer, &mut changes, note_network);
-        if let Some(firewall) = &self.firewall {
-            read_all(firewall, &mut self.buffer, &mut changes, |changes, _| changes.firewall = true);
-        }
-        changes
+    /// Reads all pending events of the kernel; true if one of them was a change. It never blocks, and in a storm it
+    /// stops after a while: what is left then is older than the next observation.
+    pub fn drain(&mut self) -> bool {
+        let network = read_all(&self.route, &mut self.buffer, is_relevant);
+        let firewall = self.firewall.as_ref().is_some_and(|it| read_all(it, &mut self.buffer, |_| true));
+        network || firewall
     }
 }
 
@@ -113,69 +89,52 @@ fn subscribe(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.set_non_blocking(true)?;
     socket.bind_auto()?;
-    // Numbers beyond 31 have no bit in the address.
+    // ReservedNumbers beyond 31 have no bit in the address.
     groups.iter().try_for_each(|group| socket.add_membership(*group))?;
     let _ = socket.set_rx_buf_sz(QUEUE);
     Ok(socket)
 }
 
-fn read_all(socket: &Socket, buffer: &mut [u8], changes: &mut Changes, note: fn(&mut Changes, Received<'_>)) {
+/// Reads the pending events of a netlink socket; true if one of them counts. Lost events do: anything may have changed.
+fn read_all(socket: &Socket, buffer: &mut [u8], counts: fn(&Received<'_>) -> bool) -> bool {
+    let mut changed = false;
     for _ in 0..MOST {
         match socket.recv(&mut &mut buffer[..], 0) {
-            Ok(len) => messages(&buffer[..len.min(buffer.len())]).for_each(|m| note(changes, m)),
+            Ok(len) => changed |= messages(&buffer[..len.min(buffer.len())]).any(|event| counts(&event)),
             Err(error) if error.kind() == ErrorKind::Interrupted => (),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            // ENOBUFS, and whatever else: look at everything.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            // ENOBUFS says that events were lost, and more may be pending. After any other error there is nothing to read.
             Err(error) => {
-                changes.overrun = true;
+                changed = true;
                 if error.raw_os_error() != Some(Errno::ENOBUFS as i32) {
-                    return;
+                    break;
                 }
             }
         }
     }
+    changed
 }
 
-fn note_network(changes: &mut Changes, received: Received<'_>) {
-    let Some(ours) = relevant(received) else { return };
-    changes.network = true;
-    changes.wan |= !ours && !matches!(received.kind, libc::RTM_NEWRULE | libc::RTM_DELRULE);
-}
-
-/// Whether it is about something of ours; `None` for what no plan looks at: routes of a cache, local and
-/// multicast ones, a bridge's ports, a radio's scans.
-fn relevant(received: Received<'_>) -> Option<bool> {
-    let body = received.body;
-    match received.kind {
+/// True if a plan reads the object of a kernel event. Cached, local and multicast routes, a bridge's ports and a
+/// radio's scans are not among these objects.
+fn is_relevant(event: &Received<'_>) -> bool {
+    let body = event.body;
+    match event.kind {
         libc::RTM_NEWLINK | libc::RTM_DELLINK => {
-            let mut name = None;
-            for (kind, payload) in attrs_after(body, 16) {
-                match kind {
-                    IFLA_IFNAME => name = text(payload),
-                    IFLA_WIRELESS => return None,
-                    _ => (),
-                }
-            }
-            let bridge = *body.first()? == libc::AF_BRIDGE as u8;
-            (!bridge).then_some(name?.starts_with(INTERFACE_PREFIX))
+            let is_bridge = body.first().is_none_or(|family| *family == libc::AF_BRIDGE as u8);
+            let has = |kind| attrs_after(body, 16).value(kind).is_some();
+            !is_bridge && has(IFLA_IFNAME) && !has(IFLA_WIRELESS)
         }
-        libc::RTM_NEWADDR | libc::RTM_DELADDR => {
-            Some(attrs_after(body, 8).value(IFA_PROTO) == Some(&[PROTOCOL]))
-        }
-        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
-            let (protocol, kind) = (*body.get(5)?, *body.get(7)?);
-            let flags = super::netlink::attr::u32_at(body, 8)?;
-            let packets = matches!(
-                kind,
-                libc::RTN_UNICAST
-                    | libc::RTN_BLACKHOLE
-                    | libc::RTN_UNREACHABLE
-                    | libc::RTN_PROHIBIT
-                    | libc::RTN_THROW
-            );
-            (packets && flags & libc::RTM_F_CLONED == 0).then_some(protocol == PROTOCOL)
-        }
-        libc::RTM_NEWRULE | libc::RTM_DELRULE => Some(false),
-        _ => None,
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => is_route(body).unwrap_or_default(),
+        libc::RTM_NEWADDR | libc::RTM_DELADDR | libc::RTM_NEWRULE | libc::RTM_DELRULE => true,
+        _ => false,
     }
+}
+
+/// True if a route message is about a route that forwards or blocks packets; `None` when the message is truncated.
+fn is_route(body: &[u8]) -> Option<bool> {
+    let flags = u32_at(body, 8)?;
+    let kinds =
+        [libc::RTN_UNICAST, libc::RTN_BLACKHOLE, libc::RTN_UNREACHABLE, libc::RTN_PROHIBIT, libc::RTN_THROW];
+    Some(kinds.contains(body.get(7)?) && flags & libc::RTM_F_CLONED == 0)
 }

@@ -1,5 +1,5 @@
-//! WireGuard interfaces, of the kernel or in userspace, chosen by what is there. Unless the admin names one, the
-//! kernel's goes first; where it has none, an implementation in userspace is started that outlives us.
+//! WireGuard interfaces, of the kernel or in userspace. Unless the admin names one, the kernel's goes first; where it
+//! has none, an implementation in userspace is started that outlives us.
 
 pub mod genl;
 pub mod uapi;
@@ -11,36 +11,35 @@ use super::{
     netlink::{FoundLink, Network},
 };
 use crate::{
-    gather::Gather,
     model::{IfName, LinkKind, Observed, WgSettings},
     plan::PeerChange,
-    sorted::SortedSet,
 };
 use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
 use genl::Genl;
+use sorted_vec::SortedSet;
 use std::net::SocketAddr;
 use userspace::Userspace;
 
-/// One peer as it goes to an implementation. What is `None` stays as it is.
+/// Change of one WireGuard peer, as an implementation is told of it. `None` leaves a part as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerOrder {
-    /// Which peer.
+    /// Public key of the peer.
     pub key: WgPublicKey,
-    /// What is to be done with it.
+    /// Action on the peer.
     pub action: Action,
-    /// Where packets go.
+    /// Endpoint to send to.
     pub endpoint: Option<SocketAddr>,
     /// Seconds between keepalives; 0 is none.
     pub keepalive: Option<u16>,
     /// Preshared key; zeros are none.
     pub psk: Option<PresharedKey>,
-    /// Those it has already go first. While they are gone, packets for them are lost.
+    /// True to remove its allowed IPs first. While they are gone, packets for them are lost.
     pub replace: bool,
-    /// Allowed IPs that it gets; whoever had them loses them at that moment.
+    /// Allowed IPs to add; a peer that had them loses them at that moment.
     pub allowed: SortedSet<Prefix>,
 }
 
-/// What is to be done with a peer.
+/// Action on a WireGuard peer: to make, update or remove it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// Make it, if it is not there.
@@ -51,7 +50,7 @@ pub enum Action {
     Remove,
 }
 
-/// All WireGuard interfaces of a network namespace.
+/// WireGuard interfaces of a network namespace, of the kernel or in userspace.
 pub struct WireGuard {
     genl: Option<Genl>,
     userspace: Userspace,
@@ -65,7 +64,8 @@ enum Choice {
 }
 
 impl WireGuard {
-    /// `program` makes interfaces, if one is named; else the kernel, and unless `kernel_only` what is found.
+    /// Driver of WireGuard interfaces: `program` makes them, if one is named; else the kernel, and unless `kernel_only`
+    /// what is found.
     pub fn new(program: Option<String>, kernel_only: bool) -> Self {
         let choice = match (&program, kernel_only) {
             (Some(_), _) => Choice::Userspace,
@@ -75,7 +75,7 @@ impl WireGuard {
         Self { genl: None, userspace: Userspace::new(program), choice }
     }
 
-    /// Reads those of `tunnels` that are there. One in userspace that does not answer is none.
+    /// Reads the WireGuard interfaces in `tunnels` that exist. One in userspace that does not answer counts as none.
     pub fn observe(
         &mut self,
         tunnels: &SortedSet<IfName>,
@@ -92,7 +92,7 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Makes an interface, or takes the one that is there.
+    /// Makes a WireGuard interface, or takes the one that is there.
     pub fn add(&mut self, network: &mut Network, name: &IfName, mtu: u32) -> Result<(), KernelError> {
         if let Some(found) = network.link(name)?
             && self.adopt(network, &found)?
@@ -110,7 +110,7 @@ impl WireGuard {
         network.set_mtu(name, mtu)
     }
 
-    /// Whether what is there can be used; what is left of a dead one of ours is removed.
+    /// True if the interface found can be adopted; the rest of a dead one of ours is removed.
     fn adopt(&mut self, network: &mut Network, found: &FoundLink) -> Result<bool, KernelError> {
         match found.link.kind {
             LinkKind::WireGuard => Ok(true),
@@ -123,7 +123,7 @@ impl WireGuard {
         }
     }
 
-    /// Removes an interface and what serves it.
+    /// Removes a WireGuard interface and the process that serves it, if one does.
     pub fn delete(&mut self, network: &mut Network, name: &IfName) -> Result<(), KernelError> {
         let Some(found) = network.link(name)? else {
             self.userspace.sweep(name);
@@ -138,7 +138,7 @@ impl WireGuard {
         }
     }
 
-    /// Sets key, port and mark.
+    /// Sets private key, port and mark of a WireGuard interface.
     pub fn set_device(
         &mut self,
         network: &mut Network,
@@ -151,21 +151,22 @@ impl WireGuard {
         }
     }
 
-    /// Changes peers, together.
+    /// Changes peers of a WireGuard interface, all together.
     pub fn set_peers(
         &mut self,
         network: &mut Network,
         name: &IfName,
         changes: &[(WgPublicKey, PeerChange)],
     ) -> Result<(), KernelError> {
-        let orders: Vec<_> = changes.iter().map(|(key, change)| order(*key, change)).gather();
+        let orders: Vec<_> = changes.iter().map(|(key, change)| order(*key, change)).collect();
         match self.kind(network, name)? {
             LinkKind::WireGuard => self.genl()?.set_peers(name, &orders),
             _ => self.userspace.set_peers(name, &orders),
         }
     }
 
-    /// Has packets leave from the addresses that are there now. The kernel's sees to that itself.
+    /// Makes a WireGuard interface send from the addresses that are present now. The kernel's WireGuard does so by
+    /// itself.
     pub fn renew_endpoints(&mut self, network: &mut Network, name: &IfName) -> Result<(), KernelError> {
         match network.link(name)?.map(|found| found.link.kind) {
             Some(LinkKind::Tun) => self.userspace.renew_endpoints(name),
@@ -181,7 +182,8 @@ impl WireGuard {
         }
     }
 
-    /// Opened when the first interface of the kernel's own is met: the module may be loaded late.
+    /// Connection to the kernel's WireGuard, opened when the first interface of the kernel's own is met: the module may
+    /// be loaded late.
     fn genl(&mut self) -> Result<&mut Genl, KernelError> {
         let genl = match self.genl.take() {
             Some(genl) => genl,
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_not_named_stay() {
+    fn unnamed_parts_of_a_peer_stay() {
         let endpoint = "192.0.2.1:51820".parse().ok();
         let order = order(KEY, &PeerChange::Update(PeerUpdate { endpoint, ..Default::default() }));
         assert_eq!((order.action, order.endpoint, order.keepalive), (Action::Update, endpoint, None));
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn gains_replace_nothing_and_losses_do() {
+    fn gained_prefixes_add_and_lost_ones_replace() {
         let (gains, all) = (prefixes(&["10.1.0.0/16"]), prefixes(&["10.0.0.0/16", "10.1.0.0/16"]));
         let mut update = PeerUpdate { gains: gains.clone(), ..Default::default() };
         let gaining = order(KEY, &PeerChange::Update(update.clone()));

@@ -1,11 +1,11 @@
-//! From a broker's address to a connection on which it has consented to the node.
+//! Connecting: from a broker's address to a connection on which it has accepted the node.
 
 use super::{
     LinkError, Options,
     inbox::{Inbox, Incoming},
     session,
 };
-use crate::{dns, socket, task, tls::TlsFailure};
+use crate::{dns, model, socket, task, tls::TlsFailure};
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use std::{io, net::SocketAddr, time::Duration};
@@ -16,22 +16,22 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// For one address, where the host has several.
+/// Time for one address, where the host has several.
 const ONE_ADDRESS: Duration = Duration::from_secs(4);
 
-/// For looking a name up: half of what an attempt may take.
+/// Time to look a name up: half of an attempt's.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
-/// A connection with what was already read from it.
+/// TLS connection to a broker, with the bytes already read from it.
 pub(super) struct Connection {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) inbox: Inbox,
 }
 
-/// Connects and is accepted, or says why not.
+/// Connects to a broker, and waits for it to accept the node.
 pub(super) async fn open(options: &Options) -> Result<Connection, LinkError> {
     let no_address = || LinkError::Address(options.broker.clone());
-    let (host, port) = socket::split_host_port(&options.broker).ok_or_else(no_address)?;
+    let (host, port) = model::split_host_port(&options.broker).ok_or_else(no_address)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|_| no_address())?;
     let tcp = connect_any(&addresses(host, port, options).await?, options.mark).await?;
     let mut stream = TlsConnector::from(options.tls.clone()).connect(name, tcp).await?;
@@ -46,7 +46,7 @@ pub(super) async fn open(options: &Options) -> Result<Connection, LinkError> {
     Ok(Connection { stream, inbox })
 }
 
-/// Where a broker is: looked up, or else where it was.
+/// Addresses of a broker: looked up, else the last known.
 async fn addresses(host: &str, port: u16, options: &Options) -> Result<Vec<SocketAddr>, LinkError> {
     let found = time::timeout(LOOK_UP, resolve(host, port, options.mark)).await;
     let found = found.unwrap_or_else(|_| Err(LinkError::Name(io::ErrorKind::TimedOut.into())));
@@ -56,7 +56,7 @@ async fn addresses(host: &str, port: u16, options: &Options) -> Result<Vec<Socke
     }
 }
 
-/// An address needs no resolver; a name is looked up at each connection, in a thread for things that block.
+/// Resolves the name of a broker at each connection, in a thread for blocking jobs; an address needs no resolver.
 async fn resolve(host: &str, port: u16, mark: u32) -> Result<Vec<SocketAddr>, LinkError> {
     if let Ok(addr) = host.parse() {
         return Ok(vec![SocketAddr::new(addr, port)]);

@@ -1,4 +1,4 @@
-//! The task of a link: carries bytes and packets until the first error.
+//! Task of a link: carries bytes and packets until the first error.
 
 use super::{
     CONNECT, Event, LinkError, Message, Options, SILENCE,
@@ -19,11 +19,11 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// Nothing more is read while so many bytes wait to be sent: a broker that does not read gets no answers.
+/// Number of unsent bytes above which nothing more is read: a broker that does not read gets no answers.
 const MOST_UNSENT: usize = 4096;
 const ONE_READ: usize = 4096;
 
-/// Opens a link, serves it, and tells why it ended.
+/// Opens an MQTT link, serves it, and reports why it ended.
 pub(super) async fn drive(options: Options, publishes: mpsc::Receiver<Message>, events: mpsc::Sender<Event>) {
     // TLS waits for what a router that has just booted may have to gather for a while: not in the thread that does all else.
     let _ = task::block(identity::random::<1>).await;
@@ -37,15 +37,15 @@ pub(super) async fn drive(options: Options, publishes: mpsc::Receiver<Message>, 
 }
 
 enum Happened {
-    /// The consumer has room for an event.
+    /// Room for an event at the consumer.
     Room,
-    /// So many bytes arrived.
+    /// Number of bytes that arrived.
     Read(usize),
-    /// Some bytes went out.
+    /// Bytes were sent.
     Sent,
-    /// A message is to be published; none when the link is to be left.
+    /// Message to publish; `None` when the link is to be closed.
     Publish(Option<Message>),
-    /// It is time to check the time.
+    /// Deadline of the keepalive or of an owed answer.
     Time,
 }
 
@@ -53,7 +53,7 @@ struct Driver {
     reader: ReadHalf<TlsStream<TcpStream>>,
     writer: WriteHalf<TlsStream<TcpStream>>,
     inbox: Inbox,
-    /// Arrived, and waiting for the consumer to have room for what follows from it.
+    /// Packet that waits until the consumer has room for its event.
     arrived: Option<Incoming>,
     unsent: BytesMut,
     unflushed: bool,
@@ -63,7 +63,7 @@ struct Driver {
     leaving: bool,
     keepalive: Duration,
     last_sent: Instant,
-    /// Since when the broker owes an answer and nothing arrived.
+    /// Time since which the broker owes an answer and sent nothing.
     owed_since: Option<Instant>,
 }
 
@@ -127,7 +127,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Waits for one thing that can happen. The others lose nothing when they are dropped meanwhile.
+    /// Waits for the next thing that happens on the link, such as bytes that arrive or a deadline. Cancel-safe: the
+    /// others lose nothing when they are dropped.
     async fn wait(&mut self) -> Result<Happened, LinkError> {
         let (wakes, is_unsent, has_arrived) = (self.wakes(), self.is_unsent(), self.arrived.is_some());
         let may_read = !has_arrived && self.unsent.len() < MOST_UNSENT;
@@ -147,7 +148,8 @@ impl Driver {
         })
     }
 
-    /// There is room for one event: this task alone fills the channel.
+    /// Handles the packet that arrived from the broker. There is room for one event, since this task alone fills the
+    /// channel.
     fn handle_arrived(&mut self) -> Result<(), LinkError> {
         let Some(arrived) = self.arrived.take() else { return Ok(()) };
         let Reaction { reply, event } = self.session.handle(arrived)?;
@@ -196,7 +198,7 @@ impl Driver {
     }
 }
 
-/// One step towards all being sent: writes, or flushes when all is written. Whether there is more to flush.
+/// Writes unsent bytes to the broker, or flushes when all are written; true while there is more to flush.
 async fn push(writer: &mut WriteHalf<TlsStream<TcpStream>>, unsent: &mut BytesMut) -> io::Result<bool> {
     if unsent.is_empty() {
         writer.flush().await.map(|()| false)

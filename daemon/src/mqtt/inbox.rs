@@ -5,28 +5,29 @@ use bytes::{Buf, BytesMut};
 use rumqttc::{Error, Packet};
 
 const PUBLISH: u8 = 3;
-/// No topic of ours comes near it.
+/// Longest topic in bytes, far above any of ours.
 const LONGEST_TOPIC: usize = 512;
-/// A packet that is longer takes the buffer along, which would else stay as large as the longest ever was.
+/// Length in bytes from which a packet takes the buffer along, which would else keep the size of the longest packet
+/// ever.
 const LARGE: usize = 8192;
 
-/// What the bytes so far amount to.
+/// MQTT packet that arrived, or the head of one that is too long.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming {
     /// A packet.
     Packet(Packet),
-    /// The head of a message that is too long; the rest of it is skipped.
+    /// Head of a message that is too long; its body is skipped.
     TooLong {
-        /// Its topic.
+        /// Topic.
         topic: String,
-        /// Its length in all.
+        /// Length of the packet in bytes.
         bytes: usize,
-        /// Its packet id, when it must be acknowledged.
+        /// Packet id, if it must be acknowledged.
         ack: Option<u16>,
     },
 }
 
-/// Bytes that are no packet yet: at most one packet's worth and one read.
+/// Buffer for the bytes of an MQTT packet that has not arrived whole: at most one packet's worth and one read.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pub(super) buffer: BytesMut,
@@ -34,7 +35,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// The next packet; `None` when more bytes are needed.
+    /// Takes the next MQTT packet out of the buffer; `None` when more bytes are needed.
     pub(super) fn take(&mut self) -> Result<Option<Incoming>, Error> {
         let skipped = self.skip.min(self.buffer.len());
         self.buffer.advance(skipped);
@@ -56,7 +57,7 @@ impl Inbox {
         }
     }
 
-    /// The head of a message of `length` bytes after its length field.
+    /// Takes the head of a message that is too long, of `length` bytes after its length field; its body is skipped.
     fn take_head(&mut self, length: usize) -> Result<Option<Incoming>, Error> {
         let first = *self.buffer.first().ok_or(Error::MalformedPacket)?;
         let acked = first & 0b0110 != 0;
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_told_of_and_what_follows_is_read() {
+    fn too_long_message_is_reported_and_the_next_one_read() {
         for (qos, ack) in [(QoS::AtLeastOnce, Some(77)), (QoS::AtMostOnce, None)] {
             let mut bytes = publish(3 * LONGEST, qos);
             let length = bytes.len();
@@ -128,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_record_is_taken() {
+    fn longest_record_is_read() {
         let (taken, _) = take_all(&publish(gatewrt_protocol::MAX_ASSIGNMENT, QoS::AtLeastOnce), 1400);
         assert!(matches!(&taken[..], [Incoming::Packet(Packet::Publish(_))]));
     }
 
     #[test]
-    fn the_buffer_is_as_large_as_what_it_holds() {
+    fn buffer_gives_back_the_room_of_a_long_message() {
         let long = publish(gatewrt_protocol::MAX_ASSIGNMENT, QoS::AtLeastOnce);
         let mut inbox = Inbox::default();
         for _ in 0..3 {
@@ -150,13 +151,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_packets_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_parse_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut inbox = Inbox { buffer: BytesMut::from(&bytes[..]), skip: 0 };
             while let Ok(Some(_)) = inbox.take() {}
         }
 
         #[test]
-        fn any_body_of_any_packet_is_a_packet_or_an_error(first: u8, body in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn any_packet_body_parses_or_fails(first: u8, body in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut inbox = Inbox::default();
             inbox.buffer.extend_from_slice(&[first, body.len() as u8]);
             inbox.buffer.extend_from_slice(&body);

@@ -1,4 +1,4 @@
-//! Against a real Mosquitto, and against brokers that behave as badly as they please.
+//! Tests against a real Mosquitto, and against brokers that misbehave.
 
 use super::*;
 use crate::{
@@ -45,7 +45,7 @@ impl Broker {
         Self::named(&own_address().to_string(), setting)
     }
 
-    /// With a certificate for `name`.
+    /// Starts a broker with a certificate for `name`.
     fn named(name: &str, setting: &str) -> Self {
         static STARTED: AtomicU16 = AtomicU16::new(18883);
         let (ca, dir) = (TestCa::new(), tempfile::tempdir().unwrap());
@@ -105,8 +105,8 @@ impl Drop for Broker {
     }
 }
 
-/// An address for this process alone: what it listened on is still free when it starts again, which can't be said of a
-/// port of 127.0.0.1.
+/// A loopback address for this process alone, so that a port is still free when the broker starts again; on 127.0.0.1
+/// another process could take it.
 fn own_address() -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 128, 0, 0).to_bits() + std::process::id())
 }
@@ -134,7 +134,7 @@ async fn next(link: &mut Link) -> Event {
     time::timeout(PATIENCE, link.event()).await.expect("an event in time").expect("the link is not over")
 }
 
-/// Why a link is over, skipping what comes before.
+/// Reason for the end of a link; earlier events are skipped.
 async fn end(mut link: Link, patience: Duration) -> LinkError {
     let lost = async {
         loop {
@@ -149,7 +149,7 @@ async fn end(mut link: Link, patience: Duration) -> LinkError {
 }
 
 #[tokio::test]
-async fn messages_go_out_are_acknowledged_and_arrive() {
+async fn published_message_is_acknowledged_and_delivered() {
     let broker = Broker::start();
     let (mut one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
     one.try_publish(message(&format!("to/{TWO}/x"), b"hello")).unwrap();
@@ -163,7 +163,7 @@ async fn messages_go_out_are_acknowledged_and_arrive() {
 }
 
 #[tokio::test]
-async fn a_cut_link_gives_the_will_and_a_closed_one_does_not() {
+async fn cut_link_publishes_the_will_and_closed_one_does_not() {
     let broker = Broker::start();
     let mut watcher = broker.connect(TWO).await;
     drop(broker.connect(ONE).await);
@@ -180,7 +180,7 @@ async fn a_cut_link_gives_the_will_and_a_closed_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_killed_broker_is_noticed_and_the_next_link_finds_the_new_one() {
+async fn killed_broker_ends_the_link_and_the_next_one_reconnects() {
     let mut broker = Broker::start();
     let link = broker.connect(ONE).await;
     broker.kill();
@@ -193,7 +193,7 @@ async fn a_killed_broker_is_noticed_and_the_next_link_finds_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_broker_that_stands_still_is_noticed() {
+async fn frozen_broker_ends_the_link() {
     let broker = Broker::start();
     let link = broker.connect(ONE).await;
     broker.signal("-STOP");
@@ -206,7 +206,7 @@ async fn a_broker_that_stands_still_is_noticed() {
 }
 
 #[tokio::test]
-async fn an_idle_broker_that_stands_still_is_noticed_by_a_ping() {
+async fn frozen_idle_broker_is_noticed_by_a_ping() {
     let broker = Broker::start();
     let mut link = Link::open(Options { keepalive: Duration::from_secs(1), ..broker.options(ONE) });
     assert!(matches!(next(&mut link).await, Event::Connected));
@@ -218,7 +218,7 @@ async fn an_idle_broker_that_stands_still_is_noticed_by_a_ping() {
 }
 
 #[tokio::test]
-async fn long_messages_are_taken_and_too_long_ones_dropped_without_losing_the_link() {
+async fn too_long_message_is_dropped_and_the_link_stays() {
     let broker = Broker::start();
     let (one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
     let topic = format!("to/{TWO}/x");
@@ -235,7 +235,7 @@ async fn long_messages_are_taken_and_too_long_ones_dropped_without_losing_the_li
 }
 
 #[tokio::test]
-async fn a_slow_consumer_makes_the_broker_wait_and_loses_nothing() {
+async fn slow_consumer_makes_the_broker_wait_and_loses_nothing() {
     const MANY: usize = 400;
     let broker = Broker::start();
     let (mut one, mut two) = (broker.connect(ONE).await, broker.connect(TWO).await);
@@ -257,7 +257,7 @@ async fn a_slow_consumer_makes_the_broker_wait_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_in_words() {
+async fn refusal_names_its_reason() {
     let (broker, other) = (Broker::start(), TestCa::new());
     let elsewhere = Broker::named("elsewhere.example", "use_identity_as_username true");
     let strict = Broker::with("use_identity_as_username false");
@@ -280,7 +280,7 @@ async fn refusals_are_told_in_words() {
 }
 
 #[tokio::test]
-async fn a_broker_whose_name_leads_nowhere_is_where_it_was() {
+async fn broker_with_lost_name_is_reached_at_its_last_address() {
     let broker = Broker::named("gw.invalid", "use_identity_as_username true");
     let at: SocketAddr = broker.at.parse().unwrap();
     let named =
@@ -290,7 +290,7 @@ async fn a_broker_whose_name_leads_nowhere_is_where_it_was() {
     assert!(matches!(event, Some(Event::Connected)), "{event:?}");
 }
 
-/// A broker of our own for one connection: consents to it, then does as told. Returns its port.
+/// Starts a broker of our own that accepts one connection and then runs a script. Returns its address.
 fn scripted(
     ca: &TestCa,
     script: impl FnOnce(StreamOwned<ServerConnection, TcpStream>) + Send + 'static,
@@ -323,7 +323,7 @@ fn suback(codes: [SubscribeReasonCode; 2]) -> Vec<u8> {
 const YES: SubscribeReasonCode = SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce);
 
 #[tokio::test]
-async fn a_refused_subscription_is_named() {
+async fn refused_subscription_is_named() {
     let ca = TestCa::new();
     let addr = scripted(&ca, |mut stream| {
         stream.write_all(&suback([YES, SubscribeReasonCode::Failure])).unwrap();
@@ -334,7 +334,7 @@ async fn a_refused_subscription_is_named() {
 }
 
 #[tokio::test]
-async fn a_broker_that_stops_reading_costs_a_bounded_queue_and_then_the_link() {
+async fn broker_that_stops_reading_fills_a_bounded_queue_and_ends_the_link() {
     let ca = TestCa::new();
     let (done, held) = std::sync::mpsc::channel::<()>();
     let addr = scripted(&ca, move |mut stream| {
@@ -358,7 +358,7 @@ async fn a_broker_that_stops_reading_costs_a_bounded_queue_and_then_the_link() {
 }
 
 #[tokio::test]
-async fn nonsense_ends_the_link_and_never_the_program() {
+async fn invalid_bytes_end_the_link_without_a_panic() {
     for (bytes, words) in [
         (&b"\x40\x02\x00\x09"[..], "acknowledges 9, which was not sent"),
         (b"\x90\x03\x00\x09\x01", "confirms a subscription that was not made"),

@@ -33,7 +33,8 @@ fn wanted(view: View<'_>) -> Vec<Address> {
     all
 }
 
-/// With whatever length someone else gave it: the kernel refuses a second IPv6 one, and one does.
+/// True if an address exists on its interface, with any prefix length: the kernel refuses a second IPv6 one, and one
+/// suffices.
 fn is_there(view: View<'_>, wanted: &Address) -> bool {
     let same = |address: &Address| (&address.link, address.addr) == (&wanted.link, wanted.addr);
     let stays = |address: &Address| address == wanted || !view.observed.our_addresses.contains(address);

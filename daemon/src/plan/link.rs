@@ -1,28 +1,27 @@
-//! Interfaces: made where one is missing, set up, given the right MTU; those no longer wanted go. An interface
-//! that is wanted and works is never made anew.
+//! Interfaces: created where one is missing, set up, given the right MTU, and deleted when no longer desired. A desired
+//! interface that works is never created again.
 
 use super::Step;
 use crate::{
-    gather::Gather,
     model::{Desired, IfName, Link, LinkKind, Observed, Tunnel, WgDevice},
     ownership::INTERFACE_PREFIX,
 };
 
-/// Both sides of the comparison, and what all parts of it need to know of an interface.
+/// View of both sides of a plan's comparison: the observed state and the desired one.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) observed: &'a Observed,
     pub(super) desired: &'a Desired,
 }
 
-/// An interface of a wanted name.
+/// State of the interface that has the name of a desired one.
 pub(super) enum State<'a> {
-    /// To be made.
+    /// The interface is to be created.
     Missing,
-    /// Works.
+    /// The interface works.
     Usable(&'a Link),
-    /// Someone else's, or a TUN device for which no WireGuard answers: it may be dead, and may be anyone's. The
-    /// driver finds out when it is told to make it; nothing else is done on it before.
+    /// The interface is another program's, or a TUN device without a WireGuard process, which may be dead or another
+    /// program's. The driver finds out when it is to create the interface; until then no other step concerns it.
     Taken,
 }
 
@@ -38,17 +37,17 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Wanted interfaces that are there or will be: those that are taken left out.
+    /// Desired interfaces that exist or will: all but those that are taken.
     pub(super) fn tunnels(self) -> Vec<(&'a IfName, &'a Tunnel)> {
-        self.desired.tunnels.iter().filter(|(name, _)| !self.is_taken(name)).gather()
+        self.desired.tunnels.iter().filter(|(name, _)| !self.is_taken(name)).collect()
     }
 
-    /// Whether it is a wanted interface on which nothing can be done now.
+    /// True if the name of a desired interface is taken by another program's.
     pub(super) fn is_taken(self, name: &IfName) -> bool {
         self.desired.tunnels.contains_key(name) && matches!(self.state(name), State::Taken)
     }
 
-    /// WireGuard's state of a usable interface.
+    /// WireGuard device of a usable interface, as observed; `None` for others.
     pub(super) fn device(self, name: &IfName) -> Option<&'a WgDevice> {
         self.observed.devices.get(name).filter(|_| matches!(self.state(name), State::Usable(_)))
     }

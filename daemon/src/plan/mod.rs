@@ -1,58 +1,51 @@
-//! What is to be done: the difference between a kernel as observed and as desired, as steps in an order that
-//! loses no packet. Pure; it ends at the list. One file compares one kind of object.
+//! Plan: the difference between the observed and the desired state of a kernel, as steps in an order that loses no packet.
+//! Pure; it ends at the list. Each file compares one kind of object.
 //!
-//! Only what is ours is compared. A foreign object is never in a step, with one exception that asks for help:
-//! where a foreign interface has the name of a wanted one, [`Step::AddTunnel`] stays in every plan, alone for
-//! that interface, so that the driver's [`Conflict`](crate::kernel::KernelError::Conflict) is reported until
-//! someone clears it. What was dead and is made anew gets the rest by the next plan.
+//! Only objects of ours are compared. A foreign object is never in a step, with one exception that asks for help: where a
+//! foreign interface has the name of a desired one, [`Step::AddTunnel`] stays in every plan, as the only step for that
+//! interface, so that the driver's conflict is reported until someone clears it. A dead interface is created again by one
+//! plan and filled by the next.
 
-mod access;
+#![cfg_attr(
+    not(test),
+    deny(clippy::disallowed_methods, reason = "pure: time, files and random bytes come in as values")
+)]
+
 mod address;
-mod exits;
 mod firewall;
 mod flows;
-mod guard;
-pub mod iptables;
-mod judge;
+mod key;
 mod link;
-pub mod rewrite;
 mod route;
 mod rule;
-mod ruleset;
-mod scope;
 mod step;
 mod sysctl;
-mod text;
 mod wireguard;
 
-pub use access::{Block, PairSet};
-pub use exits::{Exits, ScopeFlows, ScopeGuard, Source};
-pub use flows::{Fate, Flow, Flows, Judge, Realm};
-pub use guard::Guardfile;
-pub use ruleset::{Firewall, Guard};
-pub(crate) use step::Short;
-pub use step::{NO_PSK, PeerChange, PeerUpdate, Step};
+pub use firewall::{BootLockdown, ElementChange, Firewall, InPlace, PairSet, TableChange, TableUpdate};
+pub use flows::{FlowCheck, FlowVerdict};
+pub use key::{PeerKey, PeerSettings, StepFailure, StepKey};
+pub use step::{PeerChange, PeerUpdate, Step};
 
 use crate::model::{Desired, Observed};
 use link::View;
 use std::fmt;
 
-/// Steps that turn what is observed into what is desired; none when it is so already.
+/// Plan of the steps that turn the observed state of the kernel into the desired one; empty when it is so already.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order in which they are to be carried out. One that fails does not stop those after it: the
-    /// next plan repairs.
+    /// Steps in the order of their execution. A step that fails does not stop those after it: the next plan repairs.
     pub steps: Vec<Step>,
 }
 
 impl Plan {
-    /// Compares. Additions stand before deletions, from the bottom up, and deletions from the top down, so that
-    /// a packet always meets either all of the old or all of the new.
+    /// Plan of the steps that turn `observed` into `desired`. Additions come first, from the bottom up, then deletions,
+    /// from the top down, so that a packet always meets either all of the old or all of the new.
     pub fn new(observed: &Observed, desired: &Desired) -> Self {
         let view = View { observed, desired };
         let mut all = Vec::new();
         let steps = &mut all;
-        // What cuts, marks and masquerades stands before anything leads packets there.
+        // The table that drops, marks and masquerades is there before anything leads packets to it.
         firewall::write(view, steps);
         link::additions(view, steps);
         // Per-interface settings exist only now. Forwarding begins only after the table that guards it.
@@ -64,7 +57,7 @@ impl Plan {
         // A peer knows its prefixes before a route leads them in.
         wireguard::gains(view, steps);
         link::ups(view, steps);
-        // Routes need the interface up. What stands in the way of one of ours goes first.
+        // Routes need the interface up. Duplicates in the places of our routes are deleted first.
         route::duplicates(view, steps);
         route::additions(view, steps);
         route::closings(view, steps);
@@ -78,20 +71,20 @@ impl Plan {
         address::deletions(view, steps);
         link::deletions(view, steps);
         firewall::delete(view, steps);
-        // What may not stand any more is cut when nothing can make it anew.
+        // Forbidden connections are cut once nothing can open them again.
         flows::cut(view, steps);
         // Forwarding was guarded by the table, but what it forwarded for is gone by now.
         sysctl::restorations(view, steps);
         Self { steps: all }
     }
 
-    /// Whether nothing is to be done.
+    /// True if the plan has no steps.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 }
 
-/// One line a step.
+/// Text of the plan, one line a step.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))

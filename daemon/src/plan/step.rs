@@ -1,37 +1,36 @@
-//! One change of one object of a kernel, as a value, with the words in which an admin reads it in
-//! `gatewrt plan`. No text here ever holds a private key.
+//! Step of a plan: one change of one object, with its text for `gatewrt plan` and the log. No text ever holds a private key.
+//! A step is known by its [key](super::StepKey), never by its text.
 
-use super::Flows;
-use crate::{
-    gather::Gather,
-    model::{Address, Family, IfName, Route, RouteKind, Rule, Ruleset, SysctlPath, WgPeer, WgSettings},
-    sorted::SortedSet,
+use super::TableUpdate;
+use crate::model::{
+    Address, Family, Flows, IfName, NO_PSK, Route, RouteKind, Rule, Short, SysctlPath, WgPeer, WgSettings,
 };
 use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
+use sorted_vec::SortedSet;
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-/// One change of one object of a kernel.
+/// Step of a plan, which changes one object of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Make an interface: kernel WireGuard, or a userspace implementation where the kernel has none. A dead
-    /// userspace interface of this name (a TUN device that no WireGuard answers for) is replaced.
+    /// Create an interface: kernel WireGuard, or a userspace implementation where the kernel has none. A dead userspace
+    /// interface of this name (a TUN device without a WireGuard process) is replaced.
     AddTunnel {
-        /// Its name.
+        /// Name.
         link: IfName,
-        /// In bytes.
+        /// MTU in bytes.
         mtu: u32,
     },
-    /// Remove an interface, with its userspace implementation if it has one.
+    /// Delete an interface, with its userspace implementation if it has one.
     DeleteTunnel(IfName),
     /// Set the MTU in bytes.
     SetMtu(IfName, u32),
-    /// Set it up.
+    /// Set the interface up.
     SetUp(IfName),
     /// Set a device's own key, port and mark; peers stay as they are.
     SetDevice(IfName, WgSettings),
-    /// Set peers, in one message and in this order. Peers that are not named stay as they are, but for a
-    /// prefix that a named one takes from them. More than one is named only where a prefix moves from a peer
-    /// that must be named itself: who gains stands before who loses, so that no packet finds neither.
+    /// Set peers, in one message and in this order. Other peers stay as they are, except for a prefix that one of these takes
+    /// from them. There is more than one only where a prefix moves from a peer that must be named itself: the gaining peer
+    /// comes first, so that the prefix always has a peer.
     SetPeers(IfName, Vec<(WgPublicKey, PeerChange)>),
     /// Add an address, with our protocol number where the kernel keeps it.
     AddAddress(Address),
@@ -39,7 +38,7 @@ pub enum Step {
     DeleteAddress(Address),
     /// Add a route, with our protocol number; never replaces one.
     AddRoute(Route),
-    /// Change what a route of ours does, in place.
+    /// Change the type of a route of ours, in place.
     ReplaceRoute(Route),
     /// Delete a route of ours.
     DeleteRoute(Route),
@@ -47,47 +46,44 @@ pub enum Step {
     AddRule(Rule),
     /// Delete a rule of ours.
     DeleteRule(Rule),
-    /// Make our firewall table read so, in one transaction.
-    WriteRuleset(Ruleset),
+    /// Write our firewall table, in one transaction.
+    WriteRuleset(TableUpdate),
     /// Delete our firewall table.
     DeleteRuleset,
-    /// Forget the connections that stand and may not: their next packet is judged as a new one's.
+    /// Delete the established connections that are forbidden: their next packet is checked as a new connection.
     CutFlows(Arc<Flows>),
-    /// Give a setting this value, remembering on the run-time disk what it was before we first did.
+    /// Set a setting to this value. Its value before our first change is kept in the run-time directory.
     SetSysctl(SysctlPath, String),
-    /// Put a setting back to what it was; leaves it when someone else changed it since.
+    /// Restore a setting to its value before; a value that another program set since stays.
     RestoreSysctl(SysctlPath),
 }
 
-/// One peer's change.
+/// Change of one WireGuard peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerChange {
-    /// The peer is new: all of it. What it is allowed is taken from who has it.
+    /// Add the peer. Its allowed IPs are taken from the peers that have them.
     Add(WgPeer),
-    /// It exists: only these parts change.
+    /// Change these parts of an existing peer.
     Update(PeerUpdate),
-    /// The peer goes.
+    /// Remove the peer.
     Remove,
 }
 
-/// The parts of an existing peer that change.
+/// Parts of an existing WireGuard peer that change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerUpdate {
     /// New endpoint; `None` leaves it.
     pub endpoint: Option<SocketAddr>,
-    /// Allowed IPs it gains, taken from who has them; those it has stay (no `WGPEER_F_REPLACE_ALLOWEDIPS`, so
-    /// that not even for a moment it has none).
+    /// Allowed IPs it gains, taken from the peers that have them; its others stay (no `WGPEER_F_REPLACE_ALLOWEDIPS`, so
+    /// that it never lacks one, not even for a moment).
     pub gains: SortedSet<Prefix>,
-    /// All its allowed IPs, `gains` among them, replacing; only when it loses some that no other peer takes.
+    /// All its allowed IPs, `gains` among them; set only when it loses some that no other peer takes.
     pub allowed: Option<SortedSet<Prefix>>,
     /// New keepalive in seconds; `None` leaves it.
     pub keepalive: Option<u16>,
-    /// New preshared key; [`NO_PSK`] takes the one there is away; `None` leaves it.
+    /// New preshared key; [`NO_PSK`] removes the one there is; `None` leaves it.
     pub psk: Option<PresharedKey>,
 }
-
-/// To WireGuard a preshared key of zeros is none.
-pub const NO_PSK: PresharedKey = PresharedKey([0; 32]);
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,7 +130,7 @@ fn set_peers(
     Ok(())
 }
 
-/// What follows the peer's name: begins with a space, or is empty.
+/// Text after the peer's name: it begins with a space, or is empty.
 impl fmt::Display for PeerChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -180,17 +176,8 @@ impl fmt::Display for Prefixes<'_> {
         if self.0.is_empty() {
             return f.write_str("no prefix");
         }
-        let texts: Vec<String> = self.0.iter().map(Prefix::to_string).gather();
+        let texts: Vec<String> = self.0.iter().map(Prefix::to_string).collect();
         f.write_str(&texts.join(", "))
-    }
-}
-
-/// The beginning of a key: enough to tell which.
-pub(crate) struct Short<'a>(pub(crate) &'a WgPublicKey);
-
-impl fmt::Display for Short<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.8}…", self.0.to_string())
     }
 }
 
@@ -253,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_can_read_each_step() {
+    fn step_text_names_object_and_change() {
         let peer = WgPeer {
             endpoint: Some("198.51.100.7:51820".parse().unwrap()),
             allowed: prefixes(&["10.9.0.3/32", "192.168.20.0/24"]),

@@ -4,17 +4,13 @@
 //! kernel copies the former over the latter (`inet_forward_change` in `net/ipv4/devinet.c`).
 
 use super::{Step, link::View};
-use crate::{
-    gather::Gather,
-    model::{IfName, SysctlPath},
-    sorted::sort_by_key,
-};
+use crate::model::{IfName, SysctlPath};
 
 pub(super) fn settings(view: View<'_>, steps: &mut Vec<Step>) {
     let is_so = |path, value| view.observed.sysctls.get(path) == Some(value) || view.is_on_taken(path);
     let wanted = view.desired.sysctls.iter();
-    let mut differing = wanted.filter(|(path, value)| !is_so(*path, *value)).gather();
-    sort_by_key(&mut differing, |(path, _)| (is_forwarding(path), interface(path).is_some()));
+    let mut differing = wanted.filter(|(path, value)| !is_so(*path, *value)).collect::<Vec<_>>();
+    differing.sort_by_key(|(path, _)| (is_forwarding(path), interface(path).is_some()));
     for (path, value) in differing {
         steps.push(Step::SetSysctl(path.clone(), value.clone()));
     }
@@ -22,8 +18,8 @@ pub(super) fn settings(view: View<'_>, steps: &mut Vec<Step>) {
 
 pub(super) fn restorations(view: View<'_>, steps: &mut Vec<Step>) {
     let saved = view.observed.saved_sysctls.keys();
-    let mut unwanted: Vec<_> = saved.filter(|path| !view.desired.sysctls.contains_key(path)).gather();
-    sort_by_key(&mut unwanted, |path| (!is_forwarding(path), interface(path).is_some()));
+    let mut unwanted: Vec<_> = saved.filter(|path| !view.desired.sysctls.contains_key(path)).collect();
+    unwanted.sort_by_key(|path| (!is_forwarding(path), interface(path).is_some()));
     for path in unwanted {
         steps.push(Step::RestoreSysctl(path.clone()));
     }
@@ -35,7 +31,7 @@ impl View<'_> {
     }
 }
 
-/// The interface in `net/ipv4/conf/<interface>/…`.
+/// Interface in the path `net/ipv4/conf/<interface>/…` of a kernel setting; `None` where it names none.
 fn interface(path: &SysctlPath) -> Option<IfName> {
     let mut parts = path.0.split('/').skip_while(|part| *part != "conf").skip(1);
     parts.next().filter(|part| !matches!(*part, "all" | "default")).and_then(IfName::new)

@@ -1,15 +1,14 @@
-//! Named cases, told in the words of `gatewrt plan`. What holds for any case is in `tests/plan.rs`.
+//! Named cases, in the words of `gatewrt plan`. Properties of all cases are in `tests/plan.rs`.
 
-use super::{Fate, Plan, Step};
-use crate::{
-    model::{
-        Address, Desired, Family, IfName, Link, LinkKind, Observed, Route, RouteKind, Rule, Ruleset,
-        SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
-    },
-    plan::{Flow, Flows, Guard, Realm},
-    sorted::{SortedMap, SortedSet},
+use super::{FlowVerdict, Plan, Step};
+use crate::model::{
+    Address, Desired, Family, FirewallTable, Flow, Flows, Guard, IfName, Link, LinkKind, NetworkPolicy,
+    Observed, Route, RouteKind, Rule, SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret,
+    WgSettings,
 };
 use gatewrt_protocol::{Access, AccessRule, Prefix, PresharedKey, Verdict, WgPublicKey};
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 use std::sync::Arc;
 
 const A: WgPublicKey = WgPublicKey([0; 32]);
@@ -35,7 +34,7 @@ fn sysctl(path: &str) -> SysctlPath {
 /// A router that serves its LAN to a network of two others.
 fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
     let settings = WgSettings { secret: WgSecret([1; 32]), port: 51820, mark: 0x0100_0000 };
-    let addresses = SortedSet::from(["10.9.0.1".parse().unwrap()]);
+    let addresses = SortedSet::from_iter(["10.9.0.1".parse().unwrap()]);
     let tunnel = Tunnel { mtu: 1420, settings, addresses, peers: peers.iter().cloned().collect() };
     let rule = Rule {
         family: Family::V4,
@@ -55,18 +54,19 @@ fn wish(peers: &[(WgPublicKey, WgPeer)]) -> Desired {
     let sysctls =
         ["net/ipv6/conf/all/forwarding", "net/ipv4/conf/gw-home/forwarding", "net/ipv6/conf/wan/accept_ra"];
     Desired {
+        bypass: true,
         exits: Default::default(),
-        tunnels: SortedMap::from([(home(), tunnel)]),
+        tunnels: LiteMap::from_iter([(home(), tunnel)]),
         gone: SortedSet::new(),
-        routes: routes.into(),
-        rules: [rule].into(),
-        ruleset: Some(Ruleset("table".into())),
+        routes: routes.into_iter().collect(),
+        rules: [rule].into_iter().collect(),
+        ruleset: Some(FirewallTable::default().into()),
         flows: Some(Arc::default()),
-        sysctls: sysctls.map(|path| (sysctl(path), "1".to_owned())).into(),
+        sysctls: sysctls.map(|path| (sysctl(path), "1".to_owned())).into_iter().collect(),
     }
 }
 
-/// A kernel in which a wish has come true.
+/// A kernel that is as desired.
 fn fulfilled(wish: &Desired) -> Observed {
     let mut observed = Observed {
         routes: wish.routes.clone(),
@@ -88,7 +88,7 @@ fn fulfilled(wish: &Desired) -> Observed {
         let device = WgDevice {
             settings: Some(tunnel.settings.clone()),
             peers: tunnel.peers.clone(),
-            counters: SortedMap::new(),
+            counters: LiteMap::new(),
             backend: "kernel".to_owned(),
         };
         observed.devices.insert(name.clone(), device);
@@ -100,7 +100,7 @@ fn steps(observed: &Observed, desired: &Desired) -> Vec<String> {
     Plan::new(observed, desired).steps.iter().map(Step::to_string).collect()
 }
 
-/// From a kernel where `old` are the peers to one where `new` are.
+/// Steps from a kernel with the peers `old` to one with `new`.
 fn peers(old: &[(WgPublicKey, WgPeer)], new: &[(WgPublicKey, WgPeer)]) -> Vec<String> {
     steps(&fulfilled(&wish(old)), &wish(new))
 }
@@ -130,7 +130,7 @@ add rule 900 IPv4 not fwmark 0x1000000/0xf000000 lookup 26487
 #[test]
 fn to_nothing() {
     let observed = fulfilled(&wish(&[(A, peer(&["10.9.0.2/32"]))]));
-    let nothing = Desired { gone: [home()].into(), ..Desired::default() };
+    let nothing = Desired { gone: [home()].into_iter().collect(), ..Desired::default() };
     let expected = "\
 delete rule 900 IPv4 not fwmark 0x1000000/0xf000000 lookup 26487
 delete route 10.0.0.0/8 dev gw-home table 26487 metric 512
@@ -206,12 +206,12 @@ fn a_peer_that_roamed_is_left_where_it_is() {
 #[test]
 fn a_name_that_someone_else_took_asks_for_help_and_for_nothing_else() {
     let desired = wish(&[(A, peer(&["10.9.0.2/32"]))]);
-    let mut observed = fulfilled(&Desired { tunnels: SortedMap::new(), ..desired.clone() });
+    let mut observed = fulfilled(&Desired { tunnels: LiteMap::new(), ..desired.clone() });
     observed.routes.retain(|route| route.kind == RouteKind::Throw);
     observed.sysctls.remove(&sysctl("net/ipv4/conf/gw-home/forwarding"));
     observed.links.insert(home(), Link { index: 3, kind: LinkKind::Other, up: false, mtu: 1500 });
     assert_eq!(steps(&observed, &desired), ["add interface gw-home, MTU 1420"]);
-    let gone = Desired { tunnels: SortedMap::new(), gone: [home()].into(), ..desired };
+    let gone = Desired { tunnels: LiteMap::new(), gone: [home()].into_iter().collect(), ..desired };
     assert!(!steps(&observed, &gone).iter().any(|step| step.contains("interface")));
 }
 
@@ -242,9 +242,13 @@ fn a_route_changes_in_place() {
 
 #[test]
 fn of_several_routes_in_one_place_one_is_left_before_it_changes() {
-    let desired = Desired { routes: [route("10.9.0.0/24", RouteKind::Throw)].into(), ..Desired::default() };
+    let desired = Desired {
+        routes: [route("10.9.0.0/24", RouteKind::Throw)].into_iter().collect(),
+        ..Desired::default()
+    };
     let device = |name| route("10.9.0.0/24", RouteKind::Device(IfName::new(name).unwrap()));
-    let observed = Observed { routes: [device("gw-a"), device("gw-b")].into(), ..Observed::default() };
+    let observed =
+        Observed { routes: [device("gw-a"), device("gw-b")].into_iter().collect(), ..Observed::default() };
     let expected = [
         "delete route 10.9.0.0/24 dev gw-b table 26487 metric 512",
         "change route to throw 10.9.0.0/24 table 26487 metric 512",
@@ -259,8 +263,9 @@ fn what_others_put_on_our_interface_stays() {
     let address = |addr: &str, len| Address { link: home(), addr: addr.parse().unwrap(), len };
     observed.addresses.extend([address("10.77.0.1", 24), address("fe80::1", 64)]);
     assert!(steps(&observed, &desired).is_empty());
-    // Ours was deleted, and someone has set it with another length: it is there.
-    (observed.addresses, observed.our_addresses) = ([address("10.9.0.1", 24)].into(), SortedSet::new());
+    // Our address was deleted, and another program has set it with another prefix length: it counts as present.
+    (observed.addresses, observed.our_addresses) =
+        ([address("10.9.0.1", 24)].into_iter().collect(), SortedSet::new());
     assert!(steps(&observed, &desired).is_empty());
 }
 
@@ -271,7 +276,7 @@ fn only_what_is_ours_by_name_and_kind_is_deleted() {
     let kinds = [LinkKind::WireGuard, LinkKind::Tun, LinkKind::Other, LinkKind::WireGuard];
     let links = names.iter().cloned().zip(kinds.map(link)).collect();
     let observed = Observed { links, ..Observed::default() };
-    let desired = Desired { gone: names.into(), ..Desired::default() };
+    let desired = Desired { gone: names.into_iter().collect(), ..Desired::default() };
     assert_eq!(steps(&observed, &desired), ["delete interface gw-home", "delete interface gw-tun"]);
 }
 
@@ -297,14 +302,14 @@ fn prefixes(texts: &[&str]) -> SortedSet<Prefix> {
 
 /// One network with clients at .10 (open to others, Internet) and .11, which leads to 192.168.2.0/24 elsewhere and
 /// serves 192.168.1.0/24 here.
-fn gateway() -> Realm {
+fn gateway() -> NetworkPolicy {
     let guard = Guard {
-        egress: [("192.168.1.0/24".parse().unwrap(), true)].into(),
+        egress: [("192.168.1.0/24".parse().unwrap(), true)].into_iter().collect(),
         closed: prefixes(&["10.9.1.11/32"]),
         internet: prefixes(&["10.9.1.10/32"]),
         ..Guard::default()
     };
-    Realm {
+    NetworkPolicy {
         guard,
         own: prefixes(&["10.9.0.1/32"]),
         blocks: vec!["10.9.1.0/24".parse().unwrap()],
@@ -312,38 +317,41 @@ fn gateway() -> Realm {
     }
 }
 
-fn judge(realm: Realm) -> Flows {
+fn flows(policy: NetworkPolicy) -> Flows {
     let route = |prefix: &str, kind| Route { table: 1, prefix: prefix.parse().unwrap(), metric: 1, kind };
     let into = |prefix| route(prefix, RouteKind::Device(home()));
     let throw = route("192.168.2.128/25", RouteKind::Throw);
-    Flows::new([(home(), realm)].into(), &[into("10.9.0.0/16"), into("192.168.2.0/24"), throw].into())
+    Flows::new(
+        [(home(), policy)].into_iter().collect(),
+        &[into("10.9.0.0/16"), into("192.168.2.0/24"), throw].into_iter().collect(),
+    )
 }
 
-/// Of what stands between two, whether it is cut.
+/// True if the connection between two hosts is cut.
 fn cut(now: &Flows, before: Option<&Flows>, src: &str, dst: &str) -> bool {
     let flow = Flow::plain(src.parse().unwrap(), dst.parse().unwrap(), 6, 80);
-    now.judge(before).fate(&flow) != Fate::Stands
+    now.check(before).verdict(&flow) != FlowVerdict::Keep
 }
 
 #[test]
-fn connections_of_clients_that_are_gone_are_cut_and_no_others() {
-    let now = judge(gateway());
+fn connection_of_a_removed_client_is_cut_and_no_other() {
+    let now = flows(gateway());
     let cases = [
         ("10.9.1.10", "10.9.0.7", false),
         ("10.9.1.10", "192.0.2.1", false),
         ("10.9.1.11", "192.168.1.5", false),
         ("10.9.1.11", "192.168.2.5", false),
         ("10.9.0.7", "10.9.1.10", false),
-        // No client is there (any more).
+        // No client has this address any more.
         ("10.9.1.99", "192.0.2.1", true),
         ("192.168.1.5", "10.9.1.99", true),
-        // Who may not be reached; but this router itself may.
+        // A closed client; this router itself may reach it.
         ("10.9.0.7", "10.9.1.11", true),
         ("10.9.1.10", "10.9.1.11", true),
         ("10.9.0.1", "10.9.1.11", false),
-        // Has no full tunnel.
+        // A client without a full tunnel.
         ("10.9.1.11", "192.0.2.1", true),
-        // Nothing of the network's.
+        // Traffic of no network.
         ("192.168.1.5", "192.0.2.1", false),
         ("192.168.2.200", "192.0.2.1", false),
     ];
@@ -353,7 +361,7 @@ fn connections_of_clients_that_are_gone_are_cut_and_no_others() {
 }
 
 #[test]
-fn many_connections_are_judged_by_many_rules_in_a_moment() {
+fn ten_thousand_connections_are_checked_in_a_moment() {
     let set = |n: u32| (0..4).map(|i| format!("10.9.{}.{}/32", n % 250, i).parse().unwrap()).collect();
     let rule = |n: u32| AccessRule {
         verdict: if n.is_multiple_of(2) { Verdict::Deny } else { Verdict::Allow },
@@ -367,44 +375,44 @@ fn many_connections_are_judged_by_many_rules_in_a_moment() {
         rules: (0..1000).map(rule).collect(),
     };
     let guard = Guard { access, ..Guard::default() };
-    let now = judge(Realm { guard, ..Realm::default() });
+    let now = flows(NetworkPolicy { guard, ..NetworkPolicy::default() });
     let flow = |n: u32| {
         let src = [10, 9, (n % 7) as u8, (n % 5) as u8].into();
         let dst = [10, 9, (n / 7 % 200) as u8, (n % 3) as u8].into();
         Flow::plain(src, dst, 6, if n.is_multiple_of(2) { 443 } else { 80 })
     };
     let start = std::time::Instant::now();
-    let mut judge = now.judge(None);
-    let count = (0..10_000).filter(|n| judge.fate(&flow(*n)) != Fate::Stands).count();
-    println!("10,000 connections judged by 1,000 rules in {:?}: {count} forbidden", start.elapsed());
+    let mut check = now.check(None);
+    let count = (0..10_000).filter(|n| check.verdict(&flow(*n)) != FlowVerdict::Keep).count();
+    println!("10,000 connections checked against 1,000 rules in {:?}: {count} forbidden", start.elapsed());
     assert!((5_000..10_000).contains(&count));
 }
 
 #[test]
-fn who_left_is_known_by_what_was_judged_before() {
-    let before = judge(gateway());
-    let mut realm = gateway();
-    realm.clients.remove(&"10.9.1.10/32".parse::<Prefix>().unwrap());
-    realm.blocks.clear();
-    let now = judge(realm);
+fn removed_client_outside_the_blocks_is_known_from_the_policy_before() {
+    let before = flows(gateway());
+    let mut policy = gateway();
+    policy.clients.remove_item(&"10.9.1.10/32".parse::<Prefix>().unwrap());
+    policy.blocks.clear();
+    let now = flows(policy);
     assert!(cut(&now, Some(&before), "10.9.1.10", "192.0.2.1"));
     assert!(!cut(&now, None, "10.9.1.10", "192.0.2.1"));
-    // It never had a full tunnel: what it has with this router's other addresses is none of this.
+    // The client never had a full tunnel, so its connections to this router's other addresses are not affected.
     assert!(!cut(&now, Some(&before), "10.9.1.11", "192.168.7.1"));
 }
 
 #[test]
-fn connections_are_judged_when_something_changed_and_something_is_forbidden() {
+fn connections_are_checked_only_after_a_change_that_can_forbid_some() {
     let mut wish = wish(&[]);
     let mut observed = fulfilled(&wish);
     observed.flows = None;
     assert!(steps(&observed, &wish).is_empty(), "nothing is forbidden");
-    wish.flows = Some(Arc::new(judge(gateway())));
+    wish.flows = Some(Arc::new(flows(gateway())));
     let end = "end the connections that are forbidden now";
     assert_eq!(steps(&observed, &wish), [end]);
     observed.flows = wish.flows.clone();
     assert!(steps(&observed, &wish).is_empty());
-    // Someone undid our table: what came meanwhile was not judged.
+    // Another program deleted our table: connections that began meanwhile met no rule.
     observed.ruleset = None;
     assert_eq!(steps(&observed, &wish), ["write firewall table", end]);
     let mut open = fulfilled(&wish);

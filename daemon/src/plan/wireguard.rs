@@ -2,20 +2,17 @@
 //! with one peer at most and hands it over in one move when another is given it: therefore who gains a prefix
 //! is told, and who loses it to another peer is not even named.
 //!
-//! Where the loser has to be named for another reason (it goes, or it also loses a prefix to nobody), both
-//! stand in one step, the gaining first: whatever fails, no prefix is without a peer that had one and shall have
-//! one.
+//! If the loser has to be named for another reason (it goes, or it also loses a prefix to nobody), both stand in one
+//! step, the gaining first: whatever fails, no prefix is without a peer that had one and shall have one.
 
-use super::{NO_PSK, PeerChange, PeerUpdate, Step, link::View};
-use crate::{
-    gather::{Gather, append},
-    model::WgPeer,
-    sorted::{SortedMap, SortedSet, sort_by_key},
-};
+use super::{PeerChange, PeerUpdate, Step, link::View};
+use crate::model::{NO_PSK, WgPeer};
 use gatewrt_protocol::{Prefix, WgPublicKey};
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 use std::mem;
 
-type Peers = SortedMap<WgPublicKey, WgPeer>;
+type Peers = LiteMap<WgPublicKey, WgPeer>;
 type Changes = Vec<(WgPublicKey, PeerChange)>;
 
 pub(super) fn devices(view: View<'_>, steps: &mut Vec<Step>) {
@@ -29,12 +26,12 @@ pub(super) fn devices(view: View<'_>, steps: &mut Vec<Step>) {
     }
 }
 
-/// Steps in which a peer is added or changed; also those that go or shrink in exchange.
+/// Steps in which a WireGuard peer is added or changed; also those that go or shrink in exchange.
 pub(super) fn gains(view: View<'_>, steps: &mut Vec<Step>) {
     set_peers(view, true, steps);
 }
 
-/// Steps in which peers only go or shrink.
+/// Steps in which WireGuard peers only go or shrink.
 pub(super) fn losses(view: View<'_>, steps: &mut Vec<Step>) {
     set_peers(view, false, steps);
 }
@@ -51,7 +48,7 @@ fn set_peers(view: View<'_>, gaining: bool, steps: &mut Vec<Step>) {
     }
 }
 
-/// Whether a peer is more than before, or another.
+/// True if a change adds a WireGuard peer, or sets anything of it but fewer allowed IPs.
 fn gives(change: &PeerChange) -> bool {
     match change {
         PeerChange::Add(_) => true,
@@ -63,7 +60,7 @@ fn gives(change: &PeerChange) -> bool {
     }
 }
 
-/// Whether a prefix is taken from it by name.
+/// True if a change takes a prefix from a WireGuard peer by naming that peer.
 fn takes(change: &PeerChange) -> bool {
     match change {
         PeerChange::Add(_) => false,
@@ -72,11 +69,11 @@ fn takes(change: &PeerChange) -> bool {
     }
 }
 
-/// The messages to one device, in the order of the least key that each names.
+/// Messages to one WireGuard device, in the order of the least key that each names.
 fn messages(old: &Peers, new: &Peers) -> Vec<Changes> {
     let changes = changes(old, new);
     let labels = labels(&changes, old);
-    let mut groups: Vec<Changes> = labels.iter().map(|_| Changes::new()).gather();
+    let mut groups: Vec<Changes> = labels.iter().map(|_| Changes::new()).collect();
     for (change, label) in changes.into_iter().zip(labels) {
         groups[label].push(change);
     }
@@ -85,7 +82,7 @@ fn messages(old: &Peers, new: &Peers) -> Vec<Changes> {
     groups
 }
 
-/// In the order of their keys.
+/// Changes from the old to the new peers of a WireGuard device, in the order of their keys.
 fn changes(old: &Peers, new: &Peers) -> Changes {
     let held: SortedSet<_> = new.values().flat_map(|peer| &peer.allowed).collect();
     let mut changes = Changes::new();
@@ -101,25 +98,30 @@ fn changes(old: &Peers, new: &Peers) -> Changes {
     for key in old.keys().filter(|key| !new.contains_key(key)) {
         changes.push((*key, PeerChange::Remove));
     }
-    sort_by_key(&mut changes, |(key, _)| *key);
+    changes.sort_by_key(|(key, _)| *key);
     changes
 }
 
 fn update(old: &WgPeer, new: &WgPeer, held: &SortedSet<&Prefix>) -> PeerUpdate {
-    let loses_to_nobody = old.allowed.iter().any(|prefix| !held.contains(prefix));
+    let loses_to_nobody = old.allowed.iter().any(|prefix| held.binary_search(&prefix).is_err());
     PeerUpdate {
         endpoint: new.endpoint.filter(|_| new.endpoint != old.endpoint),
-        gains: new.allowed.difference(&old.allowed).copied().collect(),
+        gains: new
+            .allowed
+            .iter()
+            .filter(|prefix| old.allowed.binary_search(prefix).is_err())
+            .copied()
+            .collect(),
         allowed: loses_to_nobody.then(|| new.allowed.clone()),
         keepalive: (new.keepalive != old.keepalive).then_some(new.keepalive),
         psk: (new.psk != old.psk).then_some(new.psk.unwrap_or(NO_PSK)),
     }
 }
 
-/// Which message each change stands in: the same for two if one gains a prefix from the other and the
-/// other takes it from itself.
+/// Label of the message to WireGuard that each change stands in: two changes share one if one peer gains a prefix from
+/// the other and the other's change removes it.
 fn labels(changes: &Changes, old: &Peers) -> Vec<usize> {
-    let mut labels: Vec<usize> = (0..changes.len()).gather();
+    let mut labels: Vec<usize> = (0..changes.len()).collect();
     let mut gained = Vec::new();
     for (at, (_, change)) in changes.iter().enumerate() {
         let gains = match change {
@@ -127,9 +129,9 @@ fn labels(changes: &Changes, old: &Peers) -> Vec<usize> {
             PeerChange::Update(update) => &update.gains,
             PeerChange::Remove => continue,
         };
-        append(&mut gained, gains.iter().map(|prefix| (prefix, at)));
+        gained.extend(gains.iter().map(|prefix| (prefix, at)));
     }
-    let gainers: SortedMap<&Prefix, usize> = gained.into_iter().collect();
+    let gainers: LiteMap<&Prefix, usize> = gained.into_iter().collect();
     for (at, (loser, _)) in changes.iter().enumerate().filter(|(_, (_, change))| takes(change)) {
         for gainer in old[loser].allowed.iter().filter_map(|prefix| gainers.get(prefix)) {
             let (a, b) = (labels[*gainer], labels[at]);
@@ -139,7 +141,8 @@ fn labels(changes: &Changes, old: &Peers) -> Vec<usize> {
     labels
 }
 
-/// A lone peer needs one entry. Among several, all giving is done before any taking.
+/// Puts the changes in one message to WireGuard in order: all giving is done before any taking. A lone peer needs one
+/// entry.
 fn in_order(group: &mut Changes) {
     if group.len() == 1 {
         return;

@@ -1,17 +1,15 @@
-//! What is asked over the control socket.
+//! Requests over the control socket.
 
-use super::{Daemon, TEARDOWN, system};
+use super::{Daemon, system};
 use crate::{
     config::{Config, OwnScope},
-    control::{Answer, Done, PlanAnswer, Request},
+    control::Request,
     core::{Input, Network, scopes::choice},
-    gather::Gather,
-    log,
+    error_chain::error_chain,
+    show::{Answer, Done, PlanAnswer},
     store::Store,
-    whole::whole,
 };
 use gatewrt_protocol::NetworkName;
-use std::time::Instant;
 use tokio::sync::oneshot;
 
 impl Daemon {
@@ -19,7 +17,7 @@ impl Daemon {
         let answer = match request {
             Request::Status => Answer::Status(Box::new(self.core.status(self.now()))),
             Request::Plan => {
-                let steps = self.core.plan().steps.iter().map(ToString::to_string).gather();
+                let steps = self.core.plan().steps.iter().map(ToString::to_string).collect();
                 Answer::Plan(PlanAnswer { steps })
             }
             Request::Join { code, name } => return self.join(code, name, Some(reply)),
@@ -40,7 +38,6 @@ impl Daemon {
             }),
             Request::Reload => self.reload(),
             Request::Stop { teardown } => {
-                self.stop_by = Some(Instant::now() + TEARDOWN);
                 self.stopping.push(reply);
                 return self.feed(Input::Stop { teardown });
             }
@@ -48,7 +45,7 @@ impl Daemon {
         let _ = reply.send(answer);
     }
 
-    /// Something else is said of a network's scopes: kept first, then in effect. `None` forgets what was said before.
+    /// Changes a network's scopes as set on the router: stored first, then in effect. `None` forgets them.
     fn choose(
         &mut self,
         network: Option<NetworkName>,
@@ -63,11 +60,14 @@ impl Daemon {
             Err(why) => return Answer::Failed(why),
         };
         if let Err(error) = self.store.save_choice(&name, scopes.as_deref()) {
-            return Answer::Failed(format!("it can't be kept, so nothing was changed: {}", whole(&error)));
+            return Answer::Failed(format!(
+                "it can't be kept, so nothing was changed: {}",
+                error_chain(&error)
+            ));
         }
         match &scopes {
             Some(scopes) => {
-                let names: Vec<_> = scopes.iter().map(|own| own.scope.name.to_string()).gather();
+                let names: Vec<_> = scopes.iter().map(|own| own.scope.name.to_string()).collect();
                 log::info!("{name}: said on this router: scopes through exits: [{}]", names.join(", "));
             }
             None => log::info!("{name}: the coordinator's word counts for exits again"),
@@ -76,7 +76,7 @@ impl Daemon {
         Answer::Done(Done { hint })
     }
 
-    /// The network named, else the only one.
+    /// Network that a request names, or else the only one that was joined.
     fn one_network(&self, named: Option<NetworkName>) -> Result<NetworkName, String> {
         let mut all = self.identities.keys();
         match (named, all.next(), all.next()) {
@@ -92,7 +92,7 @@ impl Daemon {
     }
 
     fn joined(&self) -> String {
-        let joined: Vec<_> = self.identities.keys().map(ToString::to_string).gather();
+        let joined: Vec<_> = self.identities.keys().map(ToString::to_string).collect();
         if joined.is_empty() { "none".to_owned() } else { joined.join(", ") }
     }
 
@@ -113,13 +113,13 @@ impl Daemon {
         let config = match Config::load(&self.file) {
             Ok(config) => config,
             Err(error) => {
-                let why = format!("{}; the configuration before stays in effect", whole(&error));
+                let why = format!("{}; the configuration before stays in effect", error_chain(&error));
                 log::error!("{why}");
                 return Answer::Failed(why);
             }
         };
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        log::set_level(config.log_level);
+        crate::log::set_level(config.log_level);
         let moved = config.state_dir != self.config.state_dir
             || config.run_dir != self.config.run_dir
             || config.wireguard != self.config.wireguard
@@ -139,7 +139,7 @@ impl Daemon {
 
     pub(super) fn forget(&mut self, network: &NetworkName) {
         self.identities.remove(network);
-        self.records.remove(network);
+        self.persisters.remove(network);
         self.links.close(network);
         let forgotten = Store::new(&self.config.run_dir).forget(network).and(self.store.forget(network));
         system::networks_changed();
@@ -151,7 +151,7 @@ impl Daemon {
                 );
                 Answer::Done(Done { hint })
             }
-            Err(error) => Answer::Failed(whole(&error)),
+            Err(error) => Answer::Failed(error_chain(&error)),
         };
         let (done, rest) =
             std::mem::take(&mut self.leaving).into_iter().partition(|(name, _)| name == network);

@@ -1,57 +1,45 @@
-//! Joining networks: by request, and by a join code in the configuration, which is tried until it works.
+//! Joining of networks: on request, and by a join code in the configuration, which is tried until it works.
 
 use super::{Daemon, system};
 use crate::{
-    control::{Answer, Joined},
-    core::{Input, place::place},
+    core::{Input, uplinks::place},
     enroll::{self, EnrollError, Facts},
-    gather::Gather,
+    error_chain::error_chain,
     identity::Identity,
-    log,
-    sorted::SortedSet,
+    show::{Answer, Joined},
     task,
-    whole::whole,
 };
 use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, NetworkName, NodeName, jws};
-use std::{
-    net::{Ipv4Addr, UdpSocket},
-    time::{Duration, Instant},
-};
+use sorted_vec::SortedSet;
+use std::net::{Ipv4Addr, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 
-/// WireGuard's port where nothing else is said and it is free.
-const USUAL_PORT: u16 = 51820;
-/// Wait between two attempts with a configured code.
-const RETRY: Duration = Duration::from_secs(15);
+/// WireGuard's port, unless another is configured or it is taken.
+const DEFAULT_PORT: u16 = 51820;
 
-/// An attempt that came to an end.
+/// Attempt to join a network that has ended.
 pub struct Enrolled {
     code: JoinCode,
     reply: Option<oneshot::Sender<Answer>>,
     outcome: Result<(Identity, JoinAnswer), EnrollError>,
 }
 
-/// Attempts under way.
+/// Attempts to join networks that are pending.
 pub struct Joining {
     sender: mpsc::Sender<Enrolled>,
     receiver: mpsc::Receiver<Enrolled>,
-    under_way: SortedSet<NetworkName>,
-    retry_at: Option<Instant>,
-    /// Networks whose configured code was refused for good: not tried again before a reload.
+    pending: SortedSet<NetworkName>,
+    /// Networks whose configured code was refused for good: it is not tried again before a reload.
     refused: SortedSet<NetworkName>,
 }
 
 impl Joining {
     pub fn new() -> Self {
         let (sender, receiver) = mpsc::channel(4);
-        Self { sender, receiver, under_way: SortedSet::new(), retry_at: None, refused: SortedSet::new() }
+        Self { sender, receiver, pending: SortedSet::new(), refused: SortedSet::new() }
     }
 
-    pub fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
-    }
-
-    /// The configuration was read anew: what was refused may be tried again.
+    /// Lets refused join codes be tried again, after a reload of the configuration.
     pub fn allow_refused(&mut self) {
         self.refused.clear();
     }
@@ -62,15 +50,14 @@ impl Joining {
 }
 
 impl Daemon {
-    /// Joins the networks whose sections hold a join code and that are not joined yet.
+    /// Joins the networks that have a join code in the configuration and are not joined yet.
     pub(super) fn join_configured(&mut self) {
-        self.joining.retry_at = None;
         let wanted =
             self.config.networks.iter().filter(|(_, network)| network.enabled && self.config.enabled);
         let wanted = wanted.filter_map(|(name, network)| {
             Some((name.clone(), network.join_code.clone()?, network.name.clone()))
         });
-        for (name, code, node_name) in wanted.gather() {
+        for (name, code, node_name) in wanted.collect::<Vec<_>>() {
             let done = self.identities.contains_key(&name) || self.joining.refused.contains(&name);
             if code.network != name && !done {
                 log::error!(
@@ -83,7 +70,7 @@ impl Daemon {
         }
     }
 
-    /// Starts an attempt; its end comes through [`Joining::next`].
+    /// Starts an attempt to join a network; its outcome comes through [`Joining::next`].
     pub(super) fn join(
         &mut self,
         code: JoinCode,
@@ -103,16 +90,16 @@ impl Daemon {
             let why = format!("this router is in network {network} already: {why}");
             return refuse(reply, why);
         }
-        if !self.joining.under_way.insert(network.clone()) {
+        if self.joining.pending.find_or_insert(network.clone()).is_found() {
             return refuse(reply, format!("joining {network} is under way already"));
         }
         let keys = match self.store.pending_keys(&code) {
             Ok(keys) => keys,
             Err(error) => {
-                self.joining.under_way.remove(&network);
+                self.joining.pending.remove_item(&network);
                 return refuse(
                     reply,
-                    format!("can't keep this router's keys, so it did not join: {}", whole(&error)),
+                    format!("can't keep this router's keys, so it did not join: {}", error_chain(&error)),
                 );
             }
         };
@@ -141,20 +128,21 @@ impl Daemon {
         }
     }
 
-    /// An attempt came to an end.
+    /// Handles the outcome of an attempt to join a network.
     pub(super) fn handle_enrolled(&mut self, Enrolled { code, reply, outcome }: Enrolled) {
-        self.joining.under_way.remove(&code.network);
+        self.joining.pending.remove_item(&code.network);
         let answer = match outcome {
             Ok((identity, answer)) => self.take_in(&code, identity, &answer),
             Err(error) => {
-                log::warn!("could not join {}: {error}", code.network);
+                let why = error_chain(&error);
+                log::warn!("could not join {}: {why}", code.network);
                 if error.is_final() {
                     let _ = self.store.forget_pending(&code);
-                    self.joining.refused.insert(code.network.clone());
+                    self.joining.refused.push(code.network.clone());
                 } else if reply.is_none() {
-                    self.joining.retry_at = Some(Instant::now() + RETRY);
+                    self.feed(Input::JoinFailed);
                 }
-                Answer::Failed(error.to_string())
+                Answer::Failed(why)
             }
         };
         if let Some(reply) = reply {
@@ -166,7 +154,7 @@ impl Daemon {
         if let Err(error) = self.store.save_identity(code, &identity) {
             return Answer::Failed(format!(
                 "joined, but it can't be kept on disk: {}; join again once there is room",
-                whole(&error)
+                error_chain(&error)
             ));
         }
         let (network, name) = (identity.network.clone(), identity.name.clone());
@@ -176,7 +164,7 @@ impl Daemon {
         ];
         let records = first.into_iter().map(|(topic, token)| (topic.to_string(), token.clone())).collect();
         if let Err(error) = self.store.records(&network).flush(&records) {
-            log::warn!("{network}: the first records are not on disk: {}", whole(&error));
+            log::warn!("{network}: the first records are not on disk: {}", error_chain(&error));
         }
         let assignment: Option<Assignment> =
             jws::open(answer.assignment.as_bytes(), &identity.record_key).ok();
@@ -192,12 +180,12 @@ impl Daemon {
     }
 }
 
-/// The usual port, or else one that the system finds free.
+/// Default UDP port of WireGuard, or else one that the system finds free.
 fn free_port(taken: &SortedSet<u16>) -> u16 {
     let free =
         |port: u16| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).and_then(|socket| socket.local_addr());
-    if !taken.contains(&USUAL_PORT) && free(USUAL_PORT).is_ok() {
-        return USUAL_PORT;
+    if !taken.contains(&DEFAULT_PORT) && free(DEFAULT_PORT).is_ok() {
+        return DEFAULT_PORT;
     }
-    free(0).map_or(USUAL_PORT, |addr| addr.port())
+    free(0).map_or(DEFAULT_PORT, |addr| addr.port())
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     core::{LinkEvent, Uplink},
+    error_chain::error_chain,
     identity::Identity,
-    log,
     mqtt::{Event, Link, Message, NotTaken, Options},
-    sorted::SortedMap,
     task, tls,
 };
 use gatewrt_protocol::{NetworkName, Presence, Record, RecordError, Topic};
+use litemap::LiteMap;
 use std::{
     future::poll_fn,
     net::SocketAddr,
@@ -17,23 +17,24 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// An idle link is probed this often.
+/// Interval of the keepalives of an idle link.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long saying good-bye may take.
+/// Longest time for closing a link in order.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// All control links.
+/// Control links of all networks.
 pub struct Links {
-    open: SortedMap<NetworkName, Link>,
+    open: LiteMap<NetworkName, Link>,
     closing: Vec<JoinHandle<()>>,
 }
 
 impl Links {
     pub fn new() -> Self {
-        Self { open: SortedMap::new(), closing: Vec::new() }
+        Self { open: LiteMap::new(), closing: Vec::new() }
     }
 
-    /// Starts an attempt; one that is open already is dropped. The error is the end of the attempt.
+    /// Starts an attempt to open a network's control link; one that is open already is dropped. The error is the end of
+    /// the attempt.
     pub fn open(
         &mut self,
         identity: &Identity,
@@ -58,7 +59,7 @@ impl Links {
         Ok(())
     }
 
-    /// Ends a link, if there is one, in good manners: the broker does not publish the will.
+    /// Ends the control link of a network, if there is one, in good manners: the broker does not publish the will.
     pub fn close(&mut self, network: &NetworkName) {
         if let Some(link) = self.open.remove(network) {
             self.closing.retain(|closing| !closing.is_finished());
@@ -66,14 +67,15 @@ impl Links {
         }
     }
 
-    /// Waits until every link that was closed is gone.
+    /// Waits until every control link that was closed is gone.
     pub async fn finish(&mut self) {
         for closing in self.closing.drain(..) {
             let _ = closing.await;
         }
     }
 
-    /// Signs and sends, if the link is open and has room. Says whether it did.
+    /// Signs a message to the coordinator and hands it to the network's control link; true if that is open and has
+    /// room.
     pub fn publish(&self, identity: &Identity, uplink: &Uplink) -> bool {
         let Some(link) = self.open.get(&identity.network) else { return false };
         let message = match uplink {
@@ -89,7 +91,7 @@ impl Links {
         false
     }
 
-    /// The next event of any link.
+    /// Next event of any network's control link.
     pub async fn next(&mut self) -> Option<(NetworkName, LinkEvent)> {
         poll_fn(|context| self.poll_next(context)).await
     }
@@ -114,7 +116,7 @@ fn from(event: Event) -> LinkEvent {
         Event::Message { topic, payload } => LinkEvent::Message(topic, payload),
         Event::TooLong { topic, bytes } => LinkEvent::TooLong(topic, bytes),
         Event::Acked => LinkEvent::Acked,
-        Event::Lost(error) => LinkEvent::Lost(error.to_string()),
+        Event::Lost(error) => LinkEvent::Lost(error_chain(&error)),
     }
 }
 

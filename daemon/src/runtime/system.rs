@@ -1,6 +1,5 @@
-//! The machine around the daemon.
+//! Machine that the daemon runs on.
 
-use crate::log;
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -8,11 +7,11 @@ use std::{
     process::Command,
 };
 
-/// Where a packet is sent that only has to be sent (RFC 863).
+/// Port of packets whose arrival does not matter (RFC 863).
 const DISCARD: u16 = 9;
 
-/// Sends a packet to each address, so that it goes through its tunnel. What becomes of it does not matter.
-pub fn poke(addresses: &[IpAddr]) {
+/// Sends a packet to each overlay address, so that it goes through its tunnel. The result of the send does not matter.
+pub fn send_keepalive(addresses: &[IpAddr]) {
     let send = |local: IpAddr, to: SocketAddr| {
         UdpSocket::bind((local, 0)).and_then(|socket| socket.send_to(&[0], to))
     };
@@ -25,7 +24,7 @@ pub fn poke(addresses: &[IpAddr]) {
     }
 }
 
-/// Has OpenWrt's service look anew at which ports networks listen on, for the firewall to let them in. It runs on beside.
+/// Makes OpenWrt's service read again on which ports networks listen, so that the firewall accepts them. Does not wait.
 pub fn networks_changed() {
     if Path::new("/etc/init.d/gatewrt").exists() {
         let reload = "/etc/init.d/gatewrt reload </dev/null >/dev/null 2>&1 &";
@@ -33,14 +32,14 @@ pub fn networks_changed() {
     }
 }
 
-/// Resident memory of this process.
+/// Resident memory of this process in KiB; 0 where it can't be read.
 pub fn memory_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
-/// What this machine is: the model of the device tree or of DMI, else its kernel's name for it.
+/// Model of this machine, from the device tree or DMI, or else the kernel's type.
 pub fn board() -> String {
     let files = ["/tmp/sysinfo/model", "/proc/device-tree/model", "/sys/class/dmi/id/product_name"];
     let text = files.iter().find_map(|file| fs::read_to_string(file).ok());

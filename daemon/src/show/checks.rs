@@ -1,35 +1,33 @@
-//! What works of the daemon and what does not, each with what to do about it.
+//! Health checks of the daemon, each with advice where it fails.
 
-use crate::{core::report::Status, gather::Gather};
-use gatewrt_protocol::json_fields;
-use serde::Serialize;
+use crate::core::status::Status;
+use serde::{Deserialize, Serialize};
 
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
+/// Result of one health check of the daemon.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Check {
-    /// What was looked at.
+    /// Subject.
     pub what: String,
-    /// Whether it is as it should be.
+    /// Result: everything is as it should be.
     pub ok: bool,
-    /// What was found.
+    /// Finding, in words.
     pub found: String,
-    /// What to do when it is not.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// Advice where the check failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub advice: String,
 }
-json_fields!(Check: what, ok, found; advice);
 
-/// What is as it should be.
+/// Health check that passed.
 pub fn good(what: impl Into<String>, found: impl Into<String>) -> Check {
     Check { what: what.into(), ok: true, found: found.into(), advice: String::new() }
 }
 
-/// What is not, and what to do.
+/// Health check that failed, with advice.
 pub fn bad(what: impl Into<String>, found: impl Into<String>, advice: &str) -> Check {
     Check { what: what.into(), ok: false, found: found.into(), advice: advice.to_owned() }
 }
 
-/// Of the daemon.
+/// Health checks of a running daemon, from its status.
 pub fn checks(status: &Status) -> Vec<Check> {
     let mut checks = vec![good("daemon", format!("running, version {}", status.version))];
     checks.extend(networks(status));
@@ -51,8 +49,8 @@ fn networks(status: &Status) -> Vec<Check> {
             ),
         });
         let down: Vec<_> =
-            network.peers.iter().filter(|peer| peer.path == gatewrt_protocol::Path::Down).gather();
-        let names: Vec<_> = down.iter().map(|peer| peer.name.to_string()).gather();
+            network.peers.iter().filter(|peer| peer.path == gatewrt_protocol::Path::Down).collect();
+        let names: Vec<_> = down.iter().map(|peer| peer.name.to_string()).collect();
         checks.push(match names.is_empty() {
             true => good(what.clone(), format!("{} peers, none down", network.peers.len())),
             false => bad(

@@ -1,25 +1,22 @@
-//! Exits, and whose Internet traffic goes through which, in words.
+//! Exits and scopes as text.
 
 use super::{row, table};
-use crate::{
-    core::{
-        report::NetworkStatus,
-        scopes::{
-            Voice,
-            status::{ExitStatus, ScopeStatus},
-        },
+use crate::core::{
+    scopes::{
+        ConfigSource,
+        status::{ExitStatus, ScopeStatus},
     },
-    gather::{Gather, append},
+    status::NetworkStatus,
 };
 use gatewrt_protocol::{ExitOffer, ScopeState};
 use std::fmt::Write;
 
-/// The exits of a network.
+/// Table of a network's exits, as text.
 pub fn list(network: &NetworkStatus) -> String {
     format!("network {}\n{}", network.name, exits(network))
 }
 
-/// The scopes of a network.
+/// List of a network's scopes, as text.
 pub fn of_network(network: &NetworkStatus) -> String {
     format!("network {}\n{}", network.name, scopes(network.scopes_by, &network.scopes))
 }
@@ -34,7 +31,7 @@ fn exits(network: &NetworkStatus) -> String {
         );
     }
     let mut rows = vec![row(&["EXIT", "LEADS TO", "ANSWERS", "ROUND TRIP", "RESOLVERS", "USED BY"])];
-    append(&mut rows, exits.iter().map(line_of));
+    rows.extend(exits.iter().map(line_of));
     table(&rows) + &own(offer.as_ref(), *serves)
 }
 
@@ -54,7 +51,7 @@ fn line_of(exit: &ExitStatus) -> Vec<String> {
     ]
 }
 
-/// What this router itself does as an exit.
+/// Line of text that says if this router is or could be an exit.
 fn own(offer: Option<&ExitOffer>, serves: bool) -> String {
     match (offer, serves) {
         (None, _) => String::new(),
@@ -63,7 +60,7 @@ fn own(offer: Option<&ExitOffer>, serves: bool) -> String {
     }
 }
 
-/// What an exit leads to.
+/// Address families that an exit leads to, as text.
 pub fn families(offer: &ExitOffer) -> &'static str {
     match (offer.v4, offer.v6) {
         (true, true) => "IPv4 IPv6",
@@ -73,12 +70,12 @@ pub fn families(offer: &ExitOffer) -> &'static str {
     }
 }
 
-/// A line for each scope, and one with what there is to say of it.
-pub fn scopes(by: Voice, scopes: &[ScopeStatus]) -> String {
+/// Lines of text about each scope: its state, and the reason of it if there is one.
+pub fn scopes(by: ConfigSource, scopes: &[ScopeStatus]) -> String {
     let by = match by {
-        Voice::Owner => "as /etc/config/gatewrt says",
-        Voice::Router => "as was said on this router",
-        Voice::Coordinator => "as the coordinator says",
+        ConfigSource::Owner => "as /etc/config/gatewrt says",
+        ConfigSource::Router => "as chosen on this router",
+        ConfigSource::Coordinator => "as the coordinator says",
     };
     if scopes.is_empty() {
         return format!("  exit       none is used, {by}\n");
@@ -102,7 +99,7 @@ fn line(scope: &ScopeStatus) -> String {
         (ScopeState::Exit | ScopeState::Other, _) => "goes elsewhere".to_owned(),
     };
     let rtt = scope.rtt_ms.map(|ms| format!(", {ms} ms away")).unwrap_or_default();
-    let mut asked = scope.exits.iter().map(ToString::to_string).gather();
+    let mut asked = scope.exits.iter().map(ToString::to_string).collect::<Vec<_>>();
     asked.extend(scope.auto.then(|| "auto".to_owned()));
     let asked = if asked.is_empty() { "none".to_owned() } else { asked.join(" ") };
     let switch = if scope.kill_switch { "on" } else { "off" };
@@ -110,9 +107,9 @@ fn line(scope: &ScopeStatus) -> String {
     format!("{} ({}) {goes}{rtt}{dns} [asked: {asked}, kill switch {switch}]", scope.name, joined(&scope.of))
 }
 
-/// A list as words.
+/// Joins the items of a list with blanks between; “-” for none.
 pub fn joined<T: ToString>(list: &[T]) -> String {
-    let list: Vec<_> = list.iter().map(ToString::to_string).gather();
+    let list: Vec<_> = list.iter().map(ToString::to_string).collect();
     if list.is_empty() { dash() } else { list.join(" ") }
 }
 
@@ -125,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_are_told_in_words() {
+    fn scope_is_shown_with_state_and_source() {
         let scope = ScopeStatus {
             name: "guests".parse().unwrap(),
             of: vec!["dev:br-guest".parse().unwrap()],
@@ -145,13 +142,13 @@ mod tests {
             dns: Vec::new(),
             ..scope.clone()
         };
-        let text = |list: &[ScopeStatus]| scopes(Voice::Router, list);
+        let text = |list: &[ScopeStatus]| scopes(ConfigSource::Router, list);
         assert_eq!(
             text(&[scope]),
             "  exit       guests (dev:br-guest) goes through oslo, 31 ms away, DNS 9.9.9.9 [asked: berlin oslo auto, kill switch on]\n             \
-             berlin does not answer\n             as was said on this router\n"
+             berlin does not answer\n             as chosen on this router\n"
         );
         assert!(text(&[blocked]).contains("is BLOCKED [asked"));
-        assert!(text(&[]).contains("none is used, as was said on this router"));
+        assert!(text(&[]).contains("none is used, as chosen on this router"));
     }
 }

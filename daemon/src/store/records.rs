@@ -1,10 +1,11 @@
-//! The last good records of one network on flash: written only when they differ from what is there, and not
-//! too often. The file has a line `<topic> <signed text>` a record, and one with the checksum of all these,
-//! since what stands here is believed without its signatures being checked again.
+//! Last good records of one network on flash: written only when they differ from the file, and rate-limited. The file
+//! has a line `<topic> <signed text>` for each record and one with the checksum of them all, since records from it are
+//! believed without a check of their signatures.
 
-use super::{StoreError, atomic};
-use crate::sorted::SortedMap;
-use gatewrt_protocol::base::HEX;
+use super::StoreError;
+use crate::{atomic_file, core::rate_limit::TokenBucket};
+use data_encoding::HEXLOWER;
+use litemap::LiteMap;
 use ring::digest::{Context, SHA256};
 use std::{
     io::{self, Write},
@@ -12,41 +13,40 @@ use std::{
     time::Duration,
 };
 
-/// Topics and signed texts. Neither ever has white space in it.
-pub type Records = SortedMap<String, String>;
+/// Records of a network: signed texts by topic. Neither ever has white space in it.
+pub type Records = LiteMap<String, String>;
 
-/// How many writes may follow each other at once.
+/// Number of writes that may follow each other at once.
 const BURST: u32 = 8;
-/// How long until one more is allowed.
+/// Time until one more write is allowed.
 const REFILL: Duration = Duration::from_secs(3600);
 
-/// What became of records that were to be kept.
+/// Outcome of saving the records of a network to flash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
-    /// They are on flash now.
+    /// Written to flash now.
     Written,
-    /// They were there already.
+    /// On flash already.
     Unchanged,
-    /// Flash is spared: offer them again after this time.
+    /// Rate limit reached: offer them again after this time.
     Later(Duration),
 }
 
-/// The file of one network's records.
+/// File with the last good records of one network, on flash.
 #[derive(Debug)]
 pub struct RecordsFile {
     path: PathBuf,
-    /// Of the content on flash, as far as it is known.
+    /// Checksum of the content on flash, as far as it is known.
     stored: Option<String>,
-    bucket: Bucket,
+    bucket: TokenBucket,
 }
 
 impl RecordsFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, stored: None, bucket: Bucket::new(BURST, REFILL) }
+        Self { path, stored: None, bucket: TokenBucket::new(BURST, REFILL) }
     }
 
-    /// Topics and signed texts as they were kept last; none when there are none. A damaged file is absent too,
-    /// and the error says so.
+    /// Loads the records in the file; empty when there is none. A damaged file counts as absent, and the error says so.
     pub fn load(&mut self) -> (Records, Option<StoreError>) {
         match self.read() {
             Ok(records) => (records, None),
@@ -54,7 +54,7 @@ impl RecordsFile {
         }
     }
 
-    /// Keeps `records` unless they are there already or the last writes were too recent.
+    /// Saves `records` unless they are on flash already or the last writes were too recent.
     pub fn save(&mut self, records: &Records, now: Duration) -> Result<Saved, StoreError> {
         let checksum = checksum(records);
         if self.stored.as_ref() == Some(&checksum) {
@@ -66,7 +66,7 @@ impl RecordsFile {
         }
     }
 
-    /// Keeps `records` at once: for a clean stop.
+    /// Saves `records` at once, without the rate limit: for a clean stop.
     pub fn flush(&mut self, records: &Records) -> Result<Saved, StoreError> {
         let checksum = checksum(records);
         if self.stored.as_ref() == Some(&checksum) {
@@ -76,7 +76,7 @@ impl RecordsFile {
         }
     }
 
-    /// Removes the file, as far as that can be done.
+    /// Removes the file of records, as far as that can be done.
     pub fn remove(&mut self) {
         self.stored = None;
         let _ = std::fs::remove_file(&self.path);
@@ -97,7 +97,7 @@ impl RecordsFile {
     }
 
     fn write(&mut self, records: &Records, checksum: String) -> Result<Saved, StoreError> {
-        let filled = atomic::write(&self.path, &mut |file| {
+        let filled = atomic_file::write(&self.path, &mut |file| {
             each_line(records, |part| file.write_all(part))?;
             writeln!(file, "{checksum}")
         });
@@ -107,7 +107,7 @@ impl RecordsFile {
     }
 }
 
-/// Of the lines as they are written, without holding them in memory.
+/// SHA-256 of the lines of a records file, in lower-case hexadecimal, without holding them in memory.
 fn checksum(records: &Records) -> String {
     let mut context = Context::new(&SHA256);
     let hashed = each_line(records, |part| {
@@ -115,48 +115,11 @@ fn checksum(records: &Records) -> String {
         Ok(())
     });
     hashed.expect("hashing never fails");
-    HEX.encode(context.finish().as_ref())
+    HEXLOWER.encode(context.finish().as_ref())
 }
 
 fn each_line(records: &Records, mut put: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     records.iter().try_for_each(|(topic, record)| {
         [topic.as_str(), " ", record, "\n"].iter().try_for_each(|part| put(part.as_bytes()))
     })
-}
-
-/// A token bucket: `burst` at once, then one a `refill`.
-#[derive(Debug, Clone)]
-pub struct Bucket {
-    burst: u32,
-    refill: Duration,
-    tokens: u32,
-    /// Since when the next token is growing.
-    since: Duration,
-}
-
-impl Bucket {
-    /// A full bucket.
-    pub fn new(burst: u32, refill: Duration) -> Self {
-        Self { burst, refill, tokens: burst, since: Duration::ZERO }
-    }
-
-    /// Takes a token, or says how long there is none. `now` is any clock that never goes back.
-    pub fn take(&mut self, now: Duration) -> Result<(), Duration> {
-        self.grow(now);
-        if self.tokens == 0 {
-            return Err((self.since + self.refill).saturating_sub(now));
-        }
-        self.tokens -= 1;
-        Ok(())
-    }
-
-    fn grow(&mut self, now: Duration) {
-        while self.tokens < self.burst && now >= self.since + self.refill {
-            self.tokens += 1;
-            self.since += self.refill;
-        }
-        if self.tokens == self.burst {
-            self.since = now;
-        }
-    }
 }

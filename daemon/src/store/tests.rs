@@ -1,6 +1,6 @@
 use super::*;
-use crate::sorted::SortedMap;
 use gatewrt_protocol::{NetworkId, NodeId, PublicKey};
+use litemap::LiteMap;
 use proptest::prelude::*;
 use std::{os::unix::fs::PermissionsExt, process::Command, time::Duration};
 use tempfile::TempDir;
@@ -48,7 +48,7 @@ fn identity() -> Identity {
     }
 }
 
-fn records(values: &[(&str, &str)]) -> SortedMap<String, String> {
+fn records(values: &[(&str, &str)]) -> LiteMap<String, String> {
     values.iter().map(|(topic, text)| (topic.to_string(), text.to_string())).collect()
 }
 
@@ -74,7 +74,7 @@ fn files(store: &Store) -> Vec<String> {
 }
 
 #[test]
-fn an_identity_is_kept_for_root_alone_and_read_back() {
+fn identity_is_saved_for_root_alone_and_read_back() {
     let Bed { store, dir: _dir } = bed();
     assert_eq!(store.networks().unwrap(), []);
     assert_eq!(store.identity(&home()).unwrap(), None);
@@ -88,7 +88,7 @@ fn an_identity_is_kept_for_root_alone_and_read_back() {
 }
 
 #[test]
-fn an_identity_is_never_overwritten() {
+fn identity_is_never_overwritten() {
     let Bed { store, dir: _dir } = bed();
     store.save_identity(&code(), &identity()).unwrap();
     let error = store.save_identity(&code(), &identity()).expect_err("joined already");
@@ -96,7 +96,7 @@ fn an_identity_is_never_overwritten() {
 }
 
 #[test]
-fn a_damaged_identity_is_an_error_that_says_what_to_do() {
+fn damaged_identity_is_an_error_with_advice() {
     let Bed { store, dir: _dir } = bed();
     store.save_identity(&code(), &identity()).unwrap();
     let path = store.folder(&home()).join(IDENTITY);
@@ -109,7 +109,7 @@ fn a_damaged_identity_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn a_folder_that_was_renamed_is_no_other_network() {
+fn renamed_folder_is_no_other_network() {
     let Bed { store, dir: _dir } = bed();
     store.save_identity(&code(), &identity()).unwrap();
     let other: NetworkName = "other".parse().unwrap();
@@ -118,7 +118,7 @@ fn a_folder_that_was_renamed_is_no_other_network() {
 }
 
 #[test]
-fn a_retried_join_uses_the_same_keys_until_it_is_done() {
+fn retried_join_uses_the_same_keys_until_it_is_done() {
     let Bed { store, dir: _dir } = bed();
     let keys = store.pending_keys(&code()).unwrap();
     assert_eq!(store.pending_keys(&code()).unwrap(), keys);
@@ -132,7 +132,7 @@ fn a_retried_join_uses_the_same_keys_until_it_is_done() {
 }
 
 #[test]
-fn forgetting_leaves_nothing_and_may_be_repeated() {
+fn forgetting_leaves_nothing_and_is_idempotent() {
     let Bed { store, dir: _dir } = bed();
     store.forget(&home()).unwrap();
     store.save_identity(&code(), &identity()).unwrap();
@@ -144,7 +144,7 @@ fn forgetting_leaves_nothing_and_may_be_repeated() {
 }
 
 #[test]
-fn records_are_written_only_when_they_differ() {
+fn unchanged_records_are_not_written() {
     let Bed { store, dir: _dir } = bed();
     let mut file = store.records(&home());
     assert!(matches!(file.load(), (empty, None) if empty.is_empty()));
@@ -159,7 +159,7 @@ fn records_are_written_only_when_they_differ() {
 }
 
 #[test]
-fn flash_is_spared_and_a_clean_stop_keeps_the_last_state() {
+fn writes_are_rate_limited_and_a_clean_stop_saves_the_last_state() {
     let Bed { store, dir: _dir } = bed();
     let mut file = store.records(&home());
     let version = |n: u32| records(&[("net/policy", &n.to_string())]);
@@ -174,7 +174,7 @@ fn flash_is_spared_and_a_clean_stop_keeps_the_last_state() {
 }
 
 #[test]
-fn damaged_records_are_reported_and_absent_and_the_identity_stays() {
+fn damaged_records_are_reported_and_the_identity_stays() {
     let Bed { store, dir: _dir } = bed();
     store.save_identity(&code(), &identity()).unwrap();
     store.records(&home()).flush(&records(&[("net/policy", "abc"), ("net/roster", "def")])).unwrap();
@@ -197,7 +197,7 @@ fn damaged_records_are_reported_and_absent_and_the_identity_stays() {
 }
 
 #[test]
-fn a_temporary_file_left_by_a_power_cut_is_in_no_ones_way() {
+fn temporary_file_of_a_power_cut_is_replaced() {
     let Bed { store, dir: _dir } = bed();
     fs::create_dir_all(store.folder(&home())).unwrap();
     let litter = store.folder(&home()).join(".records.tmp");
@@ -228,7 +228,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn on_a_full_disk_the_old_file_stays_whole_and_no_litter() {
+fn full_disk_keeps_the_old_file_and_leaves_no_temporary_one() {
     let disk = SmallDisk::new();
     let store = Store::new(&disk.0.path().join("gatewrt"));
     let mut file = store.records(&home());
@@ -243,16 +243,16 @@ fn on_a_full_disk_the_old_file_stays_whole_and_no_litter() {
 }
 
 #[test]
-fn a_full_disk_stops_a_join_before_anyone_is_asked() {
+fn full_disk_stops_a_join_before_the_request() {
     let disk = SmallDisk::new();
     let store = Store::new(&disk.0.path().join("gatewrt"));
     let _ = fs::write(disk.0.path().join("filler"), [0; 64 * 1024]);
     assert!(matches!(store.pending_keys(&code()), Err(StoreError::Full(_))));
 }
 
-/// Whatever is to be kept, and however much room there is for it: it is kept whole, or what was kept before is.
+/// Any content with any free space on the disk: afterwards the file is the complete new one or the complete old one.
 #[test]
-fn a_disk_that_fills_up_anywhere_leaves_nothing_half() {
+fn disk_that_fills_up_at_any_byte_leaves_no_half_file() {
     let choice = |n: usize| {
         let scope = gatewrt_protocol::ExitScope::auto("all".parse().unwrap(), Vec::new());
         let exits = (0..n).map(|at| format!("exit-{at}").parse().unwrap()).collect();
@@ -294,7 +294,7 @@ fn a_disk_that_fills_up_anywhere_leaves_nothing_half() {
 }
 
 #[test]
-fn what_is_not_permitted_says_so() {
+fn missing_permission_is_reported_with_advice() {
     let disk = SmallDisk::new();
     let store = Store::new(&disk.0.path().join("gatewrt"));
     let remount = Command::new("mount").args(["-o", "remount,ro"]).arg(disk.0.path()).status().unwrap();
@@ -308,33 +308,16 @@ fn what_is_not_permitted_says_so() {
 
 proptest! {
     #[test]
-    fn a_bucket_never_gives_more_than_burst_and_one_a_refill(waits in proptest::collection::vec(0u64..4000, 1..60)) {
-        let mut bucket = Bucket::new(8, HOUR);
-        let (mut now, mut taken) = (Duration::ZERO, 0u64);
-        for wait in waits {
-            now += Duration::from_secs(wait);
-            match bucket.take(now) {
-                Ok(()) => taken += 1,
-                Err(wait) => {
-                    prop_assert!(wait > Duration::ZERO && wait <= HOUR);
-                    prop_assert!(bucket.clone().take(now + wait).is_ok());
-                }
-            }
-            prop_assert!(taken <= 8 + now.as_secs() / 3600);
-        }
-    }
-
-    #[test]
     fn any_records_are_read_back(values in proptest::collection::btree_map("[a-z/]{0,9}", "[!-~]{0,40}", 0..5)) {
         let Bed { store, dir: _dir } = bed();
-        let values: SortedMap<_, _> = values.into_iter().collect();
+        let values: LiteMap<_, _> = values.into_iter().collect();
         store.records(&home()).flush(&values).unwrap();
         prop_assert_eq!(store.records(&home()).load().0, values);
     }
 }
 
 #[test]
-fn what_was_said_of_exits_is_kept_until_it_is_forgotten() {
+fn exit_choice_is_saved_until_it_is_forgotten() {
     let Bed { store, .. } = bed();
     assert_eq!(store.choice(&home()).unwrap(), None);
     let name: gatewrt_protocol::Tag = "guests".parse().unwrap();
@@ -353,7 +336,7 @@ fn what_was_said_of_exits_is_kept_until_it_is_forgotten() {
 }
 
 #[test]
-fn a_damaged_choice_is_told() {
+fn damaged_exit_choice_is_reported() {
     let Bed { store, .. } = bed();
     store.save_choice(&home(), Some(&[])).unwrap();
     let path = store.folder(&home()).join(CHOICE);

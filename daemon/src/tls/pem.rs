@@ -1,16 +1,15 @@
 //! Certificates as text (RFC 7468).
 
-use crate::gather::Gather;
-use gatewrt_protocol::base::BASE64;
+use data_encoding::BASE64;
 use rustls::pki_types::CertificateDer;
 
-/// All that are in a text, which may say other things between them; `None` when one is damaged.
+/// Certificates of a PEM text, which may contain other lines between them; `None` when one is damaged.
 pub fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
     let mut all = Vec::new();
     for part in text.split("-----BEGIN CERTIFICATE-----").skip(1) {
         let (body, _) = part.split_once("-----END CERTIFICATE-----")?;
-        let body: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).gather();
-        all.push(BASE64.decode(&body)?.into());
+        let body: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        all.push(BASE64.decode(&body).ok()?.into());
     }
     Some(all)
 }
@@ -21,7 +20,7 @@ mod tests {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
 
     #[test]
-    fn certificates_are_read_as_by_the_reference() {
+    fn certificates_are_read_as_by_rustls_pki_types() {
         let (one, other) = (TestCa::new().pem(), TestCa::new().pem());
         for text in [
             String::new(),

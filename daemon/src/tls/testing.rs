@@ -1,6 +1,6 @@
-//! A CA for tests, with certificates for servers and nodes.
+//! Certificate authority for tests, with certificates for servers and nodes.
 
-use crate::{gather::Gather, identity::Keys};
+use crate::identity::Keys;
 use gatewrt_protocol::PublicKey;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -38,7 +38,7 @@ impl TestCa {
 
     /// A server's certificate for these names and addresses, valid in these years.
     pub(crate) fn server_in(&self, names: &[&str], years: std::ops::Range<i32>) -> Certified {
-        let names: Vec<String> = names.iter().map(|name| name.to_string()).gather();
+        let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
         let mut params = CertificateParams::new(names).expect("sound names");
         params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.end, 1, 1);

@@ -4,7 +4,7 @@ use rustls::{ClientConnection, RootCertStore, ServerConfig, ServerConnection, se
 
 const NODE: &str = "aaaaaaaaaaaaaaaa";
 
-/// What a client with `config` says to a server with this certificate at `name`, both in memory.
+/// Outcome of a handshake in memory between a client with `config` and a server with this certificate at `name`.
 fn shake(
     config: Arc<ClientConfig>,
     server: ServerConfig,
@@ -61,7 +61,7 @@ fn verify(trust: Trust, certified: &Certified, name: &str, seconds: u64) -> Resu
     let (chain, _) = chain_and_key(certified);
     let (name, now) =
         (ServerName::try_from(name).unwrap(), UnixTime::since_unix_epoch(Duration::from_secs(seconds)));
-    let verified = OneCa(trust).verify_server_cert(&chain[0], &chain[1..], &name, &[], now);
+    let verified = PinnedCaVerifier(trust).verify_server_cert(&chain[0], &chain[1..], &name, &[], now);
     verified.map(drop).map_err(|error| TlsFailure::from(&error))
 }
 
@@ -78,7 +78,7 @@ fn joining_trusts_the_ca_of_the_code_alone() {
 }
 
 #[test]
-fn showing_the_right_ca_beside_a_foreign_certificate_does_not_help() {
+fn foreign_certificate_beside_the_right_ca_is_refused() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let mut forged = other.server(&["gw.example"]);
     forged.chain += &ca.pem();
@@ -87,7 +87,7 @@ fn showing_the_right_ca_beside_a_foreign_certificate_does_not_help() {
 }
 
 #[test]
-fn a_broker_and_a_node_know_each_other_by_the_ca() {
+fn broker_and_node_authenticate_by_the_ca() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let keys = Keys::generate().unwrap();
     let config = for_broker(&ca.pem(), &ca.node(NODE, &keys), &keys).unwrap();
@@ -97,7 +97,7 @@ fn a_broker_and_a_node_know_each_other_by_the_ca() {
 }
 
 #[test]
-fn a_refused_node_is_told_so() {
+fn refused_node_sees_the_refusal() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let keys = Keys::generate().unwrap();
     let config = for_broker(&ca.pem(), &other.node(NODE, &keys), &keys).unwrap();
@@ -105,7 +105,7 @@ fn a_refused_node_is_told_so() {
 }
 
 #[test]
-fn a_certificate_needs_the_key_it_is_for() {
+fn certificate_without_its_key_is_refused() {
     let ca = TestCa::new();
     let (keys, other) = (Keys::generate().unwrap(), Keys::generate().unwrap());
     let config = for_broker(&ca.pem(), &ca.node(NODE, &other), &keys).unwrap();
@@ -113,7 +113,7 @@ fn a_certificate_needs_the_key_it_is_for() {
 }
 
 #[test]
-fn a_clock_that_is_behind_stands_in_no_ones_way() {
+fn router_with_clock_behind_connects() {
     let ca = TestCa::new();
     let made_later = ca.server_in(&["gw"], 2031..2040);
     let (year_2000, year_2041) = (946_684_800, 2_240_524_800);
@@ -126,7 +126,7 @@ fn a_clock_that_is_behind_stands_in_no_ones_way() {
 }
 
 #[test]
-fn texts_that_are_no_certificates_are_errors() {
+fn text_without_a_certificate_is_an_error() {
     let (ca, keys) = (TestCa::new(), Keys::generate().unwrap());
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (roots, own) in
@@ -137,7 +137,7 @@ fn texts_that_are_no_certificates_are_errors() {
 }
 
 #[test]
-fn failures_are_found_in_errors_of_connections() {
+fn tls_failure_is_found_in_an_io_error() {
     let wrapped =
         io::Error::new(io::ErrorKind::InvalidData, Error::AlertReceived(AlertDescription::UnknownCA));
     assert_eq!(TlsFailure::of(&wrapped), Some(TlsFailure::Refused));

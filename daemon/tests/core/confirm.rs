@@ -1,10 +1,10 @@
-//! Changes that could cut the control link: confirmed by it, or taken back.
+//! Changes that could cut the control link: confirmed over it, or rolled back.
 
 use super::world::{
     NET, S, World, assignment, assignment_of, member, membership, name, node, policy, prefix, signer, update,
 };
 use gatewrt::{
-    core::{Input, LinkEvent, Output, Uplink, report::NetworkStatus},
+    core::{Input, LinkEvent, Output, Uplink, status::NetworkStatus},
     kernel::fake::Faults,
     model::RouteKind,
 };
@@ -15,7 +15,7 @@ use proptest::{collection::vec, prelude::*};
 
 const LAN: &str = "192.168.1.0/24";
 
-/// Serves a prefix, which is what could cut the link; on trial for 10 seconds.
+/// Assignment with a served prefix, which could cut the link and is on trial for 10 seconds.
 fn risky(rev: u64) -> (String, String) {
     let egress = vec![Egress { prefix: prefix(LAN), nat: true, metric: 0 }];
     assignment_of(|assignment| Assignment { rev, egress, confirm_s: Some(10), ..assignment })
@@ -27,7 +27,7 @@ impl World {
     }
 
     fn is_risky_in_effect(&self) -> bool {
-        self.kernel.state.ruleset.as_ref().is_some_and(|ruleset| ruleset.0.contains(LAN))
+        self.table().contains(LAN)
     }
 
     /// A router with peers whose control link is up and has nothing outstanding.
@@ -40,7 +40,7 @@ impl World {
         world
     }
 
-    /// Everything that was published is acknowledged.
+    /// Acknowledges all published messages.
     fn ack_all(&mut self) {
         loop {
             let waits = self.said.iter().filter(|said| matches!(said, Output::Publish(..))).count();
@@ -67,7 +67,7 @@ impl World {
         })
     }
 
-    /// The daemon starts anew from what is on disk.
+    /// Restarts the daemon from the records on disk.
     fn restarted(self) -> Self {
         let disk = self.disk.expect("something was saved");
         let mut world = Self::on(self.kernel);
@@ -79,7 +79,7 @@ impl World {
 }
 
 #[test]
-fn a_change_that_the_link_outlives_is_confirmed() {
+fn change_that_keeps_the_link_is_confirmed() {
     let mut world = World::linked();
     world.message(risky(2));
     world.run(S / 2);
@@ -94,11 +94,11 @@ fn a_change_that_the_link_outlives_is_confirmed() {
         !world.disk.as_ref().expect("saved").keys().any(|key| key.starts_with("confirmed") || key == "trial")
     );
     world.run(100 * S);
-    assert!(world.is_risky_in_effect() && world.network().taken_back.is_none());
+    assert!(world.is_risky_in_effect() && world.network().rolled_back.is_none());
 }
 
 #[test]
-fn a_change_that_cuts_the_link_is_taken_back_and_told() {
+fn change_that_cuts_the_link_is_rolled_back_and_reported() {
     let mut world = World::linked();
     let before = world.kernel.state.clone();
     world.message(risky(2));
@@ -107,7 +107,7 @@ fn a_change_that_cuts_the_link_is_taken_back_and_told() {
     world.said.clear();
     world.run(2 * S);
     assert_eq!(world.kernel.state, before);
-    let taken = world.network().taken_back.expect("told");
+    let taken = world.network().rolled_back.expect("told");
     assert_eq!(taken.assignment, 2);
     for part in ["egress", "nothing for 10 s", "went back to revision 1", "node retry home one"] {
         assert!(taken.why.contains(part), "{part}: {}", taken.why);
@@ -123,12 +123,12 @@ fn a_change_that_cuts_the_link_is_taken_back_and_told() {
     world.connect();
     world.run(S);
     let report = world.report().expect("a report");
-    assert_eq!(report.taken_back, Some(taken));
+    assert_eq!(report.rolled_back, Some(taken));
     assert_eq!(report.applied.assignment, 1);
 }
 
 #[test]
-fn what_was_taken_back_is_not_tried_again_before_a_higher_revision() {
+fn rolled_back_revision_is_not_tried_again() {
     let mut world = World::linked();
     world.message(risky(2));
     world.run(15 * S);
@@ -140,20 +140,20 @@ fn what_was_taken_back_is_not_tried_again_before_a_higher_revision() {
         world.message(assignment(1, &[]));
         assert_eq!(world.network().refused["old-revision"], 1, "the newest is still known");
         world = world.restarted();
-        assert_eq!(world.network().taken_back.expect("told").assignment, 2);
+        assert_eq!(world.network().rolled_back.expect("told").assignment, 2);
         world.message(update(&MemberUpdate::Member(member(3, 1))));
     }
     world.connect();
     world.message(risky(3));
     world.run(S);
-    assert!(world.is_risky_in_effect() && world.network().taken_back.is_none());
+    assert!(world.is_risky_in_effect() && world.network().rolled_back.is_none());
     world.ack_all();
     world.run(30 * S);
-    assert!(world.is_risky_in_effect() && world.network().taken_back.is_none());
+    assert!(world.is_risky_in_effect() && world.network().rolled_back.is_none());
 }
 
 #[test]
-fn an_acknowledgement_of_something_sent_before_confirms_nothing() {
+fn acknowledgement_of_an_earlier_message_confirms_nothing() {
     let mut world = World::linked();
     world.message(assignment(2, &[]));
     world.run(5 * S);
@@ -168,7 +168,7 @@ fn an_acknowledgement_of_something_sent_before_confirms_nothing() {
 }
 
 #[test]
-fn a_link_that_is_opened_anew_in_time_confirms() {
+fn link_reopened_in_time_confirms() {
     let mut world = World::linked();
     world.message(risky(2));
     world.run(2 * S);
@@ -182,7 +182,7 @@ fn a_link_that_is_opened_anew_in_time_confirms() {
 }
 
 #[test]
-fn a_message_that_could_not_be_sent_does_not_count() {
+fn unsent_message_confirms_nothing() {
     let mut world = World::linked();
     world.message(risky(2));
     world.run(S / 2);
@@ -194,7 +194,7 @@ fn a_message_that_could_not_be_sent_does_not_count() {
 }
 
 #[test]
-fn a_start_while_unconfirmed_goes_back() {
+fn daemon_started_during_a_trial_rolls_back() {
     let mut world = World::linked();
     let before = world.kernel.state.clone();
     world.message(risky(2));
@@ -202,18 +202,18 @@ fn a_start_while_unconfirmed_goes_back() {
     assert!(world.is_risky_in_effect());
     let mut world = world.restarted();
     assert_eq!(world.kernel.state, before);
-    let taken = world.network().taken_back.expect("told");
+    let taken = world.network().rolled_back.expect("told");
     assert!(taken.assignment == 2 && taken.why.contains("restarted"), "{}", taken.why);
     world.connect();
     world.message(risky(2));
     world.run(30 * S);
     assert_eq!(world.kernel.state, before);
     let again = world.restarted();
-    assert_eq!(again.network().taken_back, Some(taken));
+    assert_eq!(again.network().rolled_back, Some(taken));
 }
 
 #[test]
-fn what_is_on_disk_and_what_is_harmless_is_on_no_trial() {
+fn stored_or_harmless_change_is_not_on_trial() {
     let mut world = World::new();
     let records = [policy(1), risky(1)].into_iter().collect();
     world.feed(Input::Started(Box::default(), vec![membership(records)]));
@@ -226,7 +226,7 @@ fn what_is_on_disk_and_what_is_harmless_is_on_no_trial() {
 }
 
 #[test]
-fn another_plan_of_addresses_is_on_trial_too() {
+fn changed_network_prefixes_are_on_trial() {
     let mut world = World::linked();
     let prefixes = vec![prefix("10.90.0.0/16"), prefix("10.91.0.0/16")];
     let policy =
@@ -237,13 +237,13 @@ fn another_plan_of_addresses_is_on_trial_too() {
     assert_ne!(world.kernel.state.routes, before.routes);
     world.run(2 * S);
     assert_eq!(world.kernel.state, before);
-    assert!(world.network().taken_back.expect("told").why.contains("prefixes"));
+    assert!(world.network().rolled_back.expect("told").why.contains("prefixes"));
     let world = world.restarted();
     assert_eq!(world.kernel.state, before);
 }
 
 #[test]
-fn two_changes_in_a_row_go_back_to_what_was_confirmed() {
+fn second_unconfirmed_change_rolls_back_to_the_confirmed_one() {
     let mut world = World::linked();
     let before = world.kernel.state.clone();
     world.message(risky(2));
@@ -258,17 +258,17 @@ fn two_changes_in_a_row_go_back_to_what_was_confirmed() {
     assert!(world.is_risky_in_effect());
     world.run(3 * S);
     assert_eq!(world.kernel.state, before);
-    assert_eq!(world.network().taken_back.expect("told").assignment, 3);
-    // The admin undoes it: nothing is left to try.
+    assert_eq!(world.network().rolled_back.expect("told").assignment, 3);
+    // The admin reverts the change, and no trial is left.
     world.connect();
     world.message(assignment(4, &[]));
     world.run(S);
-    assert_eq!((world.network().taken_back, world.network().trial_s), (None, None));
+    assert_eq!((world.network().rolled_back, world.network().trial_s), (None, None));
     assert_eq!(world.network().applied.assignment, 4);
 }
 
 #[test]
-fn going_back_lets_in_nobody_who_was_shut_out() {
+fn rollback_keeps_revoked_clients_out() {
     let with = |rev: u64, clients: &[u8], egress: &[&str]| {
         let client = |number: &u8| IngressClient {
             key: WgPublicKey([*number; 32]),
@@ -297,15 +297,15 @@ fn going_back_lets_in_nobody_who_was_shut_out() {
     assert!(has(&world, 51) && has(&world, 52));
     world.message(with(2, &[52], &[LAN]));
     world.run(10 * S);
-    assert!(!world.is_risky_in_effect() && world.network().taken_back.is_some());
+    assert!(!world.is_risky_in_effect() && world.network().rolled_back.is_some());
     assert!(!has(&world, 51) && has(&world, 52));
     let world = world.restarted();
     assert!(!has(&world, 51) && has(&world, 52));
 }
 
-/// A step that never works is no reason to take back what does, and none to wait for ever.
+/// A step that always fails neither causes a rollback nor prolongs the trial.
 #[test]
-fn what_cannot_be_done_is_on_trial_no_longer_than_the_rest() {
+fn failing_step_does_not_prolong_the_trial() {
     for confirmed in [true, false] {
         let mut world = World::linked();
         world.kernel.faults = Faults::At((0..100_000).collect());
@@ -315,13 +315,14 @@ fn what_cannot_be_done_is_on_trial_no_longer_than_the_rest() {
             world.ack_all();
         }
         world.run(20 * S);
-        assert_eq!((world.network().taken_back.is_none(), world.network().trial_s), (confirmed, None));
+        assert_eq!((world.network().rolled_back.is_none(), world.network().trial_s), (confirmed, None));
     }
 }
 
-/// The coordinator refuses it; should it come all the same, the way to the coordinator is no other.
+/// The coordinator refuses a prefix that contains its own address. If one comes all the same, the route to the
+/// coordinator stays.
 #[test]
-fn a_prefix_that_holds_the_coordinator_does_not_capture_it() {
+fn prefix_around_the_coordinator_does_not_capture_it() {
     let mut world = World::linked();
     let control = vec!["192.168.2.7:8883".parse().expect("v4"), "192.0.2.1:8883".parse().expect("v4")];
     world.message(assignment_of(|assignment| Assignment { rev: 2, control, ..assignment }));
@@ -369,10 +370,11 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever happens in whatever order: in the end the newest is in effect and confirmed, or what was confirmed
-    /// before it is in effect, is on disk beside it, and the newest is told as taken back. Never half of each.
+    /// Any events in any order end in one of two states: the newest records are in effect and confirmed, or the last
+    /// confirmed records are in effect and on disk beside the newest, which are reported as rolled back. A mixture
+    /// never occurs.
     #[test]
-    fn any_order_of_events_ends_confirmed_or_back(events in vec(event(), 0..40)) {
+    fn events_in_any_order_end_confirmed_or_rolled_back(events in vec(event(), 0..40)) {
         let mut world = World::linked();
         let mut rev = 1;
         let mut is_risky = false;
@@ -405,13 +407,13 @@ proptest! {
         prop_assert_eq!(network.trial_s, None);
         prop_assert!(world.core.is_settled());
         let disk = world.disk.clone();
-        match &network.taken_back {
+        match &network.rolled_back {
             Some(taken) => {
                 prop_assert_eq!(taken.assignment, rev);
                 prop_assert!(network.applied.assignment < rev);
                 let disk = disk.expect("saved");
                 let key = format!("confirmed:{}", Topic::Assignment(node(1)));
-                prop_assert!(disk.contains_key(&key) && disk.contains_key("taken-back"));
+                prop_assert!(disk.contains_key(&key) && disk.contains_key("rolled-back"));
             }
             None => {
                 prop_assert_eq!(network.applied.assignment, rev);
@@ -420,11 +422,11 @@ proptest! {
                 prop_assert_eq!(marks.count(), 0);
             }
         }
-        // What is on disk is what is in effect after a restart.
+        // After a restart, the records on disk are in effect.
         if world.disk.is_some() {
             let kernel = world.kernel.state.clone();
             let after = world.restarted();
-            prop_assert_eq!(&after.network().taken_back, &network.taken_back);
+            prop_assert_eq!(&after.network().rolled_back, &network.rolled_back);
             prop_assert_eq!(after.kernel.state, kernel);
         }
     }

@@ -1,4 +1,5 @@
-//! What keeps closed scopes in before the daemon runs: when it is said, and that the daemon takes up what it finds.
+//! The boot lockdown, which keeps closed scopes in before the daemon runs: when it is written and deleted, and that the
+//! daemon adopts the rules and routes that it finds.
 
 use crate::{
     scopes::{kernel, link, of_coordinator, world},
@@ -7,20 +8,20 @@ use crate::{
 use gatewrt::{
     core::{Input, Output},
     kernel::fake::FakeKernel,
-    model::{IfName, MainRoute, Observed},
-    plan::{Guardfile, Step},
+    model::{ForeignRoute, IfName, Observed, Ruleset},
+    plan::{BootLockdown, Step},
 };
 use gatewrt_protocol::ExitScope;
 
-fn said(world: &World) -> Vec<Option<Guardfile>> {
+fn said(world: &World) -> Vec<Option<BootLockdown>> {
     let guard = |output: &Output| match output {
-        Output::Guard(guard) => Some(guard.clone()),
+        Output::BootLockdown(guard) => Some(guard.clone()),
         _ => None,
     };
     world.said.iter().filter_map(guard).collect()
 }
 
-fn guard() -> Guardfile {
+fn guard() -> BootLockdown {
     said(&world(vec![of_coordinator()], "", None)).pop().flatten().expect("something to keep in")
 }
 
@@ -34,9 +35,9 @@ fn booted() -> FakeKernel {
     kernel.state.main_routes.clear();
     for step in guard().steps(&Observed::default()).0 {
         match step {
-            Step::WriteRuleset(ruleset) => kernel.state.ruleset = Some(ruleset),
-            Step::AddRoute(route) => drop(kernel.state.routes.insert(route)),
-            Step::AddRule(rule) => drop(kernel.state.rules.insert(rule)),
+            Step::WriteRuleset(update) => kernel.state.ruleset = Some(Ruleset::Known(update.table)),
+            Step::AddRoute(route) => drop(kernel.state.routes.push(route)),
+            Step::AddRule(rule) => drop(kernel.state.rules.push(rule)),
             other => panic!("{other}"),
         }
     }
@@ -44,7 +45,7 @@ fn booted() -> FakeKernel {
 }
 
 fn guarded(world: &World) -> Vec<IfName> {
-    let first = gatewrt::ownership::Numbers::default().exit_table;
+    let first = gatewrt::ownership::ReservedNumbers::default().exit_table;
     let rules = world.kernel.state.rules.iter().filter(|rule| rule.table >= first);
     let mut links: Vec<IfName> = rules.filter_map(|rule| rule.iif.clone()).collect();
     links.dedup();
@@ -54,7 +55,7 @@ fn guarded(world: &World) -> Vec<IfName> {
 }
 
 #[test]
-fn it_is_said_once_and_taken_back_with_the_last_closed_scope() {
+fn lockdown_is_written_once_and_deleted_with_the_last_closed_scope() {
     let mut world = world(vec![of_coordinator()], "", None);
     assert!(matches!(&said(&world)[..], [Some(_)]), "{:?}", said(&world));
     world.run(60 * S);
@@ -68,7 +69,7 @@ fn it_is_said_once_and_taken_back_with_the_last_closed_scope() {
 }
 
 #[test]
-fn taking_everything_down_leaves_it_for_the_next_boot() {
+fn teardown_keeps_the_lockdown_for_the_next_boot() {
     let mut world = world(vec![of_coordinator()], "", None);
     world.feed(Input::Stop { teardown: true });
     world.run(5 * S);
@@ -77,7 +78,7 @@ fn taking_everything_down_leaves_it_for_the_next_boot() {
 }
 
 #[test]
-fn lans_whose_links_are_not_up_yet_stay_kept_in() {
+fn lan_whose_link_is_not_up_yet_stays_kept_in() {
     let world = crate::scopes::world_on(booted(), vec![of_coordinator()], "", None);
     assert_eq!(guarded(&world), ["br-guest", "br-lan", "lo"].map(link));
     let gone = |step: &Step| matches!(step, Step::DeleteRule(_) | Step::DeleteRuleset);
@@ -85,7 +86,7 @@ fn lans_whose_links_are_not_up_yet_stay_kept_in() {
 }
 
 #[test]
-fn what_is_guarded_stays_while_records_are_missing() {
+fn lockdown_stays_while_records_are_missing() {
     let mut world = World::on(booted());
     world.feed(Input::Started(Box::default(), vec![membership([policy(1)].into_iter().collect())]));
     world.run(5 * S);
@@ -94,15 +95,15 @@ fn what_is_guarded_stays_while_records_are_missing() {
     assert_eq!(said(&world), []);
 }
 
-/// Its address is still there, and the network that it is connected to.
+/// A WAN without a default route still has its address and the route of its own network.
 #[test]
-fn a_wan_that_lost_its_default_route_is_no_lan() {
+fn wan_without_default_route_is_no_lan() {
     let mut world = world(vec![of_coordinator()], "", None);
     let connected =
-        MainRoute { prefix: "198.51.100.0/24".parse().unwrap(), link: Some(link("wan")), on_link: true };
-    world.kernel.state.main_routes = [connected].into();
+        ForeignRoute { prefix: "198.51.100.0/24".parse().unwrap(), link: Some(link("wan")), on_link: true };
+    world.kernel.state.main_routes = [connected].into_iter().collect();
     world.run(5 * S);
     assert_eq!(guarded(&world), ["br-guest", "br-lan", "lo"].map(link));
-    let table = world.kernel.state.ruleset.clone().unwrap();
-    assert!(table.0.contains("\"br-lan\"") && !table.0.contains("\"wan\""), "{}", table.0);
+    let table = world.table();
+    assert!(table.contains("\"br-lan\"") && !table.contains("\"wan\""), "{table}");
 }

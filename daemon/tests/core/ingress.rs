@@ -1,11 +1,11 @@
-//! A router that lets external clients in.
+//! Ingress: a router that admits external clients.
 
 use super::world::{NET, S, World, assignment_of, member, name, policy, prefix, update, wire_bytes};
 use gatewrt::{
     config::Config,
     core::{Input, LinkEvent, Output, Uplink},
     kernel::fake::FakeKernel,
-    model::{IfName, MainRoute, RouteKind, SysctlPath, WgCounters, WgDevice},
+    model::{ForeignRoute, IfName, RouteKind, SysctlPath, WgCounters, WgDevice},
     plan::{PeerChange, Step},
 };
 use gatewrt_protocol::{
@@ -45,7 +45,7 @@ fn clients(rev: u64, clients: &[IngressClient]) -> (String, String) {
     })
 }
 
-/// This router's own record: it has a block of each family.
+/// This router's own record, with a block of each family.
 fn block() -> (String, String) {
     let clients = vec![prefix("10.90.1.0/24"), prefix("fd90::1:0/112")];
     update(&MemberUpdate::Member(Member { clients, ..member(1, 1) }))
@@ -57,12 +57,12 @@ fn kernel() -> FakeKernel {
     for path in ["net/ipv4/conf/wan/forwarding", "net/ipv6/conf/all/forwarding"] {
         kernel.state.sysctls.insert(SysctlPath(path.into()), "0".into());
     }
-    let lan = MainRoute { prefix: prefix("192.168.7.0/24"), link: IfName::new("lan"), on_link: true };
-    kernel.state.main_routes.insert(lan);
+    let lan = ForeignRoute { prefix: prefix("192.168.7.0/24"), link: IfName::new("lan"), on_link: true };
+    kernel.state.main_routes.push(lan);
     kernel
 }
 
-/// A gateway with node 2 beside it that lets these in.
+/// A gateway that admits these clients, and a peer, node 2.
 fn gateway(admitted: &[IngressClient]) -> World {
     let mut world = World::on(kernel());
     world.start(&[2]);
@@ -89,12 +89,12 @@ fn value<'a>(world: &'a World, path: &str) -> &'a str {
 }
 
 #[test]
-fn a_client_is_a_peer_that_comes_to_us() {
+fn client_is_a_peer_without_endpoint() {
     let behind = IngressClient { prefixes: vec![prefix("192.168.50.0/24")], ..client(1) };
     let world = gateway(&[behind, client(2)]);
     let one = &device(&world).peers[&key(1)];
     let expected = ["10.90.1.1/32", "192.168.50.0/24", "fd90::1:1/128"].map(prefix);
-    assert_eq!(one.allowed, expected.into());
+    assert_eq!(one.allowed, expected.into_iter().collect());
     assert_eq!((one.endpoint, one.keepalive, one.psk), (None, 0, Some(PresharedKey([1; 32]))));
     let behind = world.kernel.state.routes.iter().find(|route| route.prefix == prefix("192.168.50.0/24"));
     assert_eq!(behind.map(|route| &route.kind), Some(&RouteKind::Device(gw())));
@@ -105,7 +105,7 @@ fn a_client_is_a_peer_that_comes_to_us() {
 }
 
 #[test]
-fn a_full_tunnel_forwards_to_the_internet_and_settings_are_put_back() {
+fn full_tunnel_forwards_to_the_internet_and_restores_settings() {
     let mut world = gateway(&[IngressClient { internet: true, ..client(1) }]);
     assert_eq!(value(&world, "net/ipv4/conf/wan/forwarding"), "1");
     world.message(clients(3, &[]));
@@ -116,7 +116,7 @@ fn a_full_tunnel_forwards_to_the_internet_and_settings_are_put_back() {
 }
 
 #[test]
-fn the_block_of_another_gateway_leads_to_it() {
+fn client_block_of_another_gateway_leads_to_it() {
     let mut world = World::joined(&[2, 3]);
     let block = |number, blocks: &[&str]| {
         let clients = blocks.iter().map(|block| prefix(block)).collect();
@@ -126,13 +126,20 @@ fn the_block_of_another_gateway_leads_to_it() {
     world.message(block(3, &["10.90.2.0/24"]));
     world.run(3 * S);
     let allowed = |number| device(&world).peers[&WgPublicKey([number; 32])].allowed.clone();
-    assert_eq!(allowed(2), ["10.90.0.2/32", "10.90.2.0/24", "192.168.2.0/24"].map(prefix).into());
-    assert_eq!(allowed(3), ["10.90.0.3/32", "192.168.3.0/24"].map(prefix).into(), "it is 2's already");
+    assert_eq!(
+        allowed(2),
+        ["10.90.0.2/32", "10.90.2.0/24", "192.168.2.0/24"].map(prefix).into_iter().collect()
+    );
+    assert_eq!(
+        allowed(3),
+        ["10.90.0.3/32", "192.168.3.0/24"].map(prefix).into_iter().collect(),
+        "it is 2's already"
+    );
     assert!(world.core.is_settled());
 }
 
 #[test]
-fn what_the_owner_forbids_is_not_done_but_said() {
+fn forbidden_ingress_is_not_done_but_reported() {
     let mut world = gateway(&[client(1)]);
     let text = b"config network 'home'\n\toption allow_ingress '0'\n";
     world.feed(Input::Configured(Box::new(Config::parse("test", text).expect("sound"))));
@@ -143,7 +150,7 @@ fn what_the_owner_forbids_is_not_done_but_said() {
 }
 
 #[test]
-fn a_client_takes_nothing_from_anyone() {
+fn client_takes_no_address_or_prefix_of_others() {
     let with = |number, addresses: &[&str], prefixes: &[&str]| IngressClient {
         addresses: addresses.iter().map(|addr| addr.parse().expect("an address")).collect(),
         prefixes: prefixes.iter().map(|text| prefix(text)).collect(),
@@ -166,19 +173,19 @@ fn a_client_takes_nothing_from_anyone() {
     ]);
     let peers = &device(&world).peers;
     let allowed = |key| peers.get(&key).map(|peer| peer.allowed.clone());
-    assert_eq!(allowed(WgPublicKey([2; 32])), Some([prefix("10.90.0.2/32")].into()));
-    assert_eq!(allowed(key(2)), Some([prefix("fd90::1:2/128")].into()));
-    assert_eq!(allowed(key(4)), Some(["10.1.0.0/16", "10.90.1.4/32"].map(prefix).into()));
-    assert_eq!(allowed(key(6)), Some([prefix("10.90.1.6/32")].into()));
-    // A node offers it too: what is behind a client here goes there.
-    assert_eq!(allowed(key(7)), Some(["10.90.1.7/32", "192.168.2.0/24"].map(prefix).into()));
+    assert_eq!(allowed(WgPublicKey([2; 32])), Some([prefix("10.90.0.2/32")].into_iter().collect()));
+    assert_eq!(allowed(key(2)), Some([prefix("fd90::1:2/128")].into_iter().collect()));
+    assert_eq!(allowed(key(4)), Some(["10.1.0.0/16", "10.90.1.4/32"].map(prefix).into_iter().collect()));
+    assert_eq!(allowed(key(6)), Some([prefix("10.90.1.6/32")].into_iter().collect()));
+    // A node offers the prefix too, but a client of this router comes first.
+    assert_eq!(allowed(key(7)), Some(["10.90.1.7/32", "192.168.2.0/24"].map(prefix).into_iter().collect()));
     assert_eq!(peers.len(), 5);
     let said = failures(&world);
     assert_eq!(said.len(), 11, "{said:#?}");
     assert!(said.iter().any(|text| text.contains("192.168.7.128/25") && text.contains("192.168.7.0/24")));
 }
 
-/// Which peers were named in what was done.
+/// Peers that the applied steps changed, one list for each step.
 fn named(world: &World) -> Vec<Vec<WgPublicKey>> {
     let messages = world.applied.iter().flatten().filter_map(|step| match step {
         Step::SetPeers(_, changes) => Some(changes.iter().map(|(key, _)| *key).collect()),
@@ -188,7 +195,7 @@ fn named(world: &World) -> Vec<Vec<WgPublicKey>> {
 }
 
 #[test]
-fn each_of_many_clients_is_one_message_about_it() {
+fn each_new_client_is_one_step() {
     let mut world = gateway(&[]);
     let all: Vec<_> = (1..100).map(client).collect();
     for (rev, count) in (3..).zip(1..100) {
@@ -207,9 +214,9 @@ fn each_of_many_clients_is_one_message_about_it() {
     assert_eq!(device(&world).peers[&key(5)].psk, psk);
 }
 
-/// A burst of changes is a few rounds of observe, plan, apply, the first of which is not put off.
+/// A burst of changes takes a few reconcile rounds, and the first round is not delayed.
 #[test]
-fn many_changes_in_a_row_are_gathered() {
+fn changes_in_a_row_share_a_round() {
     const TEN_MS: Duration = Duration::from_millis(10);
     let mut world = gateway(&[]);
     let many: Vec<_> = (1..=100).map(client).collect();
@@ -223,9 +230,9 @@ fn many_changes_in_a_row_are_gathered() {
     assert!(world.applied.len() <= 12, "{} rounds in {:?}", world.applied.len(), TEN_MS * 110);
 }
 
-/// Half of a slow router's time at most goes to looking, however much there is to do.
+/// A slow router spends at most half of its time on observing, however many changes come.
 #[test]
-fn a_slow_router_gathers_for_as_long_as_it_looks() {
+fn slow_router_collects_changes_for_as_long_as_a_round_takes() {
     const TEN_MS: Duration = Duration::from_millis(10);
     let mut world = gateway(&[]);
     world.slowness = 30 * TEN_MS;
@@ -240,7 +247,7 @@ fn a_slow_router_gathers_for_as_long_as_it_looks() {
 }
 
 #[test]
-fn who_is_disabled_is_cut_off_at_once() {
+fn disabled_client_is_cut_off_at_once() {
     let mut world = gateway(&[client(1), client(2)]);
     world.message(clients(3, &[client(2)]));
     let steps = world.applied.concat();
@@ -257,13 +264,13 @@ fn who_is_disabled_is_cut_off_at_once() {
 }
 
 #[test]
-fn a_restart_lets_everyone_stay() {
+fn restarted_daemon_keeps_all_clients() {
     let world = gateway(&[client(1), client(2)]);
     let mut world = World::on(world.kernel);
-    // A new process does not know what was judged.
+    // A new process does not know the policy that connections were last checked against.
     world.kernel.state.flows = None;
     let mut stored: gatewrt::store::Records =
-        [policy(1), block(), clients(2, &[client(1), client(2)])].into();
+        [policy(1), block(), clients(2, &[client(1), client(2)])].into_iter().collect();
     stored.extend([update(&MemberUpdate::Member(member(2, 1)))]);
     world.feed(Input::Started(Box::default(), vec![super::world::membership(stored)]));
     world.run(S);
@@ -272,12 +279,12 @@ fn a_restart_lets_everyone_stay() {
 }
 
 #[test]
-fn the_owners_numbers_are_in_the_table_at_once() {
+fn changed_marks_are_in_the_table_at_once() {
     let mut world = gateway(&[client(1)]);
     let text = b"config gatewrt 'main'\n\toption mask '0x00000f00'\n";
     world.feed(Input::Configured(Box::new(Config::parse("test", text).expect("sound"))));
-    let ruleset = world.kernel.state.ruleset.clone().expect("a table").0;
-    assert!(ruleset.contains("0x00000f00") && !ruleset.contains("0x0f000000"), "{ruleset}");
+    let table = world.table();
+    assert!(table.contains("0x00000f00") && !table.contains("0x0f000000"), "{table}");
 }
 
 /// Lets a client make a handshake now.
@@ -300,7 +307,7 @@ fn acked(world: &mut World, span: Duration) {
 }
 
 #[test]
-fn coming_and_going_is_said_soon_and_bytes_with_the_heartbeat() {
+fn client_that_comes_or_goes_is_reported_soon() {
     let mut world = gateway(&[client(1), client(2)]);
     acked(&mut world, 10 * S);
     assert!(last_clients(&world).is_empty());
@@ -323,7 +330,7 @@ fn coming_and_going_is_said_soon_and_bytes_with_the_heartbeat() {
 }
 
 #[test]
-fn an_hour_of_clients_that_come_and_go_is_cheap() {
+fn reports_of_roaming_clients_stay_cheap() {
     let mut world = gateway(&(1..60).map(client).collect::<Vec<_>>());
     world.said.clear();
     for step in 0..3600 / 5 {
@@ -346,7 +353,7 @@ fn an_hour_of_clients_that_come_and_go_is_cheap() {
 }
 
 #[test]
-fn a_report_of_many_fits_a_record() {
+fn report_of_many_clients_fits_a_record() {
     let mut world = World::on(kernel());
     world.start(&(2..90).collect::<Vec<_>>());
     world.message(clients(2, &(1..100).map(client).collect::<Vec<_>>()));
@@ -359,13 +366,13 @@ fn a_report_of_many_fits_a_record() {
     }
     world.connect();
     world.run(10 * S);
-    // Where it did not fit, it could not be signed.
+    // A report that was too long could not be signed.
     assert!(world.said.iter().filter_map(wire_bytes).any(|bytes| bytes > 12_000));
     assert!(last_clients(&world).len() > 10);
 }
 
 #[test]
-fn those_heard_of_last_stand_in_a_report() {
+fn report_has_the_freshest_clients() {
     let mut world = gateway(&(1..100).map(client).collect::<Vec<_>>());
     for number in [7, 3, 90, 55].into_iter().chain((1..100).filter(|n| ![7, 3, 90, 55].contains(n))) {
         come(&mut world, number);
@@ -397,9 +404,10 @@ fn any_client() -> impl Strategy<Value = IngressClient> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever clients come and go: it takes one round, no prefix is two peers', and nobody loses an address.
+    /// Arbitrary clients come and go: each change takes one round, no prefix has two peers, and no client loses an
+    /// address.
     #[test]
-    fn any_clients_are_let_in_at_once(histories in vec(vec(any_client(), 0..5), 1..5)) {
+    fn arbitrary_clients_are_let_in_at_once(histories in vec(vec(any_client(), 0..5), 1..5)) {
         let mut world = gateway(&[]);
         for (rev, admitted) in (3..).zip(&histories) {
             world.applied.clear();

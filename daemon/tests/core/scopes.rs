@@ -1,14 +1,14 @@
-//! Whose word counts for what goes through an exit, what is said there, and what is refused.
+//! Scopes of exits: the precedence of UCI, the owner's commands and the coordinator, the status, and refused settings.
 
 use crate::world::{S, World, assignment_of, member, membership, name, node, policy, update};
 use gatewrt::{
     config::{Config, OwnScope},
     core::{
         Input,
-        scopes::{Voice, asked, choice, voice},
+        scopes::{ConfigSource, asked, choice, config_source},
     },
     kernel::fake::FakeKernel,
-    model::{Address, IfName, Link, LinkKind, MainRoute},
+    model::{Address, ForeignRoute, IfName, Link, LinkKind},
 };
 use gatewrt_protocol::{ExitOffer, ExitScope, Failure, Member, MemberUpdate, NodeId, ScopeState, Traffic};
 
@@ -20,14 +20,14 @@ pub fn link(text: &str) -> IfName {
 pub fn kernel() -> FakeKernel {
     let mut kernel = FakeKernel::default();
     let wan =
-        MainRoute { prefix: "0.0.0.0/0".parse().expect("sound"), link: Some(link("wan")), on_link: false };
-    kernel.state.main_routes.insert(wan);
+        ForeignRoute { prefix: "0.0.0.0/0".parse().expect("sound"), link: Some(link("wan")), on_link: false };
+    kernel.state.main_routes.push(wan);
     for (index, (name, addr)) in
         (2..).zip([("wan", "198.51.100.1"), ("br-lan", "192.168.1.1"), ("br-guest", "192.168.2.1")])
     {
         kernel.state.links.insert(link(name), Link { index, kind: LinkKind::Other, up: true, mtu: 1500 });
         let address = Address { link: link(name), addr: addr.parse().expect("sound"), len: 24 };
-        kernel.state.addresses.insert(address);
+        kernel.state.addresses.push(address);
     }
     kernel
 }
@@ -37,7 +37,7 @@ fn offering(number: u8, v6: bool) -> Member {
     Member { exit: Some(offer), prefixes: Vec::new(), ..member(number, 1) }
 }
 
-/// Nodes 2 and 3 are exits, the third of IPv4 alone; node 4 is none.
+/// A world in which nodes 2 and 3 are exits, node 3 of IPv4 alone, and node 4 is none.
 pub fn world(scopes: Vec<ExitScope>, config: &str, chosen: Option<Vec<OwnScope>>) -> World {
     world_on(kernel(), scopes, config, chosen)
 }
@@ -69,7 +69,7 @@ pub fn of_coordinator() -> ExitScope {
     ExitScope { exits: vec![node(2)], ..ExitScope::auto("told".parse().expect("sound"), vec![Traffic::All]) }
 }
 
-/// What is asked, and what of it can't be done.
+/// The scopes that are asked for, and the failures of those that can't be set up.
 fn asked_of(world: &World, config: &str) -> (Vec<ExitScope>, Vec<Failure>) {
     let config = Config::parse("test", config.as_bytes()).expect("sound");
     let mut failures = Vec::new();
@@ -77,9 +77,9 @@ fn asked_of(world: &World, config: &str) -> (Vec<ExitScope>, Vec<Failure>) {
     (asked(&config, &name(), network, &mut failures), failures)
 }
 
-fn voice_of(world: &World, config: &str) -> Voice {
+fn voice_of(world: &World, config: &str) -> ConfigSource {
     let config = Config::parse("test", config.as_bytes()).expect("sound");
-    voice(&config, &name(), &world.core.networks()[&name()])
+    config_source(&config, &name(), &world.core.networks()[&name()])
 }
 
 fn exits(scopes: &[ExitScope]) -> Vec<(String, Vec<NodeId>)> {
@@ -89,19 +89,19 @@ fn exits(scopes: &[ExitScope]) -> Vec<(String, Vec<NodeId>)> {
 const UCI: &str = "config network 'home'\n option exit_client 'n3'\n";
 
 #[test]
-fn the_owner_goes_before_what_was_said_here_and_that_before_the_coordinator() {
+fn owner_overrides_router_and_router_overrides_coordinator() {
     let told = world(vec![of_coordinator()], "", None);
     assert_eq!(exits(&asked_of(&told, "").0), [("told".to_owned(), vec![node(2)])]);
-    assert_eq!(voice_of(&told, ""), Voice::Coordinator);
+    assert_eq!(voice_of(&told, ""), ConfigSource::Coordinator);
     let said = world(vec![of_coordinator()], "", Some(vec![own(&["n2"], false)]));
     assert_eq!(exits(&asked_of(&said, "").0), [("home".to_owned(), vec![node(2)])]);
-    assert_eq!(voice_of(&said, ""), Voice::Router);
+    assert_eq!(voice_of(&said, ""), ConfigSource::Router);
     assert_eq!(exits(&asked_of(&said, UCI).0), [("home".to_owned(), vec![node(3)])]);
-    assert_eq!(voice_of(&said, UCI), Voice::Owner);
+    assert_eq!(voice_of(&said, UCI), ConfigSource::Owner);
 }
 
 #[test]
-fn no_exit_is_a_word_too() {
+fn empty_scopes_override_the_coordinator() {
     let said = world(vec![of_coordinator()], "", Some(Vec::new()));
     assert_eq!(asked_of(&said, ""), (Vec::new(), Vec::new()));
     let none = "config network 'home'\n option exit_client '0'\n";
@@ -110,7 +110,7 @@ fn no_exit_is_a_word_too() {
 }
 
 #[test]
-fn the_lan_is_every_lan_that_no_other_scope_names() {
+fn lan_scope_has_every_lan_that_no_other_names() {
     let guests = OwnScope {
         lan: false,
         scope: ExitScope::auto(
@@ -126,7 +126,7 @@ fn the_lan_is_every_lan_that_no_other_scope_names() {
 }
 
 #[test]
-fn an_exit_that_is_none_is_never_replaced() {
+fn unfit_exit_is_never_replaced() {
     for (exit, why) in [
         ("n9", "there is no node of this name in the network"),
         ("n4", "it offers no exit"),
@@ -144,7 +144,7 @@ fn an_exit_that_is_none_is_never_replaced() {
 }
 
 #[test]
-fn what_is_said_on_the_router_is_in_effect_at_once() {
+fn scope_set_on_the_router_is_in_effect_at_once() {
     let mut world = world(Vec::new(), "", None);
     world.feed(Input::Chosen(name(), Some(vec![own(&["n3"], false)])));
     world.run(S);
@@ -152,7 +152,7 @@ fn what_is_said_on_the_router_is_in_effect_at_once() {
     let home = &status.networks[0];
     assert_eq!(
         (home.scopes_by, home.scopes[0].exit.as_ref().expect("sound").as_str()),
-        (Voice::Router, "n3")
+        (ConfigSource::Router, "n3")
     );
     assert_eq!(home.scopes[0].dns, ["9.9.9.9".parse::<std::net::IpAddr>().expect("sound")]);
     assert_eq!(home.scopes[0].why, "n3 leads to IPv4 alone: IPv6 goes nowhere");
@@ -169,7 +169,7 @@ fn enable(world: &World, wish: OwnScope, config: &str) -> Result<(Vec<OwnScope>,
 }
 
 #[test]
-fn what_can_not_work_is_refused_before_anything_changes() {
+fn unworkable_scope_is_refused_before_any_change() {
     let sound = world(Vec::new(), "", None);
     for (exit, said) in [
         ("n9", "n9 can't be the exit: there is no node of this name in the network (exits of home: n2, n3)"),
@@ -188,7 +188,7 @@ fn what_can_not_work_is_refused_before_anything_changes() {
 }
 
 #[test]
-fn one_more_scope_leaves_the_others_as_they_are() {
+fn new_scope_leaves_the_others_unchanged() {
     let world = world(vec![of_coordinator()], "", None);
     let (scopes, hint) = enable(&world, own(&["n3"], false), "").expect("sound");
     let names: Vec<_> = scopes.iter().map(|own| (own.scope.name.as_str(), own.exits[0].as_str())).collect();
@@ -208,7 +208,7 @@ fn one_more_scope_leaves_the_others_as_they_are() {
 }
 
 #[test]
-fn scopes_are_switched_off_one_by_one_or_all() {
+fn scopes_are_disabled_one_by_one_or_all() {
     let world = world(vec![of_coordinator()], "", None);
     let network = &world.core.networks()[&name()];
     let disable = |scope: Option<&str>, config: &str| {
@@ -223,7 +223,7 @@ fn scopes_are_switched_off_one_by_one_or_all() {
 }
 
 #[test]
-fn an_exit_on_an_interface_of_its_own_is_a_peer_like_any_other() {
+fn exit_on_a_secondary_interface_is_a_peer_like_any_other() {
     let scope = |name: &str, of, exit| ExitScope {
         exits: vec![node(exit)],
         auto: false,
@@ -231,8 +231,8 @@ fn an_exit_on_an_interface_of_its_own_is_a_peer_like_any_other() {
     };
     let lan = Traffic::Device("br-lan".into());
     let world = world(vec![scope("own", Traffic::Router, 2), scope("lan", lan, 3)], "", None);
-    let beside = link(&format!("gw-~{:.11}", node(3).to_string()));
-    let peers = &world.kernel.state.devices[&beside].peers;
+    let secondary = link(&format!("gw-~{:.11}", node(3).to_string()));
+    let peers = &world.kernel.state.devices[&secondary].peers;
     assert_eq!(peers.keys().collect::<Vec<_>>(), [&offering(3, false).key]);
     assert!(!world.kernel.state.devices[&link("gw-home")].peers.contains_key(&offering(3, false).key));
     let status = world.core.status(world.now);

@@ -1,17 +1,19 @@
-//! Who serves what several could: probes go out, the one that works is used, and others' probes are answered.
+//! The choice among several nodes that serve a prefix: probes are sent, the first that works is used, and peers' probes
+//! are answered.
 
 use super::world::*;
 use gatewrt::{
     core::{
         Input, Output,
-        gateways::{Answer, Probe},
-        serving::{Aim, Says},
+        gateways::Probe,
+        health::Answer,
+        serving::{ProbeReply, ProbeTarget},
     },
     model::IfName,
 };
 use gatewrt_protocol::{Assignment, Egress, ExitOffer, Member, MemberUpdate, ServedPrefix, WgPublicKey};
 
-/// Nodes 2 and 3 serve this, 2 first.
+/// A prefix that nodes 2 and 3 serve, 2 first.
 const SHARED: &str = "192.168.77.0/24";
 
 fn world() -> World {
@@ -24,7 +26,7 @@ fn world() -> World {
     world
 }
 
-fn probes(world: &mut World) -> Vec<(Probe, Aim)> {
+fn probes(world: &mut World) -> Vec<(Probe, ProbeTarget)> {
     let probe = |output: Output| match output {
         Output::Probe(_, probe, aim) => Some((probe, aim)),
         _ => None,
@@ -32,7 +34,7 @@ fn probes(world: &mut World) -> Vec<(Probe, Aim)> {
     world.said.drain(..).filter_map(probe).collect()
 }
 
-/// Whom the kernel gives what goes there.
+/// The peer that WireGuard has for the shared prefix.
 fn holder(world: &World) -> Option<WgPublicKey> {
     let device = &world.kernel.state.devices[&IfName::new("gw-home").expect("a name")];
     let mut peers = device.peers.iter().filter(|(_, peer)| peer.allowed.contains(&prefix(SHARED)));
@@ -42,11 +44,11 @@ fn holder(world: &World) -> Option<WgPublicKey> {
 }
 
 #[test]
-fn a_prefix_moves_to_the_one_that_answers() {
+fn prefix_fails_over_to_the_node_that_answers() {
     let mut world = world();
     world.run(S / 5);
     assert_eq!(holder(&world), Some(WgPublicKey([2; 32])));
-    let aims: Vec<(u8, Aim)> = probes(&mut world)
+    let aims: Vec<(u8, ProbeTarget)> = probes(&mut world)
         .into_iter()
         .map(|(probe, aim)| (if probe.node == node(2) { 2 } else { 3 }, aim))
         .collect();
@@ -54,12 +56,12 @@ fn a_prefix_moves_to_the_one_that_answers() {
     for (number, aim) in aims {
         let link = IfName::new("gw-home").expect("a name");
         let to = format!("10.90.0.{number}").parse().expect("v4");
-        assert_eq!(aim, Aim { link, from: "10.90.0.1".parse().expect("v4"), to });
+        assert_eq!(aim, ProbeTarget { link, from: "10.90.0.1".parse().expect("v4"), to });
     }
     for _ in 0..60 {
         world.run(S / 10);
         for (probe, _) in probes(&mut world).into_iter().filter(|(probe, _)| probe.node == node(3)) {
-            world.feed(Input::Probed(name(), probe, Answer::Says { v4: true, v6: true }));
+            world.feed(Input::Probed(name(), probe, Answer::Reply { v4: true, v6: true }));
         }
     }
     assert_eq!(holder(&world), Some(WgPublicKey([3; 32])));
@@ -68,14 +70,14 @@ fn a_prefix_moves_to_the_one_that_answers() {
 }
 
 #[test]
-fn where_one_alone_serves_nobody_is_probed() {
+fn only_candidate_is_not_probed() {
     let mut world = World::joined(&[2, 3]);
     world.run(S * 120);
     assert_eq!(probes(&mut world), []);
 }
 
 #[test]
-fn a_daemon_that_begins_again_goes_on_with_whom_it_finds() {
+fn restarted_daemon_keeps_the_serving_node() {
     let mut world = world();
     for _ in 0..60 {
         world.run(S / 10);
@@ -93,18 +95,21 @@ fn a_daemon_that_begins_again_goes_on_with_whom_it_finds() {
 }
 
 #[test]
-fn only_one_that_serves_answers_and_only_members() {
+fn probe_is_answered_by_serving_nodes_to_members_only() {
     let mut world = World::joined(&[2]);
     let (own, other) = ("10.90.0.1".parse().expect("v4"), "10.90.0.2".parse().expect("v4"));
-    assert_eq!(world.core.says(own, other), None);
+    assert_eq!(world.core.probe_reply(own, other), None);
     let egress = vec![Egress { prefix: prefix("192.168.5.0/24"), nat: true, metric: 0 }];
     let exit = Some(ExitOffer { v4: true, ..ExitOffer::default() });
     for (rev, egress, exit) in [(2, egress, None), (3, Vec::new(), exit)] {
         world.message(assignment_of(|assignment| Assignment { rev, egress, exit, ..assignment }));
         world.run(S / 5);
-        assert_eq!(world.core.says(own, other), Some(Says { v4: true, v6: false, control: false }));
-        assert_eq!(world.core.says(own, "10.90.0.9".parse().expect("v4")), None, "a stranger");
-        assert_eq!(world.core.says(other, other), None, "not our address");
+        assert_eq!(
+            world.core.probe_reply(own, other),
+            Some(ProbeReply { v4: true, v6: false, control: false })
+        );
+        assert_eq!(world.core.probe_reply(own, "10.90.0.9".parse().expect("v4")), None, "a stranger");
+        assert_eq!(world.core.probe_reply(other, other), None, "not our address");
     }
     let listens = world.said.iter().filter_map(|output| match output {
         Output::Listen(addresses) => Some(addresses.len()),
@@ -113,5 +118,5 @@ fn only_one_that_serves_answers_and_only_members() {
     assert_eq!(listens.collect::<Vec<_>>(), [2], "once, at both addresses");
     world.message(assignment_of(|assignment| Assignment { rev: 4, ..assignment }));
     world.run(S / 5);
-    assert_eq!(world.core.says(own, other), None);
+    assert_eq!(world.core.probe_reply(own, other), None);
 }

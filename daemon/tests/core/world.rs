@@ -3,8 +3,8 @@
 use gatewrt::{
     apply::apply,
     core::{About, Core, Input, LinkEvent, Membership, Network, Output, Uplink},
-    kernel::{Kernel, fake::FakeKernel},
-    model::{IfName, MainRoute, SysctlPath, WgCounters, WgSecret},
+    kernel::{Kernel, fake::FakeKernel, firewall::nft::script},
+    model::{ForeignRoute, IfName, Ruleset, SysctlPath, WgCounters, WgSecret},
     plan::Step,
     store::Records,
 };
@@ -123,21 +123,29 @@ pub struct World {
     pub core: Core,
     pub kernel: FakeKernel,
     pub now: Duration,
-    /// How long it takes to look at the kernel.
+    /// Duration of an observation of the kernel.
     pub slowness: Duration,
     pub applied: Vec<Vec<Step>>,
     pub said: Vec<Output>,
     pub handled: usize,
     pub looks: usize,
-    /// What would be on disk, once something is.
+    /// Records on disk, once any were saved.
     pub disk: Option<Records>,
 }
 
 impl World {
+    /// Script of the firewall table that the kernel has; empty when there is none.
+    pub fn table(&self) -> String {
+        match &self.kernel.state.ruleset {
+            Some(Ruleset::Known(table)) => script::replacement(table),
+            Some(Ruleset::Unknown) | None => String::new(),
+        }
+    }
+
     pub fn new() -> Self {
         let mut kernel = FakeKernel::default();
         let wan = IfName::new("wan").expect("a name");
-        kernel.state.main_routes.insert(MainRoute {
+        kernel.state.main_routes.push(ForeignRoute {
             prefix: prefix("0.0.0.0/0"),
             link: Some(wan),
             on_link: false,
@@ -147,7 +155,7 @@ impl World {
         Self::on(kernel)
     }
 
-    /// A daemon that has just begun.
+    /// A daemon that has just started.
     pub fn on(kernel: FakeKernel) -> Self {
         let about = About { boot: "b".into(), version: "0".into(), board: String::new(), seed: 3 };
         let core = Core::new(about);
@@ -179,7 +187,7 @@ impl World {
         self.run(S);
     }
 
-    /// How often the records were to go to disk at once.
+    /// Number of requests to write the records to disk at once.
     pub fn flushes(&self) -> usize {
         self.said.iter().filter(|output| matches!(output, Output::Flush(_))).count()
     }
@@ -221,7 +229,7 @@ impl World {
         }
     }
 
-    /// Lets the time go on, as far as the core asks for it.
+    /// Advances the time over this span, from one timeout of the core to the next.
     pub fn run(&mut self, span: Duration) {
         let end = self.now + span;
         while let Some((due, _)) = self.core.poll_timeout().filter(|(due, _)| *due <= end) {
@@ -231,10 +239,10 @@ impl World {
         self.now = end;
     }
 
-    /// Each peer that WireGuard has now makes handshakes from now on.
+    /// Lets each present peer of WireGuard make handshakes from now on.
     pub fn meet(&mut self) {
         let counters = WgCounters { handshake: Some(Duration::MAX), rx: 5, tx: 6 };
-        for device in self.kernel.state.devices.values_mut() {
+        for (_, device) in self.kernel.state.devices.iter_mut() {
             device.counters = device.peers.keys().map(|key| (*key, counters)).collect();
         }
     }
@@ -253,7 +261,7 @@ impl World {
     }
 }
 
-/// What a report takes on the wire, with all headers.
+/// Bytes of a report on the wire, with all headers.
 pub fn wire_bytes(output: &Output) -> Option<usize> {
     let Output::Publish(_, Uplink::Report(report)) = output else { return None };
     Some(signer().sign(report.as_ref()).expect("short").len() + 200)

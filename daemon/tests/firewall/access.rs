@@ -1,4 +1,4 @@
-//! Who may open which connection, with real packets.
+//! Access rules with real packets: the connections that each host may open.
 
 use super::bed::{self, Bed, Host, both, options};
 use gatewrt::{
@@ -6,12 +6,11 @@ use gatewrt::{
         Kernel,
         linux::{LinuxKernel, Options},
     },
-    model::{IfName, Route, RouteKind},
-    ownership::Numbers,
-    plan::{Firewall, Flows, Guard, Realm, Step},
-    sorted::SortedMap,
+    model::{Flows, Guard, IfName, NetworkPolicy, ObserveQuery, Route, RouteKind},
+    plan::{Firewall, Step, TableUpdate},
 };
 use gatewrt_protocol::{Access, AccessRule, Prefix, Service, Verdict};
+use litemap::LiteMap;
 use proptest::{collection::vec, prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -24,22 +23,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often the table changes while connections are opened.
+/// Number of table changes while connections are opened.
 const CHANGES: u32 = bed::CHANGES * 5 / 2;
 const HOME: [&str; 2] = ["10.9.0.0/24", "fd09::/64"];
 const LAN: [&str; 2] = ["192.168.20.0/24", "fd20::/64"];
 const OFFICE: [&str; 2] = ["10.8.0.0/24", "fd08::/64"];
 const LAN2: [&str; 2] = ["192.168.21.0/24", "fd21::/64"];
-/// The other range of the LAN's host.
+/// Other range of the LAN's host.
 const LAN2_HOST: [&str; 2] = ["192.168.21.10", "fd21::10"];
-/// The router's own address in the network.
+/// Address of the router in the network.
 const ROUTER: [&str; 2] = ["10.9.0.1", "fd09::1"];
 
 fn prefixes<const N: usize>(texts: [&str; N]) -> Vec<Prefix> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// An address alone, of each family.
+/// Single addresses, one of each family.
 fn hosts(addresses: [&str; 2]) -> Vec<Prefix> {
     both(addresses).map(Prefix::host).into()
 }
@@ -63,14 +62,14 @@ fn with_access(access: Access) -> Guard {
 
 fn firewall(home: Guard, office: Guard) -> Firewall {
     let tunnels = [("gw-home", home), ("gw-office", office)];
-    let tunnels = tunnels.map(|(link, guard)| (IfName::new(link).unwrap(), guard)).into();
-    Firewall { tunnels, numbers: Numbers::default(), ..Firewall::default() }
+    let tunnels = tunnels.map(|(link, guard)| (IfName::new(link).unwrap(), guard)).into_iter().collect();
+    Firewall { tunnels, bypass: true, ..Firewall::default() }
 }
 
-/// WireGuard has no neighbour discovery, which the rules would judge.
+/// A bed with static neighbours: WireGuard has no neighbour discovery, and the rules would drop it.
 pub fn bed() -> Bed {
     let bed = Bed::new();
-    // It says no as often as it is asked.
+    // The router answers every refused packet, without a rate limit.
     bed.router.sysctl("ipv4/icmp_ratelimit", "0");
     bed.router.sysctl("ipv6/icmp/ratelimit", "0");
     let mac = |host: &Host, link: &str| {
@@ -91,11 +90,11 @@ pub fn bed() -> Bed {
 
 fn with(home: Guard) -> Bed {
     let bed = bed();
-    bed.router.table(&firewall(home, Guard::default()).ruleset().0);
+    bed.router.table(&firewall(home, Guard::default()));
     bed
 }
 
-/// Whether a connection opens. The router's answer ends the wait for one that does not.
+/// Reports if a connection opens. The router's refusal ends the wait.
 fn opens(from: &Host, to: &Host, at: IpAddr, port: u16) -> bool {
     let listener = bound(to, (at, port).into(), TcpListener::bind);
     match from.connect(listener.local_addr().unwrap()) {
@@ -105,7 +104,7 @@ fn opens(from: &Host, to: &Host, at: IpAddr, port: u16) -> bool {
     }
 }
 
-/// A program that another test starts holds all our sockets until it is itself.
+/// Binds a socket, with retries: a program that another test starts holds all our sockets between fork and exec.
 fn bound<T: Send + 'static>(host: &Host, at: SocketAddr, bind: fn(SocketAddr) -> io::Result<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -117,7 +116,7 @@ fn bound<T: Send + 'static>(host: &Host, at: SocketAddr, bind: fn(SocketAddr) ->
     }
 }
 
-/// Whether it opens over both families alike.
+/// Reports if a connection opens, and asserts that IPv4 and IPv6 agree.
 #[track_caller]
 fn open(from: &Host, to: &Host, at: [&str; 2], port: u16) -> bool {
     let [v4, v6] = both(at).map(|at| opens(from, to, at, port));
@@ -126,14 +125,14 @@ fn open(from: &Host, to: &Host, at: [&str; 2], port: u16) -> bool {
 }
 
 #[test]
-fn two_networks_on_one_router_each_reach_their_own_range_and_are_reached_from_it() {
+fn two_networks_on_one_router_reach_their_own_range_alone() {
     let bed = bed();
     for (lan, router) in LAN2_HOST.into_iter().zip(["192.168.21.1", "fd21::1"]) {
         let (len, nodad) = if lan.contains(':') { (64, " nodad") } else { (24, "") };
         bed.lan.ip(&format!("addr add {lan}/{len} dev eth0{nodad}"));
         bed.router.ip(&format!("addr add {router}/{len} dev lan0{nodad}"));
     }
-    // Both networks are served both ranges: what keeps them apart are the rules.
+    // Both ranges are served to both networks; only the rules keep them apart.
     let guard = |members, range| {
         let both_ways = vec![allow(0, 1, &[]), allow(1, 0, &[])];
         let sets = vec![prefixes(members), prefixes(range)];
@@ -141,8 +140,8 @@ fn two_networks_on_one_router_each_reach_their_own_range_and_are_reached_from_it
         let access = Access { default: Verdict::Deny, sets, rules: both_ways };
         Guard { egress, access, ..Guard::default() }
     };
-    bed.router.table(&firewall(guard(HOME, LAN), guard(OFFICE, LAN2)).ruleset().0);
-    // The LAN's host speaks as whom it is told to.
+    bed.router.table(&firewall(guard(HOME, LAN), guard(OFFICE, LAN2)));
+    // Sets the source addresses of the LAN's host.
     let speak_as = |[v4, v6]: [&str; 2]| {
         bed.lan.ip(&format!("route replace default via 192.168.20.1 dev eth0 src {v4}"));
         bed.lan.ip(&format!("route replace default via fd20::1 dev eth0 src {v6}"));
@@ -162,7 +161,7 @@ fn two_networks_on_one_router_each_reach_their_own_range_and_are_reached_from_it
 }
 
 #[test]
-fn to_a_closed_client_no_one_opens_a_connection_and_it_reaches_all() {
+fn closed_client_accepts_no_connection_and_reaches_all() {
     let closed = hosts(Bed::HOME2).into_iter().collect();
     let bed = with(Guard { closed, ..serving(LAN, false) });
     assert!(!open(&bed.lan, &bed.home2, Bed::HOME2, 80), "from a site");
@@ -171,13 +170,13 @@ fn to_a_closed_client_no_one_opens_a_connection_and_it_reaches_all() {
     assert!(open(&bed.home2, &bed.home, Bed::HOME, 80));
     assert!(open(&bed.home2, &bed.router, ROUTER, 80));
     bed.home2.seen(&bed.lan, both(Bed::LAN)[0]);
-    bed.router.table(&firewall(serving(LAN, false), Guard::default()).ruleset().0);
+    bed.router.table(&firewall(serving(LAN, false), Guard::default()));
     assert!(open(&bed.lan, &bed.home2, Bed::HOME2, 80), "with the switch on");
 }
 
 #[test]
-fn a_full_tunnel_goes_out_as_the_router_to_the_internet_alone() {
-    // What else the uplink knows is none of a client's business.
+fn full_tunnel_leaves_as_the_router_to_the_internet_alone() {
+    // Private addresses beyond the uplink, which a client must not reach.
     const PRIVATE: [&str; 2] = ["10.77.0.1", "fd77::1"];
     for default in [Verdict::Allow, Verdict::Deny] {
         let bed = bed();
@@ -187,11 +186,11 @@ fn a_full_tunnel_goes_out_as_the_router_to_the_internet_alone() {
         }
         let guard = Guard {
             internet: hosts(Bed::HOME).into_iter().collect(),
-            uplinks: [IfName::new("wan0").unwrap()].into(),
+            uplinks: [IfName::new("wan0").unwrap()].into_iter().collect(),
             access: Access { default, ..Access::default() },
             ..serving(LAN, false)
         };
-        bed.router.table(&firewall(guard, Guard::default()).ruleset().0);
+        bed.router.table(&firewall(guard, Guard::default()));
         for (at, router) in both(Bed::WAN).into_iter().zip(["203.0.113.1", "2001:db8::1"]) {
             assert_eq!(bed.home.seen(&bed.wan, at).to_string(), router);
         }
@@ -204,7 +203,7 @@ fn a_full_tunnel_goes_out_as_the_router_to_the_internet_alone() {
 }
 
 #[test]
-fn a_rule_names_services() {
+fn rule_with_services_allows_these_alone() {
     let sets = vec![prefixes(HOME), hosts(Bed::LAN), hosts(ROUTER)];
     let rules = vec![allow(0, 1, &["tcp/80-90", "icmp"]), allow(0, 2, &["tcp/53"]), deny(0, 1, &["tcp/85"])];
     let bed = with(with_access(Access { default: Verdict::Deny, sets, rules }));
@@ -222,7 +221,7 @@ fn pings(from: &Host, at: &str) -> bool {
     !from.command("sh", &["-c", &script], "").is_empty()
 }
 
-/// Rules among those who are there.
+/// Access rules among the hosts of the bed.
 fn some_access() -> impl Strategy<Value = Access> {
     let known = [HOME, LAN, OFFICE].map(prefixes).concat();
     let alone = [Bed::HOME, Bed::HOME2, Bed::LAN, ROUTER].map(hosts).concat();
@@ -239,7 +238,7 @@ fn some_access() -> impl Strategy<Value = Access> {
     })
 }
 
-/// Whether a packet arrives, rather than that the router says no.
+/// Reports if a packet arrives, rather than that the router refuses.
 fn arrives(from: &Host, to: &Host, (src, dst): (IpAddr, IpAddr), port: u16) -> bool {
     let server = bound(to, (dst, port).into(), UdpSocket::bind);
     let client = from.udp(src);
@@ -263,14 +262,14 @@ fn arrives(from: &Host, to: &Host, (src, dst): (IpAddr, IpAddr), port: u16) -> b
 }
 
 #[test]
-fn the_kernel_decides_as_the_rules_say() {
+fn kernel_decides_as_any_rules_do() {
     let bed = bed();
     let mut runner = TestRunner::deterministic();
     let (mut passed, mut refused) = (0, 0);
     for _ in 0..40 {
         let access = some_access().new_tree(&mut runner).unwrap().current();
         let guard = with_access(access);
-        bed.router.table(&firewall(guard.clone(), Guard::default()).ruleset().0);
+        bed.router.table(&firewall(guard.clone(), Guard::default()));
         let pairs = [
             (&bed.home, Bed::HOME, &bed.home2, Bed::HOME2),
             (&bed.home2, Bed::HOME2, &bed.lan, Bed::LAN),
@@ -291,7 +290,7 @@ fn the_kernel_decides_as_the_rules_say() {
     assert!(passed > 100 && refused > 100, "{passed} passed, {refused} refused: this shows nothing");
 }
 
-/// The firewall as the daemon drives it, in the router's namespace.
+/// Driver of the firewall as the daemon uses it, in the router's namespace.
 struct Driver {
     kernel: LinuxKernel,
     _folder: tempfile::TempDir,
@@ -309,13 +308,15 @@ impl Driver {
     }
 
     fn write(&mut self, guard: &Guard) {
-        self.execute(&Step::WriteRuleset(firewall(guard.clone(), Guard::default()).ruleset()));
+        let observed = self.kernel.observe(&ObserveQuery::default()).unwrap().ruleset;
+        let table = firewall(guard.clone(), Guard::default()).table();
+        self.execute(&Step::WriteRuleset(TableUpdate::new(observed.as_ref(), Arc::new(table))));
     }
 }
 
-/// What is cut is what a change of rules forbids, whoever sends next.
+/// A connection is cut whichever end sends next.
 #[test]
-fn a_download_ends_when_a_rule_forbids_it() {
+fn download_ends_when_a_rule_forbids_it() {
     let bed = bed();
     let guard =
         |rules| with_access(Access { sets: vec![prefixes(HOME), prefixes(LAN)], rules, ..Access::default() });
@@ -330,7 +331,7 @@ fn a_download_ends_when_a_rule_forbids_it() {
     });
     let deadline = Instant::now() + Duration::from_secs(20);
     for (client, server) in &mut downloads {
-        // The server is told by what it sends; the client gets nothing more.
+        // The server gets an error for its next packets; the client gets nothing more.
         while server.write_all(b"more").is_ok() {
             assert!(Instant::now() < deadline, "the download goes on");
             thread::sleep(Duration::from_millis(10));
@@ -347,15 +348,15 @@ fn a_download_ends_when_a_rule_forbids_it() {
 fn flows(guard: Guard) -> Flows {
     let home = IfName::new("gw-home").unwrap();
     let route = |prefix| Route { table: 26487, prefix, metric: 512, kind: RouteKind::Device(home.clone()) };
-    let realm = Realm { guard, ..Realm::default() };
-    let realms: SortedMap<IfName, Realm> = [(home.clone(), realm)].into();
+    let realm = NetworkPolicy { guard, ..NetworkPolicy::default() };
+    let realms: LiteMap<IfName, NetworkPolicy> = [(home.clone(), realm)].into_iter().collect();
     Flows::new(realms, &prefixes(HOME).into_iter().map(route).collect())
 }
 
-/// New connections that every one of the tables allows, while elements are cut and put together again, sets come and
-/// go, and chains are written.
+/// A connection that every table allows opens while elements are split and merged, sets come and go, and chains are
+/// written.
 #[test]
-fn no_new_connection_is_refused_while_elements_and_chains_change() {
+fn allowed_connection_opens_while_elements_and_chains_change() {
     let bed = bed();
     let mut driver = bed.router.run(|| {
         let mut driver = Driver::new();
@@ -386,7 +387,7 @@ fn no_new_connection_is_refused_while_elements_and_chains_change() {
     assert!(opened.iter().all(|count| *count > CHANGES), "{opened:?} are too few to show anything");
 }
 
-/// What home may reach is the same in each; what lies beside it is not.
+/// Table of one turn: home may reach the same hosts in each, and all else differs.
 fn table(turn: u32) -> Guard {
     let bit = |n: u32| turn >> n & 1 == 1;
     let mut sets = vec![prefixes(HOME), prefixes(LAN)];
@@ -397,7 +398,7 @@ fn table(turn: u32) -> Guard {
         ["192.168.0.0/18", "fd20::/60"],
     ];
     for (_, range) in (0..).zip(ranges).filter(|(n, _)| bit(*n)) {
-        // From more than home: cut where home's element is.
+        // The sources include home's, so the element is split at home's.
         let at = sets.len() as u32;
         sets.extend([prefixes(range), prefixes(["10.0.0.0/8", "fd00::/12"])]);
         rules.extend([allow(at + 1, at, &[]), deny(1, at, &["udp/1-10"])]);
@@ -406,7 +407,7 @@ fn table(turn: u32) -> Guard {
     Guard { closed, ..with_access(Access { default: Verdict::Deny, sets, rules }) }
 }
 
-/// Opens connections with one packet each; how many.
+/// Opens connections with one packet each; returns their number.
 fn open_until(bed: &Bed, at: IpAddr, tables: &AtomicU32, done: &AtomicBool) -> u32 {
     let any: IpAddr = if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let server = bed.lan.udp(at);

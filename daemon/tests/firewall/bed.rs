@@ -1,5 +1,5 @@
-//! A router between two networks, a LAN and a WAN, each a network namespace that ends with the test. Where the
-//! real router has WireGuard, this one has bridges and veth: the table sees only interfaces.
+//! A router between two networks, a LAN and a WAN, each a network namespace that ends with the test. This router has
+//! bridges and veth in place of WireGuard: the table sees only interfaces.
 
 use gatewrt::{
     config::FirewallChoice,
@@ -7,8 +7,7 @@ use gatewrt::{
         Kernel,
         linux::{LinuxKernel, Options},
     },
-    model::Ruleset,
-    plan::Step,
+    plan::{Firewall, Step, TableUpdate},
 };
 use nix::{
     sched::{CloneFlags, unshare},
@@ -22,26 +21,29 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     thread,
     time::Duration,
 };
 
-/// For what must come, on a machine that has much else to do.
+/// Longest wait for a packet that must come, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The iptables that these tests are about, told by the name under which the file is built: as a link it stands beside
-/// itself. Empty: nftables.
+/// The iptables program under test, chosen by the name of the test binary: `firewall_iptables.rs` is a link to
+/// `firewall.rs`. Empty for nftables.
 const IPTABLES: &str = match (env!("CARGO_CRATE_NAME").as_bytes(), option_env!("GATEWRT_IPTABLES")) {
     (b"firewall_iptables", None) => "iptables-legacy",
     (b"firewall_iptables", Some(name)) => name,
     _ => "",
 };
 
-/// How often tables are changed to see whether a packet gets lost: iptables takes programs for each family.
+/// Number of table changes in tests for lost packets: fewer for iptables, which runs programs for each family.
 pub const CHANGES: u32 = if IPTABLES.is_empty() { 60 } else { 10 };
 
-/// The owner's word for it.
+/// The option of UCI for this firewall.
 pub const CHOICE: &str = if IPTABLES.is_empty() { "" } else { " option firewall 'iptables'\n" };
 
 pub fn options() -> Options {
@@ -53,7 +55,7 @@ pub fn options() -> Options {
     }
 }
 
-/// A folder where iptables is the one that these tests are about.
+/// Fills a folder with links under the names of iptables to the programs under test.
 pub fn programs(folder: &Path) -> String {
     fs::create_dir_all(folder).unwrap();
     for what in ["restore", "save"] {
@@ -85,19 +87,19 @@ impl Host {
         });
         let host = Self { jobs, tid: tid.recv().expect("a network namespace") };
         host.ip("link set lo up");
-        // Duplicate address detection takes seconds, and nobody is here to duplicate.
+        // Duplicate address detection takes seconds, and all addresses here are unique.
         host.sysctl("ipv6/conf/default/accept_dad", "0");
         host
     }
 
-    /// Does something in the namespace.
+    /// Runs a job in the namespace.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (report, result) = channel();
         self.jobs.send(Box::new(move || drop(report.send(job())))).unwrap();
         result.recv().expect("the job in the namespace panicked")
     }
 
-    /// A program's output; its failure is the test's.
+    /// Runs a program in the namespace, and returns its output; the test fails if the program does.
     pub fn command(&self, program: &str, arguments: &[&str], input: &str) -> String {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -120,12 +122,12 @@ impl Host {
         self.command("nft", &["-f", "-"], text);
     }
 
-    /// Makes our table read so, with the firewall that these tests are about.
-    pub fn table(&self, text: &str) {
-        self.change(Step::WriteRuleset(Ruleset(text.into())));
+    /// Writes our table with the firewall under test.
+    pub fn table(&self, firewall: &Firewall) {
+        self.change(Step::WriteRuleset(TableUpdate::new(None, Arc::new(firewall.table()))));
     }
 
-    /// As the owner's own rules, after ours: refuses what is forwarded to an address.
+    /// Adds a rule of the owner, after ours, that refuses packets forwarded to an address.
     pub fn refuse(&self, to: IpAddr) {
         let ip = if to.is_ipv4() { "ip" } else { "ip6" };
         if IPTABLES.is_empty() {
@@ -142,7 +144,7 @@ impl Host {
         self.command(&program, &rule.split(' ').collect::<Vec<_>>(), "");
     }
 
-    /// As a foreign program that clears everything.
+    /// Clears all tables, as a foreign program may.
     pub fn flush(&self) {
         self.nft("flush ruleset");
         for program in [IPTABLES.to_owned(), IPTABLES.replace("iptables", "ip6tables")] {
@@ -219,7 +221,7 @@ impl Host {
     }
 }
 
-/// The router and those around it. Each network has two members, so that one can be a relay's target.
+/// The router and the hosts around it. Network `home` has two members, so that one can be a relay's target.
 pub struct Bed {
     pub router: Host,
     pub home: Host,
@@ -249,7 +251,7 @@ impl Bed {
         bed.wire(&bed.office, "gw-office");
         bed.wire(&bed.lan, "lan0");
         bed.wire(&bed.wan, "wan0");
-        // Members of a network know only the router: all between them goes through it.
+        // Members of a network have a route to the router alone, so all traffic between them passes it.
         bed.home.address("eth0", ["10.9.0.2/32", "fd09::2/128"], true);
         bed.home2.address("eth0", ["10.9.0.3/32", "fd09::3/128"], true);
         bed.office.address("eth0", ["10.8.0.2/24", "fd08::2/64"], true);

@@ -1,14 +1,14 @@
-//! Internet traffic of scopes, and a router that takes others', with real packets. The same far address is there on the
-//! WAN and behind the exit: who is reached tells the way.
+//! Internet traffic of scopes, and of a router that is an exit, with real packets. The same far address exists on the
+//! WAN and behind the exit, so the host that is reached shows the way.
 
 use super::{
     access::bed,
     bed::{Bed, Host, both},
 };
 use gatewrt::{
-    model::IfName,
-    ownership::Numbers,
-    plan::{Exits, Firewall, Guard, ScopeGuard, Source},
+    model::{Exits, Guard, IfName, ScopeGuard, Source},
+    ownership::ReservedNumbers,
+    plan::Firewall,
 };
 use gatewrt_protocol::{Access, Prefix, Verdict};
 use socket2::SockRef;
@@ -20,7 +20,7 @@ use std::{
 
 pub const FAR: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
 const RESOLVER: [&str; 2] = ["9.9.9.9", "2620:fe::fe"];
-/// The router, as the network and its WAN know it.
+/// Addresses of the router in the network and on the WAN.
 const OURS: [&str; 2] = ["10.9.0.1", "fd09::1"];
 const ROUTER: [&str; 2] = ["203.0.113.1", "2001:db8::1"];
 
@@ -32,7 +32,7 @@ fn prefixes<const N: usize>(texts: [&str; N]) -> impl Iterator<Item = Prefix> {
     texts.into_iter().map(|text| text.parse().unwrap())
 }
 
-/// `home` is the exit. The far addresses are there and on the WAN.
+/// A bed in which `home` is the exit; the far addresses exist there and on the WAN.
 fn client() -> Bed {
     let bed = bed();
     for host in [&bed.home, &bed.wan] {
@@ -50,7 +50,7 @@ fn client() -> Bed {
     bed
 }
 
-/// No packet waits for who its next hop is: it would go when it may.
+/// Resolves all neighbours first: a packet that waits for its next hop could leave later, when the table permits it.
 pub fn acquaint(bed: &Bed) {
     let pairs = [(&bed.lan, Bed::LAN_ROUTER), (&bed.router, Bed::WAN), (&bed.router, Bed::LAN)];
     for (from, to) in pairs.into_iter().flat_map(|(from, addresses)| addresses.map(|to| (from, to))) {
@@ -62,7 +62,7 @@ pub fn add(host: &Host, address: &str) {
     host.ip(&format!("addr add {address} dev lo{}", if address.contains(':') { " nodad" } else { "" }));
 }
 
-/// What leads a scope's packets to the exit. What is known more precisely stays there.
+/// Rules and routes that lead a scope's packets to the exit, except to what the main table knows.
 fn lead(bed: &Bed, selector: &str) {
     for family in ["-4", "-6"] {
         bed.router.ip(&format!("{family} rule add pref 909 lookup main suppress_prefixlength 0"));
@@ -71,31 +71,35 @@ fn lead(bed: &Bed, selector: &str) {
 }
 
 pub fn lan() -> ScopeGuard {
-    ScopeGuard { sources: [Source::Link(link("lan0"))].into(), closed: true, ..ScopeGuard::default() }
+    ScopeGuard {
+        sources: [Source::Link(link("lan0"))].into_iter().collect(),
+        closed: true,
+        ..ScopeGuard::default()
+    }
 }
 
 fn router() -> ScopeGuard {
-    ScopeGuard { sources: [Source::Router].into(), ..lan() }
+    ScopeGuard { sources: [Source::Router].into_iter().collect(), ..lan() }
 }
 
 pub fn exits(scopes: &[ScopeGuard]) -> Exits {
     let key = |at: u32| (at, format!("s{at}").parse().unwrap());
     Exits {
         scopes: (0..).zip(scopes).map(|(at, scope)| (key(at), scope.clone())).collect(),
-        inside: ["lan0", "gw-home", "gw-office"].map(link).into(),
-        meshes: [(link("gw-home"), prefixes(["10.9.0.0/24", "fd09::/64"]).collect())].into(),
-        own: [(link("gw-home"), both(OURS).into())].into(),
+        inside: ["lan0", "gw-home", "gw-office"].map(link).into_iter().collect(),
+        meshes: [(link("gw-home"), prefixes(["10.9.0.0/24", "fd09::/64"]).collect())].into_iter().collect(),
+        own: [(link("gw-home"), both(OURS).into_iter().collect())].into_iter().collect(),
         ..Exits::default()
     }
 }
 
 fn guarded(home: Guard, exits: Exits) -> Firewall {
-    let tunnels = [(link("gw-home"), home), (link("gw-office"), Guard::default())].into();
-    Firewall { tunnels, exits, ..Firewall::default() }
+    let tunnels = [(link("gw-home"), home), (link("gw-office"), Guard::default())].into_iter().collect();
+    Firewall { tunnels, exits, bypass: true, ..Firewall::default() }
 }
 
 fn load(bed: &Bed, scopes: &[ScopeGuard]) {
-    bed.router.table(&guarded(Guard::default(), exits(scopes)).to_string());
+    bed.router.table(&guarded(Guard::default(), exits(scopes)));
 }
 
 fn unload(bed: &Bed) {
@@ -119,14 +123,14 @@ pub fn receive(socket: &UdpSocket) -> (String, SocketAddr) {
     }
 }
 
-/// The first packet must not arrive; the second, after `then`, does.
+/// Asserts that the first packet does not arrive and the second, after `then`, does.
 #[track_caller]
 fn assert_kept_in(from: &Host, to: &Host, at: IpAddr, then: impl FnOnce()) {
     let (server, client) = (to.udp(at), from.udp(any(at)));
     let to = server.local_addr().unwrap();
     let _ = client.send_to(b"kept in", to);
     then();
-    // What was said of the first comes with the second.
+    // An error for the first packet is returned by the next send.
     while client.send_to(b"let out", to).is_err() {}
     assert_eq!(receive(&server).0, "let out", "{at}");
 }
@@ -139,12 +143,12 @@ fn assert_let_out(from: &Host, to: &Host, at: IpAddr) {
 }
 
 #[test]
-fn a_lan_leaves_through_the_exit_as_its_router_whatever_the_rules_of_the_network() {
+fn lan_of_a_scope_leaves_by_the_exit_as_its_router() {
     let bed = client();
     lead(&bed, "iif lan0");
     let access = Access { default: Verdict::Deny, ..Access::default() };
     let home = Guard { access, ..Guard::default() };
-    bed.router.table(&guarded(home, exits(&[lan()])).to_string());
+    bed.router.table(&guarded(home, exits(&[lan()])));
     for ((far, ours), member) in both(FAR).into_iter().zip(both(OURS)).zip(both(Bed::HOME)) {
         assert_eq!(bed.lan.seen(&bed.home, far), ours);
         bed.lan.reach(&bed.home, member).expect_err("the network's rules hold for the network");
@@ -153,27 +157,27 @@ fn a_lan_leaves_through_the_exit_as_its_router_whatever_the_rules_of_the_network
 }
 
 #[test]
-fn a_family_without_an_address_of_ours_does_not_leave_as_someone_else() {
+fn family_without_an_address_of_ours_is_dropped_at_the_exit() {
     let bed = client();
     lead(&bed, "iif lan0");
     for far in both(FAR) {
         let mut exits = exits(&[lan()]);
         let own = both(OURS).into_iter().filter(|own| own.is_ipv4() != far.is_ipv4());
-        exits.own = [(link("gw-home"), own.collect())].into();
-        bed.router.table(&guarded(Guard::default(), exits).to_string());
+        exits.own = [(link("gw-home"), own.collect())].into_iter().collect();
+        bed.router.table(&guarded(Guard::default(), exits));
         assert_kept_in(&bed.lan, &bed.home, far, || load(&bed, &[lan()]));
     }
 }
 
 #[test]
-fn without_a_rule_that_leads_it_nothing_of_a_closed_scope_leaves() {
+fn closed_scope_without_routing_rules_leaves_nowhere() {
     let bed = client();
     for (from, scope) in [(&bed.lan, lan()), (&bed.router, router())] {
         for far in both(FAR) {
             load(&bed, std::slice::from_ref(&scope));
             assert_kept_in(from, &bed.wan, far, || unload(&bed));
             load(&bed, std::slice::from_ref(&scope));
-            // An exit that is used no more is inside none the less.
+            // Packets leave over the WAN once the scope's kill switch is off.
             assert_kept_in(from, &bed.wan, far, || {
                 load(&bed, &[ScopeGuard { closed: false, ..scope.clone() }])
             });
@@ -188,7 +192,7 @@ fn without_a_rule_that_leads_it_nothing_of_a_closed_scope_leaves() {
 }
 
 #[test]
-fn what_is_excepted_leaves() {
+fn excluded_destination_of_a_closed_scope_is_reached() {
     let bed = client();
     let [far, far6] = both(FAR);
     load(&bed, &[ScopeGuard { v6_wan: true, ..lan() }]);
@@ -196,7 +200,7 @@ fn what_is_excepted_leaves() {
     load(&bed, &[ScopeGuard { exclude: prefixes(["198.51.100.0/24"]).collect(), ..lan() }]);
     assert_let_out(&bed.lan, &bed.wan, far);
     assert_kept_in(&bed.lan, &bed.wan, far6, || unload(&bed));
-    // The first scope that fits decides.
+    // The first matching scope decides.
     let host = ScopeGuard {
         sources: prefixes(["192.168.20.10/32"]).map(Source::Prefix).collect(),
         closed: false,
@@ -204,26 +208,27 @@ fn what_is_excepted_leaves() {
     };
     load(&bed, &[host, lan()]);
     assert_let_out(&bed.lan, &bed.wan, far);
-    // The router's own goes on, and what bypasses.
+    // The router's own traffic still leaves, and so do marked packets.
     assert_let_out(&bed.router, &bed.wan, far);
     load(&bed, &[router()]);
     let (server, client) = (bed.wan.udp(far), bed.router.udp(any(far)));
-    SockRef::from(&client).set_mark(Numbers::default().bypass).unwrap();
+    SockRef::from(&client).set_mark(ReservedNumbers::default().bypass).unwrap();
     client.send_to(b"bypass", server.local_addr().unwrap()).unwrap();
     assert_eq!(receive(&server).0, "bypass");
     assert_let_out(&bed.lan, &bed.wan, far);
 }
 
-/// With strict reverse path filtering, and before anything is known of the connections: the table comes last.
+/// Connections from outside with a strict reverse path check. The table comes last, so that no connection is marked
+/// yet.
 #[test]
-fn what_came_in_from_outside_is_answered_there() {
+fn connection_from_outside_is_answered_the_way_it_came() {
     const FORWARD: &str = "table inet theirs { chain in { type nat hook prerouting priority dstnat; \
         iifname wan0 tcp dport 8080 dnat ip to 192.168.20.10; }; }";
     let bed = client();
     bed.router.nft(FORWARD);
     bed.router.sysctl("ipv4/conf/all/src_valid_mark", "1");
     bed.router.sysctl("ipv4/conf/wan0/rp_filter", "1");
-    // Who comes is far away, not on the WAN's own link.
+    // Connections come from a far address, not from the WAN's own link.
     for (far, [router, lan]) in
         FAR.into_iter().zip([["203.0.113.1", "192.168.20.0/24"], ["2001:db8::1", "fd20::/64"]])
     {
@@ -238,7 +243,7 @@ fn what_came_in_from_outside_is_answered_there() {
         super::super::say(&mut theirs, &mut ours);
         super::super::say(&mut ours, &mut theirs);
     }
-    // Without these the router looks for a way back before it knows the mark, and finds none.
+    // Without these settings the router looks up the route back before it knows the mark, and finds none.
     for path in ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"] {
         bed.router.sysctl(path, "1");
     }
@@ -249,7 +254,7 @@ fn what_came_in_from_outside_is_answered_there() {
         }
     };
     come_in();
-    // No exit works: there is no way at all but for what came in.
+    // No exit works: only answers to connections from outside have a route.
     for family in ["-4", "-6"] {
         bed.router.ip(&format!("{family} route del default table 26500 metric 512"));
     }
@@ -272,7 +277,7 @@ fn asks(bed: &Bed) -> [ScopeGuard; 2] {
     [lan(), router()].map(|scope| ScopeGuard { redirects: true, resolvers: resolvers.clone(), ..scope })
 }
 
-/// Who asks whom, and who is asked instead, at port 53.
+/// Asserts that a query from one host to `whom` is redirected to another resolver.
 #[track_caller]
 fn assert_asked(from: &Host, whom: IpAddr, to: &Host, instead: IpAddr) {
     let server = to.run(move || UdpSocket::bind((instead, 53)).unwrap());
@@ -289,7 +294,7 @@ fn assert_asked(from: &Host, whom: IpAddr, to: &Host, instead: IpAddr) {
 }
 
 #[test]
-fn queries_go_to_the_exits_resolver_whomever_they_are_for() {
+fn query_of_a_scope_goes_to_the_exits_resolver() {
     let bed = client();
     let scopes = asks(&bed);
     load(&bed, &scopes);
@@ -300,19 +305,19 @@ fn queries_go_to_the_exits_resolver_whomever_they_are_for() {
         for whom in [Bed::WAN, FAR] {
             assert_asked(&bed.router, both(whom)[family], &bed.home, resolver);
         }
-        // Its own resolver is asked itself.
+        // Queries to the router's own resolver are not redirected.
         let own = both(Bed::LAN_ROUTER)[family];
         assert_asked(&bed.router, own, &bed.router, own);
         let server = bed.wan.run(move || UdpSocket::bind((both(FAR)[family], 53)).unwrap());
         let client = bed.router.udp(any(resolver));
-        SockRef::from(&client).set_mark(Numbers::default().bypass).unwrap();
+        SockRef::from(&client).set_mark(ReservedNumbers::default().bypass).unwrap();
         client.send_to(b"bypass", (both(FAR)[family], 53)).unwrap();
         assert_eq!(receive(&server).0, "bypass");
     }
 }
 
 #[test]
-fn queries_that_the_router_would_ask_over_the_wan_are_refused() {
+fn query_that_the_router_would_ask_over_the_wan_is_refused() {
     let bed = client();
     let [scope, _] = asks(&bed);
     let only_v4 = ScopeGuard { resolvers: vec![both(RESOLVER)[0]], ..scope };
@@ -321,16 +326,19 @@ fn queries_that_the_router_would_ask_over_the_wan_are_refused() {
     assert_asked(&bed.lan, v4, &bed.home, both(RESOLVER)[0]);
     let listener = bed.router.run(move || std::net::TcpListener::bind((v6, 53)).unwrap());
     bed.lan.connect((v6, 53).into()).expect_err("it would ask over the WAN");
-    // With the switch off, or where the router asks through its exit itself, it may.
+    // The router's resolver may be asked with the kill switch off, or where the router's own traffic uses the exit.
     for scopes in [
         vec![ScopeGuard { closed: false, ..only_v4.clone() }],
-        vec![only_v4.clone(), ScopeGuard { sources: [Source::Router].into(), ..only_v4.clone() }],
+        vec![
+            only_v4.clone(),
+            ScopeGuard { sources: [Source::Router].into_iter().collect(), ..only_v4.clone() },
+        ],
     ] {
         load(&bed, &scopes);
         bed.lan.connect((v6, 53).into()).expect("it is asked");
         listener.accept().unwrap();
     }
-    // A resolver that is excluded is none.
+    // An excluded resolver does not count as the exit's.
     load(&bed, &[ScopeGuard { resolvers: vec![], exclude: prefixes(["0.0.0.0/0"]).collect(), ..only_v4 }]);
     for family in ["-4", "-6"] {
         bed.router.ip(&format!("{family} rule del pref 910"));
@@ -344,14 +352,15 @@ fn queries_that_the_router_would_ask_over_the_wan_are_refused() {
     assert_eq!(receive(&server).0, "let out");
 }
 
-/// An exit's peer may send from every address there is.
+/// WireGuard accepts packets of every source address from an exit's peer, so the table has to drop new connections from
+/// there.
 #[test]
-fn nobody_comes_in_from_the_internet_through_the_exit() {
+fn connection_from_the_internet_through_the_exit_is_dropped() {
     let bed = client();
     lead(&bed, "iif lan0");
     let lan_served = prefixes(["192.168.20.0/24", "fd20::/64"]).map(|prefix| (prefix, false));
     let home = Guard { egress: lan_served.collect(), ..Guard::default() };
-    bed.router.table(&guarded(home.clone(), exits(&[lan()])).to_string());
+    bed.router.table(&guarded(home.clone(), exits(&[lan()])));
     for (at, [member, far]) in both(Bed::LAN)
         .into_iter()
         .zip([[both(Bed::HOME)[0], both(FAR)[0]], [both(Bed::HOME)[1], both(FAR)[1]]])
@@ -361,16 +370,16 @@ fn nobody_comes_in_from_the_internet_through_the_exit() {
         let _ = bed.home.udp(far).send_to(b"far", to);
         bed.home.udp(member).send_to(b"member", to).unwrap();
         assert_eq!(receive(&server).0, "member");
-        // It is this that kept it out.
-        bed.router.table(&guarded(home.clone(), Exits::default()).to_string());
+        // Without this rule the packet arrives.
+        bed.router.table(&guarded(home.clone(), Exits::default()));
         bed.home.udp(far).send_to(b"far", to).unwrap();
         assert_eq!(receive(&server).0, "far");
-        bed.router.table(&guarded(home.clone(), exits(&[lan()])).to_string());
+        bed.router.table(&guarded(home.clone(), exits(&[lan()])));
     }
 }
 
 #[test]
-fn an_exit_lets_its_network_out_and_opens_no_other_door() {
+fn exit_lets_its_network_out_to_the_internet_alone() {
     const PRIVATE: [&str; 2] = ["10.77.0.1", "fd77::1"];
     const STRANGER: [&str; 2] = ["10.99.0.1", "fd99::1"];
     for default in [Verdict::Allow, Verdict::Deny] {
@@ -385,11 +394,11 @@ fn an_exit_lets_its_network_out_and_opens_no_other_door() {
         }
         let home = Guard {
             internet: prefixes(["10.9.0.0/24", "fd09::/64"]).collect(),
-            uplinks: [link("wan0")].into(),
+            uplinks: [link("wan0")].into_iter().collect(),
             access: Access { default, ..Access::default() },
             ..Guard::default()
         };
-        bed.router.table(&guarded(home, Exits::default()).to_string());
+        bed.router.table(&guarded(home, Exits::default()));
         for family in [0, 1] {
             let (wan, seen) = (both(Bed::WAN)[family], both(ROUTER)[family]);
             for member in [&bed.home, &bed.home2] {
@@ -414,11 +423,11 @@ fn assert_let_out_to(from: &Host, server: &UdpSocket) {
 }
 
 #[test]
-fn segments_fit_an_exits_tunnel() {
+fn tcp_segments_fit_an_exits_tunnel() {
     let bed = client();
     lead(&bed, "iif lan0");
-    let exits = Exits { mtus: [(link("gw-home"), 1300)].into(), ..exits(&[lan()]) };
-    bed.router.table(&guarded(Guard::default(), exits).to_string());
+    let exits = Exits { mtus: [(link("gw-home"), 1300)].into_iter().collect(), ..exits(&[lan()]) };
+    bed.router.table(&guarded(Guard::default(), exits));
     bed.router.ip("link set gw-home mtu 1300");
     for (far, headers) in both(FAR).into_iter().zip([40, 60]) {
         let (client, server) = bed.lan.reach(&bed.home, far).unwrap();

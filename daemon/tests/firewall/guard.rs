@@ -1,5 +1,5 @@
-//! From the first link that comes up after a reboot, over the daemon's start, until it stands: nothing of a closed scope
-//! leaves, with the program that init runs.
+//! The boot lockdown, with the program that init runs: from the first link after a reboot until the daemon's rules are
+//! in effect, no packet of a closed scope leaves.
 
 use super::{
     bed::{self, Bed, both},
@@ -7,12 +7,12 @@ use super::{
 };
 use gatewrt::{
     kernel::{
-        Interest, Kernel,
+        Kernel,
         linux::{LinuxKernel, Options},
     },
-    model::{Desired, Family, Observed, Route, RouteKind, Rule},
-    ownership::Numbers,
-    plan::{Firewall, Guardfile, Plan, Step},
+    model::{Desired, Family, ObserveQuery, Observed, Route, RouteKind, Rule, Ruleset},
+    ownership::ReservedNumbers,
+    plan::{BootLockdown, Firewall, Plan, Step},
     store::Store,
 };
 use std::{
@@ -21,7 +21,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A router whose links are not up yet, with what the daemon left on its disk.
+/// Router whose links are not up yet, with the daemon's files on its disk.
 struct Router {
     bed: Bed,
     disk: TempDir,
@@ -49,7 +49,7 @@ impl Router {
         Store::new(&self.disk.path().join("state"))
     }
 
-    /// What the program says, with its exit status in the last line.
+    /// Output of `gatewrt guard`, with its exit status in the last line.
     fn guard(&self) -> String {
         let (program, config) = (env!("CARGO_BIN_EXE_gatewrt"), self.disk.path().join("config"));
         let programs = bed::programs(&self.disk.path().join("bin"));
@@ -81,7 +81,7 @@ impl Router {
 
     fn observe(&self) -> Observed {
         let options = self.options();
-        let observe = || LinuxKernel::new(options).unwrap().observe(&Interest::default()).unwrap();
+        let observe = || LinuxKernel::new(options).unwrap().observe(&ObserveQuery::default()).unwrap();
         self.bed.router.run(observe)
     }
 
@@ -98,9 +98,9 @@ impl Router {
     }
 }
 
-/// What shall be while no exit works: as the daemon wants it, with tables that differ from what is put up before.
+/// Desired state of the daemon while no exit works. Its firewall table differs from that of the boot lockdown.
 fn desired() -> Desired {
-    let numbers = Numbers::default();
+    let numbers = ReservedNumbers::default();
     let rule = |family| Rule {
         family,
         priority: numbers.exit_priority,
@@ -121,9 +121,9 @@ fn desired() -> Desired {
         vec![route("192.168.20.0/24", 512, RouteKind::Throw), route("fd20::/64", 512, RouteKind::Throw)];
     routes.extend(["0.0.0.0/0", "::/0"].map(|all| route(all, u32::MAX, RouteKind::Blackhole)));
     let exits = exits(&[lan()]);
-    let ruleset = Firewall { exits: exits.clone(), ..Firewall::default() }.ruleset();
+    let ruleset = Firewall { exits: exits.clone(), bypass: true, ..Firewall::default() }.ruleset();
     Desired {
-        rules: Family::ALL.map(rule).into(),
+        rules: Family::ALL.map(rule).into_iter().collect(),
         routes: routes.into_iter().collect(),
         ruleset: Some(ruleset),
         exits,
@@ -147,7 +147,7 @@ impl Stream {
         while self.client.send_to(text.as_bytes(), to).is_err() {}
     }
 
-    /// Now it may: what arrives first was sent first.
+    /// Sends a packet that may leave, and asserts that it is the first to arrive.
     #[track_caller]
     fn end(&self) {
         self.send("let out");
@@ -156,10 +156,10 @@ impl Stream {
 }
 
 #[test]
-fn nothing_of_a_closed_scope_leaves_between_the_first_link_and_the_daemon() {
+fn closed_scope_stays_kept_in_from_the_first_link_to_the_daemon() {
     let router = Router::new();
-    let guard = Guardfile::new(&desired(), &Numbers::default());
-    router.store().save_guard(guard.as_ref()).unwrap();
+    let guard = BootLockdown::new(&desired(), &ReservedNumbers::default());
+    router.store().save_boot_lockdown(guard.as_ref()).unwrap();
     let said = router.guard();
     assert!(said.contains("write firewall table\n") && said.ends_with("\n0\n"), "{said}");
     assert!(said.contains("add rule 910 IPv4 fwmark 0x0/0xf000000 iif lan0 lookup 26500\n"), "{said}");
@@ -168,7 +168,7 @@ fn nothing_of_a_closed_scope_leaves_between_the_first_link_and_the_daemon() {
     let streams = both(FAR).map(|at| Stream::new(&router.bed, at));
     let send = |text: &str| streams.iter().for_each(|stream| stream.send(text));
     send("boot");
-    // Each of the two holds alone.
+    // The table and the rules each hold alone.
     router.bed.router.flush();
     send("no table");
     assert!(router.guard().starts_with("write firewall table\n"));
@@ -177,10 +177,11 @@ fn nothing_of_a_closed_scope_leaves_between_the_first_link_and_the_daemon() {
     }
     send("no rules");
     assert_eq!(router.guard().matches("add rule").count(), 2);
-    // The daemon takes it up.
+    // The daemon adopts the table.
     let observed = router.observe();
     let there = observed.ruleset.clone().expect("a table");
-    assert!(there.0.contains("shut-s0") && desired().ruleset != Some(there), "known, and another");
+    let is_shut = matches!(&there, Ruleset::Known(table) if table.chain(&"shut-s0".into()).is_some());
+    assert!(is_shut && desired().ruleset != Some(there), "known, and another");
     let plan = Plan::new(&observed, &desired());
     assert!(matches!(&plan.steps[..], [Step::WriteRuleset(_)]), "{plan}");
     for step in &plan.steps {
@@ -194,19 +195,19 @@ fn nothing_of_a_closed_scope_leaves_between_the_first_link_and_the_daemon() {
 }
 
 #[test]
-fn where_nothing_is_to_be_kept_in_nothing_is_touched() {
+fn router_without_closed_scope_is_left_alone() {
     let router = Router::new();
     assert_eq!(router.guard(), "no scope is to be kept in\n0\n");
     let observed = router.observe();
     assert!(observed.ruleset.is_none() && observed.rules.is_empty() && observed.routes.is_empty());
-    let guard = Guardfile::new(&desired(), &Numbers::default());
-    router.store().save_guard(guard.as_ref()).unwrap();
-    router.store().save_guard(None).unwrap();
+    let guard = BootLockdown::new(&desired(), &ReservedNumbers::default());
+    router.store().save_boot_lockdown(guard.as_ref()).unwrap();
+    router.store().save_boot_lockdown(None).unwrap();
     assert_eq!(router.guard(), "no scope is to be kept in\n0\n");
 }
 
 #[test]
-fn a_damaged_file_lets_nothing_through_until_the_daemon_runs() {
+fn damaged_file_forwards_nothing_until_the_daemon_runs() {
     let router = Router::new();
     fs::create_dir(router.disk.path().join("state")).unwrap();
     fs::write(router.disk.path().join("state/guard.json"), "{\"table\":").unwrap();
@@ -215,7 +216,7 @@ fn a_damaged_file_lets_nothing_through_until_the_daemon_runs() {
     router.boot();
     let streams = both(FAR).map(|at| Stream::new(&router.bed, at));
     streams.iter().for_each(|stream| stream.send("kept in"));
-    // The daemon knows of no scope: it takes away what is there.
+    // A daemon without scopes deletes the table.
     let plan = Plan::new(&router.observe(), &Desired::default());
     assert!(matches!(&plan.steps[..], [Step::DeleteRuleset]), "{plan}");
     router.execute(&plan.steps[0]);

@@ -1,12 +1,15 @@
-//! A network and mount namespace of a test's own, gone with all that runs in it when the test ends.
+//! A network and mount namespace of a test's own, which ends with the test and with all processes in it.
 
 use gatewrt::{
     kernel::{
-        Interest, Kernel, KernelError,
+        Kernel, KernelError,
         linux::{LinuxKernel, Options},
     },
-    model::{IfName, Observed, SysctlPath, WgPeer, WgSecret, WgSettings},
-    plan::Step,
+    model::{
+        BaseChain, Chain, ChainPolicy, ChainType, FirewallRule, FirewallTable, Guard, Hook, IfName,
+        ObserveQuery, Observed, Priority, SysctlPath, WgPeer, WgSecret, WgSettings,
+    },
+    plan::{Firewall, Step, TableUpdate},
 };
 use gatewrt_protocol::WgPublicKey;
 use nix::{
@@ -19,11 +22,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-/// The interface that tests make.
+/// Name of the tests' interface.
 pub const LINK: &str = "gw-t";
 
 /// Runs `test` in namespaces of its own. `/run` is empty there.
@@ -43,16 +47,16 @@ pub fn in_namespace(test: impl FnOnce(&mut Bed) + Send + 'static) {
     }
 }
 
-/// What a test has in its namespace.
+/// The kernel driver of a test in its namespace.
 pub struct Bed {
     /// The kernel under test.
     pub kernel: LinuxKernel,
-    /// What it is started with.
+    /// Options that the kernel driver is started with.
     pub options: Options,
 }
 
 impl Bed {
-    /// Does a step that must succeed.
+    /// Executes a step that must succeed.
     #[track_caller]
     pub fn run(&mut self, step: Step) {
         if let Err(error) = self.kernel.execute(&step) {
@@ -60,32 +64,50 @@ impl Bed {
         }
     }
 
-    /// Does a step that must fail.
+    /// Executes a step that must fail.
     #[track_caller]
     pub fn fail(&mut self, step: Step) -> KernelError {
         self.kernel.execute(&step).expect_err("it must fail")
     }
 
-    /// Observes, with the interface of the tests and these settings.
+    /// Observes the kernel, with the interface of the tests and these settings.
     #[track_caller]
     pub fn observe_with(&mut self, sysctls: &[&str]) -> Observed {
         let sysctls = sysctls.iter().map(|path| SysctlPath((*path).to_owned())).collect();
-        let interest = Interest { sysctls, tunnels: [link()].into(), tables: [52].into() };
+        let interest = ObserveQuery {
+            sysctls,
+            tunnels: [link()].into_iter().collect(),
+            tables: [52].into_iter().collect(),
+        };
         self.kernel.observe(&interest).expect("observed")
     }
 
-    /// Observes, with the interface of the tests.
+    /// Observes the kernel, with the interface of the tests.
     #[track_caller]
     pub fn observe(&mut self) -> Observed {
         self.observe_with(&[])
     }
 
-    /// A daemon that starts anew.
+    /// Step that a plan has for this firewall table.
+    #[track_caller]
+    pub fn update(&mut self, table: FirewallTable) -> Step {
+        let observed = self.observe().ruleset;
+        Step::WriteRuleset(TableUpdate::new(observed.as_ref(), Arc::new(table)))
+    }
+
+    /// Writes this firewall table.
+    #[track_caller]
+    pub fn write(&mut self, table: FirewallTable) {
+        let step = self.update(table);
+        self.run(step);
+    }
+
+    /// Restarts the kernel driver, as a new daemon does.
     pub fn restart(&mut self) {
         self.kernel = kernel(self.options.clone());
     }
 
-    /// The interface, up, with a key.
+    /// Creates the interface with a key, and sets it up.
     pub fn tunnel(&mut self) {
         self.run(Step::AddTunnel { link: link(), mtu: 1420 });
         self.run(Step::SetDevice(link(), settings()));
@@ -106,7 +128,19 @@ pub fn kernel(options: Options) -> LinuxKernel {
     LinuxKernel::new(options).expect("rtnetlink")
 }
 
-/// Processes in this thread's network namespace, but for our own.
+/// Table of one network on the interface of the tests.
+pub fn table(guard: Guard) -> FirewallTable {
+    Firewall { tunnels: [(link(), guard)].into_iter().collect(), ..Firewall::default() }.table()
+}
+
+/// Base chain with the priority of its type.
+pub fn base_chain(name: &str, kind: ChainType, hook: Hook, rules: Vec<FirewallRule>) -> Chain {
+    let priority = if kind == ChainType::Nat { Priority::SrcNat } else { Priority::Filter };
+    let base = BaseChain { kind, hook, priority, policy: ChainPolicy::Accept };
+    Chain { name: name.into(), base: Some(base), rules }
+}
+
+/// Processes in this thread's network namespace, without our own.
 pub fn inhabitants() -> Vec<i32> {
     let here = fs::read_link("/proc/thread-self/ns/net").expect("a namespace");
     let own = std::process::id() as i32;
@@ -128,7 +162,7 @@ pub fn link() -> IfName {
 /// Device settings.
 pub fn settings() -> WgSettings {
     let mut secret = [7; 32];
-    // As Curve25519 keys are: the low bits and the high bit clear, the one below set.
+    // A Curve25519 key has the low bits and the high bit clear, and the bit below set.
     (secret[0], secret[31]) = (8, 0x47);
     WgSettings { secret: WgSecret(secret), port: 51_999, mark: 0x0100_0000 }
 }
@@ -147,7 +181,7 @@ pub fn peer(endpoint: Option<&str>, allowed: &[&str], keepalive: u16) -> WgPeer 
     WgPeer { endpoint, allowed, keepalive, psk: None }
 }
 
-/// Runs a shell script that must succeed; gives what it says.
+/// Runs a shell script that must succeed, and returns its output.
 #[track_caller]
 pub fn sh(script: &str) -> String {
     let output = Command::new("sh").args(["-ec", script]).output().expect("sh");
@@ -156,10 +190,10 @@ pub fn sh(script: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 #[track_caller]
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    // The kernel's own work (links, addresses) waits for others' namespaces to come and go.
+    // The kernel's own work (links, addresses) waits while other namespaces are created and deleted.
     let deadline = Instant::now() + Duration::from_secs(60);
     while !so() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -167,7 +201,7 @@ pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// All that the steps can change, as other programs see it.
+/// All state that the steps can change, as other programs see it.
 pub fn dump() -> String {
     let network = sh("ip -d addr; ip -N route show table all; ip -N -6 route show table all; \
         ip -N rule; ip -N -6 rule; nft -s list ruleset; ls /run/wireguard 2>/dev/null || true");

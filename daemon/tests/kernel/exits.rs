@@ -1,6 +1,6 @@
-//! Scopes step by step: after each single step of every change a marked socket reaches the Internet, and once a packet
-//! of a closed scope stays in it never leaves over the WAN before the scope ends. By rules and routes alone: the firewall
-//! table is left out, which would stop it too.
+//! Scopes step by step: after each single step of every change a marked socket reaches the Internet, and once packets
+//! of a closed scope are kept in, none leaves over the WAN before the scope ends. Rules and routes are tested alone:
+//! the firewall table, which would stop the packets too, is left out.
 
 #[path = "../core/world.rs"]
 #[allow(dead_code)]
@@ -10,7 +10,7 @@ use crate::bed::{Bed, eventually, in_namespace, settings, sh};
 use gatewrt::{
     core::{About, Core, Input, LinkEvent, Membership, Output},
     kernel::Kernel,
-    ownership::Numbers,
+    ownership::ReservedNumbers,
     plan::Step,
 };
 use gatewrt_protocol::{Assignment, ExitOffer, ExitScope, Member, MemberUpdate};
@@ -19,11 +19,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::{net::SocketAddr, time::Duration};
 use world::{assignment_of, member, membership, name, node, policy, update};
 
-/// Someone on the Internet.
+/// A host on the Internet.
 const FAR: [&str; 2] = ["203.0.113.1:8883", "[2001:db8:ffff::1]:8883"];
 
 #[test]
-fn nothing_of_a_closed_scope_leaves_at_any_step_and_all_that_is_marked_does() {
+fn closed_scope_leaks_nothing_at_any_step() {
     in_namespace(|bed| {
         setup();
         let mut router = Router::new();
@@ -32,7 +32,7 @@ fn nothing_of_a_closed_scope_leaves_at_any_step_and_all_that_is_marked_does() {
         {
             let mut ways = [own.then(Way::router), lan.then(Way::lan)];
             let mut ways: Vec<&mut Way> = ways.iter_mut().flatten().collect();
-            // Enabled, switched to another exit, switched to none at all.
+            // The scope is enabled, switched to another exit, and switched to an exit that does not exist.
             for exit in [2, 3, 9] {
                 router.want(bed, Some((of, exit)), &mut |step| {
                     reaches_when_marked(step);
@@ -85,22 +85,22 @@ fn send(mark: u32) {
         let socket =
             Socket::new(Domain::for_address(far), Type::DGRAM, Some(Protocol::UDP)).expect("a socket");
         socket.set_mark(mark).expect("root");
-        // What goes nowhere is an error here, or is not.
+        // The send may fail where no route exists.
         let _ = socket.send_to(b"x", &far.into());
     }
 }
 
 fn reaches_when_marked(step: &str) {
     let before = count("marked");
-    send(Numbers::default().bypass);
+    send(ReservedNumbers::default().bypass);
     assert_eq!(count("marked"), before + 2, "the coordinator is reached over IPv4 and IPv6 after {step}");
 }
 
-/// What a scope's packets do.
+/// Observed packets of a scope.
 struct Way {
     counter: &'static str,
     send: fn(),
-    /// None leaves any more.
+    /// True once no packet leaves over the WAN.
     is_in: bool,
 }
 
@@ -126,7 +126,7 @@ impl Way {
     }
 }
 
-/// A host on the LAN sends a packet to the Internet; returns when the router has it.
+/// Sends a packet from a host on the LAN to the Internet, and returns when the router has it.
 fn from_lan() {
     let mac = sh("cat /sys/class/net/lan/address");
     let mut frame: Vec<u8> =
@@ -159,7 +159,7 @@ fn is_of_routing(step: &Step) -> bool {
     !matches!(step, Step::WriteRuleset(_) | Step::CutFlows(_))
 }
 
-/// The daemon's decisions, and the kernel in which they are carried out one by one.
+/// The daemon's core, whose steps are executed in the kernel one by one.
 struct Router {
     core: Core,
     rev: u64,
@@ -182,7 +182,7 @@ impl Router {
         self.drive(bed, Input::Started(Box::default(), vec![membership]), &mut |_| {});
     }
 
-    /// This traffic through that exit, or none.
+    /// Changes the assignment to a scope of this traffic through that exit, or to none.
     fn want(&mut self, bed: &mut Bed, scope: Option<(&str, u8)>, look: &mut dyn FnMut(&str)) {
         self.rev += 1;
         let scope = scope.map(|(of, exit)| ExitScope {
@@ -201,7 +201,7 @@ impl Router {
 
     fn drive(&mut self, bed: &mut Bed, first: Input, look: &mut dyn FnMut(&str)) {
         let mut inputs = vec![first];
-        // Time goes on only as far as it takes to look again.
+        // Time advances only so far that the core observes again.
         for round in 0u64.. {
             assert!(round < 40, "no end: {}", self.core.plan());
             let now = Duration::from_millis(round * 200) + Duration::from_secs(self.rev * 10);

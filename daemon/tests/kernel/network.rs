@@ -3,7 +3,7 @@
 use crate::bed::{in_namespace, sh};
 use gatewrt::{
     kernel::{Kernel, KernelError},
-    model::{Address, Family, ForeignRule, IfName, MainRoute, Route, RouteKind, Rule},
+    model::{Address, Family, ForeignRoute, ForeignRule, IfName, Route, RouteKind, Rule},
     plan::Step,
 };
 
@@ -59,27 +59,27 @@ fn foreign_routes_that_look_alike_are_never_touched() {
         for prefix in ["10.2.0.0/16", "fd00:2::/32"] {
             bed.run(Step::DeleteRoute(route(prefix, 512, RouteKind::Throw)));
         }
-        // For the kernel metric 0 is any.
+        // A deletion with metric 0 matches every metric in the kernel.
         both(0, on_v0()).into_iter().for_each(|route| bed.run(Step::DeleteRoute(route)));
         assert!(bed.observe().routes.is_empty());
         assert_eq!(table(), before);
-        // Ours beside them, by another metric, comes and goes alone.
+        // A route of ours with another metric is added and deleted beside them, and they stay.
         both(600, on_v0()).into_iter().for_each(|route| bed.run(Step::AddRoute(route)));
-        assert_eq!(bed.observe().routes, both(600, on_v0()).into());
+        assert_eq!(bed.observe().routes, both(600, on_v0()).into_iter().collect());
         both(600, on_v0()).into_iter().for_each(|route| bed.run(Step::DeleteRoute(route)));
         assert_eq!(table(), before);
     });
 }
 
 #[test]
-fn a_route_of_ours_with_metric_0_is_deleted_and_not_its_neighbour() {
+fn own_route_with_metric_0_is_deleted_and_its_neighbour_stays() {
     in_namespace(|bed| {
         setup();
         bed.run(Step::AddRoute(route("10.1.0.0/16", 0, on_v0())));
         bed.run(Step::AddRoute(route("10.1.0.0/16", 5, on_v0())));
         bed.run(Step::DeleteRoute(route("10.1.0.0/16", 0, on_v0())));
         bed.run(Step::DeleteRoute(route("10.1.0.0/16", 0, on_v0())));
-        assert_eq!(bed.observe().routes, [route("10.1.0.0/16", 5, on_v0())].into());
+        assert_eq!(bed.observe().routes, [route("10.1.0.0/16", 5, on_v0())].into_iter().collect());
     });
 }
 
@@ -108,12 +108,12 @@ fn foreign_rules_that_look_alike_are_never_touched() {
             bed.run(Step::DeleteRule(Rule { mark: 0, mask: 0, invert: false, ..rule(family) }));
         }
         assert_eq!(rules(), before);
-        // A rule of our number that we could not have made is not ours.
+        // A rule at our priority that the daemon can't have created is not ours.
         assert!(bed.observe().rules.is_empty());
         for family in Family::ALL {
             match bed.kernel.execute(&Step::AddRule(rule(family))) {
                 Ok(()) => bed.run(Step::DeleteRule(rule(family))),
-                // Kernels that don't tell rules apart by who made them.
+                // Some kernels do not distinguish rules by their protocol.
                 Err(error) => conflict(error, "900"),
             }
         }
@@ -135,11 +135,11 @@ fn rule_of_a_scope(family: Family, iif: Option<&str>, from: Option<&str>) -> Rul
 }
 
 #[test]
-fn rules_of_one_scope_share_a_priority_and_go_one_by_one() {
+fn rules_of_one_priority_are_deleted_one_by_one() {
     in_namespace(|bed| {
         let rules = [
             rule_of_a_scope(Family::V4, Some("lo"), None),
-            // No such interface yet.
+            // An interface that does not exist yet.
             rule_of_a_scope(Family::V4, Some("br-lan"), None),
             rule_of_a_scope(Family::V4, None, Some("192.168.7.0/24")),
             rule_of_a_scope(Family::V4, None, Some("192.168.7.9/32")),
@@ -173,7 +173,7 @@ fn rules_of_one_scope_share_a_priority_and_go_one_by_one() {
 }
 
 #[test]
-fn rules_of_others_are_read_but_for_the_kernels_own() {
+fn foreign_rules_are_read_without_the_kernels_own() {
     in_namespace(|bed| {
         assert!(bed.observe().foreign_rules.is_empty());
         sh("ip rule add pref 2001 fwmark 0x100/0x3f00 lookup 1 proto 7
@@ -196,13 +196,13 @@ fn rules_of_others_are_read_but_for_the_kernels_own() {
             foreign(six, false, None),
         ];
         let observed = bed.observe();
-        assert_eq!(observed.foreign_rules, expected.into());
-        let route = MainRoute {
+        assert_eq!(observed.foreign_rules, expected.into_iter().collect());
+        let route = ForeignRoute {
             prefix: "100.64.0.0/10".parse().expect("valid"),
             link: IfName::new("v0"),
             on_link: true,
         };
-        assert_eq!(observed.foreign_routes, [(52, [route].into())].into());
+        assert_eq!(observed.foreign_routes, [(52, [route].into_iter().collect())].into_iter().collect());
     });
 }
 
@@ -211,7 +211,7 @@ fn plain(family: Family) -> Rule {
 }
 
 #[test]
-fn a_blackhole_comes_and_goes_beside_a_default() {
+fn blackhole_is_added_and_removed_beside_a_default() {
     in_namespace(|bed| {
         setup();
         let each =
@@ -226,20 +226,20 @@ fn a_blackhole_comes_and_goes_beside_a_default() {
         run(bed, each(512, RouteKind::Blackhole), Step::ReplaceRoute);
         run(bed, each(512, RouteKind::Throw), Step::ReplaceRoute);
         run(bed, each(512, on_v0()), Step::ReplaceRoute);
-        // Not there: nothing else goes in its stead.
+        // A deletion of an absent route deletes no other.
         run(bed, each(512, RouteKind::Blackhole), Step::DeleteRoute);
         run(bed, each(u32::MAX, RouteKind::Throw), Step::DeleteRoute);
         run(bed, each(512, on_v0()), Step::DeleteRoute);
-        assert_eq!(bed.observe().routes, each(u32::MAX, RouteKind::Blackhole).into());
+        assert_eq!(bed.observe().routes, each(u32::MAX, RouteKind::Blackhole).into_iter().collect());
         sh("ip link del v0");
-        assert_eq!(bed.observe().routes, each(u32::MAX, RouteKind::Blackhole).into());
+        assert_eq!(bed.observe().routes, each(u32::MAX, RouteKind::Blackhole).into_iter().collect());
         run(bed, each(u32::MAX, RouteKind::Blackhole), Step::DeleteRoute);
         assert!(bed.observe().routes.is_empty());
     });
 }
 
 #[test]
-fn a_rule_that_differs_by_what_the_kernel_ignores_is_a_conflict() {
+fn rule_that_differs_in_ignored_fields_is_a_conflict() {
     in_namespace(|bed| {
         let rule = Rule {
             family: Family::V4,
@@ -254,12 +254,12 @@ fn a_rule_that_differs_by_what_the_kernel_ignores_is_a_conflict() {
         bed.run(Step::AddRule(rule.clone()));
         conflict(bed.fail(Step::AddRule(Rule { invert: true, ..rule.clone() })), "900");
         bed.run(Step::DeleteRule(Rule { invert: true, ..rule.clone() }));
-        assert_eq!(bed.observe().rules, [rule].into());
+        assert_eq!(bed.observe().rules, [rule].into_iter().collect());
     });
 }
 
 #[test]
-fn foreign_addresses_stay_and_ours_are_told_from_them() {
+fn foreign_addresses_stay_and_are_told_from_ours() {
     in_namespace(|bed| {
         setup();
         let v0 = IfName::new("v0").expect("valid");
@@ -277,9 +277,9 @@ fn foreign_addresses_stay_and_ours_are_told_from_them() {
         });
         ours.clone().into_iter().for_each(|address| bed.run(Step::AddAddress(address)));
         let observed = bed.observe();
-        assert_eq!(observed.our_addresses, ours.clone().into());
+        assert_eq!(observed.our_addresses, ours.clone().into_iter().collect());
         assert!(observed.addresses.len() > ours.len());
-        // Usable at once, and without a route of the kernel's own.
+        // Our address is usable at once, and the kernel adds no route for it.
         assert!(!sh("ip -6 addr show v0 | grep -A1 fd05::2").contains("tentative"));
         assert!(!sh("ip -6 route").contains("fd05::2"));
         ours.into_iter().for_each(|address| bed.run(Step::DeleteAddress(address)));
@@ -288,7 +288,7 @@ fn foreign_addresses_stay_and_ours_are_told_from_them() {
 }
 
 #[test]
-fn the_main_table_is_read_as_it_is() {
+fn main_table_is_read_as_it_is() {
     in_namespace(|bed| {
         setup();
         sh("ip route add default via 192.168.7.2
@@ -299,7 +299,7 @@ fn the_main_table_is_read_as_it_is() {
             ip route add 10.5.0.0/16 dev v0 table 99
             ip route add 10.6.0.0/16 dev v0 tos 0x10
             ip route add throw 10.7.0.0/16");
-        let main = |prefix: &str, link: Option<&str>, on_link| MainRoute {
+        let main = |prefix: &str, link: Option<&str>, on_link| ForeignRoute {
             prefix: prefix.parse().expect("valid"),
             link: link.and_then(IfName::new),
             on_link,
@@ -315,12 +315,12 @@ fn the_main_table_is_read_as_it_is() {
             main("fd01::/64", Some("v0"), true),
             main("fd03::/16", None, false),
         ];
-        assert_eq!(found, expected.into());
+        assert_eq!(found, expected.into_iter().collect());
     });
 }
 
 #[test]
-fn what_goes_with_its_interface_needs_no_deleting() {
+fn delete_after_the_interface_is_gone_succeeds() {
     in_namespace(|bed| {
         setup();
         let v0 = IfName::new("v0").expect("valid");
@@ -353,9 +353,9 @@ fn many_routes_are_read_whole() {
 }
 
 #[test]
-fn interfaces_that_come_and_go_while_they_are_read_spoil_nothing() {
+fn changing_interfaces_do_not_spoil_a_read() {
     in_namespace(|bed| {
-        // So many that they don't fit into one datagram.
+        // So many links that they don't fit into one datagram.
         sh("for i in $(seq 100); do echo link add a$i type veth peer name b$i; done > /run/batch
             ip -batch /run/batch");
         let links = bed.observe().links.len();
@@ -374,7 +374,7 @@ fn interfaces_that_come_and_go_while_they_are_read_spoil_nothing() {
 }
 
 #[test]
-fn a_lack_of_privilege_is_said_so() {
+fn missing_privilege_is_reported() {
     in_namespace(|bed| {
         setup();
         as_nobody(|| {
@@ -391,7 +391,7 @@ fn a_lack_of_privilege_is_said_so() {
     });
 }
 
-/// In this thread alone: the C library's function would change every thread.
+/// Runs a test as user nobody, in this thread alone: the C library's function would change every thread.
 fn as_nobody(test: impl FnOnce()) {
     let become_user = |user: u32| {
         // SAFETY: takes three numbers, and changes the credentials of this thread.

@@ -1,4 +1,4 @@
-//! Settings, put back with all that the kernel changed along with them.
+//! Kernel settings, restored with all settings that the kernel changed along with them.
 
 use crate::bed::{Bed, assert_same, in_namespace, sh, sysctls};
 use gatewrt::{model::SysctlPath, plan::Step};
@@ -18,7 +18,7 @@ fn value(path: &str) -> String {
     std::fs::read_to_string(format!("/proc/sys/{path}")).expect("a setting").trim().to_owned()
 }
 
-/// Some interfaces forward, some do not.
+/// Creates interfaces of which some forward and some do not.
 fn setup() {
     sh("ip link add v0 type veth peer name v1; ip link add v2 type veth peer name v3
         ip link set v0 up; ip link set v1 up
@@ -52,7 +52,7 @@ fn there_and_back(bed: &mut Bed, order: [usize; 3], restart: bool) {
 }
 
 #[test]
-fn all_is_as_it_was() {
+fn restored_settings_are_as_before() {
     in_namespace(|bed| {
         setup();
         there_and_back(bed, [0, 1, 2], false);
@@ -61,7 +61,7 @@ fn all_is_as_it_was() {
 }
 
 #[test]
-fn one_interface_set_on_its_own_comes_back_too() {
+fn setting_of_one_interface_is_restored() {
     for first in [true, false] {
         for all_first in [true, false] {
             in_namespace(move |bed| {
@@ -79,7 +79,7 @@ fn one_interface_set_on_its_own_comes_back_too() {
 }
 
 #[test]
-fn what_others_changed_meanwhile_stays() {
+fn setting_changed_by_others_stays() {
     in_namespace(|bed| {
         setup();
         bed.run(set(ALL[0], "1"));
@@ -96,7 +96,7 @@ fn what_others_changed_meanwhile_stays() {
 }
 
 #[test]
-fn an_interface_that_is_gone_is_forgotten() {
+fn setting_of_a_gone_interface_is_forgotten() {
     in_namespace(|bed| {
         setup();
         let path = "net/ipv4/conf/v0/forwarding";
@@ -110,7 +110,7 @@ fn an_interface_that_is_gone_is_forgotten() {
 }
 
 #[test]
-fn a_value_that_the_kernel_refuses_is_not_remembered() {
+fn value_that_the_kernel_refuses_is_not_saved() {
     in_namespace(|bed| {
         let error = bed.fail(set(ALL[1], "nonsense"));
         assert!(error.to_string().contains("set net/ipv4/ip_forward to nonsense"), "{error}");

@@ -1,29 +1,34 @@
-//! Every kind of step, once and twice, and back to where it began.
+//! Every kind of step, executed once and twice, and then all reverted.
 
-use crate::bed::{LINK, assert_same, dump, in_namespace, key, link, peer, settings};
+use crate::bed::{LINK, assert_same, base_chain, dump, in_namespace, key, link, peer, settings};
 use gatewrt::{
-    model::{Address, Family, MainRoute, Observed, Route, RouteKind, Rule, Ruleset, SysctlPath},
-    plan::{NO_PSK, PeerChange, PeerUpdate, Step},
+    model::{
+        Address, ChainType, Family, FirewallRule, FirewallTable, ForeignRoute, Hook, Interfaces, Match,
+        NO_PSK, Observed, Op, Route, RouteKind, Rule, Statement, SysctlPath,
+    },
+    plan::{PeerChange, PeerUpdate, Step, TableUpdate},
 };
 use gatewrt_protocol::PresharedKey;
+use std::sync::Arc;
 
 const FORWARDING: &str = "net/ipv4/conf/v0/forwarding";
 
-const TABLE: &str = "table inet gatewrt {
-    chain forward {
-        type filter hook forward priority -5; policy accept;
-        iifname \"gw-t\" tcp flags syn / syn,rst counter tcp option maxseg size set rt mtu
-    }
-}";
+/// Table that clamps TCP segments.
+fn clamping() -> FirewallTable {
+    let from_tunnel = Match::Iif(Op::Is, Interfaces::One(link()));
+    let clamp = FirewallRule::new(vec![from_tunnel, Match::TcpSyn], Statement::ClampMss);
+    let forward = base_chain("forward", ChainType::Filter, Hook::Forward, vec![clamp]);
+    FirewallTable { sets: Vec::new(), chains: vec![forward] }
+}
 
 type Check = fn(&Observed) -> bool;
 
 #[test]
-fn every_step_does_what_it_says_and_twice_is_once() {
+fn every_step_is_effective_and_idempotent() {
     in_namespace(|bed| {
         crate::bed::sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up");
         crate::bed::sh("ip addr add 192.168.7.1/24 dev v0; ip route add default via 192.168.7.2");
-        // The interfaces' own addresses come by themselves, a moment later.
+        // The kernel adds link-local addresses by itself, a moment later.
         crate::bed::eventually("link-local addresses", || {
             crate::bed::sh("ip -6 addr show scope link").matches("fe80").count() == 2
                 && !crate::bed::sh("ip -6 addr").contains("tentative")
@@ -32,7 +37,7 @@ fn every_step_does_what_it_says_and_twice_is_once() {
         for (step, check) in forth() {
             do_and_check(bed, step, check);
         }
-        // A new daemon sees the same.
+        // A new daemon observes the same.
         let seen = without_counters(bed.observe_with(&[FORWARDING]));
         bed.restart();
         assert_eq!(without_counters(bed.observe_with(&[FORWARDING])), seen);
@@ -55,7 +60,7 @@ fn do_and_check(bed: &mut crate::bed::Bed, step: Step, check: Check) {
 }
 
 fn without_counters(mut observed: Observed) -> Observed {
-    observed.devices.values_mut().for_each(|device| device.counters.clear());
+    observed.devices.iter_mut().for_each(|(_, device)| device.counters.clear());
     observed
 }
 
@@ -72,7 +77,8 @@ fn forth() -> Vec<(Step, Check)> {
     ];
     list.extend(peers());
     list.extend(addresses_and_routes());
-    list.push((Step::WriteRuleset(Ruleset(TABLE.into())), |o| o.ruleset == Some(Ruleset(TABLE.into()))));
+    let write = Step::WriteRuleset(TableUpdate::new(None, Arc::new(clamping())));
+    list.push((write, |o| o.ruleset == Some(clamping().into())));
     let path = SysctlPath(FORWARDING.into());
     list.push((Step::SetSysctl(path, "1".into()), |o| {
         o.sysctls.values().eq(["1"]) && o.saved_sysctls.len() == 1
@@ -107,7 +113,7 @@ fn peers() -> Vec<(Step, Check)> {
                 &[(1, peer(Some("192.168.7.9:9"), &["10.1.0.0/16", "10.9.0.0/16"], 0)), (2, second())],
             )
         }),
-        // A preshared key comes, changes and goes.
+        // A preshared key is set, changed and removed.
         (set(vec![(2, update(PeerUpdate { psk: psk(1), ..Default::default() }))]), |o| {
             psk_of(o, 2) == psk(1)
         }),
@@ -117,7 +123,7 @@ fn peers() -> Vec<(Step, Check)> {
         (set(vec![(2, update(PeerUpdate { psk: Some(NO_PSK), ..Default::default() }))]), |o| {
             psk_of(o, 2).is_none()
         }),
-        // Taken from the other, who is not named.
+        // A prefix moves to a peer from another, which the step does not name.
         (
             set(vec![(2, update(PeerUpdate { gains: prefixes(&["10.9.0.0/16"]), ..Default::default() }))]),
             |o| {
@@ -135,7 +141,7 @@ fn peers() -> Vec<(Step, Check)> {
                 peers_are(o, &[(1, peer(Some("192.168.7.9:9"), &["10.1.0.0/16"], 0)), (2, two)])
             },
         ),
-        // One goes, another gets what it had, in one message; and of one peer both halves.
+        // One message removes a peer, gives its prefix to a new peer, and has two changes of a third.
         (
             set(vec![
                 (3, PeerChange::Add(peer(None, &["10.1.0.0/16"], 0))),
@@ -227,8 +233,8 @@ fn addresses_and_routes() -> Vec<(Step, Check)> {
         }),
         (Step::AddRule(rule(Family::V4)), |o| o.rules.contains(&rule(Family::V4))),
         (Step::AddRule(rule(Family::V6)), |o| {
-            // Beside what is foreign in the main table, nothing that the kernel made for our interface.
-            let lan: MainRoute = MainRoute {
+            // The main table has foreign routes alone, and none that the kernel added for our interface.
+            let lan: ForeignRoute = ForeignRoute {
                 prefix: "192.168.7.0/24".parse().expect("valid"),
                 link: gatewrt::model::IfName::new("v0"),
                 on_link: true,

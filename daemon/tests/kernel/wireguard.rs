@@ -1,5 +1,5 @@
-//! WireGuard in userspace: adopted, recovered, told from what is foreign. The kernel's own is for machines that
-//! have it.
+//! WireGuard in userspace: adopted, recovered, and distinguished from foreign devices. The kernel's own is tested on
+//! machines that have it.
 
 use crate::bed::{Bed, eventually, in_namespace, inhabitants, kernel, key, link, peer, settings, sh};
 use gatewrt::{
@@ -15,7 +15,7 @@ use std::{fs, os::unix::net::UnixListener, path::PathBuf, time::Instant};
 
 const SOCKET: &str = "/run/wireguard/gw-t.sock";
 
-/// With the implementation named: a machine whose kernel has WireGuard shows the same.
+/// Runs a test with userspace WireGuard, also on a machine whose kernel has its own.
 fn in_userspace(test: impl FnOnce(&mut Bed) + Send + 'static) {
     in_namespace(|bed| {
         bed.options.userspace = Some("wireguard-go".into());
@@ -28,7 +28,7 @@ fn add() -> Step {
     Step::AddTunnel { link: link(), mtu: 1420 }
 }
 
-/// The implementation's process: the one that stays, when that which was started is about to end.
+/// Id of the implementation's process. The process that was started may end and leave another one running.
 fn server() -> i32 {
     eventually("one process", || inhabitants().len() == 1);
     let [pid] = inhabitants()[..] else { panic!("one process: {:?}", inhabitants()) };
@@ -39,7 +39,7 @@ fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("signalled");
 }
 
-/// A signal takes a moment.
+/// Stops a process, and waits until all its threads have stopped.
 fn stop(pid: i32) {
     signal(pid, Signal::SIGSTOP);
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
@@ -48,9 +48,9 @@ fn stop(pid: i32) {
 }
 
 #[test]
-fn it_outlives_us_with_nothing_of_ours() {
+fn userspace_wireguard_outlives_us_without_our_files() {
     in_userspace(|bed| {
-        // Someone left us an open file that is not closed on exec.
+        // We inherited an open file that is not closed on exec.
         let file = fs::File::create("/run/inherited").expect("a file");
         nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))
             .expect("inherited");
@@ -74,7 +74,7 @@ fn it_outlives_us_with_nothing_of_ours() {
 }
 
 #[test]
-fn a_restarted_daemon_adopts_it() {
+fn restarted_daemon_adopts_userspace_wireguard() {
     in_userspace(|bed| {
         bed.tunnel();
         bed.run(Step::SetPeers(link(), vec![(key(1), PeerChange::Add(peer(None, &["10.1.0.0/16"], 25)))]));
@@ -92,7 +92,7 @@ fn a_restarted_daemon_adopts_it() {
 }
 
 #[test]
-fn it_recovers_when_its_process_is_killed() {
+fn killed_userspace_wireguard_is_replaced() {
     in_userspace(|bed| {
         bed.tunnel();
         signal(server(), Signal::SIGKILL);
@@ -108,7 +108,7 @@ fn it_recovers_when_its_process_is_killed() {
 }
 
 #[test]
-fn one_that_hangs_is_no_device_and_holds_nobody_up_for_long() {
+fn hanging_userspace_wireguard_is_no_device_and_costs_seconds() {
     in_userspace(|bed| {
         bed.tunnel();
         let pid = server();
@@ -123,7 +123,7 @@ fn one_that_hangs_is_no_device_and_holds_nobody_up_for_long() {
 }
 
 #[test]
-fn a_dead_tun_device_is_replaced_and_a_foreign_one_is_not() {
+fn dead_tun_device_is_replaced_and_a_foreign_one_is_not() {
     in_userspace(|bed| {
         sh("ip tuntap add mode tun name gw-t; ip link set gw-t up");
         fs::create_dir_all("/run/wireguard").expect("a folder");
@@ -135,7 +135,7 @@ fn a_dead_tun_device_is_replaced_and_a_foreign_one_is_not() {
         assert!(alive.devices.contains_key(&link()));
         assert_ne!(alive.links[&link()].index, dead.links[&link()].index);
         bed.run(Step::DeleteTunnel(link()));
-        // A dead one can also just be deleted.
+        // A dead device can also be deleted without being recovered.
         sh("ip tuntap add mode tun name gw-t; ip link set gw-t up");
         bed.run(Step::DeleteTunnel(link()));
         assert!(!bed.observe().links.contains_key(&link()));
@@ -143,7 +143,7 @@ fn a_dead_tun_device_is_replaced_and_a_foreign_one_is_not() {
 }
 
 #[test]
-fn a_foreign_interface_of_the_name_is_a_conflict() {
+fn foreign_interface_of_the_name_is_a_conflict() {
     in_namespace(|bed| {
         sh(
             "ip link add gw-t type veth peer name v1; ip addr add 192.168.9.1/24 dev gw-t; ip link set gw-t up",
@@ -161,10 +161,10 @@ fn a_foreign_interface_of_the_name_is_a_conflict() {
 }
 
 #[test]
-fn an_attached_tun_device_of_another_program_is_a_conflict() {
+fn tun_device_of_another_program_is_a_conflict() {
     in_userspace(|bed| {
         bed.tunnel();
-        // As another program's: its socket is nobody's.
+        // The device looks like another program's: no process listens at its socket.
         fs::rename(SOCKET, "/run/elsewhere").expect("moved");
         let pid = server();
         stop(pid);
@@ -176,7 +176,7 @@ fn an_attached_tun_device_of_another_program_is_a_conflict() {
 }
 
 #[test]
-fn a_device_without_a_key_has_no_settings() {
+fn device_without_a_key_has_no_settings() {
     in_namespace(|bed| {
         bed.run(add());
         let device = &bed.observe().devices[&link()];
@@ -185,7 +185,7 @@ fn a_device_without_a_key_has_no_settings() {
 }
 
 #[test]
-fn only_what_is_asked_for_is_asked() {
+fn observe_reads_only_the_queried_tunnels() {
     in_namespace(|bed| {
         bed.tunnel();
         let observed =
@@ -196,7 +196,7 @@ fn only_what_is_asked_for_is_asked() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn missing_program_is_reported_with_advice() {
     in_userspace(|bed| {
         let program = |script: &str| {
             let path = PathBuf::from("/run/implementation");
@@ -211,7 +211,7 @@ fn what_is_missing_is_said() {
         let error = bed.fail(add()).to_string();
         assert!(error.contains("no socket in time"), "{error}");
         assert!(inhabitants().is_empty(), "what did not work is not left running");
-        // One that stays in the foreground is as good.
+        // An implementation that stays in the foreground works too.
         bed.kernel = kernel(program("exec wireguard-go -f \"$1\""));
         bed.tunnel();
         bed.run(Step::DeleteTunnel(link()));
@@ -220,7 +220,7 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
-fn peers_that_come_and_go_while_they_are_read_spoil_nothing() {
+fn changing_peers_do_not_spoil_a_read() {
     in_namespace(|bed| {
         bed.tunnel();
         let stays = (key(1), peer(None, &["10.1.0.0/16"], 25));
@@ -240,7 +240,7 @@ fn peers_that_come_and_go_while_they_are_read_spoil_nothing() {
 }
 
 #[test]
-fn what_does_not_fit_into_one_message_arrives_whole() {
+fn peers_beyond_one_message_arrive_whole() {
     in_namespace(|bed| {
         bed.tunnel();
         let prefixes: Vec<_> = (0..4000u32).map(|i| format!("fd00:{:x}:{i:x}::/48", i / 100)).collect();
@@ -249,19 +249,22 @@ fn what_does_not_fit_into_one_message_arrives_whole() {
         let small = peer(None, &["10.1.0.0/16"], 0);
         let add = |peer: &gatewrt::model::WgPeer| PeerChange::Add(peer.clone());
         bed.run(Step::SetPeers(link(), vec![(key(1), add(&small)), (key(2), add(&big))]));
-        let expected = [(key(1), small.clone()), (key(2), big.clone())].into();
+        let expected = [(key(1), small.clone()), (key(2), big.clone())].into_iter().collect();
         assert_eq!(bed.observe().devices[&link()].peers, expected);
-        // Most of them go, by replacing.
+        // Most prefixes are removed, by a replacement of the list.
         let kept = big.allowed.iter().take(1700).copied().collect();
         let update = PeerUpdate { allowed: Some(kept), ..PeerUpdate::default() };
         big.allowed = update.allowed.clone().expect("set");
         bed.run(Step::SetPeers(link(), vec![(key(2), PeerChange::Update(update))]));
-        assert_eq!(bed.observe().devices[&link()].peers, [(key(1), small), (key(2), big)].into());
+        assert_eq!(
+            bed.observe().devices[&link()].peers,
+            [(key(1), small), (key(2), big)].into_iter().collect()
+        );
     });
 }
 
 #[test]
-fn five_hundred_peers() {
+fn five_hundred_peers_are_set_and_read() {
     in_namespace(|bed| {
         bed.tunnel();
         bed.run(Step::AddAddress(Address {

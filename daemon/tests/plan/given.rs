@@ -1,21 +1,22 @@
-//! Kernels and wishes in all states, small enough that they collide.
+//! Generators of kernels and desired states, so small that they collide.
 
 use gatewrt::{
     kernel::fake::FakeKernel,
     model::{
-        Address, Desired, Family, ForeignRule, IfName, Link, LinkKind, MainRoute, Route, RouteKind, Rule,
-        Ruleset, SavedSysctl, SysctlPath, Tunnel, WgDevice, WgPeer, WgSecret, WgSettings,
+        Address, Chain, Desired, Family, FirewallTable, Flows, ForeignRoute, ForeignRule, IfName, Link,
+        LinkKind, NetworkPolicy, Route, RouteKind, Rule, Ruleset, SavedSysctl, SysctlPath, Tunnel, WgDevice,
+        WgPeer, WgSecret, WgSettings,
     },
-    plan::{Flows, Realm},
-    sorted::{SortedMap, SortedSet},
 };
 use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
+use litemap::LiteMap;
 use proptest::{
     collection::{btree_map, btree_set, vec},
     option,
     prelude::*,
     sample::{select, subsequence},
 };
+use sorted_vec::SortedSet;
 use std::{
     fmt::Debug,
     net::{IpAddr, SocketAddr},
@@ -35,7 +36,7 @@ pub fn eth0() -> IfName {
     name("eth0")
 }
 
-/// All that may be wanted.
+/// Tunnels that a desired state may have.
 pub fn tunnels() -> Vec<IfName> {
     ["gw-a", "gw-b", "gw-c"].map(name).to_vec()
 }
@@ -80,7 +81,7 @@ fn map<K: Ord + Debug, V: Debug>(
     key: impl Strategy<Value = K>,
     value: impl Strategy<Value = V>,
     size: Range<usize>,
-) -> impl Strategy<Value = SortedMap<K, V>> {
+) -> impl Strategy<Value = LiteMap<K, V>> {
     btree_map(key, value, size).prop_map(|map| map.into_iter().collect())
 }
 
@@ -90,11 +91,13 @@ pub fn peer() -> impl Strategy<Value = WgPeer> {
         .prop_map(|(endpoint, allowed, keepalive, psk)| WgPeer { endpoint, allowed, keepalive, psk })
 }
 
-/// No prefix stands in two peers.
-fn peers() -> impl Strategy<Value = SortedMap<WgPublicKey, WgPeer>> {
+/// Peers of which no two have the same prefix.
+fn peers() -> impl Strategy<Value = LiteMap<WgPublicKey, WgPeer>> {
     map(key(), peer(), 0..6).prop_map(|mut peers| {
         let mut taken = SortedSet::new();
-        peers.values_mut().for_each(|peer| peer.allowed.retain(|prefix| taken.insert(*prefix)));
+        peers.iter_mut().for_each(|(_, peer)| {
+            peer.allowed.retain(|prefix| taken.find_or_insert(*prefix).is_inserted());
+        });
         peers
     })
 }
@@ -135,12 +138,19 @@ fn rules() -> impl Strategy<Value = SortedSet<Rule>> {
 }
 
 fn ruleset() -> impl Strategy<Value = Option<Ruleset>> {
-    option::of(select(vec!["one", "other"]).prop_map(|text| Ruleset(text.into())))
+    let table = |name: &str| {
+        let chain = Chain { name: name.into(), base: None, rules: Vec::new() };
+        Ruleset::from(FirewallTable { sets: Vec::new(), chains: vec![chain] })
+    };
+    option::of(select(vec!["one", "other"]).prop_map(table))
 }
 
 fn flows() -> impl Strategy<Value = Option<Arc<Flows>>> {
-    let realm = |client| Realm { clients: [client].into(), ..Realm::default() };
-    let flows = move |client| Arc::new(Flows::new([(eth0(), realm(client))].into(), &SortedSet::new()));
+    let realm =
+        |client| NetworkPolicy { clients: [client].into_iter().collect(), ..NetworkPolicy::default() };
+    let flows = move |client| {
+        Arc::new(Flows::new([(eth0(), realm(client))].into_iter().collect(), &SortedSet::new()))
+    };
     option::of(prefix().prop_map(flows))
 }
 
@@ -163,12 +173,12 @@ fn forwarding(link: &IfName) -> SysctlPath {
     SysctlPath(PER_LINK.replace('*', link.as_str()))
 }
 
-/// Any wish.
+/// Any desired state.
 pub fn desired() -> impl Strategy<Value = Desired> {
     let tunnels = subsequence(tunnels(), 0..=3).prop_flat_map(|names| {
         let count = names.len();
         vec(tunnel(), count)
-            .prop_map(move |tunnels| names.iter().cloned().zip(tunnels).collect::<SortedMap<_, _>>())
+            .prop_map(move |tunnels| names.iter().cloned().zip(tunnels).collect::<LiteMap<_, _>>())
     });
     let wish = tunnels.prop_flat_map(|tunnels| {
         let links: Vec<_> = tunnels.keys().cloned().chain([eth0()]).collect();
@@ -199,20 +209,23 @@ pub fn desired() -> impl Strategy<Value = Desired> {
 
 /// One interface with peers.
 pub fn desired_tunnel() -> impl Strategy<Value = Desired> {
-    tunnel().prop_map(|tunnel| Desired { tunnels: [(name("gw-a"), tunnel)].into(), ..Desired::default() })
+    tunnel().prop_map(|tunnel| Desired {
+        tunnels: [(name("gw-a"), tunnel)].into_iter().collect(),
+        ..Desired::default()
+    })
 }
 
 fn one_a_place(routes: SortedSet<Route>) -> SortedSet<Route> {
-    let places: SortedMap<_, _> = routes.into_iter().map(|r| ((r.table, r.prefix, r.metric), r)).collect();
-    places.into_values().collect()
+    let places: LiteMap<_, _> = routes.into_iter().map(|r| ((r.table, r.prefix, r.metric), r)).collect();
+    places.into_iter().map(|(_, route)| route).collect()
 }
 
-/// With nothing of ours.
+/// A kernel without objects of ours.
 pub fn foreign_kernel() -> impl Strategy<Value = FakeKernel> {
     let foreign = |rule| ForeignRule { rule, more: false, suppress: None, protocol: 4 };
     let foreign = move |rule| foreign(Rule { priority: 902, ..rule });
     let rules = rules().prop_map(move |rules| rules.into_iter().map(foreign).collect());
-    // Not in the places of ours: the kernel would refuse ours for ever.
+    // Foreign routes are not in the places of ours, where the kernel would always refuse ours.
     let routes = routes(vec![eth0()], vec![7]);
     (routes, rules, vec(value(), GLOBAL.len()), any::<bool>(), any::<bool>()).prop_map(
         |(foreign_routes, foreign_rules, values, userspace, look_alike)| {
@@ -229,10 +242,10 @@ pub fn foreign_kernel() -> impl Strategy<Value = FakeKernel> {
             }
             for link in kernel.state.links.keys() {
                 let addr = "10.9.0.2".parse().unwrap();
-                kernel.state.addresses.insert(Address { link: link.clone(), addr, len: 32 });
+                kernel.state.addresses.push(Address { link: link.clone(), addr, len: 32 });
             }
             let prefix = "192.168.2.0/24".parse().unwrap();
-            kernel.state.main_routes.insert(MainRoute { prefix, link: Some(eth0()), on_link: true });
+            kernel.state.main_routes.push(ForeignRoute { prefix, link: Some(eth0()), on_link: true });
             kernel
         },
     )
@@ -247,7 +260,7 @@ enum Past {
         up: bool,
         mtu: u32,
         settings: Option<WgSettings>,
-        peers: SortedMap<WgPublicKey, WgPeer>,
+        peers: LiteMap<WgPublicKey, WgPeer>,
     },
 }
 
@@ -279,14 +292,13 @@ impl Past {
         kernel.state.links.insert(name.clone(), Link { index, kind, up, mtu });
         kernel.state.sysctls.insert(forwarding(name), "1".to_owned());
         if let Self::Usable { settings, peers, .. } = self {
-            let device =
-                WgDevice { settings, peers, counters: SortedMap::new(), backend: "kernel".to_owned() };
+            let device = WgDevice { settings, peers, counters: LiteMap::new(), backend: "kernel".to_owned() };
             kernel.state.devices.insert(name.clone(), device);
         }
     }
 }
 
-/// Any state: ours as it should be, stale, half done; foreign things on and beside it.
+/// A kernel in any state: our objects are correct, stale or incomplete, with foreign objects on and beside them.
 pub fn kernel() -> impl Strategy<Value = FakeKernel> {
     let addresses = || btree_set((select(tunnels()), addr()), 0..4);
     let all_links = tunnels().into_iter().chain([eth0()]).collect::<Vec<_>>();
@@ -322,7 +334,7 @@ pub fn kernel() -> impl Strategy<Value = FakeKernel> {
         for pair in their_addresses.into_iter().filter(|(link, _)| links.contains_key(link)) {
             let same = |other: &Address| (&other.link, other.addr) == (&pair.0, pair.1);
             if !kernel.state.addresses.iter().any(same) {
-                kernel.state.addresses.insert(address(pair, Some(24)));
+                kernel.state.addresses.push(address(pair, Some(24)));
             }
         }
         let can_be =

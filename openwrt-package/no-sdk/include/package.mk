@@ -1,5 +1,5 @@
-# Stands in for the SDK's package.mk: lays a package's files out in $(STAGE)/root and what is said of it in $(STAGE)/meta,
-# a file for each thing, for `openwrt-package/build` to pack. The program comes from $(PKG_INSTALL_DIR)/bin.
+# Replaces the SDK's package.mk: lays out the files of a package in $(STAGE)/root and its metadata in $(STAGE)/meta, one file for
+# each field. `openwrt-package/build` packs both. The program comes from $(PKG_INSTALL_DIR)/bin.
 .PHONY: stage
 meta = $(file >$(STAGE)/meta/$(1),$(2))
 scripts := preinst postinst prerm postrm

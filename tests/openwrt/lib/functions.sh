@@ -1,6 +1,6 @@
-# Reads UCI files, and does what opkg and apk have every package do.
+# Stub of OpenWrt's /lib/functions.sh: reads UCI files, and has the default scripts that opkg and apk run for every package.
 
-# A UCI file is a script of these three.
+# A UCI file is sourced as a script of these three functions.
 config() {
 	CONFIG_SECTION=${2:-cfg$((CONFIG_COUNT += 1))}
 	CONFIG_SECTIONS="$CONFIG_SECTIONS $CONFIG_SECTION"

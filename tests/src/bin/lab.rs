@@ -124,7 +124,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// As other programs do: `lab dump office | head` shows ten lines and no complaint.
+/// Restores the default action of SIGPIPE, as other programs have it: `lab dump office | head` shows ten lines and no
+/// complaint.
 fn die_of_closed_pipes() {
     // SAFETY: no thread is running yet, and the default action is no handler of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -178,7 +179,7 @@ fn up(file: &Path, name: Option<&str>) -> Result<()> {
     suggest(&lab)
 }
 
-/// Commands to copy: look around, start our programs, take it down.
+/// Prints commands to copy: look around, start our programs, take the lab down.
 fn suggest(lab: &KeptLab) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if !std::env::split_paths(&path).any(|dir| dir.join("lab").is_file()) {
@@ -243,7 +244,7 @@ fn shell(lab: &KeptLab, host: &str) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// As a shell says it: 128 and the number of the signal.
+/// Exit code as a shell gives it: 128 plus the number of the signal if one ended the command.
 fn exit_code(status: std::process::ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));

@@ -1,5 +1,5 @@
-//! What answers on the Internet with the address that it saw: over HTTP ([`Whoami`]), to a UDP packet, and to a DNS query,
-//! whatever it asks for.
+//! Servers on the Internet that answer with the source address they saw: over HTTP ([`Whoami`]), to a UDP packet, and
+//! to any DNS query.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use anyhow::{Context, Result};
 use super::host::Host;
 use super::web::Whoami;
 
-/// Where a UDP packet comes back with its sender's address behind it.
+/// UDP port that sends a packet back with its sender's address appended.
 pub(crate) const ECHO: u16 = 7;
-/// Where queries are answered, over UDP in DNS; over TCP it is [`Whoami`].
+/// Port that answers DNS queries over UDP; over TCP a [`Whoami`] listens on it.
 pub(crate) const DNS: u16 = 53;
-/// How long a server waits before it looks whether it is to stop.
+/// Time a server waits for a packet before it checks the stop flag again.
 const LOOK_UP: Duration = Duration::from_millis(50);
-/// A query's head, before its name.
+/// Length of a DNS header in bytes; the name that is asked for comes after it.
 const HEAD: usize = 12;
 
-/// All of it on one host; gone when dropped. After a reboot of the host, start another.
+/// All of these servers on one host; they stop when this value is dropped. After a reboot of the host, start new ones.
 pub struct Answers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -29,7 +29,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Starts it, for both families.
+    /// Starts the servers, for IPv4 and IPv6.
     pub fn start(on: &Host) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let serve = |port: u16, answer: fn(&[u8], IpAddr) -> Option<Vec<u8>>| -> Result<JoinHandle<()>> {
@@ -65,7 +65,7 @@ fn with_source(packet: &[u8], source: IpAddr) -> Option<Vec<u8>> {
     Some([packet, source.to_string().as_bytes()].concat())
 }
 
-/// A query for the address of `probe.example`, of the family in which it is asked (RFC 1035, 4.1).
+/// DNS query for the A or AAAA record of `probe.example` (RFC 1035, 4.1).
 pub(crate) fn dns_query(id: u16, is_ipv6: bool) -> Vec<u8> {
     let head = [id, 0x0100, 1, 0, 0, 0].map(u16::to_be_bytes).concat();
     let name = b"\x05probe\x07example\0";
@@ -73,7 +73,7 @@ pub(crate) fn dns_query(id: u16, is_ipv6: bool) -> Vec<u8> {
     [head.as_slice(), name, &kind].concat()
 }
 
-/// Who asked, as the answer to [`dns_query`] says.
+/// Source address that the answer to [`dns_query`] reports; none if it answers another query.
 pub(crate) fn dns_source(answer: &[u8], id: u16) -> Option<IpAddr> {
     let count = u16::from_be_bytes(*answer.get(6..)?.first_chunk()?);
     if answer.first_chunk() != Some(&id.to_be_bytes()) || count != 1 {
@@ -99,7 +99,7 @@ fn dns_answer(query: &[u8], source: IpAddr) -> Option<Vec<u8>> {
     Some(answered.concat())
 }
 
-/// Where a family's servers are asked.
+/// Socket address of a server.
 pub(crate) fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }

@@ -1,4 +1,4 @@
-//! What passes an interface, seen by the real `tcpdump`.
+//! Packets that pass an interface, captured by the real `tcpdump`.
 
 use std::time::Duration;
 
@@ -14,12 +14,14 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts to capture on an interface (`any` for all) what the filter lets through; returns when it listens.
+    /// Starts to capture the packets on an interface (`any` for all) that match the filter; returns once `tcpdump`
+    /// listens.
     pub fn start(on: &Host, ifname: &str, filter: &str) -> Result<Self> {
         Self::with(on, &["-i", ifname, filter])
     }
 
-    /// The same of what comes in over any interface of a host, also one that goes and comes again.
+    /// Starts to capture the packets that come in over any interface of a host, also one that is removed and created
+    /// again.
     pub fn incoming(on: &Host, filter: &str) -> Result<Self> {
         Self::with(on, &["-i", "any", "-Q", "in", filter])
     }
@@ -31,19 +33,19 @@ impl Capture {
         Ok(Self { tcpdump })
     }
 
-    /// The packets so far, one line each as `tcpdump -n -q` writes them, with the time of day in UTC.
+    /// Packets captured so far, one line each as `tcpdump -n -q` writes them, with the time of day in UTC.
     pub fn lines(&self) -> Vec<String> {
         let log = self.tcpdump.log();
         let packet = |line: &&str| line.contains(" > ") && line.starts_with(|c: char| c.is_ascii_digit());
         log.lines().filter(packet).map(str::to_owned).collect()
     }
 
-    /// How many packets there were so far.
+    /// Number of packets captured so far.
     pub fn count(&self) -> usize {
         self.lines().len()
     }
 
-    /// Waits until there were as many packets.
+    /// Waits until at least this many packets were captured.
     pub fn wait_for(&self, deadline: Duration, packets: usize) -> Result<()> {
         eventually(deadline, &format!("{packets} packets captured"), || {
             let count = self.count();

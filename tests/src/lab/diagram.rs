@@ -1,11 +1,11 @@
-//! A lab as a picture of letters.
+//! Text diagram of a lab.
 
 use std::fmt::Write;
 
 use super::layout::{Cable, End, FABRIC, Layout};
 use super::topology::CORE;
 
-/// The tree from the core down, with every address.
+/// Draws the tree from the core down, with every address.
 pub(crate) fn diagram(layout: &Layout) -> String {
     let mut text = String::from("core (the Internet)\n");
     draw_below(layout, CORE, "", &mut text);
@@ -29,7 +29,7 @@ fn draw_below(layout: &Layout, node: &str, indent: &str, text: &mut String) {
     }
 }
 
-/// The ends towards a host of what hangs below it, on cables or over a bridge.
+/// Lower ends of the hosts directly below `node`, on a cable or over a bridge.
 fn children<'a>(layout: &'a Layout, node: &'a str) -> Vec<&'a End> {
     let direct = layout.cables.iter().filter(move |c| c.upper.node == node).map(|c| &c.lower);
     let bridges = layout.cables.iter().filter(move |c| is_lan_port(c, node)).map(|c| &c.upper.bridge);
@@ -40,7 +40,7 @@ fn children<'a>(layout: &'a Layout, node: &'a str) -> Vec<&'a End> {
     direct.chain(hosts).collect()
 }
 
-/// A router's own port on one of its LANs.
+/// True for a router's own port on one of its LANs.
 fn is_lan_port(cable: &Cable, node: &str) -> bool {
     cable.upper.node == FABRIC && cable.lower.node == node && cable.lower.ifname != "eth0"
 }

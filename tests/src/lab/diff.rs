@@ -1,4 +1,4 @@
-//! The difference of two JSON values, in lines a person can read.
+//! Difference between two JSON values, in lines a person can read.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub fn assert_same(before: &Value, after: &Value) {
     assert!(found.is_empty(), "the state changed:\n{}", found.join("\n"));
 }
 
-/// What differs: `-` was there before, `+` is there now, `~` has changed. Empty when the two are the same.
+/// Differences, one a line: `-` was there before, `+` is there now, `~` has changed. Empty when the two are the same.
 pub fn differences(before: &Value, after: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare("", before, after, &mut found);
@@ -36,7 +36,7 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Entries that are the same cancel out; of the rest, those with the same name are compared inside.
+/// Compares two lists. Equal entries cancel out; of the rest, those with the same name are compared inside.
 fn compare_lists(path: &str, before: &[Value], after: &[Value], found: &mut Vec<String>) {
     let (mut gone, mut new) = (Vec::new(), after.to_vec());
     for entry in before {
@@ -61,7 +61,7 @@ fn compare_lists(path: &str, before: &[Value], after: &[Value], found: &mut Vec<
     found.extend(unmatched.values().map(|entry| format!("+ {path}: {entry}")));
 }
 
-/// What an entry of `ip -j` or `nft -j` is known by.
+/// Name of an entry of `ip -j` or `nft -j`, by which the entries before and after are matched.
 fn name(entry: &Value) -> Option<String> {
     let entry = entry.as_object()?;
     let key = ["ifname", "dst", "priority", "peer", "table", "chain", "set", "local"];

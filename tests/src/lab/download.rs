@@ -1,4 +1,4 @@
-//! A download at a bounded rate, whose progress can be watched, to see when it is cut.
+//! A download at a bounded rate, to measure when it is cut.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -13,15 +13,16 @@ use super::host::Host;
 use super::tcp::accept;
 use super::wait::{eventually, until};
 
-/// How long the connection may take to come up, and either end to notice that it is to stop.
+/// Limit for the connection to come up and for more bytes to arrive. Reads and writes time out after a fiftieth of it
+/// (100 ms), to check the stop flag.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The server sends a piece this often.
+/// Pieces of [`PIECE`] that the server sends in a second.
 const PIECES_A_SECOND: u32 = 50;
 const PIECE: [u8; 1024] = [0x5a; 1024];
-/// With no byte for this long, fifty times the usual gap, the download is cut.
+/// Time without a byte, fifty times the usual gap, after which the download counts as cut.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A file of no end that one host fetches from another, 50 KB a second.
+/// An endless file that one host fetches from another, at 50 KB a second.
 pub struct Download {
     what: String,
     stop: Arc<AtomicBool>,
@@ -35,7 +36,7 @@ struct Progress {
 }
 
 impl Download {
-    /// The client connects to an address of the server, and the first bytes are there when this returns.
+    /// Connects the client to an address of the server; returns once the first bytes have arrived.
     pub fn start(client: &Host, server: &Host, address: IpAddr) -> Result<Self> {
         let listener = server.in_netns(|| TcpListener::bind("[::]:0"))?.context("listen")?;
         let target = SocketAddr::new(address, listener.local_addr()?.port());
@@ -58,19 +59,19 @@ impl Download {
         Ok(download)
     }
 
-    /// Bytes that have come so far.
+    /// Number of bytes received so far.
     pub fn received(&self) -> u64 {
         self.progress.bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until more bytes have come than when it was asked.
+    /// Waits up to 5 s for more bytes than had arrived at the time of the call.
     pub fn wait_for_progress(&self) -> Result<()> {
         let before = self.received();
         until(PATIENCE, &format!("{} goes on", self.what), || self.received() > before)
     }
 
-    /// How long after `since` the last byte came, once the download stands still. At most that and a second is waited
-    /// for `deadline`.
+    /// Waits until the download is cut and returns the time from `since` to the last byte. Fails if that is longer than
+    /// `deadline`; waits until a second after it at most.
     pub fn wait_until_cut(&self, since: Instant, deadline: Duration) -> Result<Duration> {
         let limit = deadline.saturating_sub(since.elapsed()) + QUIET;
         eventually(limit, &format!("{} stands still", self.what), || {
@@ -97,7 +98,7 @@ impl Drop for Download {
 
 fn send(mut socket: TcpStream, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        // A full buffer is a client that can't be reached now; it may be again.
+        // A full buffer means that the client can't be reached now; it may be again later.
         match socket.write(&PIECE) {
             Err(error) if !is_timeout(&error) => return,
             _ => std::thread::sleep(Duration::from_secs(1) / PIECES_A_SECOND),

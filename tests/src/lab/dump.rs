@@ -1,4 +1,4 @@
-//! The state of a host's network as JSON, without what changes by itself.
+//! State of a host's network as JSON, without values that change by themselves.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::host::Host;
 
-/// Each part and the command whose output it is.
+/// Parts of a dump, each with the command that prints it.
 const PARTS: [(&str, &str); 6] = [
     ("addresses", "ip -j -d addr show"),
     ("routes4", "ip -j -4 route show table all"),
@@ -17,7 +17,7 @@ const PARTS: [(&str, &str); 6] = [
     ("nft", "nft -j list ruleset"),
 ];
 
-/// Keys that change without anyone having done anything.
+/// Keys whose values change by themselves.
 const VOLATILE: [&str; 17] = [
     "valid_life_time",
     "preferred_life_time",
@@ -44,8 +44,8 @@ const SETTINGS4: [&str; 6] =
 const SETTINGS6: [&str; 4] = ["forwarding", "accept_ra", "disable_ipv6", "proxy_ndp"];
 
 impl Host {
-    /// Addresses, routes of all tables, rules, nft rule set, WireGuard devices and the sysctls that matter, for
-    /// [`super::assert_same`] and [`super::differences`].
+    /// Dumps addresses, routes of all tables, rules, the nft rule set, WireGuard devices and the sysctls that matter,
+    /// for [`super::assert_same`] and [`super::differences`].
     pub fn dump(&self) -> Result<Value> {
         let script: String =
             PARTS.iter().map(|(_, command)| format!("{command}; echo; echo =====\n")).collect();
@@ -58,7 +58,7 @@ impl Host {
             let value = value.with_context(|| format!("on {}: {command}: not JSON: {text}", self.name()))?;
             let mut value = normalise(value);
             if let (true, Value::Array(routes)) = (name.starts_with("routes"), &mut value) {
-                // Their order is that of the kernel's tree, and says nothing.
+                // The order of routes is that of the kernel's tree and means nothing.
                 routes.sort_by_key(Value::to_string);
             }
             dump.insert((*name).to_owned(), value);
@@ -104,7 +104,7 @@ impl Host {
     }
 }
 
-/// Drops volatile keys at any depth.
+/// Drops volatile keys at any depth, and list entries that are empty without them.
 fn normalise(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -118,7 +118,7 @@ fn normalise(value: Value) -> Value {
     }
 }
 
-/// What is left of an entry that was volatile altogether.
+/// True for an object without keys, such as one that held volatile keys only.
 fn is_empty(value: &Value) -> bool {
     value.as_object().is_some_and(Map::is_empty)
 }

@@ -1,4 +1,4 @@
-//! Objects on a router that are not ours, look-alikes among them, and the proof that nobody touched them.
+//! Foreign objects on a router, look-alikes of ours among them, and the check that nobody touches them.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 use super::host::Host;
 use super::wait::eventually;
 
-/// Route protocol of the foreign routes: nobody's.
+/// Route protocol of the foreign routes; no known program uses it.
 const PROTOCOL: &str = "77";
-/// Rule priorities beside those that mwan3, pbr, Tailscale, NetBird and wg-quick use.
+/// Priorities of the foreign rules, among them some of mwan3 (1001, 2001), Tailscale (5210) and pbr (30000).
 const PRIORITIES: [u32; 5] = [100, 1001, 2001, 5210, 30000];
-/// Tables where others keep their routes: mwan3's first, pbr's first, Tailscale's.
+/// Tables in which others keep their routes: the first of mwan3, the first of pbr, and Tailscale's.
 const TABLES: [u32; 3] = [1, 256, 52];
 
-/// What to place; [`ForeignKit::place`] does it.
+/// Builder for foreign objects on a router; [`ForeignKit::place`] creates them.
 #[derive(Clone)]
 pub struct ForeignKit {
     router: Host,
@@ -24,13 +24,13 @@ pub struct ForeignKit {
     alike: Vec<(u32, String)>,
 }
 
-/// Foreign objects that lie on a router. A reboot of it takes them away: place them again.
+/// Foreign objects on a router. A reboot of the router removes them: place them again.
 pub struct Foreign {
     router: Host,
     objects: Vec<Object>,
 }
 
-/// One object: the command that shows it, and what that wrote when it was placed.
+/// One foreign object: the command that shows it, and that command's output when the object was placed.
 struct Object {
     name: String,
     probe: String,
@@ -44,13 +44,13 @@ impl Foreign {
         Self::kit(router).place()
     }
 
-    /// The usual kit, to be extended.
+    /// Kit with the usual objects, to be extended.
     pub fn kit(router: &Host) -> ForeignKit {
         let (tables, priorities) = (TABLES.to_vec(), PRIORITIES.to_vec());
         ForeignKit { router: router.clone(), interface: None, tables, priorities, alike: Vec::new() }
     }
 
-    /// Places only what lies on, and leads through, an interface of ours that is up: addresses and routes.
+    /// Places addresses on, and routes through, an interface of ours that is up, and nothing else.
     pub fn on_interface(router: &Host, ifname: &str) -> Result<Self> {
         let (mut script, mut probes) = (String::new(), Vec::new());
         add_on_interface(ifname, &mut script, &mut probes);
@@ -58,7 +58,7 @@ impl Foreign {
         Self::seen(router, probes)
     }
 
-    /// Remembers how the objects of these probes look now.
+    /// Records the present output of these probes.
     fn seen(router: &Host, probes: Vec<(String, String)>) -> Result<Self> {
         let seen = observe(router, probes.iter().map(|(_, probe)| probe.as_str()))?;
         let objects =
@@ -77,7 +77,7 @@ impl Foreign {
         }
     }
 
-    /// What was touched.
+    /// Objects that were touched, each with its output before and now.
     pub fn changes(&self) -> Result<Vec<String>> {
         let now = observe(&self.router, self.objects.iter().map(|o| o.probe.as_str()))?;
         let touched = self.objects.iter().zip(now).filter(|(object, now)| object.seen != *now);
@@ -86,7 +86,7 @@ impl Foreign {
             .collect())
     }
 
-    /// Takes everything away again.
+    /// Removes the usual kit: the device with its routes, the rules and the nft tables.
     pub fn remove(self) -> Result<()> {
         let tables = TABLES_OF_OTHERS.map(|(table, _)| format!("nft delete table {table}\n")).concat();
         let rule = |family| {
@@ -99,7 +99,7 @@ impl Foreign {
         self.router.shell(&format!("ip link del gw-foreign\n{rules}{tables}")).map(drop)
     }
 
-    /// No longer expects what lies on or leads through an interface, as before that is removed on purpose.
+    /// Stops expecting the addresses and routes on an interface, for when it is removed on purpose.
     pub fn forget_interface(&mut self, ifname: &str) {
         self.objects.retain(|object| !object.name.ends_with(&format!(" on {ifname}")));
     }
@@ -118,20 +118,20 @@ impl ForeignKit {
         self
     }
 
-    /// Adds a rule with a priority, such as one beside or equal to ours.
+    /// Adds a rule with a priority, such as one next to ours or equal to ours.
     pub fn with_rule(mut self, priority: u32) -> Self {
         self.priorities.push(priority);
         self
     }
 
-    /// Adds rules of both families that say the same as ours, as `ip rule add` takes it, but for the packets of one
-    /// interface only.
+    /// Adds rules of both families like ours (`rule` as `ip rule add` takes it), but for packets from one interface
+    /// only.
     pub fn with_rule_like(mut self, priority: u32, rule: &str) -> Self {
         self.alike.push((priority, rule.to_owned()));
         self
     }
 
-    /// Places everything.
+    /// Creates all objects, waits up to 5 s until the interface is settled, and records them.
     pub fn place(&self) -> Result<Foreign> {
         let mut script = String::from(DEVICE);
         let mut probes = vec![
@@ -194,7 +194,7 @@ impl ForeignKit {
     }
 }
 
-/// A veth pair that is named as one of our interfaces.
+/// Commands that make a veth pair named like one of our interfaces.
 const DEVICE: &str = "ip link add gw-foreign type veth peer name foreign-peer
 ip link set foreign-peer up
 ip link set gw-foreign up
@@ -203,7 +203,7 @@ ip addr add 192.0.2.130/26 dev gw-foreign
 ip addr add 2001:db8:77::77/64 dev gw-foreign nodad
 ";
 
-/// Tables with names near ours, and the one of OpenWrt's own firewall.
+/// Nft tables with names near ours, and the one of OpenWrt's own firewall.
 const TABLES_OF_OTHERS: [(&str, &str); 3] = [
     (
         "inet gatewrt2",
@@ -227,7 +227,8 @@ const TABLES_OF_OTHERS: [(&str, &str); 3] = [
     ),
 ];
 
-/// A daemon that tidies its interface up may see these: they are on it, but not its own.
+/// Adds addresses and routes to an interface of ours. A daemon that cleans the interface up sees them there, but they
+/// are not its own.
 fn add_on_interface(ifname: &str, script: &mut String, probes: &mut Vec<(String, String)>) {
     for (family, address, net) in
         [("-4", "192.0.2.200/32", "198.51.100.128/25"), ("-6", "2001:db8:200::1/128", "2001:db8:201::/48")]
@@ -242,7 +243,7 @@ fn add_on_interface(ifname: &str, script: &mut String, probes: &mut Vec<(String,
     }
 }
 
-/// Runs all probes at once; one that fails shows its error text instead.
+/// Runs all probes in one script; a probe that fails yields its error text.
 fn observe<'a>(router: &Host, probes: impl Iterator<Item = &'a str>) -> Result<Vec<String>> {
     let script: String = probes.map(|probe| format!("{probe} 2>&1 || true; echo =====\n")).collect();
     let output = router.shell(&script)?.stdout;

@@ -1,9 +1,9 @@
-//! A holder is process 1 of one emulated host: it keeps the host's namespaces alive and takes everything with it.
+//! Holder: process 1 of one emulated host. It keeps the host's namespaces alive, and everything in them ends with it.
 //!
 //! Each host has its own mount, network, UTS and PID namespace. The kernel kills every process of a PID namespace when
-//! its process 1 ends, daemonised ones included, and frees nameless namespaces with their last process. A library
-//! holder is `cat` on a pipe whose other end only the owner has: when the owner goes, even by SIGKILL, so does the host.
-//! What is mounted is prepared as plain system calls before the clone, since nothing may allocate between clone and exec.
+//! its process 1 ends, daemonised ones included, and frees nameless namespaces with their last process. The holder of a
+//! library lab is `cat` on a pipe whose other end only the owner has: when the owner ends, even by SIGKILL, so does the
+//! host. Mounts are prepared as plain system calls before the clone, since nothing may allocate between clone and exec.
 
 use std::ffi::{CStr, CString, c_char, c_ulong};
 use std::fs::File;
@@ -35,7 +35,7 @@ impl Mount {
         Self::new(fstype, target, fstype, 0, data)
     }
 
-    /// A directory shown at a second place.
+    /// A directory bound to a second path.
     pub(crate) fn bind(source: &str, target: &str) -> Self {
         Self::new(source, target, "", libc::MS_BIND | libc::MS_REC, "")
     }
@@ -46,12 +46,12 @@ impl Mount {
     }
 }
 
-/// How long a holder lives.
+/// Lifetime of a holder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
-    /// As long as the process that made it.
+    /// The holder ends with the process that made it.
     Owner,
-    /// Until it is killed.
+    /// The holder lives until it is killed.
     Kept,
 }
 
@@ -78,7 +78,7 @@ impl Namespaces {
         self.enter_beside_files()
     }
 
-    /// The same without the host's view of files.
+    /// Moves the calling thread into the host as [`Namespaces::enter`] does, but keeps its view of files.
     pub(crate) fn enter_beside_files(&self) -> nix::Result<()> {
         setns(&self.uts, CloneFlags::CLONE_NEWUTS)?;
         self.enter_net()?;
@@ -87,7 +87,7 @@ impl Namespaces {
 
     /// Moves the calling thread to the host's view of files.
     pub(crate) fn enter_files(&self) -> nix::Result<()> {
-        // A thread shares root and working directory with its process until told otherwise.
+        // A thread shares root and working directory with its process until it unshares them.
         unshare(CloneFlags::CLONE_FS)?;
         setns(&self.mnt, CloneFlags::CLONE_NEWNS)
     }
@@ -98,18 +98,18 @@ impl Namespaces {
     }
 }
 
-/// A live holder.
+/// A running holder.
 pub(crate) struct Holder {
     pub(crate) pid: Pid,
     pub(crate) start_time: u64,
     pub(crate) ns: Namespaces,
     is_child: bool,
     _life: Option<OwnedFd>,
-    /// Our own children in the host.
+    /// Children of this process that run in the host.
     children: Mutex<Vec<Weak<SharedChild>>>,
 }
 
-/// A child of this process that both its user and its host's end can wait for.
+/// Child of this process; both its user and [`Holder::kill`] can wait for it.
 pub(crate) type SharedChild = Mutex<Child>;
 
 impl Holder {
@@ -136,7 +136,7 @@ impl Holder {
         Ok(Self { is_child: true, _life: life, ..Self::adopt(pid)? })
     }
 
-    /// A holder that another process started.
+    /// Takes over a holder that another process started.
     pub(crate) fn adopt(pid: Pid) -> Result<Self> {
         let start_time = start_time(pid).with_context(|| format!("the holder {pid} is gone"))?;
         Ok(Self {
@@ -159,7 +159,7 @@ impl Holder {
     /// Ends the host and returns when all its processes are gone.
     pub(crate) fn kill(&self) {
         self.terminate();
-        // Process 1 ends only after every other process is gone, those included that wait for us as their parent.
+        // Process 1 ends only after every other process of the host, zombies included: reap those whose parent we are.
         while self.is_alive() {
             let children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
             for child in children.iter().filter_map(Weak::upgrade) {
@@ -175,7 +175,7 @@ impl Holder {
         self.spawn_in(Namespaces::enter, command)
     }
 
-    /// Starts a command inside the host, which sees the machine's files.
+    /// Starts a command inside the host that sees the files of the machine instead of the host's.
     pub(crate) fn spawn_beside_files(&self, command: &mut Command) -> Result<Arc<SharedChild>> {
         self.spawn_in(Namespaces::enter_beside_files, command)
     }
@@ -201,7 +201,7 @@ impl Holder {
         }
     }
 
-    /// Runs `work` on a thread that first does `enter`; a panic in it is a panic here.
+    /// Runs `work` on a thread that first calls `enter`; passes a panic in `work` on.
     pub(crate) fn on_thread<T: Send>(
         &self,
         enter: fn(&Namespaces) -> nix::Result<()>,
@@ -218,7 +218,7 @@ impl Holder {
     }
 }
 
-/// When a process started, in clock ticks after boot; none when it is gone or a zombie.
+/// Start time of a process in clock ticks since boot; none when it is gone or a zombie.
 pub(crate) fn start_time(pid: Pid) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -229,7 +229,7 @@ pub(crate) fn start_time(pid: Pid) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// What the child needs; all of it made before the clone.
+/// Input of the child, all of it allocated before the clone.
 struct Birth<'a> {
     hostname: &'a str,
     mounts: &'a [Mount],
@@ -260,7 +260,7 @@ impl Birth<'_> {
         // SAFETY: plain system calls on pointers that outlive them; no allocation, no lock.
         unsafe {
             libc::setsid();
-            // Orphans of the host come to us: ignoring SIGCHLD has the kernel reap them.
+            // Orphans of the host become children of this process; with SIGCHLD ignored the kernel reaps them.
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
             libc::signal(libc::SIGHUP, libc::SIG_IGN);
             for (index, m) in (0u64..).zip(self.mounts) {

@@ -13,22 +13,22 @@ use super::layout::{End, Kind};
 use super::machine::Machine;
 use super::process::{Cmd, Output, Process};
 
-/// Where commands are looked for on a host: the programs under test first.
+/// Search path for commands on a host: the programs under test come first.
 pub(crate) const PATH: &str = "/mnt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A handle on a host; cheap to clone. It stays valid over a reboot.
+/// Handle on a host; cheap to clone, and valid across reboots.
 #[derive(Clone)]
 pub struct Host {
     name: String,
     machine: Arc<Machine>,
 }
 
-/// What an interface is configured with.
+/// Configuration of an interface.
 #[derive(Clone, Debug)]
 pub struct Wiring {
-    /// Its addresses with their networks.
+    /// Addresses with their networks.
     pub addresses: Vec<IpNet>,
-    /// Destinations behind it, each with its gateway.
+    /// Destinations behind the interface, each with its gateway.
     pub routes: Vec<(IpNet, IpAddr)>,
 }
 
@@ -37,12 +37,12 @@ impl Host {
         Self { name: name.to_owned(), machine: machine.clone() }
     }
 
-    /// Its name, also its host name.
+    /// Name of the host in the topology, also its host name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is.
+    /// Kind of the host.
     pub fn kind(&self) -> Kind {
         self.machine.layout().nodes.get(&self.name).map_or(Kind::Host, |node| node.kind)
     }
@@ -77,7 +77,7 @@ impl Host {
         self.command(argv).spawn()
     }
 
-    /// Runs a closure on a thread in the host's network, for sockets. Threads that it starts are in it too.
+    /// Runs a closure on a thread in the host's network, for sockets. Threads that it starts stay in that network.
     pub fn in_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         self.machine.holder(&self.name)?.on_thread(|ns| ns.enter_net(), work)
     }
@@ -87,7 +87,7 @@ impl Host {
         self.machine.holder(&self.name)?.spawn(command)
     }
 
-    /// The same for a command that sees the machine's files instead of the host's.
+    /// Starts a prepared command that sees the machine's files instead of the host's.
     pub(crate) fn start_beside_files(&self, command: &mut Command) -> Result<Arc<SharedChild>> {
         self.machine.holder(&self.name)?.spawn_beside_files(command)
     }
@@ -112,17 +112,17 @@ impl Host {
         self.in_files(write)?.with_context(|| format!("on {}: write {path}", self.name))
     }
 
-    /// Removes a file or a directory tree; one that is not there is fine.
+    /// Removes a file or a directory tree; a missing one is no error.
     pub fn remove(&self, path: &str) -> Result<()> {
         self.run(&["rm", "-rf", "--", path]).map(drop)
     }
 
-    /// Whether a path exists on the host.
+    /// True if a path exists on the host.
     pub fn exists(&self, path: &str) -> Result<bool> {
         self.in_files(|| Path::new(path).exists())
     }
 
-    /// Leaves no byte free on the host's disk, until [`Host::free_disk`].
+    /// Fills the host's disk to the last byte, until [`Host::free_disk`].
     pub fn fill_disk(&self) -> Result<()> {
         let fill = self.disk().join("filler");
         let script = format!("head -c 1G /dev/zero >{0} 2>/dev/null; test -s {0}", fill.display());
@@ -138,13 +138,14 @@ impl Host {
         Path::new(super::machine::BASE).join(&self.name)
     }
 
-    /// Cuts the power and boots again: processes, tmpfs, addresses and tunnels are gone; disk, cables and the addresses
-    /// of the cables are there again.
+    /// Cuts the power and boots again. Processes, tmpfs, tunnels and addresses set since are lost; the disk, the cables
+    /// and the addresses of the cables are there again.
     pub fn reboot(&self) -> Result<()> {
         self.machine.reboot(&self.name, || Ok(()))
     }
 
-    /// The same, with something done as soon as commands run and before the first cable is there.
+    /// Reboots as [`Host::reboot`] does, and calls `before_links` as soon as commands run, before the first cable is
+    /// there.
     pub fn reboot_with(&self, before_links: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         self.machine.reboot(&self.name, || before_links(self))
     }
@@ -160,8 +161,9 @@ impl Host {
         self.machine.settle(&self.name, |end| end.ifname == ifname)
     }
 
-    /// Gives the WAN another subnet, as a provider does: new IPv4 and IPv6 address and gateway, the old ones gone.
-    /// For a host directly on the core; for a router behind a NAT box, do it to the box, which forgets its connections.
+    /// Moves the WAN to another subnet, as a provider does: new IPv4 and IPv6 address and gateway, the old ones gone.
+    /// Works for a host directly on the core. For a router behind a NAT box, call it on the box, which then forgets its
+    /// connections.
     pub fn change_wan_address(&self) -> Result<()> {
         self.machine.change_wan_address(&self.name)
     }
@@ -213,7 +215,7 @@ impl Host {
         }
     }
 
-    /// The IPv4 address that the Internet sees: of the outermost NAT box, if there is one.
+    /// IPv4 address that the Internet sees: that of the outermost NAT box, if there is one.
     pub fn public4(&self) -> Result<Ipv4Addr> {
         let edge = self.machine.layout().edge(&self.name)?;
         Host::new(&edge, &self.machine).ip4()
@@ -245,7 +247,7 @@ impl Host {
         Ok(Wiring { addresses: end.addresses.clone(), routes })
     }
 
-    /// The kernel's index of an interface: the same number means the same interface, never one that was made anew.
+    /// Kernel's index of an interface: the same number means the same interface, never one that was created again.
     pub fn ifindex(&self, ifname: &str) -> Result<u32> {
         let link = self.run(&["ip", "-j", "link", "show", "dev", ifname])?.json()?;
         let index =

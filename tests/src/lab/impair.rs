@@ -1,4 +1,4 @@
-//! Bad weather on the Internet: loss and partitions, as rules on the core.
+//! Impairments of the Internet: loss, partitions and isolation, as rules on the core.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use super::Lab;
 use super::topology::CORE;
 
-/// What is wrong with the core at the moment, by the attachments concerned.
+/// Impairments in force, by the attachments to the core that they concern.
 #[derive(Default)]
 pub(crate) struct Impairments {
     loss: BTreeMap<String, u8>,
@@ -18,8 +18,8 @@ pub(crate) struct Impairments {
 }
 
 impl Lab {
-    /// Loses this percentage of the packets from and to a host, at random; 0 ends it. A host behind a NAT box shares the
-    /// fate of all behind it, here and below.
+    /// Drops this percentage (0 to 100) of the packets from and to a host, at random; 0 ends it. For a host behind a
+    /// NAT box, this and the functions below affect everything behind the box.
     pub fn set_loss(&self, host: &str, percent: u8) -> Result<()> {
         ensure!(percent <= 100, "{percent} % is more than everything");
         let edge = self.machine.layout().edge(host)?;

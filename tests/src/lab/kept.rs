@@ -1,4 +1,4 @@
-//! Labs that stay up after the program that made them, for a person to look around in.
+//! Labs that outlive the program that built them, for a person to look around in.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -20,7 +20,7 @@ use super::machine::Machine;
 use super::process::silent;
 use super::topology::Topology;
 
-/// Where it is written which labs are up.
+/// Directory with the state files of the labs that are up.
 pub const STATE_DIR: &str = "/run/gatewrt-lab";
 
 /// A lab that stays up until [`KeptLab::down`].
@@ -29,7 +29,7 @@ pub struct KeptLab {
     machine: Arc<Machine>,
 }
 
-/// What `state.json` holds.
+/// Content of `state.json`.
 #[derive(Serialize, Deserialize)]
 struct State {
     layout: Layout,
@@ -37,7 +37,7 @@ struct State {
     hosts: BTreeMap<String, ProcessId>,
 }
 
-/// A process number alone may be another process by now.
+/// Process number with the process's start time, since the number alone may belong to another process by now.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct ProcessId {
     pid: i32,
@@ -50,8 +50,8 @@ impl KeptLab {
         Self::build(name, topology, Lifetime::Kept)
     }
 
-    /// Builds a topology that others can look into, but that goes when this value is dropped or its process
-    /// ends. Then only the note of it is left, for [`KeptLab::down`].
+    /// Builds a topology that others can attach to, but that ends when this value is dropped or its process ends. Its
+    /// state file stays until [`KeptLab::down`].
     pub fn up_with_owner(name: &str, topology: &Topology) -> Result<Self> {
         Self::build(name, topology, Lifetime::Owner)
     }
@@ -75,7 +75,7 @@ impl KeptLab {
         Ok(lab)
     }
 
-    /// The lab of that name, or the only one there is.
+    /// Attaches to the lab of that name, or to the only one that is up.
     pub fn attach(name: Option<&str>) -> Result<Self> {
         let labs = Self::list()?;
         let name = match (name, labs.as_slice()) {
@@ -96,7 +96,7 @@ impl KeptLab {
         Ok(Self { name, machine })
     }
 
-    /// Names of the labs that are up.
+    /// Names of the labs that have a state file, sorted.
     pub fn list() -> Result<Vec<String>> {
         let Ok(entries) = std::fs::read_dir(STATE_DIR) else { return Ok(Vec::new()) };
         let mut names = Vec::new();
@@ -110,7 +110,7 @@ impl KeptLab {
         Ok(names)
     }
 
-    /// Whether that lab is up, rather than noted only.
+    /// True if the lab runs, not only its state file is left.
     pub fn is_up(name: &str) -> bool {
         read_state(name).is_ok_and(|state| state.anchor.holder().is_ok())
     }
@@ -120,7 +120,7 @@ impl KeptLab {
         let state = read_state(name)?;
         let holders: Vec<Holder> =
             state.hosts.values().chain([&state.anchor]).filter_map(|id| id.holder().ok()).collect();
-        // All are told before the first is waited for: their ends take a while, but at the same time.
+        // All are killed before the first is waited for, so that they end at the same time.
         holders.iter().for_each(Holder::terminate);
         holders.iter().for_each(Holder::kill);
         let dir = lab_dir(name);
@@ -130,7 +130,7 @@ impl KeptLab {
         Ok(())
     }
 
-    /// Its name.
+    /// Name of the lab.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -149,7 +149,7 @@ impl KeptLab {
         self.machine.layout().nodes.keys().map(|name| Host::new(name, &self.machine)).collect()
     }
 
-    /// A picture of who hangs where, with addresses.
+    /// Text diagram of the hosts and how they are connected, with addresses.
     pub fn diagram(&self) -> String {
         diagram(&self.machine.layout())
     }
@@ -166,7 +166,8 @@ impl KeptLab {
         self.save()
     }
 
-    /// Runs a command on a host with the caller's terminal and returns how it ended. The calling thread stays on the host.
+    /// Runs a command on a host with the caller's terminal and returns its exit status. The calling thread stays on the
+    /// host.
     pub fn exec(&self, host: &str, argv: &[&str], env: &[(&str, &str)]) -> Result<ExitStatus> {
         let mut command = self.prepare(host, argv)?;
         command.envs(env.iter().copied());
@@ -178,9 +179,9 @@ impl KeptLab {
         command.status().with_context(|| format!("on {host}: start {}", argv.join(" ")))
     }
 
-    /// Starts a command on a host and leaves it running; returns where it writes its log.
+    /// Starts a command on a host, leaves it running, and returns the path of its log.
     pub fn spawn(&self, host: &str, argv: &[&str]) -> Result<PathBuf> {
-        // The shell goes at once, so that process 1 of the host becomes the parent.
+        // The shell exits at once, so that process 1 of the host becomes the parent of the command.
         const DETACH: &str = r#"command -v "$1" >/dev/null || exit 127; "$@" &"#;
         let program = argv.first().context("no command given")?;
         let name = program.rsplit('/').next().unwrap_or("command");
@@ -243,7 +244,7 @@ fn state_file(name: &str) -> PathBuf {
     lab_dir(name).join("state.json")
 }
 
-/// The first free `NAME-N.log`.
+/// Creates the first free `NAME-N.log`.
 fn new_log(dir: &Path, name: &str) -> Result<(File, PathBuf)> {
     std::fs::create_dir_all(dir)?;
     let free = (1..).map(|n: u32| dir.join(format!("{name}-{n}.log"))).find(|path| !path.exists());

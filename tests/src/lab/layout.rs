@@ -1,8 +1,8 @@
-//! From a topology to what is built: hosts, cables, addresses, routes, rule sets. Pure.
+//! Layout of a lab, computed from its topology: hosts, cables, addresses, routes, rule sets. Pure.
 //!
-//! Attachment N to the core has 198.18.N.0/24 and 2001:db8:N::/64, the core being .1 and ::1. Behind a NAT box it is
-//! 100.64.N.0/24 instead. LAN hosts hang on a bridge in a namespace of the lab's own, the fabric, so that they keep
-//! their link when their router reboots.
+//! Attachment N to the core has 198.18.N.0/24 and 2001:db8:N::/64, with the core at .1 and ::1. Behind a NAT box, IPv4
+//! is 100.64.N.0/24 instead. LAN hosts are connected to a bridge in a namespace of the lab's own, the fabric, so that
+//! they keep their link when their router reboots.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,22 +14,22 @@ use serde::{Deserialize, Serialize};
 
 use super::topology::{CORE, Forward, Nat, NatIpv6, NatKind, Router, Topology};
 
-/// The node that holds the bridges.
+/// Name of the node that holds the bridges of the LANs.
 pub(crate) const FABRIC: &str = "fabric";
 
-/// What a host is.
+/// Kind of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The Internet itself.
     Core,
-    /// With nothing behind it, directly on the Internet or behind a NAT box.
+    /// A host with nothing behind it, directly on the Internet or behind a NAT box.
     Server,
     /// A NAT box.
     Nat,
     /// A site router.
     Router,
-    /// Behind a router.
+    /// A host on the LAN of a router.
     Host,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Cable {
     pub(crate) lower: End,
 }
 
-/// Everything that is built.
+/// All hosts, cables and bridges to build.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Layout {
     pub(crate) nodes: BTreeMap<String, Node>,
@@ -84,7 +84,7 @@ pub(crate) struct Subnet {
 }
 
 impl Layout {
-    /// Lays out a checked topology.
+    /// Computes the layout of a checked topology.
     pub(crate) fn new(topology: &Topology) -> Result<Self> {
         let mut layout = Self { next_subnet: 1, ..Self::default() };
         layout.add_node(CORE, Kind::Core, true, 0, String::new());
@@ -111,7 +111,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The end of a host's interface.
+    /// End of a cable at an interface of a host.
     pub(crate) fn end(&self, node: &str, ifname: &str) -> Option<&End> {
         self.ends().find(|end| end.node == node && end.ifname == ifname)
     }
@@ -158,7 +158,7 @@ impl Layout {
         self.cables.iter().filter(move |cable| cable.upper.node == node || cable.lower.node == node)
     }
 
-    /// Gives the uplink of a host a fresh subnet in place and returns the cable as it was and as it is now.
+    /// Moves the uplink of a host to an unused subnet and returns the cable before and after.
     pub(crate) fn renumber(&mut self, node: &str) -> Result<(Cable, Cable)> {
         let old = self.uplink(node).with_context(|| format!("{node} has no WAN"))?.clone();
         let ipv6 = old.lower.addresses.iter().any(|a| matches!(a, IpNet::V6(_)));
@@ -179,7 +179,7 @@ impl Layout {
         self.nodes.insert(name.to_owned(), Node { kind, forwarding, rp_filter, ruleset });
     }
 
-    /// A cable from a host to the core or to a NAT box.
+    /// Connects a host to the core or to a NAT box.
     fn attach(&mut self, name: &str, ifname: &str, upstream: &str, ipv6: bool) -> Result<()> {
         let subnet = self.subnet(upstream, ipv6)?;
         let upper =
@@ -251,7 +251,7 @@ impl Layout {
         self.connect(upper, lower);
     }
 
-    /// A provider routes the public IPv6 prefix of a LAN to its customer, and nothing else.
+    /// Routes the public IPv6 prefix (2000::/3) of a LAN to its router, as a provider does, and nothing else.
     fn route_public_lan(&mut self, router: &str, nets: &[IpNet]) {
         for net in nets {
             if matches!(net, IpNet::V6(v6) if v6.addr().segments()[0] & 0xe000 == 0x2000) {
@@ -272,7 +272,7 @@ impl Layout {
         }
     }
 
-    /// Subnets behind a NAT box have public IPv6 addresses: route them to the box.
+    /// Routes the IPv6 subnets behind a NAT box, which are public, to the box.
     fn route_ipv6_to(&mut self, name: &str, nat: &Nat) {
         if nat.ipv6 == NatIpv6::None {
             return;
@@ -293,7 +293,7 @@ fn has_ipv6(topology: &Topology, wan: &str) -> bool {
 }
 
 fn wan6(subnet: u8, host: u16) -> Ipv6Addr {
-    // Written in decimal digits, so that 2001:db8:12::1 is the sister of 198.18.12.1.
+    // Written in decimal digits, so that 2001:db8:12::1 goes with 198.18.12.1.
     let digits = u16::from_str_radix(&subnet.to_string(), 16).expect("decimal digits are hexadecimal ones");
     Ipv6Addr::new(0x2001, 0xdb8, digits, 0, 0, 0, 0, host)
 }
@@ -320,7 +320,7 @@ fn default_route(gateway: &IpNet) -> IpNet {
     if is_ipv4(gateway) { IpNet::from(Ipv4Net::default()) } else { IpNet::from(Ipv6Net::default()) }
 }
 
-/// What a home router's own firewall does: it is not ours, and stays as it is.
+/// Rule set of a home router's own firewall, which is not ours and must stay as it is.
 fn router_rules(router: &Router) -> String {
     let nets: Vec<String> =
         router.all_lans().iter().filter_map(|(_, l)| l.lan).map(|n| n.trunc().to_string()).collect();

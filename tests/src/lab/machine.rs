@@ -1,4 +1,4 @@
-//! Builds a layout and changes it while it runs: holders, disks, cables, addresses, rule sets.
+//! Running lab, built from a layout and changed while it runs: holders, disks, cables, addresses, rule sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, Write};
@@ -19,20 +19,20 @@ use super::layout::{End, FABRIC, Kind, Layout, Node};
 use super::topology::CORE;
 use super::wire;
 
-/// Where a lab keeps disks and programs, as its hosts see it. It exists in the lab's mount namespaces only.
+/// Directory of a lab's disks and programs, as its hosts see it. It exists in the lab's mount namespaces only.
 pub(crate) const BASE: &str = "/mnt";
-/// A router's flash; a server has more.
+/// Size of a router's flash; a server has more.
 const ROUTER_DISK: &str = "size=16m";
 const SERVER_DISK: &str = "size=512m";
-/// How long the kernel may take to notice that a link is up.
+/// Time limit for the kernel to notice that a link is up.
 const LINK_UP: Duration = Duration::from_secs(5);
-/// Directories of a host that live on its disk, over what the machine has there.
+/// Directories of a host that are on its disk, as overlays over those of the machine.
 const ON_DISK: [&str; 2] = ["etc", "var/lib"];
-/// The programs under test, as hosts find them in /mnt/bin.
+/// Programs under test, as hosts find them in /mnt/bin; each with the file to use instead if there is none of its name.
 const PROGRAMS: [(&str, &str); 4] =
     [("gatewrtd", "gatewrt"), ("gatewrt", "gatewrtd"), ("gatewrt-coordinator", ""), ("lab", "")];
 
-/// What runs: one anchor, which holds disks and bridges, and one holder a host.
+/// Running lab: one anchor, which holds disks and bridges, and one holder for each host.
 pub(crate) struct Machine {
     lifetime: Lifetime,
     layout: RwLock<Layout>,
@@ -41,7 +41,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Builds everything. On an error what was built is gone again.
+    /// Builds everything. On an error, removes what was built.
     pub(crate) fn build(layout: Layout, lifetime: Lifetime) -> Result<Arc<Self>> {
         let anchor = Holder::start(FABRIC, &[], lifetime)?;
         let machine = Self { lifetime, layout: RwLock::new(layout), anchor, holders: RwLock::default() };
@@ -53,7 +53,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Takes over what another process built.
+    /// Takes over a lab that another process built.
     pub(crate) fn adopt(layout: Layout, anchor: Holder, holders: BTreeMap<String, Holder>) -> Arc<Self> {
         let holders = holders.into_iter().map(|(name, holder)| (name, Arc::new(holder))).collect();
         let lifetime = Lifetime::Kept;
@@ -73,7 +73,7 @@ impl Machine {
         holders.get(name).cloned().with_context(|| format!("the host {name} is not running"))
     }
 
-    /// Ends every host; what they ran and the links between them go with them.
+    /// Ends every host, with its programs and links, and the anchor.
     pub(crate) fn destroy(&self) {
         let holders = std::mem::take(&mut *self.holders.write().unwrap_or_else(PoisonError::into_inner));
         std::thread::scope(|scope| {
@@ -106,7 +106,7 @@ impl Machine {
         nft(&*self.holder(name)?, &node.ruleset)
     }
 
-    /// Addresses and routes of chosen interfaces of a host.
+    /// Brings chosen interfaces of a host up with their addresses and routes.
     pub(crate) fn configure(&self, node: &str, chosen: impl Fn(&End) -> bool) -> Result<()> {
         let layout = self.layout();
         let text: String =
@@ -136,13 +136,15 @@ impl Machine {
         self.write_names()
     }
 
-    /// As OpenWrt's netifd does when an address goes: the kernel forgets what it masqueraded, but not what it forwarded.
+    /// Flushes the tracked connections of a host, as OpenWrt's netifd does when an address goes: the kernel itself
+    /// forgets those that it masqueraded, but not those that it forwarded.
     fn forget_connections(&self, name: &str) -> Result<()> {
         let flush = || feed(&["conntrack", "--flush"], "");
         self.holder(name)?.on_thread(|ns| ns.enter_net(), flush)?
     }
 
-    /// Every host knows every other by name, in both families; a tunnel is not needed to know a LAN host's address.
+    /// Writes /etc/hosts of every host, with the names of all hosts in both families. No tunnel is needed to look up
+    /// the address of a LAN host.
     fn write_names(&self) -> Result<()> {
         let layout = self.layout();
         let write = || -> std::io::Result<()> {
@@ -154,7 +156,7 @@ impl Machine {
         self.anchor.on_thread(|ns| ns.enter_files(), write)?.context("write /etc/hosts")
     }
 
-    /// Replaces a rule set of the lab's own on a host.
+    /// Loads a rule set of the lab's own on a host, in one transaction.
     pub(crate) fn load_rules(&self, node: &str, rules: &str) -> Result<()> {
         nft(&*self.holder(node)?, rules)
     }
@@ -188,7 +190,8 @@ impl Machine {
             .try_for_each(|node| self.settle(node, |_| true))
     }
 
-    /// Waits until the kernel has noticed that chosen links of a host are up: until then it drops what is sent on them.
+    /// Waits up to 5 s until the kernel has noticed that chosen links of a host are up; until then it drops packets
+    /// sent on them.
     pub(crate) fn settle(&self, node: &str, chosen: impl Fn(&End) -> bool) -> Result<()> {
         let layout = self.layout();
         let links: BTreeSet<&str> =
@@ -211,7 +214,8 @@ impl Machine {
         }
     }
 
-    /// A tmpfs a host, and on it the changed parts of /etc and /var/lib; held by the anchor, so that it outlives a host.
+    /// Makes a tmpfs for each host, and on it the overlays of /etc and /var/lib. The anchor holds them, so that they
+    /// outlive a host.
     fn make_disks(&self, layout: &Layout) -> Result<()> {
         let programs = program_directory()?;
         self.anchor.on_thread(
@@ -228,7 +232,7 @@ impl Machine {
         )?
     }
 
-    /// Process 1 of a host, with the host's own view of files and its kernel settings, but no link yet.
+    /// Starts process 1 of a host, with the host's own view of files and its kernel settings, but no link yet.
     fn boot(&self, name: &str, node: &Node) -> Result<Holder> {
         let disk = format!("{BASE}/{name}");
         let mut mounts = vec![
@@ -245,7 +249,7 @@ impl Machine {
         Ok(holder)
     }
 
-    /// Makes the cables with a chosen end.
+    /// Makes the cables of which one end is on a chosen host.
     fn connect(&self, layout: &Layout, chosen: impl Fn(&str) -> bool) -> Result<()> {
         let pid = |node: &str| -> Result<i32> {
             let pid = if node == FABRIC { self.anchor.pid } else { self.holder(node)?.pid };
@@ -267,7 +271,7 @@ fn same_port(a: &End, b: &End) -> bool {
     a.node == b.node && a.ifname == b.ifname
 }
 
-/// Where the programs under test are: `GATEWRT_BIN_DIR`, or the build directory this program is in.
+/// Directory of the programs under test: `GATEWRT_BIN_DIR`, or the build directory this program is in.
 pub fn program_directory() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("GATEWRT_BIN_DIR") {
         let dir = PathBuf::from(dir);
@@ -280,7 +284,7 @@ pub fn program_directory() -> Result<PathBuf> {
     Ok(dir.to_owned())
 }
 
-/// Shows the build directory as /mnt/target, whatever hides it on the hosts, and the programs in /mnt/bin.
+/// Binds the build directory to /mnt/target, whatever hides it on the hosts, and links the programs in /mnt/bin.
 fn show_programs(dir: Option<std::fs::File>) -> Result<()> {
     let (bin, target) = (Path::new(BASE).join("bin"), Path::new(BASE).join("target"));
     std::fs::create_dir(&bin)?;
@@ -314,7 +318,8 @@ fn make_disk(name: &str, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// A known start, whatever the machine's own settings: a new network namespace inherits some of them.
+/// Sets the network settings of the kernel to known values, since a new network namespace inherits some of the
+/// machine's, and brings `lo` up.
 fn set_sysctls(holder: &Holder, forwarding: bool, rp_filter: u8) -> Result<()> {
     let on = u8::from(forwarding).to_string();
     let rp_filter = rp_filter.to_string();

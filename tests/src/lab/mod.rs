@@ -18,10 +18,12 @@
 //! foreign.assert_untouched();
 //! # Ok(()) }
 //! ```
-//! A library lab goes with its owner, also when that is killed: nothing of it is ever in the machine's own namespaces.
+//! A [`Lab`] ends with the process that owns it, also if that is killed: nothing of it is ever in the machine's own
+//! namespaces.
 
 mod answers;
 mod capture;
+mod conflicting_program;
 mod diagram;
 mod diff;
 mod download;
@@ -34,10 +36,9 @@ mod kept;
 mod layout;
 mod machine;
 mod process;
-mod rival;
-mod talk;
 mod tcp;
 mod topology;
+mod traffic;
 mod transfer;
 mod udp;
 mod wait;
@@ -56,6 +57,7 @@ use machine::Machine;
 
 pub use answers::Answers;
 pub use capture::Capture;
+pub use conflicting_program::{ConflictingProgram, Program};
 pub use diff::{assert_same, differences};
 pub use download::Download;
 pub use foreign::{Foreign, ForeignKit};
@@ -64,16 +66,15 @@ pub use kept::{KeptLab, STATE_DIR};
 pub use layout::Kind;
 pub use machine::program_directory;
 pub use process::{Cmd, Output, Process};
-pub use rival::{Program, Rival};
-pub use talk::{Family, Heard, Partners, Talker, Way};
 pub use tcp::{TcpReport, TcpStream};
 pub use topology::{Forward, Lan, Nat, NatIpv6, NatKind, Router, Server, Topology};
+pub use traffic::{Family, Heard, Partners, TrafficGenerator, Way};
 pub use transfer::transfer;
 pub use udp::{UdpReport, UdpStream};
 pub use wait::{Outcome, eventually, until};
 pub use web::{Whoami, connects, connects_within, fetch, ping, serve_whoami};
 
-/// An emulated Internet that goes when this value is dropped or its process ends.
+/// An emulated Internet that ends when this value is dropped or its process ends.
 pub struct Lab {
     machine: Arc<Machine>,
     impairments: Mutex<Impairments>,

@@ -18,14 +18,15 @@ use super::holder::SharedChild;
 use super::host::Host;
 use super::wait::eventually;
 
-/// No command of a test takes longer, unless it says so with [`Cmd::timeout`].
+/// Default time limit of a command; [`Cmd::timeout`] sets another.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
-/// Of the kernel's clock, as it shows times to programs on every architecture that matters (`USER_HZ`).
+/// Ticks a second of the clock in which the kernel shows times to programs (`USER_HZ`), on every architecture that
+/// matters.
 const TICKS_A_SECOND: f64 = 100.0;
-/// How much of a log is shown when a test fails.
+/// Number of lines shown from the end of a log.
 const LOG_TAIL: usize = 60;
 
-/// What a finished command left.
+/// Result of a finished command.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// Exit status.
@@ -37,7 +38,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether the exit code was 0.
+    /// True if the exit code was 0.
     pub fn success(&self) -> bool {
         self.status.success()
     }
@@ -81,7 +82,7 @@ impl Cmd {
         self
     }
 
-    /// How long [`Cmd::run`] and [`Cmd::output`] wait; a minute otherwise.
+    /// Sets how long [`Cmd::run`] and [`Cmd::output`] wait; the default is a minute.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -104,14 +105,14 @@ impl Cmd {
         Ok(Output { status, stdout: read_all(&mut stdout)?, stderr: read_all(&mut stderr)? })
     }
 
-    /// Starts it and leaves it running. The log is standard output and standard error together.
+    /// Starts the command and leaves it running. The log is standard output and standard error together.
     pub fn spawn(&self) -> Result<Process> {
         let log = scratch()?;
         let child = self.start(log.try_clone()?, log.try_clone()?)?;
         Ok(Process { command: self.clone(), log, child: Mutex::new(child) })
     }
 
-    /// The command as a `std` one with the host's environment, to be started on a thread inside the host.
+    /// Builds the `std` command with the host's environment, to be started on a thread inside the host.
     pub(crate) fn to_std(&self) -> Command {
         let mut command = Command::new(&self.argv[0]);
         command.args(&self.argv[1..]).env_clear().env("PATH", super::host::PATH).env("HOME", "/root");
@@ -138,7 +139,8 @@ impl Cmd {
     }
 }
 
-/// A program that runs on a host; killed when dropped. The end of its log is printed then: a test that passes shows no output.
+/// A program that runs on a host; killed when dropped, which prints the end of its log. Of a test that passes, nothing
+/// is shown.
 pub struct Process {
     command: Cmd,
     log: File,
@@ -146,12 +148,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process number as the test sees it (inside the host it is another).
+    /// Process number as the test sees it; inside the host it is another.
     pub fn pid(&self) -> u32 {
         lock(&self.child()).id()
     }
 
-    /// Everything it has written so far, over restarts too.
+    /// Everything the program has written so far, restarts included.
     pub fn log(&self) -> String {
         let mut text = vec![0; self.log.metadata().map_or(0, |m| usize::try_from(m.len()).unwrap_or(0))];
         let length = self.log.read_at(&mut text, 0).unwrap_or(0);
@@ -168,7 +170,7 @@ impl Process {
         })
     }
 
-    /// Sends a signal; to a process that has ended it does nothing.
+    /// Sends a signal; does nothing if the program has ended.
     pub fn kill(&self, signal: Signal) -> Result<()> {
         let child = self.child();
         let mut child = lock(&child);
@@ -178,12 +180,12 @@ impl Process {
         Ok(())
     }
 
-    /// Whether it has not ended.
+    /// True until the program has ended.
     pub fn is_running(&self) -> bool {
         matches!(lock(&self.child()).try_wait(), Ok(None))
     }
 
-    /// Waits for its end.
+    /// Waits for the program to end.
     pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
         let ended = poll_end(&self.child(), deadline)?;
         ended.with_context(|| {
@@ -191,13 +193,13 @@ impl Process {
         })
     }
 
-    /// SIGTERM, and its end within 10 seconds.
+    /// Sends SIGTERM and waits up to 10 seconds for the program to end.
     pub fn stop(&self) -> Result<ExitStatus> {
         self.kill(Signal::SIGTERM)?;
         self.wait(Duration::from_secs(10))
     }
 
-    /// Starts it again with the same command, after `kill -9` if it still runs.
+    /// Starts the program again with the same command, after SIGKILL if it still runs.
     pub fn restart(&self) -> Result<()> {
         self.kill(Signal::SIGKILL)?;
         self.wait(Duration::from_secs(10))?;
@@ -205,8 +207,8 @@ impl Process {
         Ok(())
     }
 
-    /// Resident memory of its own in KiB. The pages of its program are none: there are the more of them the more of the
-    /// program has run by now.
+    /// Resident anonymous memory in KiB (`RssAnon`). Pages of the program file don't count: their number grows with how
+    /// much of the program has run.
     pub fn own_kib(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
@@ -215,7 +217,7 @@ impl Process {
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
-    /// Processor time that it and the children it has waited for have used.
+    /// Processor time used by the program and by the children it has waited for.
     pub fn cpu_time(&self) -> Result<Duration> {
         let path = format!("/proc/{}/stat", self.pid());
         let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
@@ -256,7 +258,7 @@ fn tail(log: &str) -> String {
     lines[from..].iter().flat_map(|line| [line, "\n"]).collect()
 }
 
-/// A nameless file: a daemonised grandchild that keeps it open blocks nobody, unlike a pipe.
+/// Opens a nameless file. A daemonised grandchild that keeps it open blocks nobody, unlike a pipe.
 fn scratch() -> Result<File> {
     let file = File::from(memfd_create(c"lab", MFdFlags::MFD_CLOEXEC).context("memfd")?);
     Ok(file)
@@ -279,7 +281,8 @@ fn wait_for(child: &SharedChild, timeout: Duration) -> Result<ExitStatus> {
     bail!("no end after {timeout:?}")
 }
 
-/// How a child ended, if it does in time. It is not blocked on: the end of its host may need to wait for it too.
+/// Exit status of a child, if it ends in time. Polls instead of blocking: the end of its host may need to wait for it
+/// too.
 fn poll_end(child: &SharedChild, timeout: Duration) -> Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
@@ -295,7 +298,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Standard streams that nobody reads.
+/// Connects the standard streams to /dev/null.
 pub(crate) fn silent(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
 }

@@ -1,4 +1,4 @@
-//! A long-lived TCP connection with a steady trickle of numbered records: it notices when the connection breaks.
+//! A long-lived TCP connection with a steady stream of numbered records, to notice when it breaks.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream as Socket};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::host::Host;
 
-/// How long a connection may take to come up, and its last bytes to arrive.
+/// Time limit for a connection to come up and for a write; a read may take twice as long.
 const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(2);
 
@@ -30,7 +30,7 @@ struct Received {
     broken: Option<String>,
 }
 
-/// How a connection fared.
+/// Report on a connection.
 #[derive(Clone, Debug)]
 pub struct TcpReport {
     what: String,
@@ -40,9 +40,9 @@ pub struct TcpReport {
     pub sent: u64,
     /// Records received, each the successor of the one before.
     pub received: u64,
-    /// Longest time between two arrivals: TCP hides a loss, but not the wait for the repetition.
+    /// Longest time between two arrivals: TCP hides a loss, but not the wait for the retransmission.
     pub longest_gap: Duration,
-    /// What ended the connection before its time.
+    /// Error that broke the connection or a mismatch in its records, if there was one.
     pub broken: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl TcpStream {
         self.source
     }
 
-    /// Ends the connection and counts.
+    /// Ends the connection and reports on it.
     pub fn finish(mut self) -> Result<TcpReport> {
         let gone = "a thread of the stream is gone";
         self.stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The topology file: which hosts there are and what hangs where. Parsing and checking, nothing more.
+//! Topology file: the hosts and how they are connected. Parsing and checking, nothing more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-/// The name a `wan` key gives for "directly on the Internet"; also the name of the host that is the Internet.
+/// Value of a `wan` key for "directly on the Internet"; also the name of the host that is the Internet.
 pub const CORE: &str = "core";
-/// Interface names are made of host names, and the kernel takes 15 bytes.
+/// Longest name in bytes. Interface names are made of host names, and the kernel takes 15 bytes.
 const LONGEST_NAME: usize = 15;
 
 /// An emulated Internet as a person writes it down.
@@ -36,7 +36,7 @@ pub struct Server {
     pub wan: String,
 }
 
-/// How a NAT box picks the source port.
+/// Source port selection of a NAT box.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NatKind {
@@ -47,14 +47,14 @@ pub enum NatKind {
     Symmetric,
 }
 
-/// What a NAT box does with IPv6.
+/// IPv6 behind a NAT box.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NatIpv6 {
     /// Routed, with public addresses behind the box.
     #[default]
     Routed,
-    /// There is none.
+    /// No IPv6.
     None,
 }
 
@@ -93,10 +93,10 @@ pub struct Router {
     /// More LANs, by interface name.
     #[serde(default)]
     pub lans: BTreeMap<String, Lan>,
-    /// Whether the router forwards at boot; off, the daemon has to turn it on.
+    /// True if the router forwards at boot; if not, the daemon has to turn forwarding on.
     #[serde(default = "yes")]
     pub forwarding: bool,
-    /// Whether the router masquerades its LANs towards its WAN for IPv4, as any home router does.
+    /// True if the router masquerades its LANs towards its WAN for IPv4, as any home router does.
     #[serde(default = "yes")]
     pub masquerade: bool,
     /// `net.ipv4.conf.*.rp_filter`: 0 off, 1 strict, 2 loose.
@@ -112,12 +112,12 @@ pub struct Lan {
     pub lan: Option<Ipv4Net>,
     /// IPv6 prefix.
     pub lan6: Option<Ipv6Net>,
-    /// Hosts on it.
+    /// Hosts on the LAN, up to 200.
     #[serde(default)]
     pub hosts: Vec<String>,
 }
 
-/// One entry of `forward`, taken apart.
+/// One entry of `forward`, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// Port on the box's WAN address.
@@ -182,7 +182,7 @@ impl Topology {
         Ok(())
     }
 
-    /// A WAN leads to the core in a few steps.
+    /// Checks that a WAN leads to the core, through NAT boxes that are not behind themselves.
     fn check_wan(&self, name: &str, wan: &str) -> Result<()> {
         let mut at = wan;
         let mut passed = BTreeSet::from([name]);

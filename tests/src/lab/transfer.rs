@@ -1,4 +1,4 @@
-//! How long a given number of bytes takes over TCP, as fast as it goes.
+//! Duration of a bulk transfer over TCP, as fast as it goes.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use super::host::Host;
 use super::tcp::accept;
 
-/// A connection that stands still is an error.
+/// Time limit for one read or write: a connection that stands still longer is an error.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PIECE: usize = 128 * 1024;
 
-/// Sends so many bytes from the client to an address of the server, then as many back, over each of several connections at
+/// Sends `bytes` from the client to an address of the server, then as many back, over each of several connections at
 /// once, and returns how long that took.
 pub fn transfer(
     client: &Host,

@@ -1,4 +1,4 @@
-//! A steady stream of numbered UDP packets, and what became of them.
+//! A steady stream of numbered UDP packets, and a report on the packets that were lost, doubled or reordered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -11,11 +11,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::host::Host;
 
-/// How long after the last packet late ones are awaited.
+/// Longest wait for late packets, from the end of sending.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long a receiver waits before it looks whether it is to stop.
+/// Time a receiver waits for a packet before it checks the stop flag again.
 const LOOK_UP: Duration = Duration::from_millis(20);
-/// Size of a packet's payload: that of a small voice packet.
+/// Payload of a packet in bytes: that of a small voice packet.
 const PAYLOAD: usize = 160;
 
 /// A stream between two hosts.
@@ -29,7 +29,7 @@ pub struct UdpStream {
     echo: Option<JoinHandle<()>>,
 }
 
-/// What became of a stream's packets.
+/// Report on the packets of a stream.
 #[derive(Clone, Debug)]
 pub struct UdpReport {
     what: String,
@@ -66,8 +66,8 @@ struct Received {
 }
 
 impl UdpStream {
-    /// Sends `rate` packets a second from a host to an address of another, one way. The first go out at once: see first
-    /// that the way is open, with [`super::ping`].
+    /// Sends `rate` packets a second from a host to an address of another, one way. The first one goes out at once:
+    /// check first that the path works, with [`super::ping`].
     pub fn start(from: &Host, to: &Host, address: IpAddr, rate: u32) -> Result<Self> {
         let sink = receiver_socket(to)?;
         let source = from.in_netns(|| UdpSocket::bind(any(address)))?.context("bind the sender")?;
@@ -75,7 +75,8 @@ impl UdpStream {
         Self::launch(from, to, source, target, sink, None, rate)
     }
 
-    /// The same with the other host sending each packet back: lost is what did not make the round trip.
+    /// Starts a stream whose packets the other host sends back: a packet counts as lost if it did not make the round
+    /// trip.
     pub fn start_echo(from: &Host, to: &Host, address: IpAddr, rate: u32) -> Result<Self> {
         let echo = receiver_socket(to)?;
         let source = from.in_netns(|| UdpSocket::bind(any(address)))?.context("bind the sender")?;
@@ -85,12 +86,12 @@ impl UdpStream {
         Self::launch(from, to, source, target, back, Some(echo), rate)
     }
 
-    /// How many packets have arrived so far.
+    /// Number of different packets that have arrived so far.
     pub fn arrived(&self) -> u64 {
         self.arrived.load(Ordering::Relaxed)
     }
 
-    /// Ends the stream, waits a second for late packets, and counts.
+    /// Ends the stream, waits up to a second for late packets, and reports on it.
     pub fn finish(mut self) -> Result<UdpReport> {
         let gone = "a thread of the stream is gone";
         self.stop_sending.store(true, Ordering::Relaxed);
@@ -168,7 +169,7 @@ fn report(what: &str, sent: Sent, received: Received) -> UdpReport {
     }
 }
 
-/// The unspecified address of the same family.
+/// Unspecified address of the same family, with any free port.
 fn any(like: IpAddr) -> SocketAddr {
     if like.is_ipv4() { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0u16; 8], 0)) }
 }

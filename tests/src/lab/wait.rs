@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// What a probe of [`eventually`] may return.
+/// Types that a probe of [`eventually`] may return.
 pub trait Outcome {
-    /// What is there once the condition holds.
+    /// Value once the condition holds.
     type Value;
-    /// The value, or how things stand instead.
+    /// Returns the value, or a text that describes the present state.
     fn outcome(self) -> Result<Self::Value, String>;
 }
 
@@ -45,7 +45,7 @@ pub fn eventually<O: Outcome>(deadline: Duration, what: &str, probe: impl FnMut(
     Ok(value)
 }
 
-/// As [`eventually`], and prints nothing.
+/// Polls as [`eventually`] does, and prints nothing.
 pub fn until<O: Outcome>(deadline: Duration, what: &str, mut probe: impl FnMut() -> O) -> Result<O::Value> {
     let start = Instant::now();
     loop {

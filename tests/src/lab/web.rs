@@ -11,27 +11,27 @@ use anyhow::{Context, Result};
 
 use super::host::Host;
 
-/// How long a client may take with its request.
+/// Time limit for reading a client's request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often the server looks for a client, and whether it is to stop.
+/// Interval at which the server looks for a client and checks the stop flag.
 const LOOK_UP: Duration = Duration::from_millis(3);
 
-/// How long a connection that nobody answers is tried.
+/// Time after which a connection that nobody answers counts as failed.
 const UNANSWERED: Duration = Duration::from_millis(1500);
 
-/// The server, on one port of a host, for both families; gone when dropped. After a reboot of the host, start another.
+/// Server on one port of a host, for both families; stops when dropped. After a reboot of the host, start another.
 pub struct Whoami {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Whoami {
-    /// Starts it on port 80 of a host.
+    /// Starts a server on port 80 of a host.
     pub fn start(host: &Host) -> Result<Self> {
         Self::start_on(host, 80)
     }
 
-    /// Starts it on another port.
+    /// Starts a server on another port.
     pub fn start_on(host: &Host, port: u16) -> Result<Self> {
         let listener = host.in_netns(|| listen(port))?.with_context(|| format!("on {}", host.name()))?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -48,7 +48,7 @@ impl Drop for Whoami {
     }
 }
 
-/// Serves on port `port` of where the caller is, for ever.
+/// Serves on port `port` of the caller's network namespace, for ever.
 pub fn serve_whoami(port: u16) -> Result<()> {
     serve(&listen(port)?, &AtomicBool::new(false))
 }
@@ -60,17 +60,18 @@ pub fn fetch(from: &Host, url: &str) -> Result<String> {
     Ok(from.run(&curl)?.stdout.trim_end().to_owned())
 }
 
-/// Whether a TCP connection to a server that is there opens: dropped and refused are no.
+/// True if a TCP connection opens within 1.5 s; false if it is dropped or refused.
 pub fn connects(from: &Host, to: SocketAddr) -> Result<bool> {
     connects_within(from, to, UNANSWERED)
 }
 
-/// As [`connects`], tried for less long: to see from when on one opens, since the kernel repeats itself after a second.
+/// Tries a connection as [`connects`] does, for `patience`. A short one shows when connections begin to open: the
+/// kernel repeats an unanswered attempt only after a second.
 pub fn connects_within(from: &Host, to: SocketAddr, patience: Duration) -> Result<bool> {
     Ok(from.in_netns(|| TcpStream::connect_timeout(&to, patience))?.is_ok())
 }
 
-/// One echo request with the real `ping`, answered within a second.
+/// Sends one echo request with the real `ping`; no answer within a second is an error.
 pub fn ping(from: &Host, to: IpAddr) -> Result<()> {
     from.run(&["ping", "-n", "-c", "1", "-W", "1", &to.to_string()]).map(drop)
 }

@@ -1,10 +1,10 @@
-//! Cables as batches for `ip -batch`: making, addressing, moving. Pure text; the lab runs it.
+//! Cables as text for `ip -batch`: creation, addresses and their removal. Pure; the lab runs it.
 
 use std::fmt::Write;
 
 use super::layout::{Cable, End, Layout};
 
-/// Makes a veth pair between two hosts, given the process that holds each.
+/// Commands that make a veth pair between two hosts, given the process that holds each.
 pub(crate) fn create(cable: &Cable, upper_pid: i32, lower_pid: i32) -> String {
     let Cable { upper, lower } = cable;
     format!(
@@ -13,7 +13,7 @@ pub(crate) fn create(cable: &Cable, upper_pid: i32, lower_pid: i32) -> String {
     )
 }
 
-/// The bridges of the fabric, which forward from the first packet on.
+/// Commands that make the bridges of the fabric, which forward from the first packet on.
 pub(crate) fn bridges(layout: &Layout) -> String {
     layout.bridges.iter().fold(String::new(), |mut text, bridge| {
         let _ = writeln!(text, "link add dev {bridge} type bridge forward_delay 0 mcast_snooping 0");
@@ -22,7 +22,7 @@ pub(crate) fn bridges(layout: &Layout) -> String {
     })
 }
 
-/// Brings one end up with its addresses and routes; can be run again, as after a link came back.
+/// Commands that bring one end up with its addresses and routes; they can be run again, as after a link came back.
 pub(crate) fn configure(end: &End) -> String {
     let dev = &end.ifname;
     let mut text = String::new();
@@ -39,7 +39,8 @@ pub(crate) fn configure(end: &End) -> String {
     text
 }
 
-/// Removes what [`configure`] gave an end, but leaves the link up: an address that expires, not a cable that is pulled.
+/// Commands that remove the addresses of an end but leave the link up, as when an address expires, not as when a cable
+/// is pulled.
 pub(crate) fn unaddress(end: &End) -> String {
     end.addresses.iter().fold(String::new(), |mut text, address| {
         let _ = writeln!(text, "addr del {address} dev {}", end.ifname);

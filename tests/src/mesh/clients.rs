@@ -1,4 +1,4 @@
-//! External clients of a [`Mesh`]: what an admin types, and what the gateway and the phone make of it.
+//! External clients of a [`Mesh`]: the admin's commands for them, and checks at the gateway and the phone.
 
 use super::{INTERFACE, Mesh, NETWORK};
 use crate::{
@@ -12,12 +12,13 @@ use std::{
     time::Duration,
 };
 
-/// A phone that has lost its session shakes hands anew 15 s after the first packet with no answer
-/// (`KEEPALIVE_TIMEOUT` + `REKEY_TIMEOUT`), then every 5 s.
+/// Time limit for a handshake of a phone. One that has lost its session starts a new handshake 15 s after the first
+/// packet with no answer (`KEEPALIVE_TIMEOUT` + `REKEY_TIMEOUT`), and retries every 5 s.
 pub const ONE_HANDSHAKE: Duration = Duration::from_secs(25);
 
 impl Mesh {
-    /// [`Lab::phones`]: two sites that serve their LANs with NAT off, and `office` lets clients in.
+    /// Builds [`Lab::phones`] with two sites that serve their LANs with NAT off, and with `office` as a gateway for
+    /// clients.
     pub fn with_phones() -> Result<Self> {
         let mesh = Self::start(Lab::phones()?, &["office", "home"])?;
         mesh.serve_lans(&["office", "home"], false)?;
@@ -26,21 +27,22 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// Adds a client and returns its file. Nobody sees its private key again.
+    /// Adds a client and returns its file, the only copy of its private key.
     pub fn add_client(&self, name: &str, gateway: &str, options: &[&str]) -> Result<String> {
         let issued =
             self.admin_json(&[&["client", "add", NETWORK, name, "--gateway", gateway], options].concat())?;
         issued["config"].as_str().map(str::to_owned).with_context(|| format!("a config in {issued}"))
     }
 
-    /// A client with the options, on the host of its name, which reaches its gateway when this returns.
+    /// Adds a client with these options and brings it up on the host of its name; it reaches its gateway when this
+    /// returns.
     pub fn phone(&self, name: &str, gateway: &str, options: &[&str]) -> Result<Phone> {
         let file = self.add_client(name, gateway, options)?;
         self.phone_with(name, gateway, &file)
     }
 
-    /// Brings a file up, and waits until the phone reaches the gateway over IPv4 and IPv6. The gateway knows the phone
-    /// first: one that is quicker tries again after five seconds.
+    /// Brings a file up on a host, and waits until it reaches the gateway over IPv4 and IPv6. Waits first until the
+    /// gateway knows the phone: one that is quicker retries its handshake only after five seconds.
     pub fn phone_with(&self, host: &str, gateway: &str, file: &str) -> Result<Phone> {
         let private = values(file, "PrivateKey").concat();
         let key = self.host(host)?.command(&["wg", "pubkey"]).stdin(private).run()?.stdout;
@@ -53,12 +55,12 @@ impl Mesh {
         Ok(phone)
     }
 
-    /// What the coordinator says of a client.
+    /// Client as the coordinator's `client show` reports it.
     pub fn client(&self, name: &str) -> Result<Value> {
         self.admin_json(&["client", "show", NETWORK, name])
     }
 
-    /// Whether WireGuard on a router has a peer with this key.
+    /// True if WireGuard on a router has a peer with this key.
     pub fn has_peer(&self, router: &str, key: &str) -> Result<bool> {
         let peers = self.on(router, &["wg", "show", INTERFACE, "peers"])?.stdout;
         Ok(peers.lines().any(|peer| peer == key))
@@ -73,19 +75,19 @@ impl Mesh {
         })
     }
 
-    /// What was delivered to a router by the broker, of a kind.
+    /// Number of messages of a kind that the broker has delivered to a router.
     pub fn delivered(&self, router: &str, kind: &str) -> Result<u64> {
         let node = self.admin_json(&["node", "show", NETWORK, router])?;
         Ok(node["delivered"][kind]["messages"].as_u64().unwrap_or_default())
     }
 }
 
-/// Whether a host answers another's ping at all of these addresses, or at none.
+/// Checks that a host's pings to all of these addresses are answered (`wanted`), or that none is.
 pub fn all_answer(from: &Host, to: &[IpAddr], wanted: bool) -> Result<()> {
     all_are(to, wanted, |address| Ok(ping(from, *address).is_ok()))
 }
 
-/// Whether connections to all of these addresses open, or to none.
+/// Checks that connections to all of these addresses open (`wanted`), or that none does.
 pub fn all_connect(from: &Host, to: &[IpAddr], port: u16, wanted: bool) -> Result<()> {
     all_are(to, wanted, |address| connects(from, SocketAddr::new(*address, port)))
 }

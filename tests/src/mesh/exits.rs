@@ -1,35 +1,35 @@
-//! Exits of a [`Mesh`]: what an admin asks for through the coordinator's API, who is seen on the Internet as whom, and what
-//! leaves a site past its tunnels.
+//! Exits of a [`Mesh`]: requests of an admin to the coordinator's API, the addresses under which hosts are seen on the
+//! Internet, and a capture of packets that leave a site outside its tunnels.
 
 use super::{INTERFACE, Mesh, NETWORK};
-use crate::lab::{Answers, Capture, Host, Lab, Partners, Talker, Topology, eventually};
+use crate::lab::{Answers, Capture, Host, Lab, Partners, Topology, TrafficGenerator, eventually};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::{net::IpAddr, time::Duration};
 
-/// The site whose traffic leaves elsewhere.
+/// Site whose traffic leaves through exits.
 pub const HOME: &str = "home";
-/// From an admin's command to its effect, a handshake included.
+/// Time limit from an admin's command to its effect, a handshake included.
 pub const EFFECT: Duration = Duration::from_secs(10);
 /// The coordinator's HTTPS port.
 const API: u16 = 8443;
 
-/// [`Lab::exits`] with a network in it, and servers on its Internet that say who asks.
+/// [`Lab::exits`] with a network in it, and servers on its Internet that answer with the source address they see.
 pub struct Exits {
     /// The network.
     pub mesh: Mesh,
     _answers: [Answers; 2],
 }
 
-/// As which addresses someone is seen on the Internet: IPv4, IPv6; `None` of a family without an answer.
+/// Addresses under which a host is seen on the Internet: IPv4, IPv6; `None` for a family without an answer.
 pub type Seen = [Option<IpAddr>; 2];
 
-/// Nobody gets an answer.
+/// Value for a host that gets no answer over either family.
 pub const NOBODY: Seen = [None, None];
 
 impl Exits {
-    /// `home` and these exits, which are switched on: by their owners and by the admin. `home` filters strictly by where
-    /// packets come from (`rp_filter` 1).
+    /// Starts `home` and these exits, which their owners allow and the admin has switched on. `home` filters strictly
+    /// by reverse path (`rp_filter` 1).
     pub fn start(exits: &[&str]) -> Result<Self> {
         let mut all = Self::without_home(exits)?;
         all.mesh.join(HOME)?;
@@ -37,7 +37,7 @@ impl Exits {
         Ok(all)
     }
 
-    /// The same with no daemon at `home` yet.
+    /// Starts the exits as [`Exits::start`] does, with no daemon at `home` yet.
     pub fn without_home(exits: &[&str]) -> Result<Self> {
         let mut topology = Topology::exits()?;
         topology.router.get_mut(HOME).context("a router home")?.rp_filter = 1;
@@ -58,7 +58,7 @@ impl Exits {
         self.mesh.host(name)
     }
 
-    /// Has a node be an exit, with the lab's resolver.
+    /// Makes a node an exit, with the lab's resolver, and waits until it offers IPv4.
     pub fn set_exit(&self, node: &str) -> Result<()> {
         let dns = self.addresses("resolver")?;
         self.mesh.api("PUT", &format!("nodes/{node}/exit"), Some(&json!({ "dns": dns })))?;
@@ -72,12 +72,12 @@ impl Exits {
         })
     }
 
-    /// Has traffic of `home` go through exits.
+    /// Creates or changes an exit scope of `home`, whose traffic then goes through exits.
     pub fn set_scope(&self, name: &str, wish: &Value) -> Result<()> {
         self.mesh.api("PUT", &format!("nodes/{HOME}/scopes/{name}"), Some(wish)).map(drop)
     }
 
-    /// Has it go where it went before.
+    /// Deletes an exit scope of `home`, whose traffic then goes where it went before.
     pub fn unset_scope(&self, name: &str) -> Result<()> {
         self.mesh.api("DELETE", &format!("nodes/{HOME}/scopes/{name}"), None).map(drop)
     }
@@ -93,7 +93,7 @@ impl Exits {
         })
     }
 
-    /// Waits until `home` has none.
+    /// Waits until `home` has no scope.
     pub fn wait_for_no_scope(&self) -> Result<()> {
         eventually(EFFECT, "there is no scope", || -> Result<()> {
             let scopes = self.mesh.scopes(HOME)?;
@@ -102,35 +102,35 @@ impl Exits {
         })
     }
 
-    /// Has hosts of `home` talk: to the web server, and to the resolver.
-    pub fn talkers(&self, hosts: &[&str]) -> Result<Vec<Talker>> {
-        hosts.iter().map(|host| self.talker(host)).collect()
+    /// Starts traffic generators on hosts of `home`, which send to the web server and the resolver.
+    pub fn generators(&self, hosts: &[&str]) -> Result<Vec<TrafficGenerator>> {
+        hosts.iter().map(|host| self.generator(host)).collect()
     }
 
-    /// Has one talk.
-    pub fn talker(&self, host: &str) -> Result<Talker> {
-        Talker::start(&self.host(host)?, self.partners()?)
+    /// Starts a traffic generator on one host.
+    pub fn generator(&self, host: &str) -> Result<TrafficGenerator> {
+        TrafficGenerator::start(&self.host(host)?, self.partners()?)
     }
 
-    /// Who is talked to.
+    /// Servers that the generators send to.
     pub fn partners(&self) -> Result<Partners> {
         Ok(Partners { web: self.addresses("web")?, resolver: self.addresses("resolver")? })
     }
 
-    /// As whom the Internet sees what leaves through a router; of `home` itself IPv4 alone, since its hosts have public
-    /// IPv6 addresses of their own.
+    /// Addresses under which the Internet sees traffic that leaves through a router. For `home` itself only the IPv4
+    /// address holds, since its hosts have public IPv6 addresses of their own.
     pub fn through(&self, router: &str) -> Result<Seen> {
         let host = self.host(router)?;
         Ok([Some(host.public4()?.into()), host.ip6().ok().map(IpAddr::from)])
     }
 
-    /// As whom the Internet sees a LAN host of `home` that is in no scope.
+    /// Addresses under which the Internet sees a LAN host of `home` that is in no scope.
     pub fn direct(&self, host: &str) -> Result<Seen> {
         let own = self.host(host)?.ip6()?;
         Ok([Some(self.host(HOME)?.ip4()?.into()), Some(own.into())])
     }
 
-    /// Starts to look at what leaves `home`, by whatever way.
+    /// Starts to capture packets that leave `home` outside its tunnels, see [`leaks`].
     pub fn leaks(&self) -> Result<Capture> {
         leaks(&self.mesh.lab, HOME)
     }
@@ -142,14 +142,14 @@ impl Exits {
 }
 
 impl Drop for Exits {
-    /// A test that passes shows no output.
+    /// Prints what each router does with its traffic; of a test that passes, nothing is shown.
     fn drop(&mut self) {
         self.mesh.look();
     }
 }
 
 impl Mesh {
-    /// What the coordinator's API answers on a path below the network's.
+    /// Answer of the coordinator's API on a path below the network's; null if it is empty.
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let url = format!("https://localhost:{API}/v1/networks/{NETWORK}/{path}");
         let script = format!(
@@ -165,12 +165,13 @@ impl Mesh {
         if answer.stdout.trim().is_empty() { Ok(Value::Null) } else { answer.json() }
     }
 
-    /// The scopes of a router, as `gatewrt status --json` shows them.
+    /// Scopes of a router, as `gatewrt status --json` shows them.
     pub fn scopes(&self, router: &str) -> Result<Value> {
         Ok(self.status(router)?["scopes"].clone())
     }
 
-    /// All peers of a router that have an Internet prefix among their allowed IPs, by interface.
+    /// Peers of a router, on our interfaces, that have a default route among their allowed IPs; one line each, as
+    /// `wg show all allowed-ips` writes them.
     pub fn defaults(&self, router: &str) -> Result<Vec<String>> {
         let all = self.host(router)?.run(&["wg", "show", "all", "allowed-ips"])?.stdout;
         let of_all = |line: &&str| line.contains("0.0.0.0/0") || line.contains("::/0");
@@ -179,10 +180,11 @@ impl Mesh {
     }
 }
 
-/// Starts to look, at the Internet's core, at all that comes from a site and is neither a tunnel's nor the control plane's,
-/// nor one neighbour's word to another. The source tells nothing (what leaks may be masqueraded or not), so whatever comes
-/// from no other host of the lab counts. What a router itself refuses does not: a late answer to a connection that was cut
-/// is for nobody behind it any more.
+/// Starts to capture, at the Internet's core, packets from a site that belong neither to a tunnel, nor to the control
+/// plane, nor to neighbour discovery. The source address tells nothing (leaked packets may be masqueraded or not), so
+/// every packet counts that comes from no other host of the lab. Refusals by a router itself (ICMP unreachable, TCP
+/// resets) don't count: they answer late packets of a connection that was cut, which reach nobody behind the router any
+/// more.
 pub fn leaks(lab: &Lab, site: &str) -> Result<Capture> {
     let hosts = lab.hosts();
     let others = hosts.iter().filter(|host| host.name() != site);

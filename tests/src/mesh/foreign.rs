@@ -1,5 +1,5 @@
-//! What is not ours, on every router of a [`Mesh`](super::Mesh): placed before its daemon starts, found byte for byte at
-//! the end of every test.
+//! Foreign objects on every router of a [`Mesh`](super::Mesh): placed before its daemon starts, and compared byte for
+//! byte at the end of every test.
 
 use super::INTERFACE;
 use crate::lab::{Foreign, ForeignKit, Host};
@@ -9,25 +9,25 @@ use std::collections::BTreeMap;
 /// The daemon's own table and the priority of its rule, which others may use too.
 const OUR_TABLE: u32 = 26487;
 const OUR_PRIORITY: u32 = 900;
-/// What the daemon's rule says.
+/// Selector and table of the daemon's rule, as `ip rule add` takes them.
 const OUR_RULE: &str = "not fwmark 0x1000000/0xf000000 lookup 26487";
-/// Gone after a reboot, as what it stands for.
+/// File that marks the objects of a router as placed; a reboot removes it as it removes them.
 const MARKER: &str = "/run/foreign-objects";
 
-/// What lies on every router: the usual kit, and what looks as if it were ours.
+/// Foreign objects for every router: the usual kit, and look-alikes of our own objects.
 pub fn foreign_kit(router: &Host) -> ForeignKit {
     let kit = Foreign::kit(router).in_table(OUR_TABLE);
     let kit = (OUR_PRIORITY - 1..=OUR_PRIORITY + 1).fold(kit, ForeignKit::with_rule);
     kit.with_rule_like(OUR_PRIORITY, OUR_RULE)
 }
 
-/// The foreign objects of a lab's routers.
+/// Foreign objects of a lab's routers.
 #[derive(Default)]
 pub(super) struct Bystanders {
     routers: BTreeMap<String, Placed>,
 }
 
-/// Those of one router, since it booted last.
+/// Foreign objects of one router, since its last boot.
 struct Placed {
     router: Host,
     everywhere: Foreign,
@@ -35,7 +35,7 @@ struct Placed {
 }
 
 impl Bystanders {
-    /// Places what needs nothing of ours, once a boot of the router.
+    /// Places the objects that need nothing of ours, once per boot of the router.
     pub(super) fn place(&mut self, router: &Host) -> Result<()> {
         if router.exists(MARKER)? {
             return Ok(());
@@ -47,7 +47,7 @@ impl Bystanders {
         Ok(())
     }
 
-    /// Places what lies on our interface, which is up, once a boot of the router.
+    /// Places the objects on our interface, which must be up, once per boot of the router.
     pub(super) fn place_on_interface(&mut self, router: &str) -> Result<()> {
         let placed = self.routers.get_mut(router);
         let placed = placed.with_context(|| format!("no daemon was started on {router}"))?;
@@ -57,7 +57,7 @@ impl Bystanders {
         Ok(())
     }
 
-    /// Takes away what lies on a router, so that it can be placed anew.
+    /// Removes the objects of a router, so that they can be placed again.
     pub(super) fn remove(&mut self, router: &Host) -> Result<()> {
         if let Some(placed) = self.routers.remove(router.name()) {
             placed.everywhere.remove()?;
@@ -66,14 +66,14 @@ impl Bystanders {
         Ok(())
     }
 
-    /// Expects nothing any more on our interface, which goes; the next one starts with nothing on it.
+    /// Stops expecting the objects on our interface, which is about to go; the next one starts without any.
     pub(super) fn forget_interface(&mut self, router: &str) {
         if let Some(placed) = self.routers.get_mut(router) {
             placed.on_interface = None;
         }
     }
 
-    /// What was touched, on any router. A reboot takes everything away, and is no touch.
+    /// Objects that were touched, on any router. A reboot removes them all and doesn't count.
     pub(super) fn changes(&self) -> Result<Vec<String>> {
         let mut all = Vec::new();
         for (name, placed) in &self.routers {

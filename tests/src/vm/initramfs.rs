@@ -1,4 +1,4 @@
-//! What a machine boots from: a tree of files as the kernel unpacks it (cpio's format `newc`, Linux
+//! Root file system that a machine boots from, as the kernel unpacks it (cpio's format `newc`, Linux
 //! `Documentation/driver-api/early-userspace/buffer-format.rst`). Pure, but for reading files.
 
 use std::{
@@ -14,7 +14,7 @@ const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_777;
 const DEVICE: u32 = 0o020_600;
 
-/// A tree under construction. Folders above what is added come by themselves.
+/// A tree under construction. Parent folders are added by themselves.
 #[derive(Clone, Default)]
 pub struct Initramfs {
     entries: BTreeMap<PathBuf, Entry>,
@@ -28,27 +28,27 @@ struct Entry {
 }
 
 impl Initramfs {
-    /// An empty folder.
+    /// Adds an empty folder.
     pub fn folder(&mut self, path: &str) -> &mut Self {
         self.add(path, FOLDER, (0, 0), Vec::new())
     }
 
-    /// A file with its permissions.
+    /// Adds a file with its permissions.
     pub fn file(&mut self, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> &mut Self {
         self.add(path, FILE | mode, (0, 0), content.into())
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     pub fn link(&mut self, path: &str, target: &str) -> &mut Self {
         self.add(path, LINK, (0, 0), target.into())
     }
 
-    /// A character device.
+    /// Adds a character device.
     pub fn device(&mut self, path: &str, major: u32, minor: u32) -> &mut Self {
         self.add(path, DEVICE, (major, minor), Vec::new())
     }
 
-    /// A tree of this machine's, with its files' permissions.
+    /// Adds a tree of this machine's files, with their permissions.
     pub fn tree(&mut self, at: &str, from: &Path) -> Result<&mut Self> {
         for entry in std::fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
             let (entry, path) = entry.map(|entry| (entry.path(), Path::new(at).join(entry.file_name())))?;
@@ -65,7 +65,7 @@ impl Initramfs {
         Ok(self)
     }
 
-    /// The archive, uncompressed.
+    /// Builds the archive, uncompressed.
     pub fn build(&self) -> Vec<u8> {
         let mut archive = Vec::new();
         for (number, (path, entry)) in (1..).zip(&self.entries) {
@@ -86,7 +86,8 @@ impl Initramfs {
     }
 }
 
-/// Magic number, thirteen fields of eight hexadecimal digits, name, content; each part filled up to four bytes.
+/// Appends an entry: magic number, thirteen fields of eight hexadecimal digits, and name; then the content. Both parts
+/// are padded to a multiple of four bytes.
 fn append(archive: &mut Vec<u8>, number: usize, name: &str, entry: &Entry) {
     let Entry { mode, device: (major, minor), content } = entry;
     let (size, length) = (content.len(), name.len() + 1);

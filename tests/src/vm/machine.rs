@@ -19,49 +19,50 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::{Initramfs, shell::Shell};
 use crate::lab::{Host, Output};
 
-/// A slow machine under emulation, beside another test.
-const BOOT: Duration = Duration::from_secs(90);
-/// No command takes longer, unless [`Vm::output_within`] says so.
-const COMMAND: Duration = Duration::from_secs(60);
-/// How much of the console is shown when a test fails.
+/// Time limit of a boot: a minute under emulation, and more where other stages of `make test` have the processors first.
+const BOOT: Duration = Duration::from_secs(10 * 60);
+/// Time limit of a command, unless [`Vm::output_within`] says another.
+const COMMAND: Duration = Duration::from_secs(5 * 60);
+/// Number of lines shown from the end of the console.
 const CONSOLE_TAIL: usize = 40;
 
-/// What a machine is made of.
+/// Parts of a machine.
 pub struct Hardware {
     /// QEMU's program.
     pub qemu: &'static str,
     /// Machine, memory, processors, devices: QEMU's arguments.
     pub arguments: Vec<String>,
-    /// What it boots.
+    /// Kernel image to boot.
     pub kernel: PathBuf,
-    /// What the kernel is told beside that.
+    /// Kernel command line, besides the console and `panic`.
     pub append: String,
-    /// What is in it. Its `/init` runs [`Vm::AGENT`] at last.
+    /// Root file system. Its `/init` runs [`Vm::AGENT`] last.
     pub initramfs: Initramfs,
 }
 
-/// A machine that has booted; it goes when this value is dropped or this process ends. The end of its console is printed
-/// then: a test that passes shows no output.
+/// A booted machine; it ends when this value is dropped or this process ends. Dropping it prints the end of its
+/// console; of a test that passes, nothing is shown.
 pub struct Vm {
     name: String,
     shell: Shell,
     console: File,
     child: Arc<Mutex<std::process::Child>>,
-    /// How long it took to boot.
+    /// Time from the start of QEMU until the shell answered.
     pub booted_in: Duration,
 }
 
 impl Vm {
-    /// What `/init` does at last, with `/dev`, `/proc`, `/sys` and `/run` mounted and `virtio_console` there: it never returns.
+    /// Script that `/init` runs last, with `/dev`, `/proc`, `/sys` and `/run` mounted and `virtio_console` loaded. It
+    /// never returns.
     pub const AGENT: &str = super::shell::AGENT;
 
-    /// Boots one in the network of a host of a lab, where QEMU finds the taps that are named in `hardware`. It ends with the
-    /// host.
+    /// Boots a machine in the network of a lab's host, where QEMU finds the taps that are named in `hardware`. It ends
+    /// with the host.
     pub fn boot_on(host: &Host, hardware: &Hardware) -> Result<Self> {
         Self::start(host.name(), hardware, |command| host.start_beside_files(command))
     }
 
-    /// Boots one without a lab.
+    /// Boots a machine without a lab.
     pub fn boot(name: &str, hardware: &Hardware) -> Result<Self> {
         Self::start(name, hardware, |command| Ok(Arc::new(Mutex::new(command.spawn()?))))
     }
@@ -75,12 +76,12 @@ impl Vm {
         Ok(output)
     }
 
-    /// Runs a shell script, whatever its exit code. What it leaves in the background lives on.
+    /// Runs a shell script, whatever its exit code. Processes it leaves in the background live on.
     pub fn output(&self, script: &str) -> Result<Output> {
         self.output_within(COMMAND, script)
     }
 
-    /// The same, with a time limit of its own.
+    /// Runs a shell script as [`Vm::output`] does, with a time limit of its own.
     pub fn output_within(&self, limit: Duration, script: &str) -> Result<Output> {
         self.shell.run(script, limit).with_context(|| format!("in {}\n{}", self.name, self.console_tail()))
     }
@@ -95,17 +96,17 @@ impl Vm {
         Ok(self.run(&format!("cat '{path}'"))?.stdout)
     }
 
-    /// All that the kernel and `/init` have said.
+    /// Everything that the kernel and `/init` have printed.
     pub fn console(&self) -> String {
         text_of(&self.console)
     }
 
-    /// Cuts the power. Nothing can be run any more.
+    /// Cuts the power; nothing can be run afterwards.
     pub fn power_off(&self) {
         drop(Ended { child: self.child.clone() });
     }
 
-    /// The number of QEMU's process.
+    /// Process number of QEMU.
     pub fn pid(&self) -> u32 {
         self.child.lock().unwrap_or_else(PoisonError::into_inner).id()
     }
@@ -135,7 +136,7 @@ impl Vm {
         let started = Instant::now();
         let child =
             spawn(&mut command).with_context(|| format!("start {} (is it installed?)", hardware.qemu))?;
-        // Ours are closed, so that the machine's end is the stream's.
+        // Closes our copies of the machine's end of the stream, so that the stream ends with the machine.
         drop(command);
         let end = Ended { child: child.clone() };
         let shell = Shell::open(ours, BOOT).with_context(|| {
@@ -157,7 +158,7 @@ impl Drop for Vm {
     }
 }
 
-/// Ends the process when it goes.
+/// Guard that kills the process when it is dropped.
 struct Ended {
     child: Arc<Mutex<std::process::Child>>,
 }
@@ -170,7 +171,7 @@ impl Drop for Ended {
     }
 }
 
-/// A nameless file, which others open by [`path_of`] as long as it is open here.
+/// Opens a nameless file, which others open by [`path_of`] as long as it is open here.
 fn memory() -> Result<File> {
     Ok(File::from(memfd_create(c"vm", MFdFlags::MFD_CLOEXEC).context("memfd")?))
 }

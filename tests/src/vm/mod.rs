@@ -1,9 +1,10 @@
 //! Virtual machines with a kernel of their own, which stand in for hosts of the [`lab`](crate::lab): another architecture,
 //! and kernel WireGuard, which the machine that runs the tests may lack.
 //!
-//! Kernels and programs are Debian's; `tests/bootstrap vm` unpacks them into `target/tools/vm`. What a machine boots from is
-//! an initramfs made here ([`Initramfs`]), with an agent in it that runs what it is told over a port of its own ([`Vm::run`]):
-//! no network is needed to talk to it, none can cut it off. QEMU emulates, with or without hardware that helps.
+//! Kernels and programs are Debian's; `tests/bootstrap vm` unpacks them into `target/tools/vm`. A machine boots from an
+//! initramfs made here ([`Initramfs`]). An agent in it runs commands that come over a serial port of its own
+//! ([`Vm::run`]): no network is needed to reach the machine, and none can cut it off. QEMU emulates the processor, so
+//! that no hardware support is needed.
 
 mod initramfs;
 mod machine;

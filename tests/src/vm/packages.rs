@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// An unpacked tree.
+/// Unpacked packages of one architecture.
 pub struct Packages {
     root: PathBuf,
 }
 
 impl Packages {
-    /// Those of one of Debian's architectures.
+    /// Opens the packages of one of Debian's architectures.
     pub fn of(architecture: &str) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/vm").join(architecture);
         let root = root.canonicalize();
@@ -23,24 +23,24 @@ impl Packages {
         })
     }
 
-    /// A file of a package, by its path on the machine.
+    /// Path of a package's file on this machine, by its path on the emulated one.
     pub fn file(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// What a file holds.
+    /// Reads a file of a package.
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
         let path = self.file(path);
         std::fs::read(&path).with_context(|| format!("read {}", path.display()))
     }
 
-    /// The kernel.
+    /// Path of the kernel.
     pub fn kernel(&self) -> Result<PathBuf> {
         only(&self.file("boot"), "vmlinuz-")
     }
 
-    /// The modules of these names with all that they need, in an order in which they can be loaded. What is built into the
-    /// kernel is left out.
+    /// Modules of these names with all that they need, in an order in which they can be loaded. Modules that are built
+    /// into the kernel are left out.
     pub fn modules(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
         let folder = only(&self.file("lib/modules"), "")?;
         let read =
@@ -49,7 +49,7 @@ impl Packages {
         Ok(modules.iter().map(|module| folder.join(module)).collect())
     }
 
-    /// The shared libraries that programs need, and their loader, by their paths on the machine.
+    /// Shared libraries that programs need, and their loader, by their paths on the machine.
     pub fn libraries(&self, programs: &[&str]) -> Result<Vec<String>> {
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         let mut open: Vec<String> = programs.iter().map(|program| (*program).to_owned()).collect();
@@ -88,7 +88,7 @@ impl Packages {
     }
 }
 
-/// The one entry of a folder that starts so.
+/// Single entry of a folder with this prefix; none or several are an error.
 fn only(folder: &Path, prefix: &str) -> Result<PathBuf> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
     let found = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
@@ -97,7 +97,8 @@ fn only(folder: &Path, prefix: &str) -> Result<PathBuf> {
     Ok(found[0].clone())
 }
 
-/// `depmod` lists each module with all that it needs, what is needed last being loaded first.
+/// Sorts modules so that each is loaded after those it needs. `depmod` lists each module with all that it needs; the
+/// last of that list is loaded first.
 fn load_order(dependencies: &str, builtin: &str, names: &[&str]) -> Result<Vec<String>> {
     let modules: BTreeMap<String, (&str, &str)> = dependencies
         .lines()

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{Hardware, Initramfs, Packages, Vm, plug};
 use crate::lab::{Host, Output, eventually};
 
-/// OpenWrt's name of the architecture.
+/// Name of the architecture in OpenWrt.
 const ARCHITECTURE: &str = "mipsel_24kc";
-/// What OpenWrt has loaded when the daemon starts: the cards, WireGuard, and of nftables what firewall4 and we use.
+/// Modules that OpenWrt has loaded when the daemon starts: the cards, WireGuard, and the part of nftables that
+/// firewall4 and we use.
 const MODULES: [&str; 18] = [
     "virtio_pci",
     "virtio_console",
@@ -31,25 +32,25 @@ const MODULES: [&str; 18] = [
     "nf_conntrack_netlink",
     "tun",
 ];
-/// Programs beside busybox.
+/// Programs besides busybox.
 const PROGRAMS: [&str; 2] = ["/usr/sbin/nft", "/usr/bin/wg"];
-/// Where the daemon's log is.
+/// Path of the daemon's log.
 const LOG: &str = "/tmp/gatewrt.log";
 
-/// A router in the place of one of the lab's.
+/// An emulated router in place of one of the lab's.
 pub struct Router {
     /// The machine.
     pub vm: Vm,
-    /// The lab's host, for its name and addresses; nothing of its own runs there.
+    /// Host of the lab, for its name and addresses; nothing of its own runs there.
     pub host: Host,
     hardware: Hardware,
-    /// Of January 1970, when it booted.
+    /// Day of January 1970 by the clock at boot.
     day: u8,
 }
 
 impl Router {
-    /// Boots one in the place of a router of the lab, with its addresses, and masquerading as it did. The clock says
-    /// 1970, as on a router without a battery; GateWRT is installed and not started.
+    /// Boots a router in place of one of the lab's, with its addresses and its masquerading. The clock says 1970, as on
+    /// a router without a battery; GateWRT is installed and not started.
     pub fn boot(host: &Host) -> Result<Self> {
         let packages = Packages::of("mipsel")?;
         let (cards, addresses) = plug(host, &["wan", "lan"])?;
@@ -67,8 +68,8 @@ impl Router {
         Ok(Self { vm: Vm::boot_on(host, &hardware)?, host: host.clone(), hardware, day })
     }
 
-    /// Cuts the power and boots again: what is in `/etc/gatewrt` and its UCI file is kept, as on flash, and nothing else.
-    /// It is a day later by the clock each time: a peer takes no handshake that is older than the last one.
+    /// Cuts the power and boots again. `/etc/gatewrt` and its UCI file are kept, as on flash, and nothing else. The
+    /// clock is a day later after each reboot: a peer rejects a handshake that is older than the last one.
     pub fn reboot(&mut self) -> Result<()> {
         let files = self.vm.run("find /etc/gatewrt /etc/config/gatewrt -type f")?.stdout;
         for path in files.lines() {
@@ -83,8 +84,8 @@ impl Router {
         Ok(())
     }
 
-    /// Starts the daemon and sends a packet as soon as a route into the network is there; gives the time from the start to
-    /// the answer, by the router's clock.
+    /// Starts the daemon, pings a peer as soon as there is a route into the network, and returns the time from the
+    /// start to the answer, by the router's clock.
     pub fn start_until_answered(&self, peer: Ipv4Addr) -> Result<Duration> {
         let script = format!(
             "read -r start _ </proc/uptime
@@ -111,7 +112,7 @@ impl Router {
         })
     }
 
-    /// Ends the daemon with a signal, and waits for its end.
+    /// Sends the daemon a signal and waits up to 10 s for its end.
     pub fn end_daemon(&self, signal: &str) -> Result<()> {
         self.vm.run(&format!("killall -{signal} gatewrtd"))?;
         eventually(Duration::from_secs(10), "the daemon has ended", || {
@@ -125,12 +126,12 @@ impl Router {
         self.vm.run(&quoted.join(" "))
     }
 
-    /// What the daemon has said so far, over restarts too.
+    /// Everything the daemon has logged so far, restarts included.
     pub fn log(&self) -> Result<String> {
         self.vm.read_file(LOG)
     }
 
-    /// What memory of the daemon's is resident.
+    /// Resident memory of the daemon.
     pub fn memory(&self) -> Result<Memory> {
         let status = self.vm.run("cat /proc/$(pidof gatewrtd)/status")?.stdout;
         let of = |key: &str| -> Result<u64> {
@@ -140,8 +141,8 @@ impl Router {
         Ok(Memory { resident_kib: of("VmRSS")?, own_kib: of("RssAnon")? })
     }
 
-    /// Processor time that the daemon and what it started have had so far, to the hundredth of a second, and how long the
-    /// machine has been up.
+    /// Processor time of the daemon and of the children it has waited for, with a resolution of 10 ms, and the uptime
+    /// of the machine.
     pub fn time(&self) -> Result<[Duration; 2]> {
         // Fields 14 to 17 of proc_pid_stat(5), in hundredths of a second; a thread that has ended counts.
         let said =
@@ -152,21 +153,21 @@ impl Router {
     }
 }
 
-/// What QEMU is told of the clock.
+/// QEMU's argument for a clock at this day of January 1970.
 fn clock(day: u8) -> String {
     format!("base=1970-01-{day:02}")
 }
 
-/// What memory of a program's is resident.
+/// Resident memory of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// All, in KiB: its text too, as far as it has been run.
+    /// All resident memory, in KiB, pages of the program file included.
     pub resident_kib: u64,
-    /// What is its own, in KiB, and would not be read again from flash.
+    /// Anonymous memory, in KiB, which could not be read again from flash.
     pub own_kib: u64,
 }
 
-/// Kernel modules and programs, and `/init`.
+/// Initramfs with kernel modules, programs and `/init`.
 fn system(packages: &Packages) -> Result<Initramfs> {
     let mut initramfs = Initramfs::default();
     for folder in
@@ -191,7 +192,7 @@ fn system(packages: &Packages) -> Result<Initramfs> {
     Ok(initramfs)
 }
 
-/// What the package brings, as it is built for OpenWrt.
+/// Adds the files of the package that is built for OpenWrt.
 fn package(initramfs: &mut Initramfs) -> Result<()> {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
     let suffix = format!("_{ARCHITECTURE}.ipk");
@@ -223,7 +224,7 @@ sh -e /etc/init.d/boot || echo 'the network was not set up'
 exec sh /sbin/agent
 ";
 
-/// What netifd and firewall4 do on a router: names, addresses, routes, forwarding, masquerading.
+/// Script for the tasks of netifd and firewall4 on a router: names, addresses, routes, forwarding, masquerading.
 fn boot_script(host: &Host, addresses: &str) -> Result<String> {
     let lan = &host.lan_prefixes()?[0];
     Ok(format!(

@@ -1,5 +1,6 @@
-//! Commands in a machine, over a serial port of QEMU's: a line that says what is to be done and how many bytes follow, the
-//! bytes, an answer of the same form. The machine's end is [`AGENT`].
+//! Commands in a machine, over a serial port of QEMU's. A request is a line with the action and a number of bytes, then
+//! these bytes; an answer is a line with the exit code and two lengths, then standard output and standard error. The
+//! machine's end is [`AGENT`].
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::lab::Output;
 
-/// The machine's end, in busybox's shell; never returns. What it starts in the background lives on.
+/// Machine's end of the port, in busybox's shell; never returns. Processes that it starts in the background live on.
 pub(super) const AGENT: &str = "take() {
     if [ \"$1\" = 0 ]; then : >\"$2\"; else dd iflag=fullblock bs=\"$1\" count=1 of=\"$2\" 2>/dev/null; fi
 }
@@ -34,13 +35,13 @@ for port in /sys/class/virtio-ports/*; do [ \"$(cat \"$port/name\")\" != shell ]
 while true; do answer_all <>\"/dev/${port##*/}\" >&0; done
 ";
 
-/// Our end.
+/// This program's end of the port.
 pub(super) struct Shell {
     stream: Mutex<BufReader<UnixStream>>,
 }
 
 impl Shell {
-    /// Returns once the agent is there.
+    /// Waits until the agent is ready, for at most `boot`.
     pub(super) fn open(stream: UnixStream, boot: Duration) -> Result<Self> {
         stream.set_read_timeout(Some(boot))?;
         let mut stream = BufReader::new(stream);

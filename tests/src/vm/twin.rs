@@ -1,8 +1,8 @@
-//! This machine once more: its own files as they are, and a kernel that has WireGuard. A whole lab runs inside, with the
+//! Twin of this machine: its files as they are, and a kernel that has WireGuard. A whole lab runs inside, with the
 //! programs and tests that were built here.
 //!
-//! Its clock counts what its processor does rather than this machine's seconds: however busy this machine is, nothing in
-//! there is late, and two ways to carry a packet compare by the work that they are.
+//! The twin's clock counts the instructions of its processor instead of this machine's seconds. However busy this
+//! machine is, nothing in the twin is late, and two ways to carry a packet compare by the work they take.
 
 use std::{num::ParseIntError, path::Path, time::Duration};
 
@@ -11,11 +11,11 @@ use anyhow::{Context, Result};
 use super::{Hardware, Initramfs, Packages, Vm};
 use crate::lab::Output;
 
-/// What is needed to get at this machine's files, and of them to a console.
+/// Modules for this machine's files, the console port and random numbers.
 const TO_BOOT: [&str; 6] = ["virtio_pci", "virtio_console", "virtio_rng", "9pnet_virtio", "9p", "overlay"];
-/// What a lab uses, but for TUN devices: without them there is no other WireGuard than the kernel's. All of it is loaded
-/// at the start: what the kernel would load itself it asks for at every name of an interface that it does not know, which
-/// costs more than all else.
+/// Modules for a lab, but not for TUN devices: without them there is no WireGuard other than the kernel's. All are
+/// loaded at the start, and loading on demand is turned off: the kernel would ask for a module at every interface name
+/// it doesn't know, which costs more than all else.
 const FOR_A_LAB: [&str; 24] = [
     "crc32c_generic",
     "wireguard",
@@ -42,25 +42,26 @@ const FOR_A_LAB: [&str; 24] = [
     "tcp_diag",
     "udp_diag",
 ];
-/// The machine's memory holds what is written, too.
+/// Memory of the machine in MiB; files that are written are kept in it, too.
 const MEMORY: &str = "2048";
 
-/// How a machine copies and clears memory.
+/// Method by which a machine copies and clears memory.
 #[derive(Clone, Copy)]
 pub enum Copying {
-    /// With the instructions that today's processors have for it. QEMU counts each byte of theirs: what is carried costs.
+    /// Instructions that today's processors have for it. QEMU counts each byte of theirs, so that every byte carried
+    /// costs time.
     Bytes,
-    /// With loops over words, which cost far less: for what is not measured.
+    /// Loops over words, which cost far less: for work that is not measured.
     Words,
 }
 
-/// A machine like this one, which goes when this value is dropped.
+/// A machine like this one, which ends when this value is dropped.
 pub struct Twin {
     vm: Vm,
 }
 
 impl Twin {
-    /// Boots one.
+    /// Boots a twin.
     pub fn boot(name: &str, copying: Copying) -> Result<Self> {
         let packages = Packages::of("amd64")?;
         let (cpu, append) = match copying {
@@ -68,7 +69,7 @@ impl Twin {
             // 112: `X86_FEATURE_REP_GOOD` (arch/x86/include/asm/cpufeatures.h).
             Copying::Words => ("max,la57=off,erms=off,fsrm=off", " clearcpuid=112 init_on_alloc=0"),
         };
-        // As fast as it can be counted, one instruction a nanosecond; when it has nothing to do time is this machine's.
+        // One instruction takes a nanosecond; while the processor is idle, time passes as on this machine.
         let clock = ["-icount", "shift=0,sleep=on", "-rtc", "base=utc,clock=vm"];
         let machine = ["-machine", "q35", "-accel", "tcg,tb-size=256", "-cpu", cpu, "-m", MEMORY];
         let files = [
@@ -83,13 +84,14 @@ impl Twin {
             qemu: "qemu-system-x86_64",
             arguments: [&machine[..], &clock, &files].concat().into_iter().map(str::to_owned).collect(),
             kernel: packages.kernel()?,
-            append: format!("quiet nosmp tsc=reliable mitigations=off{append}"),
+            // norandmaps: QEMU translates a program anew wherever it is placed, which takes more time than to run it.
+            append: format!("quiet nosmp tsc=reliable mitigations=off norandmaps{append}"),
             initramfs: system(&packages)?,
         };
         Ok(Self { vm: Vm::boot(name, &hardware)? })
     }
 
-    /// Makes a folder there of files from here, so that they are read at the speed of memory.
+    /// Copies files of this machine to a folder in the twin's memory, where they are read fast.
     pub fn copy(&self, folder: &str, files: &[&Path]) -> Result<()> {
         let names = files.iter().map(|file| file.to_str().context("a name in UTF-8"));
         let names = names.collect::<Result<Vec<_>>>()?.join("' '");
@@ -101,7 +103,7 @@ impl Twin {
         self.vm.output_within(limit, script)
     }
 
-    /// What it has cost here so far, in time of a processor.
+    /// Processor time that QEMU has used on this machine so far.
     pub fn cost(&self) -> Result<Duration> {
         // Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second.
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.vm.pid()))?;
@@ -110,7 +112,7 @@ impl Twin {
         Ok(Duration::from_millis(ticks.sum::<Result<u64, ParseIntError>>()? * 10))
     }
 
-    /// What the kernel has to say, and nobody wants to hear.
+    /// Warnings and errors in the kernel's log, without the expected ones.
     pub fn complaints(&self) -> Result<String> {
         let log = self.vm.run("dmesg --level=emerg,alert,crit,err,warn")?.stdout;
         let is_new = |line: &&str| !EXPECTED.iter().any(|expected| line.contains(expected));
@@ -118,7 +120,7 @@ impl Twin {
     }
 }
 
-/// What this kernel says on this emulated machine in any case.
+/// Texts of the warnings that this kernel prints on this emulated machine in any case.
 const EXPECTED: [&str; 1] = ["ACPI: setting ELCR"];
 
 fn system(packages: &Packages) -> Result<Initramfs> {

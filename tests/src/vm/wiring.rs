@@ -1,5 +1,5 @@
-//! A machine in the place of a host of the lab: the host's cables are bridged to taps, and the machine has the host's
-//! addresses.
+//! Wiring of a machine in place of a host of the lab: the host's cables are bridged to taps, and the machine gets the
+//! host's addresses.
 
 use std::fmt::Write;
 
@@ -7,9 +7,9 @@ use anyhow::Result;
 
 use crate::lab::Host;
 
-/// Takes a host's addresses and firewall away and bridges its interfaces to taps. Returns QEMU's arguments, one network
-/// card for each interface in this order, and the commands that give the machine's interfaces `eth0`, `eth1`… their names,
-/// addresses and routes.
+/// Removes a host's addresses and firewall and bridges its interfaces to taps. Returns QEMU's arguments, one network
+/// card for each interface in this order, and the commands that give the machine's interfaces `eth0`, `eth1`… their
+/// names, addresses and routes.
 pub fn plug(host: &Host, interfaces: &[&str]) -> Result<(Vec<String>, String)> {
     let mut bridges = String::from("nft flush ruleset\nsysctl -qw net.ipv6.conf.all.disable_ipv6=1\n");
     let (mut cards, mut commands) = (Vec::new(), String::new());
@@ -24,7 +24,7 @@ pub fn plug(host: &Host, interfaces: &[&str]) -> Result<(Vec<String>, String)> {
              ip link set dev br-{name} up\n"
         )?;
         cards.extend(["-netdev".into(), format!("tap,id={name},ifname={tap},script=no,downscript=no")]);
-        // Another one than the bridge has, which is its port's, the host's.
+        // Differs from the MAC address of the bridge, which is that of its port, the host's interface.
         let mac = format!("52:54:00:{:02x}:00:{number:02x}", host.ip4()?.octets()[2]);
         cards.extend(["-device".into(), format!("virtio-net-pci,netdev={name},mac={mac},romfile=")]);
         write!(commands, "ip link set dev eth{number} name {name}\nip link set dev {name} up\n")?;

@@ -1,4 +1,4 @@
-//! What can be typed about ingress nodes and external clients.
+//! Arguments of `ingress` and `client`.
 
 use super::OnOff;
 use clap::{Args, Subcommand};
@@ -16,7 +16,7 @@ Examples:
   gatewrt-coordinator ingress list home";
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum Ingress {
+pub(in crate::cli) enum IngressCommand {
     /// Let phones and laptops in at a node
     #[command(after_help = INGRESS_EXAMPLES)]
     Set {
@@ -24,27 +24,27 @@ pub(in crate::cli) enum Ingress {
         network: String,
         /// Name or id of the node
         node: String,
-        /// Where clients reach it [default: a public address that the node has]
+        /// Endpoint for clients [default: a public address of the node]
         #[arg(long, value_name = "HOST:PORT")]
         endpoint: Option<String>,
-        /// Their IPv4 addresses [default: a free /24 of the network]
+        /// IPv4 block for clients [default: a free /24 of the network]
         #[arg(long, value_name = "PREFIX")]
         block4: Option<Prefix>,
-        /// Their IPv6 addresses [default: a free /112 of the network]
+        /// IPv6 block for clients [default: a free /112 of the network]
         #[arg(long, value_name = "PREFIX")]
         block6: Option<Prefix>,
     },
-    /// Let none in there any more
+    /// Stop letting clients in at a node
     Unset {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
-        /// Also when clients' files name it: they stay, cut off, until they are reissued elsewhere
+        /// Stop even if clients' files name it: they stay, cut off, until they are reissued elsewhere
         #[arg(long)]
         force: bool,
     },
-    /// The nodes that let clients in, and those that may
+    /// List the nodes that let clients in, and those that may
     List {
         /// Name or id of the network
         network: String,
@@ -52,7 +52,7 @@ pub(in crate::cli) enum Ingress {
 }
 
 const ADD_EXAMPLES: &str = "\
-The file alone goes to stdout. The private key in it is shown this once and kept nowhere.
+The file alone goes to stdout. The private key in it is shown only this once and kept nowhere.
 
 Examples:
   gatewrt-coordinator client add home phone --gateway office --qr
@@ -75,79 +75,79 @@ Examples:
   gatewrt-coordinator client set home laptop --tunnel split --route 192.168.10.0/24";
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum Client {
-    /// Let a phone or laptop in: make its key and its file
+pub(in crate::cli) enum ClientCommand {
+    /// Create a client for a phone or laptop, with its key and file
     #[command(after_help = ADD_EXAMPLES)]
-    Add(Box<Add>),
-    /// The clients of a network
+    Add(Box<AddClient>),
+    /// List the clients of a network
     List {
         /// Name or id of the network
         network: String,
     },
-    /// One client
-    Show(Which),
-    /// The file that a client would be issued now
+    /// Show one client
+    Show(OneClient),
+    /// Print the file that a client would be issued now
     #[command(after_help = QR_EXAMPLES)]
     Config {
         #[command(flatten)]
-        which: Which,
+        which: OneClient,
         #[command(flatten)]
         key: KeyFile,
-        /// Write it there, readable by you alone, instead of to stdout
+        /// Write to this file, readable by you alone, instead of stdout
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// The same as a QR code, for a client whose private key you have
+    /// Print the file as a QR code, for a client whose private key you have
     #[command(after_help = QR_EXAMPLES)]
     Qr {
         #[command(flatten)]
-        which: Which,
+        which: OneClient,
         #[command(flatten)]
         key: KeyFile,
     },
     /// Let a client in again
-    Enable(Which),
-    /// Cut a client off, until it is enabled again
-    Disable(Which),
-    /// Let others open connections to a client, or only answer it
+    Enable(OneClient),
+    /// Cut a client off until it is enabled again
+    Disable(OneClient),
+    /// Set if others can open connections to a client, or only answer it
     Reachable {
         #[command(flatten)]
-        which: Which,
+        which: OneClient,
         /// on or off
         on: OnOff,
     },
-    /// Give a client another name
+    /// Rename a client
     Rename {
         #[command(flatten)]
-        which: Which,
+        which: OneClient,
         /// 1 to 63 characters of a-z, 0-9 and "-"
         name: ClientName,
     },
     /// Change a client: label, tags, expiry, DNS, tunnel, prefixes
     #[command(after_help = SET_EXAMPLES)]
-    Set(Box<Set>),
-    /// Delete a client for ever: its key is refused from now on
-    Delete(Which),
-    /// Give a client a new key and file, and another gateway where one is named: the old key is dead
+    Set(Box<SetClient>),
+    /// Delete a client permanently: its key is refused from now on
+    Delete(OneClient),
+    /// Issue a new key and file, and another gateway if one is named; the old key is never accepted again
     Reissue {
         #[command(flatten)]
-        which: Which,
-        /// Where it comes in from now on [default: where it does]
+        which: OneClient,
+        /// New gateway [default: the current one]
         #[arg(long, value_name = "NODE")]
         gateway: Option<NodeName>,
-        /// Its new public key [default: a pair is made]
+        /// New public key [default: a new pair]
         #[arg(long, value_name = "KEY")]
         key: Option<WgPublicKey>,
-        /// Whether it gets a preshared key [default: where it had one]
+        /// Generate a preshared key [default: if it had one]
         #[arg(long, value_enum)]
         psk: Option<OnOff>,
         #[command(flatten)]
-        output: Output,
+        output: ConfigOutput,
     },
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Which {
+pub(in crate::cli) struct OneClient {
     /// Name or id of the network
     pub network: String,
     /// Name or id of the client
@@ -156,46 +156,46 @@ pub(in crate::cli) struct Which {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct KeyFile {
-    /// A file with the client's private key, or an older file of the client; it is not sent
+    /// File with the client's private key, or an older file of the client; it is not sent
     #[arg(long, value_name = "FILE")]
     pub private_key_file: Option<PathBuf>,
-    /// Take note that the client has this file now: it is not stale any more
+    /// Record that the client has this file now, so that it is not stale any more
     #[arg(long)]
     pub mark: bool,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Output {
-    /// Print a QR code to scan, instead of the file
+pub(in crate::cli) struct ConfigOutput {
+    /// Print a QR code instead of the file; needs a terminal
     #[arg(long)]
     pub qr: bool,
-    /// Write the file there, readable by you alone, instead of to stdout
+    /// Write to this file, readable by you alone, instead of stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Add {
+pub(in crate::cli) struct AddClient {
     /// Name or id of the network
     pub network: String,
     /// 1 to 63 characters of a-z, 0-9 and "-"
     pub name: ClientName,
-    /// Where it comes in; with several, the file names the first, and reissuing moves it
+    /// Gateway; with several, the file names the first, and reissuing moves it
     #[arg(long, value_name = "NODE", required = true, value_delimiter = ',')]
     pub gateway: Vec<NodeName>,
     /// Any text up to 64 characters
     #[arg(long, default_value = "")]
     pub label: String,
-    /// For rules; can be given more than once
+    /// Tags for rules; can be repeated
     #[arg(long, value_delimiter = ',')]
     pub tag: Vec<Tag>,
-    /// Its public key [default: a pair is made]
+    /// Public key [default: a new pair]
     #[arg(long, value_name = "KEY")]
     pub key: Option<WgPublicKey>,
-    /// From the gateway's blocks [default: the next free ones]
+    /// Addresses from the gateway's blocks [default: the next free ones]
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub address: Vec<IpAddr>,
-    /// Make a preshared key too
+    /// Generate a preshared key too
     #[arg(long)]
     pub psk: bool,
     /// DNS servers [default: the network's]
@@ -204,62 +204,62 @@ pub(in crate::cli) struct Add {
     /// Send all its traffic through the tunnel: Internet traffic goes out at the gateway
     #[arg(long, conflicts_with = "route")]
     pub full: bool,
-    /// What goes through the tunnel beside the network itself [default: all that the network serves]
+    /// Prefixes for the tunnel besides the network itself [default: all that the network serves]
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     pub route: Vec<Prefix>,
-    /// A prefix behind it, which the network may reach
+    /// Prefix behind it, which the network may reach
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     pub prefix: Vec<Prefix>,
     /// Let others open connections to it
     #[arg(long)]
     pub reachable: bool,
-    /// For how long or until when, such as 30d or 2027-01-31 [default: never]
+    /// Time span or date of expiry, such as 30d or 2027-01-31 [default: never]
     #[arg(long, value_name = "TIME", value_parser = expiry)]
     pub expires: Option<Expiry>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: ConfigOutput,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Set {
+pub(in crate::cli) struct SetClient {
     #[command(flatten)]
-    pub which: Which,
+    pub which: OneClient,
     /// Any text up to 64 characters
     #[arg(long)]
     pub label: Option<String>,
-    /// For rules, in place of those it has; '' for none
+    /// Tags for rules, in place of those it has; '' for none
     #[arg(long, value_name = "TAG,…")]
-    pub tag: Option<Listed<Tag>>,
-    /// For how long or until when, such as 30d or 2027-01-31, or "never"
+    pub tag: Option<CommaList<Tag>>,
+    /// Time span or date of expiry, such as 30d or 2027-01-31, or "never"
     #[arg(long, value_name = "TIME", value_parser = expiry)]
     pub expires: Option<Expiry>,
     /// DNS servers; '' for the network's
     #[arg(long, value_name = "IP,…")]
-    pub dns: Option<Listed<IpAddr>>,
-    /// Which of its traffic goes through the tunnel
+    pub dns: Option<CommaList<IpAddr>>,
+    /// Traffic that goes through the tunnel
     #[arg(long, value_enum)]
     pub tunnel: Option<TunnelArg>,
-    /// What a split tunnel takes beside the network itself; '' for all that it serves
+    /// Prefixes of a split tunnel besides the network itself; '' for all that it serves
     #[arg(long, value_name = "PREFIX,…")]
-    pub route: Option<Listed<Prefix>>,
+    pub route: Option<CommaList<Prefix>>,
     /// Prefixes behind it, in place of those it has; '' for none
     #[arg(long, value_name = "PREFIX,…")]
-    pub prefix: Option<Listed<Prefix>>,
+    pub prefix: Option<CommaList<Prefix>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(in crate::cli) enum TunnelArg {
-    /// What is for the network
+    /// Traffic for the network
     Split,
-    /// Everything
+    /// All traffic
     Full,
 }
 
-/// Items with commas between them; nothing is an empty list.
+/// Items separated by commas; an empty text is an empty list.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct Listed<T>(pub Vec<T>);
+pub(in crate::cli) struct CommaList<T>(pub Vec<T>);
 
-impl<T: std::str::FromStr> std::str::FromStr for Listed<T> {
+impl<T: std::str::FromStr> std::str::FromStr for CommaList<T> {
     type Err = T::Err;
     fn from_str(text: &str) -> Result<Self, T::Err> {
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -267,7 +267,7 @@ impl<T: std::str::FromStr> std::str::FromStr for Listed<T> {
     }
 }
 
-/// When a client's time is over, in seconds since 1970.
+/// Expiry time, in seconds since 1970; `None` means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) struct Expiry(pub Option<u64>);
 
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expiry_is_a_span_or_a_date() {
+    fn expiry_is_parsed_from_a_span_or_a_date() {
         assert_eq!(expiry("never"), Ok(Expiry(None)));
         assert_eq!(expiry("2027-01-31"), Ok(Expiry(Some(1_801_353_600))));
         assert_eq!(expiry("2027-01-31T12:00:00Z"), Ok(Expiry(Some(1_801_396_800))));
@@ -307,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_an_empty_list() {
-        let list = |text: &str| text.parse::<Listed<Tag>>().map(|list| list.0.len());
+    fn empty_text_is_an_empty_list() {
+        let list = |text: &str| text.parse::<CommaList<Tag>>().map(|list| list.0.len());
         assert_eq!((list(""), list("a"), list("a, b")), (Ok(0), Ok(1), Ok(2)));
         assert!(list("A").is_err());
     }

@@ -1,4 +1,4 @@
-//! What can be typed about exits and what goes through them.
+//! Arguments of `exit` and `exit-client`.
 
 use crate::api::Ipv6;
 use clap::{Args, Subcommand, ValueEnum};
@@ -14,35 +14,37 @@ Examples:
   gatewrt-coordinator exit list home";
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum Exit {
-    /// Let others send their Internet traffic through a node
+pub(in crate::cli) enum ExitCommand {
+    /// Make a node an exit: let others send their Internet traffic through it
     #[command(after_help = EXIT_EXAMPLES)]
     Set {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
-        /// Resolvers to ask through it, in order; can be given more than once [default: those of its uplink]
+        /// Resolvers to ask through it, in order; can be repeated [default: those of its uplink]
         #[arg(long, value_name = "IP", value_delimiter = ',')]
         dns: Vec<IpAddr>,
-        /// For IPv6 alone
+        /// IPv6 only
         #[arg(long, conflicts_with = "no_ipv6")]
         no_ipv4: bool,
-        /// For IPv4 alone
+        /// IPv4 only
         #[arg(long)]
         no_ipv6: bool,
     },
-    /// Let no one do so any more
+    /// Stop a node from being an exit
     Unset {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
-        /// Also when scopes name it: their traffic goes nowhere, or out over the WAN where the kill switch is off
+        /// Stop even if scopes use it: their traffic is dropped, or goes out over the WAN where the kill
+        /// switch is off
         #[arg(long)]
         force: bool,
     },
-    /// The exits of a network and the nodes that may be one: what each offers, and what goes through it
+    /// List the exits of a network and the nodes that may be one: what each offers, and the scopes that use
+    /// it
     List {
         /// Name or id of the network
         network: String,
@@ -56,8 +58,8 @@ What goes through the exit (--of):
   dev:br-guest      what comes in over an interface: a bridge, a VLAN
   192.168.7.0/24    hosts of a LAN, or one of them
 
-The kill switch is on: while no exit works the traffic goes nowhere. A router that loses its coordinator over the
-change takes it back by itself; see \"node set-confirm\" and \"node retry\".
+The kill switch is on: while no exit works, the traffic is dropped. A router that loses its coordinator after the
+change rolls it back; see \"node set-confirm\" and \"node retry\".
 
 Examples:
   gatewrt-coordinator exit-client set home cabin guests --of dev:br-guest --exit office
@@ -66,20 +68,20 @@ Examples:
   gatewrt-coordinator exit-client set home cabin work --of 192.168.8.0/24 --exit office --no-kill-switch --ipv6 wan";
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum ExitClient {
+pub(in crate::cli) enum ExitClientCommand {
     /// Send Internet traffic of a node through an exit
     #[command(after_help = SET_EXAMPLES)]
     Set(Box<SetScope>),
-    /// Let it go out over the WAN again
+    /// Delete a scope: its traffic goes out over the WAN again
     Unset {
         /// Name or id of the network
         network: String,
         /// Name or id of the node
         node: String,
-        /// As in "exit-client list"
+        /// Name of the scope as in "exit-client list"
         scope: Tag,
     },
-    /// What goes through exits, and what becomes of it now
+    /// List scopes and their current state
     List {
         /// Name or id of the network
         network: String,
@@ -94,42 +96,42 @@ pub(in crate::cli) struct SetScope {
     pub network: String,
     /// Name or id of the node
     pub node: String,
-    /// What to call it: 1 to 32 characters of a-z, 0-9 and "-"
+    /// Name of the scope: 1 to 32 characters of a-z, 0-9 and "-"
     pub scope: Tag,
-    /// Which traffic; can be given more than once
+    /// Traffic of the scope; can be repeated
     #[arg(long, value_name = "TRAFFIC", value_delimiter = ',', required = true)]
     pub of: Vec<Traffic>,
-    /// Through which node; can be given more than once: the first that works is taken
+    /// Exit; can be repeated: the first that works is used
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     pub exit: Vec<NodeName>,
-    /// Then through any other exit: the nearest that works [default: where no --exit is given]
+    /// Use any other exit after those: the nearest that works [default: if no --exit is given]
     #[arg(long)]
     pub auto: bool,
-    /// While no exit works, let it go out over the WAN
+    /// While no exit works, let the traffic go out over the WAN
     #[arg(long)]
     pub no_kill_switch: bool,
-    /// Let it reach no LAN and nothing of the network either
+    /// Let the traffic reach no LAN and nothing of the network
     #[arg(long)]
     pub forbid_lan: bool,
-    /// What becomes of IPv6 while the exit in use leads to IPv4 alone
+    /// Handling of IPv6 while the exit in use has IPv4 only
     #[arg(long, value_enum, default_value = "block")]
     pub ipv6: Ipv6Arg,
-    /// Destinations that are reached as if there were no exit; can be given more than once
+    /// Destinations that are reached directly, without the exit; can be repeated
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     pub exclude: Vec<Prefix>,
     /// Resolvers to ask through the exit [default: those that the exit in use offers]
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub dns: Vec<IpAddr>,
-    /// Let DNS queries go where their hosts send them
+    /// Do not redirect DNS queries
     #[arg(long, conflicts_with = "dns")]
     pub keep_dns: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Ipv6Arg {
-    /// It goes nowhere
+    /// IPv6 is dropped
     Block,
-    /// It stays on the WAN
+    /// IPv6 stays on the WAN
     Wan,
 }
 

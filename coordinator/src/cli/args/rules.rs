@@ -1,7 +1,7 @@
-//! What can be typed about who may reach what.
+//! Arguments of `rule`, `group`, `tag` and `check`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use gatewrt_protocol::{Service, Tag as TagName, Verdict};
+use gatewrt_protocol::{Service, Tag, Verdict};
 
 const SELECTORS: &str = "\
 Selectors:
@@ -58,41 +58,41 @@ impl From<VerdictArg> for Verdict {
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = RULE_EXAMPLES)]
-pub enum Rule {
-    /// Make a rule
+pub enum RuleCommand {
+    /// Create a rule
     #[command(after_help = format!("{SELECTORS}\n\n{RULE_EXAMPLES}"))]
     Add {
         /// Name or id of the network
         network: String,
-        /// What becomes of new connections that it fits
+        /// Verdict on new connections that it matches
         #[arg(value_enum)]
         verdict: VerdictArg,
-        /// Who opens the connection; can be given more than once
+        /// Selector of the side that opens the connection; can be repeated
         #[arg(long, value_name = "SELECTOR", required = true)]
         from: Vec<String>,
-        /// What it is opened to; can be given more than once
+        /// Selector of the side that it is opened to; can be repeated
         #[arg(long, value_name = "SELECTOR", required = true)]
         to: Vec<String>,
-        /// Such as tcp/443, udp/5000-5010, tcp, icmp; can be given more than once [default: everything]
+        /// Service such as tcp/443, udp/5000-5010, tcp, icmp; can be repeated [default: everything]
         #[arg(long, value_name = "SERVICE", value_delimiter = ',')]
         service: Vec<Service>,
-        /// What you want to remember of it
+        /// Note for yourself
         #[arg(long, default_value = "", hide_default_value = true)]
         note: String,
-        /// Not to count yet
+        /// Create it disabled
         #[arg(long)]
         disabled: bool,
     },
-    /// The rules of a network, oldest first
+    /// List the rules of a network, oldest first
     List {
         /// Name or id of the network
         network: String,
     },
-    /// One rule
+    /// Show one rule
     Show(OneRule),
-    /// Have a rule count
+    /// Enable a rule
     Enable(OneRule),
-    /// Have a rule count no more, and keep it
+    /// Disable a rule, without deleting it
     Disable(OneRule),
     /// Delete a rule
     Delete(OneRule),
@@ -102,46 +102,46 @@ pub enum Rule {
 pub struct OneRule {
     /// Name or id of the network
     pub network: String,
-    /// Its id as in "rule list", or the beginning of it
+    /// Id as in "rule list", or the beginning of it
     pub rule: String,
 }
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = GROUP_EXAMPLES)]
-pub enum Group {
-    /// Make a group, or say anew what is in it
+pub enum GroupCommand {
+    /// Create a group, or replace its members
     #[command(after_help = format!("{SELECTORS}\n\n{GROUP_EXAMPLES}"))]
     Set {
         /// Name or id of the network
         network: String,
         /// 1 to 63 characters of a-z, 0-9 and "-"
         group: String,
-        /// Selectors: all that is in it
+        /// Selectors of all its members
         #[arg(value_name = "SELECTOR")]
         members: Vec<String>,
     },
-    /// The groups of a network
+    /// List the groups of a network
     List {
         /// Name or id of the network
         network: String,
     },
-    /// Delete a group that no rule and no group names
+    /// Delete a group that no rule and no other group uses
     Delete {
         /// Name or id of the network
         network: String,
-        /// Its name
+        /// Name of the group
         group: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = TAG_EXAMPLES)]
-pub enum Tag {
-    /// Mark a node or a client
+pub enum TagCommand {
+    /// Add tags to a node or a client
     Add(Tagged),
-    /// Take marks off a node or a client
+    /// Remove tags from a node or a client
     Remove(Tagged),
-    /// Which tags there are, and on what
+    /// List all tags, and what has them
     List {
         /// Name or id of the network
         network: String,
@@ -152,23 +152,23 @@ pub enum Tag {
 pub struct Tagged {
     /// Name or id of the network
     pub network: String,
-    /// A node or a client by its name; where both are called so, node:NAME or client:NAME
+    /// Name of a node or a client; if both have this name, node:NAME or client:NAME
     pub what: String,
     /// 1 to 32 characters of a-z, 0-9 and "-"
     #[arg(value_name = "TAG", required = true)]
-    pub tags: Vec<TagName>,
+    pub tags: Vec<Tag>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = format!("{SELECTORS}\n\n{CHECK_EXAMPLES}"))]
-pub struct Check {
+pub struct CheckCommand {
     /// Name or id of the network
     pub network: String,
-    /// Who opens the connection: a node, a client, a group, an address or another selector
+    /// Side that opens the connection: a node, a client, a group, an address or another selector
     pub from: String,
-    /// What it is opened to, alike
+    /// Side that it is opened to, in the same form
     pub to: String,
-    /// Such as tcp/443 [default: everything]
+    /// Service such as tcp/443 [default: everything]
     #[arg(long)]
     pub service: Option<Service>,
 }

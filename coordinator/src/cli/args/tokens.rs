@@ -1,4 +1,4 @@
-//! What can be typed about tokens.
+//! Arguments of `token`.
 
 use clap::{Subcommand, ValueEnum};
 use std::time::Duration;
@@ -9,35 +9,35 @@ The token alone goes to stdout, so that a script can keep it:
   gatewrt-coordinator --token-file ci.token status";
 
 #[derive(Debug, Subcommand)]
-pub(in crate::cli) enum Token {
-    /// Make a token and print it
+pub(in crate::cli) enum TokenCommand {
+    /// Create a token and print it
     #[command(after_help = EXAMPLES)]
     Create {
-        /// To tell it from others, also in the audit log
+        /// Name, also for the audit log
         name: String,
-        /// Whether it may change things
+        /// Rights of the token
         #[arg(long, value_enum)]
         rights: RightsArg,
-        /// Name or id of the only network it is for [default: all]
+        /// Name or id of its only network [default: all]
         #[arg(long)]
         network: Option<String>,
-        /// For how long, such as 30m, 24h, 7d [default: for ever]
+        /// Time until it expires, such as 30m, 24h, 7d [default: it never expires]
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         expires: Option<Duration>,
     },
-    /// All tokens, without their texts
+    /// List all tokens, without their texts
     List,
-    /// Take a token back, at once
+    /// Revoke a token at once
     Revoke {
-        /// Name or id, as in "token list"
+        /// Name or id as in "token list"
         token: String,
     },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(in crate::cli) enum RightsArg {
-    /// To look
+    /// Right to read
     Read,
-    /// To look and to change
+    /// Right to read and to change
     Admin,
 }

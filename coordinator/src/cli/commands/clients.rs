@@ -1,29 +1,34 @@
-//! `ingress …` and `client …`. A file goes to stdout alone, what is to be said about it to stderr.
+//! Commands `ingress …` and `client …`. Only the file goes to stdout, messages go to stderr.
 
 mod file;
 
-use super::{Done, enc, line, list, node_path, print, span, stack, stacked_table, table, warn, word};
+use super::{
+    CommandResult, enc, line, list, node_path, print, span, stack, stacked_table, table, warn, word,
+};
 use crate::{
     api::{
-        ClientConfig, ClientIssued, ClientPatch, ClientView, ClientWish, IngressView, IngressWish, NodeView,
-        ReissueWish,
+        ClientConfig, ClientIssued, ClientPatch, ClientSpec, ClientView, IngressSpec, IngressView, NodeView,
+        ReissueRequest,
     },
     cli::{
-        args::{Add, Client as Command, Ingress, KeyFile, OnOff, Output, Set, TunnelArg, Which},
-        client::Client,
+        args::{
+            AddClient, ClientCommand, ConfigOutput, IngressCommand, KeyFile, OnOff, OneClient, SetClient,
+            TunnelArg,
+        },
+        client::ApiClient,
         output::{harmless, json},
     },
     registry::Tunnel,
     wgconf::Qr,
 };
 use file::{Out, with_secrets};
-use std::io::Write;
+use std::io::{StdoutLock, Write};
 
-pub(super) fn run_ingress(client: &Client, command: Ingress, as_json: bool) -> Done {
+pub(super) fn run_ingress(client: &ApiClient, command: IngressCommand, as_json: bool) -> CommandResult {
     match command {
-        Ingress::Set { network, node, endpoint, block4, block6 } => {
-            let wish = IngressWish { endpoint, block4, block6 };
-            let node: NodeView = client.put(&format!("{}/ingress", node_path(&network, &node)), &wish)?;
+        IngressCommand::Set { network, node, endpoint, block4, block6 } => {
+            let spec = IngressSpec { endpoint, block4, block6 };
+            let node: NodeView = client.put(&format!("{}/ingress", node_path(&network, &node)), &spec)?;
             print(&node, as_json, |node| {
                 let ingress = node.ingress.iter();
                 for ingress in ingress {
@@ -38,12 +43,12 @@ pub(super) fn run_ingress(client: &Client, command: Ingress, as_json: bool) -> D
                 Ok(())
             })
         }
-        Ingress::Unset { network, node, force } => {
+        IngressCommand::Unset { network, node, force } => {
             let path = format!("{}/ingress?force={force}", node_path(&network, &node));
             let node: NodeView = client.delete(&path)?;
-            print(&node, as_json, |node| line(&format!("{} lets no external clients in any more", node.name)))
+            print(&node, as_json, |node| line(&format!("{} no longer lets external clients in", node.name)))
         }
-        Ingress::List { network } => {
+        IngressCommand::List { network } => {
             let all: Vec<IngressView> = client.list(&format!("networks/{}/ingress", enc(&network)))?;
             print(&all, as_json, |all| ingress_table(all))
         }
@@ -69,65 +74,65 @@ fn ingress_table(all: &[IngressView]) -> std::io::Result<()> {
     Ok(())
 }
 
-pub(super) fn run(client: &Client, command: Command, as_json: bool) -> Done {
+pub(super) fn run(client: &ApiClient, command: ClientCommand, as_json: bool) -> CommandResult {
     match command {
-        Command::Add(add) => run_add(client, *add, as_json),
-        Command::List { network } => {
+        ClientCommand::Add(add) => run_add(client, *add, as_json),
+        ClientCommand::List { network } => {
             let all: Vec<ClientView> = client.list(&format!("networks/{}/clients", enc(&network)))?;
             print(&all, as_json, |all| client_table(all))
         }
-        Command::Show(which) => print(&client.get::<ClientView>(&path(&which))?, as_json, details),
-        Command::Config { which, key, out } => {
-            run_config(client, &which, &key, Output { qr: false, out }, as_json)
+        ClientCommand::Show(which) => print(&client.get::<ClientView>(&path(&which))?, as_json, details),
+        ClientCommand::Config { which, key, out } => {
+            run_config(client, &which, &key, ConfigOutput { qr: false, out }, as_json)
         }
-        Command::Qr { which, key } => {
-            run_config(client, &which, &key, Output { qr: true, out: None }, as_json)
+        ClientCommand::Qr { which, key } => {
+            run_config(client, &which, &key, ConfigOutput { qr: true, out: None }, as_json)
         }
-        Command::Enable(which) => {
+        ClientCommand::Enable(which) => {
             let patch = ClientPatch { enabled: Some(true), ..ClientPatch::default() };
             change(client, &which, &patch, as_json, "is let in")
         }
-        Command::Disable(which) => {
+        ClientCommand::Disable(which) => {
             let patch = ClientPatch { enabled: Some(false), ..ClientPatch::default() };
             change(client, &which, &patch, as_json, "is cut off")
         }
-        Command::Reachable { which, on } => {
+        ClientCommand::Reachable { which, on } => {
             let on = on == OnOff::On;
             let done =
                 if on { "can be reached by others" } else { "can't be reached by others, only answered" };
             let patch = ClientPatch { reachable: Some(on), ..ClientPatch::default() };
             change(client, &which, &patch, as_json, done)
         }
-        Command::Rename { which, name } => {
+        ClientCommand::Rename { which, name } => {
             let patch = ClientPatch { name: Some(name), ..ClientPatch::default() };
-            change(client, &which, &patch, as_json, "is its name now")
+            change(client, &which, &patch, as_json, "was renamed")
         }
-        Command::Set(set) => {
+        ClientCommand::Set(set) => {
             let (which, patch) = patch(*set);
             change(client, &which, &patch, as_json, "is changed")
         }
-        Command::Delete(which) => {
+        ClientCommand::Delete(which) => {
             let gone: ClientView = client.delete(&path(&which))?;
             print(&gone, as_json, |gone| {
-                line(&format!("deleted client {}: its key is dead for good", gone.name))
+                line(&format!("deleted client {}: its key is never accepted again", gone.name))
             })
         }
-        Command::Reissue { which, gateway, key, psk, output } => {
+        ClientCommand::Reissue { which, gateway, key, psk, output } => {
             let psk = psk.map(|psk| psk == OnOff::On);
-            let wish = ReissueWish { gateway, key, psk };
+            let spec = ReissueRequest { gateway, key, psk };
             let out = Out::open(&output)?;
-            let issued: ClientIssued = client.post(&format!("{}/reissue", path(&which)), &wish)?;
-            hand_over(issued, out, as_json)
+            let issued: ClientIssued = client.post(&format!("{}/reissue", path(&which)), &spec)?;
+            print_issued(issued, out, as_json)
         }
     }
 }
 
-fn path(which: &Which) -> String {
+fn path(which: &OneClient) -> String {
     format!("networks/{}/clients/{}", enc(&which.network), enc(&which.client))
 }
 
-fn run_add(client: &Client, add: Add, as_json: bool) -> Done {
-    let wish = ClientWish {
+fn run_add(client: &ApiClient, add: AddClient, as_json: bool) -> CommandResult {
+    let spec = ClientSpec {
         name: add.name,
         label: add.label,
         gateways: add.gateway,
@@ -142,13 +147,13 @@ fn run_add(client: &Client, add: Add, as_json: bool) -> Done {
         expires: add.expires.and_then(|expires| expires.0),
         tags: add.tag.into_iter().collect(),
     };
-    // Before the client is made: a key that can't be written would be lost.
+    // Opened before the client is created: a key that can't be written would be lost.
     let out = Out::open(&add.output)?;
-    let issued: ClientIssued = client.post(&format!("networks/{}/clients", enc(&add.network)), &wish)?;
-    hand_over(issued, out, as_json)
+    let issued: ClientIssued = client.post(&format!("networks/{}/clients", enc(&add.network)), &spec)?;
+    print_issued(issued, out, as_json)
 }
 
-fn hand_over(issued: ClientIssued, out: Out, as_json: bool) -> Done {
+fn print_issued(issued: ClientIssued, out: Out, as_json: bool) -> CommandResult {
     let client = &issued.client;
     let made_here = !issued.config.contains("# PrivateKey");
     if as_json {
@@ -157,16 +162,16 @@ fn hand_over(issued: ClientIssued, out: Out, as_json: bool) -> Done {
         return Ok(());
     }
     eprintln!(
-        "client {} of {}: {}, in at {}",
+        "client {} of {}: {}, gateway {}",
         client.name,
         client.network,
         list(&client.addresses),
         client.gateway
     );
     warn(&issued.warnings);
-    out.write(&issued.config)?;
+    out.write(client, &issued.config)?;
     if made_here {
-        eprintln!("this is the only time that its private key is shown; a new one: client reissue");
+        eprintln!("its private key is shown only this once; for a new one: client reissue");
     } else {
         eprintln!(
             "put the private key in: client config {} {} --private-key-file FILE",
@@ -176,7 +181,13 @@ fn hand_over(issued: ClientIssued, out: Out, as_json: bool) -> Done {
     Ok(())
 }
 
-fn run_config(client: &Client, which: &Which, key: &KeyFile, output: Output, as_json: bool) -> Done {
+fn run_config(
+    client: &ApiClient,
+    which: &OneClient,
+    key: &KeyFile,
+    output: ConfigOutput,
+    as_json: bool,
+) -> CommandResult {
     let out = Out::open(&output)?;
     let mut shown: ClientConfig = client.get(&format!("{}/config", path(which)))?;
     let view: ClientView = client.get(&path(which))?;
@@ -192,16 +203,22 @@ fn run_config(client: &Client, which: &Which, key: &KeyFile, output: Output, as_
         for stale in &shown.stale {
             eprintln!("the file that {} has is stale: {}", view.name, harmless(stale));
         }
-        out.write(&shown.config)?;
+        out.write(&view, &shown.config)?;
     }
     if key.mark {
         let _: ClientView = client.post(&format!("{}/config", path(which)), &())?;
-        eprintln!("noted: {} has this file", view.name);
+        eprintln!("recorded: {} has this file", view.name);
     }
     Ok(())
 }
 
-fn change(client: &Client, which: &Which, patch: &ClientPatch, as_json: bool, done: &str) -> Done {
+fn change(
+    client: &ApiClient,
+    which: &OneClient,
+    patch: &ClientPatch,
+    as_json: bool,
+    done: &str,
+) -> CommandResult {
     let changed: ClientView = client.patch(&path(which), patch)?;
     print(&changed, as_json, |changed| {
         line(&format!("client {} {done}", changed.name))?;
@@ -216,7 +233,7 @@ fn change(client: &Client, which: &Which, patch: &ClientPatch, as_json: bool, do
     })
 }
 
-fn patch(set: Set) -> (Which, ClientPatch) {
+fn patch(set: SetClient) -> (OneClient, ClientPatch) {
     let tunnel = set.tunnel.map(|tunnel| match tunnel {
         TunnelArg::Split => Tunnel::Split,
         TunnelArg::Full => Tunnel::Full,
@@ -282,27 +299,27 @@ fn details(client: &ClientView) -> std::io::Result<()> {
         ("WireGuard key", client.key.to_string()),
         ("preshared key", yes(client.psk)),
         ("addresses", list(&client.addresses)),
-        ("comes in at", client.gateway.to_string()),
-        ("can come in at", list(client.gateways.iter().map(seat))),
+        ("gateway", client.gateway.to_string()),
+        ("possible gateways", list(client.gateways.iter().map(seat))),
         ("tags", list(&client.tags)),
         ("DNS", or(list(&client.dns), "the network's")),
         ("tunnel", word(&client.tunnel)),
-        ("through it", or(list(&client.routes), "all that the network serves")),
-        ("behind it", list(&client.prefixes)),
+        ("routes", or(list(&client.routes), "all that the network serves")),
+        ("prefixes behind it", list(&client.prefixes)),
         ("reachable", yes(client.reachable)),
         ("expires", client.expires.map_or_else(|| "never".to_owned(), date)),
-        ("made", date(client.created)),
+        ("created", date(client.created)),
         ("file issued", date(client.issued)),
         ("last handshake", seen(client)),
-        ("comes from", list(client.live.as_ref().and_then(|live| live.endpoint))),
+        ("endpoint", list(client.live.as_ref().and_then(|live| live.endpoint))),
     ];
     table(&["CLIENT", ""], &rows.map(|(what, value)| vec![what.to_owned(), value]))?;
     client.stale.iter().try_for_each(|stale| line(&format!("its file is stale: {stale}")))
 }
 
-/// A QR code of the file on stdout.
-fn print_qr(config: &str) -> Result<(), crate::cli::client::ClientError> {
-    let too_long = crate::cli::client::ClientError::TooLong;
+/// Prints the QR code of a client's file to stdout.
+fn print_qr(config: &str, mut stdout: StdoutLock<'_>) -> Result<(), crate::cli::client::CommandError> {
+    let too_long = crate::cli::client::CommandError::TooLong;
     let qr = Qr::new(config).ok_or(too_long)?;
-    Ok(std::io::stdout().lock().write_all(qr.blocks().as_bytes())?)
+    Ok(stdout.write_all(qr.blocks().as_bytes())?)
 }

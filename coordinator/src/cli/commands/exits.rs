@@ -1,40 +1,38 @@
-//! `exit …` and `exit-client …`, and what `status` says of them.
+//! Commands `exit …` and `exit-client …`, and their part of `status`.
 
-use super::{Done, enc, line, list, node_path, print, stack, stacked_table, warn, word};
+use super::{CommandResult, enc, line, list, node_path, print, stack, stacked_table, warn, word};
 use crate::{
     api::{
-        CandidateView, ExitUser, ExitView, ExitWish, Ipv6, NodeStatus, NodeView, ScopeLive, ScopeView,
-        ScopeWish,
+        CandidateView, ExitSpec, ExitUser, ExitView, Ipv6, NodeStatus, NodeView, ScopeLive, ScopeSpec,
+        ScopeView,
     },
     cli::{
-        args::{Exit, ExitClient, SetScope},
-        client::Client,
+        args::{ExitClientCommand, ExitCommand, SetScope},
+        client::ApiClient,
         output::harmless,
     },
 };
 use gatewrt_protocol::{Path, ScopeState};
 use std::io;
 
-pub(super) fn run(client: &Client, command: Exit, as_json: bool) -> Done {
+pub(super) fn run(client: &ApiClient, command: ExitCommand, as_json: bool) -> CommandResult {
     match command {
-        Exit::Set { network, node, dns, no_ipv4, no_ipv6 } => {
-            let wish = ExitWish { dns, v4: Some(!no_ipv4), v6: Some(!no_ipv6) };
-            let node: NodeView = client.put(&format!("{}/exit", node_path(&network, &node)), &wish)?;
+        ExitCommand::Set { network, node, dns, no_ipv4, no_ipv6 } => {
+            let spec = ExitSpec { dns, v4: Some(!no_ipv4), v6: Some(!no_ipv6) };
+            let node: NodeView = client.put(&format!("{}/exit", node_path(&network, &node)), &spec)?;
             print(&node, as_json, |node| {
                 let offer = node.exit.as_ref().map(families).unwrap_or_default();
-                line(&format!("{} takes others' Internet traffic: {offer}", node.name))?;
+                line(&format!("{} is an exit: {offer}", node.name))?;
                 warn(&node.warnings);
                 Ok(())
             })
         }
-        Exit::Unset { network, node, force } => {
+        ExitCommand::Unset { network, node, force } => {
             let path = format!("{}/exit?force={force}", node_path(&network, &node));
             let node: NodeView = client.delete(&path)?;
-            print(&node, as_json, |node| {
-                line(&format!("{} takes no one's Internet traffic any more", node.name))
-            })
+            print(&node, as_json, |node| line(&format!("{} is no longer an exit", node.name)))
         }
-        Exit::List { network } => {
+        ExitCommand::List { network } => {
             let all: Vec<ExitView> = client.list(&format!("networks/{}/exits", enc(&network)))?;
             print(&all, as_json, |all| {
                 exit_table(all)?;
@@ -46,37 +44,37 @@ pub(super) fn run(client: &Client, command: Exit, as_json: bool) -> Done {
     }
 }
 
-pub(super) fn run_client(client: &Client, command: ExitClient, as_json: bool) -> Done {
+pub(super) fn run_client(client: &ApiClient, command: ExitClientCommand, as_json: bool) -> CommandResult {
     match command {
-        ExitClient::Set(set) => {
+        ExitClientCommand::Set(set) => {
             let path = scope_path(&set.network, &set.node, set.scope.as_str());
-            let set: ScopeView = client.put(&path, &wish(&set))?;
+            let set: ScopeView = client.put(&path, &spec(&set))?;
             print(&set, as_json, |set| {
                 let of = list(&set.of);
                 line(&format!(
                     "{}: {of} goes out through {}; {}",
                     set.node,
-                    ways(set).join(", then "),
-                    otherwise(set)
+                    exits_in_order(set).join(", then "),
+                    fallback(set)
                 ))?;
                 warn(&set.warnings);
                 Ok(())
             })
         }
-        ExitClient::Unset { network, node, scope } => {
+        ExitClientCommand::Unset { network, node, scope } => {
             let gone: ScopeView = client.delete(&scope_path(&network, &node, scope.as_str()))?;
             print(&gone, as_json, |gone| {
                 line(&format!("{}: {} goes out over its WAN again", gone.node, list(&gone.of)))
             })
         }
-        ExitClient::List { network, node: Some(node) } => {
+        ExitClientCommand::List { network, node: Some(node) } => {
             let all: Vec<ScopeView> = client.list(&format!("{}/scopes", node_path(&network, &node)))?;
-            print(&all, as_json, |all| told_table(all))
+            print(&all, as_json, |all| scope_table_with_warnings(all))
         }
-        ExitClient::List { network, node: None } => {
+        ExitClientCommand::List { network, node: None } => {
             let nodes: Vec<NodeStatus> = client.list(&format!("networks/{}/nodes", enc(&network)))?;
             let all: Vec<ScopeView> = nodes.into_iter().flat_map(|node| node.node.scopes).collect();
-            print(&all, as_json, |all| told_table(all))
+            print(&all, as_json, |all| scope_table_with_warnings(all))
         }
     }
 }
@@ -85,8 +83,8 @@ fn scope_path(network: &str, node: &str, scope: &str) -> String {
     format!("{}/scopes/{}", node_path(network, node), enc(scope))
 }
 
-fn wish(set: &SetScope) -> ScopeWish {
-    ScopeWish {
+fn spec(set: &SetScope) -> ScopeSpec {
+    ScopeSpec {
         of: set.of.iter().map(ToString::to_string).collect(),
         exits: set.exit.iter().map(ToString::to_string).collect(),
         auto: set.auto.then_some(true),
@@ -99,7 +97,7 @@ fn wish(set: &SetScope) -> ScopeWish {
     }
 }
 
-/// What of `status` is about exits; nothing where there are none.
+/// Prints the exits and scopes in an answer of `status`, if there are any.
 pub(super) fn show(nodes: &[NodeStatus]) -> io::Result<()> {
     let exits: Vec<_> = nodes.iter().filter_map(|node| node.node.exit.clone()).collect();
     let scopes: Vec<_> = nodes.iter().flat_map(|node| node.node.scopes.clone()).collect();
@@ -112,31 +110,31 @@ pub(super) fn show(nodes: &[NodeStatus]) -> io::Result<()> {
     exits.iter().flat_map(|exit| &exit.why).try_for_each(|why| line(why))?;
     scopes.iter().try_for_each(|scope| scope_lines(scope, &exits))?;
     nodes.iter().try_for_each(|node| own_lines(&node.node))?;
-    nodes.iter().try_for_each(|node| taken_back(&node.node))
+    nodes.iter().try_for_each(|node| print_rollback(&node.node))
 }
 
-/// What will surprise about a scope, but for what was said of its exits.
+/// Prints the warnings about a scope, without those already printed for its exits.
 fn scope_lines(scope: &ScopeView, exits: &[ExitView]) -> io::Result<()> {
     let is_new = |why: &&String| exits.iter().all(|exit| exit.why.as_ref() != Some(why));
     let mut warnings = scope.warnings.iter().filter(is_new);
     warnings.try_for_each(|why| line(&format!("{} of {}: {why}", scope.name, scope.node)))
 }
 
-/// What the router's owner sends through exits.
+/// Prints the scopes that the router's owner has configured on the router itself.
 fn own_lines(node: &NodeView) -> io::Result<()> {
     for own in &node.own_scopes {
-        let (name, now) = (&own.name, became(&own.live).join("; "));
-        line(&format!("{}: its owner has a scope {name} of his own: {now}", node.name))?;
+        let (name, now) = (&own.name, state_lines(&own.live).join("; "));
+        line(&format!("{}: its owner has configured scope {name} on the router: {now}", node.name))?;
     }
     Ok(())
 }
 
-/// That a node took a change back, why, and what to do.
-pub(super) fn taken_back(node: &NodeView) -> io::Result<()> {
-    let Some(taken_back) = &node.taken_back else { return Ok(()) };
-    line(&format!("{}: took back assignment {}: {}", node.name, taken_back.assignment, taken_back.why))?;
+/// Prints the change that a node rolled back, the reason, and what to do.
+pub(super) fn print_rollback(node: &NodeView) -> io::Result<()> {
+    let Some(rollback) = &node.rolled_back else { return Ok(()) };
+    line(&format!("{}: rolled back assignment {}: {}", node.name, rollback.assignment, rollback.why))?;
     line(&format!(
-        "  it goes on with what it had; change it, or have it tried again: gatewrt-coordinator node retry {} {}",
+        "  it keeps its former settings; change them, or try again: gatewrt-coordinator node retry {} {}",
         node.network, node.name
     ))
 }
@@ -176,11 +174,11 @@ fn user(user: &ExitUser) -> String {
     format!("{} of {} ({now})", user.scope, user.node)
 }
 
-fn told_table(all: &[ScopeView]) -> io::Result<()> {
+fn scope_table_with_warnings(all: &[ScopeView]) -> io::Result<()> {
     scope_table(all)?;
     for scope in all {
-        let told = |warning: &String| format!("{} of {}: {warning}", scope.name, scope.node);
-        warn(&scope.warnings.iter().map(told).collect::<Vec<_>>());
+        let text = |warning: &String| format!("{} of {}: {warning}", scope.name, scope.node);
+        warn(&scope.warnings.iter().map(text).collect::<Vec<_>>());
     }
     Ok(())
 }
@@ -191,27 +189,27 @@ fn scope_table(all: &[ScopeView]) -> io::Result<()> {
             stack([&scope.node]),
             stack([&scope.name]),
             stack(&scope.of),
-            stack(ways(scope)),
+            stack(exits_in_order(scope)),
             stack(settings(scope)),
             stack(now(scope)),
             stack(scope.candidates.iter().map(candidate)),
         ]
     };
-    let heading = ["NODE", "SCOPE", "TRAFFIC", "THROUGH", "SETTINGS", "NOW", "EXITS AS IT SEES THEM"];
+    let heading = ["NODE", "SCOPE", "TRAFFIC", "THROUGH", "SETTINGS", "NOW", "CANDIDATES"];
     stacked_table(&heading, &all.iter().map(row).collect::<Vec<_>>())
 }
 
-fn ways(scope: &ScopeView) -> Vec<String> {
+fn exits_in_order(scope: &ScopeView) -> Vec<String> {
     let named = scope.exits.iter().map(ToString::to_string);
     let auto = scope.auto.then(|| "the nearest".to_owned());
     named.chain(auto).collect()
 }
 
-fn otherwise(scope: &ScopeView) -> &'static str {
-    if scope.kill_switch { "nowhere while none works" } else { "over the WAN while none works" }
+fn fallback(scope: &ScopeView) -> &'static str {
+    if scope.kill_switch { "dropped while none works" } else { "over the WAN while none works" }
 }
 
-/// What differs from the defaults, and whether it is closed.
+/// Settings of a scope that differ from the defaults, and its kill switch, as cells for a table.
 fn settings(scope: &ScopeView) -> Vec<String> {
     let kill_switch = if scope.kill_switch { "kill switch" } else { "no kill switch" };
     let others = [
@@ -224,12 +222,12 @@ fn settings(scope: &ScopeView) -> Vec<String> {
     std::iter::once(kill_switch.to_owned()).chain(others.into_iter().flatten()).collect()
 }
 
-/// What becomes of it, and why.
+/// Current state of a scope, and the reason.
 fn now(scope: &ScopeView) -> Vec<String> {
-    scope.live.as_ref().map_or_else(|| vec!["no report of it".to_owned()], became)
+    scope.live.as_ref().map_or_else(|| vec!["not reported yet".to_owned()], state_lines)
 }
 
-fn became(live: &ScopeLive) -> Vec<String> {
+fn state_lines(live: &ScopeLive) -> Vec<String> {
     let state = match (live.state, &live.exit) {
         (ScopeState::Exit, Some(exit)) => format!("through {exit}{}", ms(live.rtt_ms)),
         (ScopeState::Wan, _) => "over the WAN".to_owned(),

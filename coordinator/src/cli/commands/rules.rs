@@ -1,49 +1,58 @@
-//! `rule`, `group`, `tag`, `check`, `network set`.
+//! Commands `rule`, `group`, `tag`, `check` and `network set`.
 
 use super::{
     super::{
-        args::{Check, Group, OneRule, Rule, Tag, Tagged},
-        client::{Client, ClientError},
+        args::{CheckCommand, GroupCommand, OneRule, RuleCommand, TagCommand, Tagged},
+        client::{ApiClient, CommandError},
     },
-    Done, enc, line, list, print, stack, stacked_table, warn, word,
+    CommandResult, enc, line, list, print, stack, stacked_table, warn, word,
 };
 use crate::api::{
-    CheckAnswer, GroupView, GroupWish, NetworkPatch, NetworkView, RulePatch, RuleView, RuleWish,
+    CheckAnswer, GroupSpec, GroupView, NetworkPatch, NetworkView, RulePatch, RuleSpec, RuleView,
 };
-use gatewrt_protocol::{Problem, Tag as TagName, Verdict};
+use gatewrt_protocol::{Problem, Tag, Verdict};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
 };
 
-pub(super) fn set_network(client: &Client, network: &str, patch: &NetworkPatch, as_json: bool) -> Done {
+pub(super) fn set_network(
+    client: &ApiClient,
+    network: &str,
+    patch: &NetworkPatch,
+    as_json: bool,
+) -> CommandResult {
     let changed: NetworkView = client.patch(&format!("networks/{}", enc(network)), patch)?;
     print(&changed, as_json, |changed| {
         let access = if changed.access == Verdict::Allow { "allowed" } else { "denied" };
-        line(&format!("network {}: what no rule fits is {access}; DNS {}", changed.name, list(&changed.dns)))
+        line(&format!(
+            "network {}: connections that match no rule are {access}; DNS {}",
+            changed.name,
+            list(&changed.dns)
+        ))
     })
 }
 
-pub(super) fn run_rule(client: &Client, command: Rule, as_json: bool) -> Done {
+pub(super) fn run_rule(client: &ApiClient, command: RuleCommand, as_json: bool) -> CommandResult {
     match command {
-        Rule::Add { network, verdict, from, to, service, note, disabled } => {
+        RuleCommand::Add { network, verdict, from, to, service, note, disabled } => {
             let verdict = verdict.into();
-            let wish = RuleWish { verdict, from, to, services: service, enabled: !disabled, note };
-            let made: RuleView = client.post(&format!("networks/{}/rules", enc(&network)), &wish)?;
-            print(&made, as_json, |made| told("made", made))
+            let spec = RuleSpec { verdict, from, to, services: service, enabled: !disabled, note };
+            let made: RuleView = client.post(&format!("networks/{}/rules", enc(&network)), &spec)?;
+            print(&made, as_json, |made| print_rule("created", made))
         }
-        Rule::List { network } => {
+        RuleCommand::List { network } => {
             let all: Vec<RuleView> = client.list(&format!("networks/{}/rules", enc(&network)))?;
             print(&all, as_json, |all| rule_table(all))
         }
-        Rule::Show(one) => {
+        RuleCommand::Show(one) => {
             let shown: RuleView = client.get(&rule_path(&one))?;
             print(&shown, as_json, |shown| rule_table(std::slice::from_ref(shown)))
         }
-        Rule::Enable(one) => switch(client, &one, true, as_json),
-        Rule::Disable(one) => switch(client, &one, false, as_json),
-        Rule::Delete(one) => {
+        RuleCommand::Enable(one) => switch(client, &one, true, as_json),
+        RuleCommand::Disable(one) => switch(client, &one, false, as_json),
+        RuleCommand::Delete(one) => {
             let gone: RuleView = client.delete(&rule_path(&one))?;
             print(&gone, as_json, |gone| line(&format!("deleted rule {}", gone.id)))
         }
@@ -54,13 +63,13 @@ fn rule_path(one: &OneRule) -> String {
     format!("networks/{}/rules/{}", enc(&one.network), enc(&one.rule))
 }
 
-fn switch(client: &Client, one: &OneRule, enabled: bool, as_json: bool) -> Done {
+fn switch(client: &ApiClient, one: &OneRule, enabled: bool, as_json: bool) -> CommandResult {
     let patch = RulePatch { enabled: Some(enabled), ..RulePatch::default() };
     let changed: RuleView = client.patch(&rule_path(one), &patch)?;
-    print(&changed, as_json, |changed| told(if enabled { "enabled" } else { "disabled" }, changed))
+    print(&changed, as_json, |changed| print_rule(if enabled { "enabled" } else { "disabled" }, changed))
 }
 
-fn told(what: &str, rule: &RuleView) -> io::Result<()> {
+fn print_rule(what: &str, rule: &RuleView) -> io::Result<()> {
     let services = if rule.services.is_empty() { "everything".to_owned() } else { list(&rule.services) };
     let (from, to) = (list(&rule.from), list(&rule.to));
     line(&format!("{what} rule {}: {} {from} → {to}, {services}", rule.id, word(&rule.verdict)))?;
@@ -89,22 +98,22 @@ fn rule_table(rules: &[RuleView]) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn run_group(client: &Client, command: Group, as_json: bool) -> Done {
+pub(super) fn run_group(client: &ApiClient, command: GroupCommand, as_json: bool) -> CommandResult {
     let path = |network: &str, group: &str| format!("networks/{}/groups/{}", enc(network), enc(group));
     match command {
-        Group::Set { network, group, members } => {
-            let set: GroupView = client.put(&path(&network, &group), &GroupWish { members })?;
+        GroupCommand::Set { network, group, members } => {
+            let set: GroupView = client.put(&path(&network, &group), &GroupSpec { members })?;
             print(&set, as_json, |set| {
                 line(&format!("group {}: {}", set.name, list(&set.members)))?;
                 warn(&set.warnings);
                 Ok(())
             })
         }
-        Group::List { network } => {
+        GroupCommand::List { network } => {
             let all: Vec<GroupView> = client.list(&format!("networks/{}/groups", enc(&network)))?;
             print(&all, as_json, |all| group_table(all))
         }
-        Group::Delete { network, group } => {
+        GroupCommand::Delete { network, group } => {
             let gone: GroupView = client.delete(&path(&network, &group))?;
             print(&gone, as_json, |gone| line(&format!("deleted group {}", gone.name)))
         }
@@ -118,25 +127,25 @@ fn group_table(groups: &[GroupView]) -> io::Result<()> {
     Ok(())
 }
 
-/// Of a node or a client, as much as tags need.
+/// Name and tags of a node or a client, as far as the `tag` commands read them.
 #[derive(Debug, Serialize, Deserialize)]
 struct Marked {
     name: String,
     #[serde(default)]
-    tags: BTreeSet<TagName>,
+    tags: BTreeSet<Tag>,
 }
 
 #[derive(Serialize)]
 struct Tags {
-    tags: BTreeSet<TagName>,
+    tags: BTreeSet<Tag>,
 }
 
-pub(super) fn run_tag(client: &Client, command: Tag, as_json: bool) -> Done {
+pub(super) fn run_tag(client: &ApiClient, command: TagCommand, as_json: bool) -> CommandResult {
     match command {
-        Tag::Add(tagged) => change_tags(client, &tagged, true, as_json),
-        Tag::Remove(tagged) => change_tags(client, &tagged, false, as_json),
-        Tag::List { network } => {
-            let mut tags: BTreeMap<TagName, Vec<String>> = BTreeMap::new();
+        TagCommand::Add(tagged) => change_tags(client, &tagged, true, as_json),
+        TagCommand::Remove(tagged) => change_tags(client, &tagged, false, as_json),
+        TagCommand::List { network } => {
+            let mut tags: BTreeMap<Tag, Vec<String>> = BTreeMap::new();
             for (kind, all) in [("node", "nodes"), ("client", "clients")] {
                 let marked: Vec<Marked> = client.list(&format!("networks/{}/{all}", enc(&network)))?;
                 for marked in marked {
@@ -152,7 +161,7 @@ pub(super) fn run_tag(client: &Client, command: Tag, as_json: bool) -> Done {
     }
 }
 
-fn change_tags(client: &Client, tagged: &Tagged, add: bool, as_json: bool) -> Done {
+fn change_tags(client: &ApiClient, tagged: &Tagged, add: bool, as_json: bool) -> CommandResult {
     let (path, seen, marked) = find(client, &tagged.network, &tagged.what)?;
     let mut tags = marked.tags;
     if add {
@@ -162,12 +171,12 @@ fn change_tags(client: &Client, tagged: &Tagged, add: bool, as_json: bool) -> Do
     }
     let changed: Marked = client.patch_seen(&path, &Tags { tags }, &seen)?;
     print(&changed, as_json, |changed| {
-        line(&format!("{} is marked with {}", changed.name, list(&changed.tags)))
+        line(&format!("{} has the tags {}", changed.name, list(&changed.tags)))
     })
 }
 
-/// The path of a node or a client, its entity tag, and what it is marked with.
-fn find(client: &Client, network: &str, what: &str) -> Result<(String, String, Marked), ClientError> {
+/// Finds a node or a client by its name: its path in the API, its entity tag, and its tags.
+fn find(client: &ApiClient, network: &str, what: &str) -> Result<(String, String, Marked), CommandError> {
     let at = |all: &str, name: &str| {
         let path = format!("networks/{}/{all}/{}", enc(network), enc(name));
         client.get_seen::<Marked>(&path).map(|(marked, seen)| (path, seen, marked))
@@ -176,10 +185,10 @@ fn find(client: &Client, network: &str, what: &str) -> Result<(String, String, M
         Some(("node", name)) => at("nodes", name),
         Some(("client", name)) => at("clients", name),
         _ => match (at("nodes", what), at("clients", what)) {
-            (Ok(_), Ok(_)) => Err(ClientError::Refused(Problem {
+            (Ok(_), Ok(_)) => Err(CommandError::Refused(Problem {
                 status: 409,
                 kind: "ambiguous".into(),
-                title: format!("a node and a client are called “{what}”"),
+                title: format!("a node and a client have the name “{what}”"),
                 detail: format!("say node:{what} or client:{what}"),
             })),
             (Ok(node), Err(_)) => Ok(node),
@@ -189,7 +198,7 @@ fn find(client: &Client, network: &str, what: &str) -> Result<(String, String, M
     }
 }
 
-pub(super) fn check(client: &Client, check: &Check, as_json: bool) -> Done {
+pub(super) fn check(client: &ApiClient, check: &CheckCommand, as_json: bool) -> CommandResult {
     let service = check.service.map(|service| format!("&service={}", enc(&service.to_string())));
     let (from, to) = (enc(&check.from), enc(&check.to));
     let query = format!("from={from}&to={to}{}", service.unwrap_or_default());
@@ -198,5 +207,5 @@ pub(super) fn check(client: &Client, check: &Check, as_json: bool) -> Done {
         line(&format!("{}: {}", if answer.allowed { "allowed" } else { "not allowed" }, answer.why))?;
         answer.steps.iter().try_for_each(|step| line(&format!("  {step}")))
     })?;
-    if answer.allowed { Ok(()) } else { Err(ClientError::NotAllowed) }
+    if answer.allowed { Ok(()) } else { Err(CommandError::NotAllowed) }
 }

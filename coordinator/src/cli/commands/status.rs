@@ -1,11 +1,13 @@
-//! `status`, `node list`, `node show`.
+//! Commands `status`, `node list` and `node show`.
 
-use super::{Client, Done, enc, exits, line, list, print, span, stack, stacked_table, table, word};
+use super::{
+    ApiClient, CommandResult, enc, exits, line, list, print, span, stack, stacked_table, table, word,
+};
 use crate::api::{NetworkStatus, NodeStatus, Status};
 use gatewrt_protocol::{PeerReport, Report};
 use std::{collections::BTreeMap, io};
 
-pub(super) fn run(client: &Client, network: Option<&str>, as_json: bool) -> Done {
+pub(super) fn run(client: &ApiClient, network: Option<&str>, as_json: bool) -> CommandResult {
     let query = network.map(|network| format!("?network={}", enc(network))).unwrap_or_default();
     print(&client.get::<Status>(&format!("status{query}"))?, as_json, show)
 }
@@ -64,19 +66,20 @@ fn presence(status: &NodeStatus) -> String {
     status.for_s.map_or_else(|| state.to_owned(), |seconds| format!("{state} {}", span(seconds)))
 }
 
-/// Whether what it applied is what is wanted; both revisions where not.
+/// Cell that says if a node has applied its current settings; if it is behind, with both revisions.
 fn applied(status: &NodeStatus) -> String {
     let Some(report) = &status.report else { return "no report yet".to_owned() };
-    let (has, wants) = (&report.applied, &status.current);
-    let parts = [("policy", has.policy, wants.policy), ("assignment", has.assignment, wants.assignment)];
+    let (has, current) = (&report.applied, &status.current);
+    let parts = [("policy", has.policy, current.policy), ("assignment", has.assignment, current.assignment)];
     let behind: Vec<_> = parts
         .iter()
-        .filter(|(_, has, wants)| has != wants)
-        .map(|(what, has, wants)| format!("{what} {has}/{wants}"))
+        .filter(|(_, has, current)| has != current)
+        .map(|(what, has, current)| format!("{what} {has}/{current}"))
         .collect();
-    let took_back = status.node.taken_back.as_ref().is_some_and(|taken| taken.assignment == wants.assignment);
+    let rolled_back =
+        status.node.rolled_back.as_ref().is_some_and(|rollback| rollback.assignment == current.assignment);
     match (behind.is_empty(), report.failures.len()) {
-        _ if took_back => format!("took back {}", wants.assignment),
+        _ if rolled_back => format!("rolled back {}", current.assignment),
         (true, 0) => "all".to_owned(),
         (true, failures) => format!("{failures} failed"),
         (false, _) => list(behind),
@@ -118,7 +121,7 @@ fn failure_lines(name: &str, report: &Report) -> io::Result<()> {
     for failure in &report.failures {
         line(&format!("{name}: {} failed: {}", failure.what, failure.why))?;
     }
-    for (why, count) in &report.refused.0 {
+    for (why, count) in &report.refused {
         line(&format!("{name}: refused {count} record(s): {why}"))?;
     }
     Ok(())
@@ -142,7 +145,7 @@ pub(super) fn node_details(status: &NodeStatus) -> io::Result<()> {
         ("addresses", list(&node.addresses)),
         ("endpoints", list(node.endpoints.iter().map(endpoint))),
         ("serves", list(node.egress.iter().map(egress))),
-        ("control link", format!("a change that cuts it off for {} s is taken back", node.confirm_s)),
+        ("control link", format!("a change that cuts it off for {} s is rolled back", node.confirm_s)),
         ("may be", list(node.roles.iter().map(word))),
         ("router", format!("{} {}", node.board, node.version).trim().to_owned()),
         ("applied", applied(status)),

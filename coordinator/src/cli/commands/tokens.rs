@@ -1,29 +1,29 @@
-//! `token …` and `audit`.
+//! Commands `token …` and `audit`.
 
 use super::{
-    super::args::{RightsArg, Token},
-    Client, Done, enc, line, list, print, span, table, word,
+    super::args::{RightsArg, TokenCommand},
+    ApiClient, CommandResult, enc, line, list, print, span, table, word,
 };
 use crate::{
     api::{AuditView, TokenView},
-    desk::now,
-    registry::{Rights, TokenWish},
+    controller::now,
+    registry::{Rights, TokenSpec},
 };
 
-pub(super) fn run(client: &Client, command: Token, as_json: bool) -> Done {
+pub(super) fn run(client: &ApiClient, command: TokenCommand, as_json: bool) -> CommandResult {
     match command {
-        Token::Create { name, rights, network, expires } => {
+        TokenCommand::Create { name, rights, network, expires } => {
             let expires_in = expires.map(|span| span.as_secs());
-            let wish = TokenWish { name, rights: rights.into(), network, expires_in };
-            let made: TokenView = client.post("tokens", &wish)?;
+            let spec = TokenSpec { name, rights: rights.into(), network, expires_in };
+            let made: TokenView = client.post("tokens", &spec)?;
             print(&made, as_json, |made| {
                 line(made.token.as_deref().unwrap_or_default())?;
-                eprintln!("token {} ({}): it is shown this once", made.name, made.id);
+                eprintln!("token {} ({}): it is shown only this once", made.name, made.id);
                 Ok(())
             })
         }
-        Token::List => print(&client.list::<TokenView>("tokens")?, as_json, |all| token_table(all)),
-        Token::Revoke { token } => {
+        TokenCommand::List => print(&client.list::<TokenView>("tokens")?, as_json, |all| token_table(all)),
+        TokenCommand::Revoke { token } => {
             let gone: TokenView = client.delete(&format!("tokens/{}", enc(&token)))?;
             print(&gone, as_json, |gone| line(&format!("revoked token {} ({})", gone.name, gone.id)))
         }
@@ -53,8 +53,8 @@ fn token_table(all: &[TokenView]) -> std::io::Result<()> {
     table(&["TOKEN", "ID", "RIGHTS", "NETWORK", "EXPIRES IN"], &all.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The newest `last` entries, newest first.
-pub(super) fn audit(client: &Client, network: Option<&str>, last: u32, as_json: bool) -> Done {
+/// Prints the newest `last` entries of the audit log, newest first.
+pub(super) fn audit(client: &ApiClient, network: Option<&str>, last: u32, as_json: bool) -> CommandResult {
     let of = network.map(|network| format!("&network={}", enc(network))).unwrap_or_default();
     let mut entries: Vec<AuditView> =
         client.list_up_to(&format!("audit?limit={}{of}", last.min(1000)), last as usize)?;
@@ -72,7 +72,7 @@ pub(super) fn audit(client: &Client, network: Option<&str>, last: u32, as_json: 
                 entry.detail.clone(),
             ]
         };
-        let heading = ["TIME", "WHO", "FROM", "NETWORK", "ACTION", "TARGET", "ASKED FOR"];
+        let heading = ["TIME", "WHO", "FROM", "NETWORK", "ACTION", "TARGET", "REQUEST"];
         table(&heading, &entries.iter().map(row).collect::<Vec<_>>())
     })
 }

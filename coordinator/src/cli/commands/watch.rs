@@ -1,10 +1,10 @@
-//! `watch`: a line for each change.
+//! Command `watch`: one line for each change.
 
-use super::{Client, Done, enc, line, list};
-use crate::desk::WatchEvent;
+use super::{ApiClient, CommandResult, enc, line, list};
+use crate::controller::WatchEvent;
 use serde_json::Value;
 
-pub(super) fn run(client: &Client, network: Option<&str>, as_json: bool) -> Done {
+pub(super) fn run(client: &ApiClient, network: Option<&str>, as_json: bool) -> CommandResult {
     let query = network.map(|network| format!("?network={}", enc(network))).unwrap_or_default();
     eprintln!("watching; Ctrl-C ends it");
     client.events(&format!("watch{query}"), |event, data| {
@@ -30,11 +30,11 @@ fn text(change: &WatchEvent) -> String {
         .to_owned()
 }
 
-/// The record's fields, without the ids that the line names already.
+/// Text of a record's fields for `watch`, without the ids that are already in the line.
 fn fields(record: &Value) -> String {
     let Value::Object(fields) = record else { return String::new() };
-    let told = |name: &str| ["net", "node"].contains(&name);
-    let fields = fields.iter().filter(|(name, _)| !told(name));
+    let named = |name: &str| ["net", "node"].contains(&name);
+    let fields = fields.iter().filter(|(name, _)| !named(name));
     fields.map(|(name, value)| format!("{name}={}", compact(value))).collect::<Vec<_>>().join(" ")
 }
 

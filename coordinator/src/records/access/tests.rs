@@ -20,8 +20,8 @@ const PROBES: [(Proto, u16); 7] = [
     (Proto::Icmp, 8),
 ];
 
-/// What a node does with a connection, from the wire form alone.
-pub(crate) fn judged(access: &Access, from: IpAddr, to: IpAddr, proto: Proto, port: u16) -> Verdict {
+/// Decision of a node on a connection, from the wire form only.
+pub(crate) fn decision(access: &Access, from: IpAddr, to: IpAddr, proto: Proto, port: u16) -> Verdict {
     let holds = |set: u32, addr| access.sets[set as usize].iter().any(|prefix| prefix.contains(addr));
     let fits = |rule: &&AccessRule| {
         let service =
@@ -33,9 +33,9 @@ pub(crate) fn judged(access: &Access, from: IpAddr, to: IpAddr, proto: Proto, po
     verdicts.last().copied().unwrap_or(access.default)
 }
 
-/// What the rules of a network say of a connection, each taken as an admin wrote it.
+/// Decision of a network's rules on a connection, each taken as an admin wrote it.
 fn meant(registry: &Registry, net: NetworkId, from: IpAddr, to: IpAddr, proto: Proto, port: u16) -> Verdict {
-    let scope = Scope::new(registry, net);
+    let scope = SelectorContext::new(registry, net);
     let holds = |selectors: &[Selector], addr: IpAddr| {
         scope.addresses(selectors).covers(&[addr].into_iter().collect())
     };
@@ -61,7 +61,7 @@ fn meant(registry: &Registry, net: NetworkId, from: IpAddr, to: IpAddr, proto: P
 
 /// Addresses that something of the network has, and some that nothing has, of one family.
 fn addresses(registry: &Registry, net: NetworkId, ipv4: bool) -> Vec<IpAddr> {
-    let scope = Scope::new(registry, net);
+    let scope = SelectorContext::new(registry, net);
     let nodes = registry.live_nodes(net).flat_map(|node| {
         node.addresses.iter().copied().chain(node.egress.keys().filter_map(|prefix| prefix.nth(5)))
     });
@@ -71,13 +71,13 @@ fn addresses(registry: &Registry, net: NetworkId, ipv4: bool) -> Vec<IpAddr> {
 }
 
 pub(crate) fn stands(world: &World, node: &Node) -> Access {
-    match world.ledger.content(&Topic::Assignment(node.id)) {
+    match world.published.content(&Topic::Assignment(node.id)) {
         Some(Content::Assignment(assignment)) => assignment.access.clone(),
         _ => panic!("a live node has an assignment"),
     }
 }
 
-/// Who has an address: the node that stands for it, and the client if it is one's.
+/// Holder of an address: its node, and the client if it is one's.
 fn holder(registry: &Registry, net: NetworkId, addr: IpAddr) -> Option<(&Node, Option<(&Client, bool)>)> {
     let on_node = registry.live_nodes(net).find(|node| {
         node.addresses.contains(&addr) || node.egress.keys().any(|prefix| prefix.contains(addr))
@@ -90,7 +90,7 @@ fn holder(registry: &Registry, net: NetworkId, addr: IpAddr) -> Option<(&Node, O
     on_node.map(|node| (node, None)).or(on_client)
 }
 
-/// Whether a connection comes about, as far as nodes decide.
+/// Returns true if both nodes allow a connection.
 fn happens(world: &World, net: NetworkId, from: IpAddr, to: IpAddr, probe: (Proto, u16)) -> bool {
     let registry = &world.registry;
     let (Some(one), Some(other)) = (holder(registry, net, from), holder(registry, net, to)) else {
@@ -104,7 +104,7 @@ fn happens(world: &World, net: NetworkId, from: IpAddr, to: IpAddr, probe: (Prot
         (Some((one, _)), Some((other, _))) => one.id == other.id,
         _ => false,
     };
-    let passes = |node| judged(&stands(world, node), from, to, probe.0, probe.1) == Verdict::Allow;
+    let passes = |node| decision(&stands(world, node), from, to, probe.0, probe.1) == Verdict::Allow;
     sends && takes && (alone || (passes(one.0) && passes(other.0)))
 }
 
@@ -112,7 +112,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn both_ends_do_what_the_rules_mean(
+    fn any_rules_are_enforced_by_both_ends(
         ops in any_ruled(),
         picks in proptest::collection::vec((any::<usize>(), any::<usize>(), 0..PROBES.len()), 24)
     ) {
@@ -130,8 +130,8 @@ proptest! {
                     let own = rules.own(node);
                     let here = [from, to].iter().any(|addr| own.covers(&[*addr].into_iter().collect()));
                     if here {
-                        let judged = judged(&stands(&world, node), from, to, proto, port);
-                        prop_assert_eq!(judged, meant, "{} to {} at {}", from, to, node.name);
+                        let decision = decision(&stands(&world, node), from, to, proto, port);
+                        prop_assert_eq!(decision, meant, "{} to {} at {}", from, to, node.name);
                     }
                 }
             }
@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn a_check_says_what_nodes_do(
+    fn check_answer_agrees_with_the_nodes(
         ops in any_ruled(),
         picks in proptest::collection::vec((any::<usize>(), any::<usize>(), 0..PROBES.len()), 24)
     ) {
@@ -163,18 +163,18 @@ proptest! {
     }
 
     #[test]
-    fn whoever_has_something_to_change_is_told(ops in any_ruled()) {
+    fn node_with_changed_access_is_among_the_touched(ops in any_ruled()) {
         let mut world = World::default();
         for op in &ops {
             world.step(op);
             let assignments = world.registry.nodes().filter(|node| node.is_live()).map(|node| Topic::Assignment(node.id));
-            let left = world.ledger.plan(&world.registry, world.now, &assignments.collect());
+            let left = world.published.plan(&world.registry, world.now, &assignments.collect());
             prop_assert_eq!(left, [], "after {:?}", op);
         }
     }
 
     #[test]
-    fn what_is_open_is_absent_and_sets_are_apart(ops in any_ruled()) {
+    fn access_without_effect_is_absent_and_sets_are_distinct(ops in any_ruled()) {
         let mut world = World::default();
         ops.iter().for_each(|op| drop(world.step(op)));
         for node in world.registry.nodes().filter(|node| node.is_live()) {
@@ -185,10 +185,10 @@ proptest! {
                 prop_assert_eq!(&access, &Access::default());
             }
             prop_assert!(access.default == Verdict::Deny || access.rules.iter().all(|rule| rule.verdict == Verdict::Deny));
-            for (place, set) in access.sets.iter().enumerate() {
-                let used = access.rules.iter().any(|rule| [rule.from, rule.to].contains(&(place as u32)));
+            for (index, set) in access.sets.iter().enumerate() {
+                let used = access.rules.iter().any(|rule| [rule.from, rule.to].contains(&(index as u32)));
                 prop_assert!(used && !set.is_empty(), "no set without a use");
-                prop_assert!(!access.sets[..place].contains(set), "each set once");
+                prop_assert!(!access.sets[..index].contains(set), "each set once");
                 for (one, prefix) in set.iter().enumerate() {
                     prop_assert!(set[..one].iter().all(|other| !other.overlaps(prefix)));
                 }

@@ -1,21 +1,27 @@
-//! The Internet as a target: who takes the traffic of whom there.
+//! Check of access to the Internet: which exit takes the traffic of the sender.
 
 use super::{End, Findings};
 use crate::registry::{Node, Registry, ScopeSetting, Selector, is_private};
 use gatewrt_protocol::{Prefix, Tag, Traffic};
 
-/// Who sends: a node itself, or hosts at it.
+/// Sender of Internet traffic: a router itself, or hosts in its LANs.
 pub(super) struct Sender<'a> {
     pub(super) node: &'a Node,
-    /// Nothing where it is the router itself.
+    /// Hosts in a LAN of the node; none means the router itself.
     pub(super) hosts: Option<Prefix>,
 }
 
 impl Registry {
-    /// What is no part of the network: of the Internet, or of nothing.
-    pub(super) fn judge_outside(&self, source: &End<'_>, target: &End<'_>, now: u64, found: &mut Findings) {
+    /// Checks access to a target outside the network: on the Internet, or unknown.
+    pub(super) fn evaluate_outside(
+        &self,
+        source: &End<'_>,
+        target: &End<'_>,
+        now: u64,
+        found: &mut Findings,
+    ) {
         let Selector::Prefix(prefix) = target.selector else {
-            return found.no(format!("{} stands for nothing now", target.text), None);
+            return found.no(format!("{} matches nothing now", target.text), None);
         };
         if is_private(prefix.addr()) {
             let why = format!(
@@ -26,12 +32,12 @@ impl Registry {
         }
         let senders = source.senders();
         if !senders.is_empty() {
-            return senders.iter().for_each(|sender| self.judge_sender(sender, prefix, found));
+            return senders.iter().for_each(|sender| self.evaluate_sender(sender, prefix, found));
         }
-        source.barred(now, false).for_each(|why| found.no(why, None));
+        source.obstacles(now, false).for_each(|why| found.no(why, None));
         match source.full_tunnels() {
             Some(clients) => found.yes(
-                format!("the Internet is no matter of rules, and {clients} sends its Internet traffic through the network"),
+                format!("rules do not apply to the Internet, and {clients} sends its Internet traffic through the network"),
                 None,
             ),
             None => found.no(
@@ -41,7 +47,7 @@ impl Registry {
         }
     }
 
-    fn judge_sender(&self, sender: &Sender<'_>, target: Prefix, found: &mut Findings) {
+    fn evaluate_sender(&self, sender: &Sender<'_>, target: Prefix, found: &mut Findings) {
         let (node, who) = (sender.node, sender.text());
         let Some((name, scope)) = sender.scope() else {
             let why = format!(
@@ -63,12 +69,12 @@ impl Registry {
             self.candidates(node, scope).filter(leads).map(|exit| exit.name.to_string()).collect();
         if exits.is_empty() {
             let to_wan = scope.open || (!target.is_ipv4() && scope.v6_wan);
-            let fate = if to_wan { "goes out over the WAN" } else { "goes nowhere" };
+            let effect = if to_wan { "goes out over the WAN" } else { "is dropped" };
             let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
-            return found.no(format!("{named}, but no exit of it has {family} now: it {fate}"), None);
+            return found.no(format!("{named}, but no exit of it has {family} now: it {effect}"), None);
         }
         found.yes(
-            format!("the Internet is no matter of rules, and {named}: through {}", exits.join(", else ")),
+            format!("rules do not apply to the Internet, and {named}: through {}", exits.join(", else ")),
             None,
         );
     }
@@ -82,7 +88,7 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// The most precise scope that takes all of it: prefixes (the longest first), then devices, then all.
+    /// Most specific scope that covers the whole sender: prefixes (longest first), then devices, then `all`.
     fn scope(&self) -> Option<(&'a Tag, &'a ScopeSetting)> {
         let scopes = || self.node.scopes.iter();
         let parts =
@@ -91,7 +97,7 @@ impl<'a> Sender<'a> {
         best.max_by_key(|(rank, ..)| *rank).map(|(_, name, scope)| (name, scope))
     }
 
-    /// How precisely a scope's traffic names it; nothing where it does not.
+    /// Specificity with which a scope's traffic covers the sender, higher for longer prefixes; none if it does not.
     fn rank(&self, of: &Traffic) -> Option<u16> {
         match (of, self.hosts) {
             (Traffic::All, _) => Some(0),

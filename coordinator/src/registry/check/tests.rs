@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    registry::{ClientPatch, NetworkPatch, NodePatch, RuleWish, Tunnel},
+    registry::{ClientPatch, NetworkPatch, NodePatch, RuleSpec, Tunnel},
     testing::{Op, World},
 };
 
@@ -44,7 +44,7 @@ fn change(world: &mut World, client: &str, patch: ClientPatch) {
 }
 
 fn rule(world: &mut World, number: u8, verdict: Verdict, from: &str, to: &str, services: &[&str]) -> RuleId {
-    let wish = RuleWish {
+    let spec = RuleSpec {
         verdict,
         from: vec![from.to_owned()],
         to: vec![to.to_owned()],
@@ -53,7 +53,7 @@ fn rule(world: &mut World, number: u8, verdict: Verdict, from: &str, to: &str, s
         note: String::new(),
     };
     let moment = crate::registry::Moment { now: world.now, entropy: [number; 32] };
-    let (rows, rule) = world.registry.create_rule("net0", &wish, &moment).unwrap();
+    let (rows, rule) = world.registry.create_rule("net0", &spec, &moment).unwrap();
     world.registry.apply(rows);
     rule.id
 }
@@ -69,7 +69,7 @@ fn ask(world: &World, from: &str, to: &str, service: &str) -> CheckAnswer {
     world.registry.check("net0", from, to, service, world.now).unwrap()
 }
 
-/// Whether it is allowed, with a word that the reason has to have.
+/// Checks the answer, and that the reason contains a text.
 fn expect(world: &World, from: &str, to: &str, service: &str, allowed: bool, why: &str) -> CheckAnswer {
     let answer = ask(world, from, to, service);
     assert_eq!(answer.allowed, allowed, "{from} to {to} {service}: {answer:?}");
@@ -79,10 +79,10 @@ fn expect(world: &World, from: &str, to: &str, service: &str, allowed: bool, why
 }
 
 #[test]
-fn an_open_network_lets_everything_through_but_to_clients() {
+fn network_that_allows_by_default_protects_unreachable_clients() {
     let world = world();
-    expect(&world, "phone", "site:home", "", true, "what no rule denies is allowed");
-    let answer = expect(&world, "192.168.10.7", "cabin", "tcp/22", true, "no rule says anything");
+    expect(&world, "phone", "site:home", "", true, "allows what no rule denies");
+    let answer = expect(&world, "192.168.10.7", "cabin", "tcp/22", true, "no rule matches");
     assert!(answer.steps[0].contains("192.168.10.7 is served by node home"), "{answer:?}");
     expect(&world, "home", "phone", "", false, "client phone is not reachable");
     expect(&world, "laptop", "phone", "", false, "client phone is not reachable");
@@ -91,7 +91,7 @@ fn an_open_network_lets_everything_through_but_to_clients() {
 }
 
 #[test]
-fn what_keeps_a_client_out_is_named() {
+fn check_of_excluded_client_names_the_reason() {
     let mut world = world();
     let patch = |enabled, expires| ClientPatch {
         enabled: Some(enabled),
@@ -114,16 +114,16 @@ fn what_keeps_a_client_out_is_named() {
 }
 
 #[test]
-fn the_rule_that_decides_is_named() {
+fn check_with_matching_rule_names_it() {
     let mut world = world();
     deny_all(&mut world);
-    expect(&world, "phone", "cabin", "", false, "what no rule allows is denied");
+    expect(&world, "phone", "cabin", "", false, "denies what no rule allows");
     let web = rule(&mut world, 1, Verdict::Allow, "client:phone", "site:home", &["tcp/80-443"]);
     let answer =
         expect(&world, "phone", "192.168.10.9", "tcp/80", true, "allow client:phone → site:home tcp/80-443");
     assert_eq!(answer.rule, Some(web));
-    expect(&world, "phone", "site:home", "", false, "not all of it: no rule says anything of the rest");
-    expect(&world, "laptop", "site:home", "tcp/80", false, "denied in this network");
+    expect(&world, "phone", "site:home", "", false, "not all of it: no rule matches the rest");
+    expect(&world, "laptop", "site:home", "tcp/80", false, "this network denies what no rule allows");
     let no = rule(&mut world, 2, Verdict::Deny, "all", "192.168.10.9", &[]);
     let answer = expect(&world, "phone", "192.168.10.9", "tcp/80", false, "deny all → 192.168.10.9");
     assert_eq!(answer.rule, Some(no));
@@ -133,7 +133,7 @@ fn the_rule_that_decides_is_named() {
 }
 
 #[test]
-fn several_rules_together_allow_what_none_does_alone() {
+fn rules_together_allow_what_none_allows_alone() {
     let mut world = world();
     deny_all(&mut world);
     for (number, to) in [(1, "192.168.10.0/25"), (2, "192.168.10.128/25")] {
@@ -142,31 +142,31 @@ fn several_rules_together_allow_what_none_does_alone() {
     rule(&mut world, 3, Verdict::Allow, "all", "site:home", &["udp"]);
     expect(&world, "phone", "site:home", "tcp", true, "allows it");
     expect(&world, "phone", "site:home", "udp/53", true, "→ site:home udp");
-    expect(&world, "phone", "site:home", "icmp", false, "denied");
+    expect(&world, "phone", "site:home", "icmp", false, "denies");
 }
 
 #[test]
-fn the_internet_is_for_full_tunnels() {
+fn internet_is_reached_through_full_tunnels_only() {
     let mut world = world();
     expect(&world, "phone", "1.1.1.1", "tcp/443", false, "only a client with a full tunnel");
     change(&mut world, "phone", ClientPatch { tunnel: Some(Tunnel::Full), ..ClientPatch::default() });
     deny_all(&mut world);
     expect(&world, "phone", "1.1.1.1", "tcp/443", true, "client phone sends its Internet traffic");
-    expect(&world, "phone", "2606:4700::1111", "", true, "no matter of rules");
+    expect(&world, "phone", "2606:4700::1111", "", true, "rules do not apply");
     expect(&world, "phone", "172.16.9.9", "", false, "no node serves it");
     expect(&world, "laptop", "1.1.1.1", "", false, "full tunnel");
     change(&mut world, "phone", ClientPatch { enabled: Some(false), ..ClientPatch::default() });
     expect(&world, "phone", "1.1.1.1", "", false, "is disabled");
 }
 
-/// Has a node of [`world`] do something about exits.
+/// Changes exits or scopes of a node of [`world`].
 fn set(world: &mut World, rows: impl FnOnce(&Registry) -> crate::registry::Changes) {
     let rows = rows(&world.registry);
     world.registry.apply(rows);
 }
 
 #[test]
-fn the_internet_is_for_what_a_scope_sends_through_an_exit() {
+fn internet_is_reached_by_scopes_through_an_exit() {
     let mut world = world();
     expect(
         &world,
@@ -179,16 +179,16 @@ fn the_internet_is_for_what_a_scope_sends_through_an_exit() {
     let home = world.registry.find_node("net0", "home").unwrap().id;
     let offer = Some(gatewrt_protocol::ExitOffer { v4: true, v6: false, dns: Vec::new() });
     let said = gatewrt_protocol::Report { exit: offer, ..crate::testing::report(home, 1, 1) };
-    set(&mut world, |registry| registry.learn(home, &said, None));
+    set(&mut world, |registry| registry.update_facts(home, &said, None));
     let cabin = world.registry.find_node("net0", "cabin").unwrap().id;
     // br-lan there has 192.168.1.0/24.
-    set(&mut world, |registry| registry.learn(cabin, &crate::testing::report(cabin, 1, 2), None));
+    set(&mut world, |registry| registry.update_facts(cabin, &crate::testing::report(cabin, 1, 2), None));
     set(&mut world, |registry| registry.set_exit("net0", "home", &Default::default()).unwrap().0);
-    let scope = |world: &mut World, name: &str, wish: crate::registry::ScopeWish| {
-        set(world, |registry| registry.set_scope("net0", "cabin", name, &wish).unwrap().0);
+    let scope = |world: &mut World, name: &str, spec: crate::registry::ScopeSpec| {
+        set(world, |registry| registry.set_scope("net0", "cabin", name, &spec).unwrap().0);
     };
-    let wish = crate::testing::scope_wish;
-    scope(&mut world, "lan", wish("dev:br-lan"));
+    let spec = crate::testing::scope_spec;
+    scope(&mut world, "lan", spec("dev:br-lan"));
     expect(
         &world,
         "192.168.1.7",
@@ -197,18 +197,11 @@ fn the_internet_is_for_what_a_scope_sends_through_an_exit() {
         true,
         "scope lan of cabin takes the Internet traffic of 192.168.1.7: through home",
     );
-    expect(
-        &world,
-        "192.168.1.7",
-        "2606:4700::1111",
-        "",
-        false,
-        "no exit of it has IPv6 now: it goes nowhere",
-    );
+    expect(&world, "192.168.1.7", "2606:4700::1111", "", false, "no exit of it has IPv6 now: it is dropped");
     expect(&world, "cabin", "1.1.1.1", "", false, "the router cabin: it goes out over the WAN");
-    expect(&world, "192.168.9.7", "1.1.1.1", "", false, "stands for nothing");
+    expect(&world, "192.168.9.7", "1.1.1.1", "", false, "matches nothing");
     let exclude = ["1.1.1.0/24".parse().unwrap()].into();
-    scope(&mut world, "tv", crate::registry::ScopeWish { exclude, ..wish("192.168.1.7") });
+    scope(&mut world, "tv", crate::registry::ScopeSpec { exclude, ..spec("192.168.1.7") });
     expect(
         &world,
         "192.168.1.7",
@@ -219,19 +212,19 @@ fn the_internet_is_for_what_a_scope_sends_through_an_exit() {
     );
     expect(&world, "192.168.1.7", "9.9.9.9", "", true, "scope tv of cabin");
     expect(&world, "192.168.1.8", "1.1.1.1", "", true, "scope lan of cabin");
-    scope(&mut world, "rest", wish("all"));
+    scope(&mut world, "rest", spec("all"));
     expect(&world, "cabin", "1.1.1.1", "", true, "scope rest of cabin");
     set(&mut world, |registry| registry.unset_exit("net0", "home", true).unwrap().0);
-    expect(&world, "cabin", "1.1.1.1", "", false, "no exit of it has IPv4 now: it goes nowhere");
+    expect(&world, "cabin", "1.1.1.1", "", false, "no exit of it has IPv4 now: it is dropped");
 }
 
 #[test]
-fn what_no_one_has_is_not_reached() {
+fn unassigned_address_is_not_reached() {
     let world = world();
     let free = world.registry.find_network("net0").unwrap().prefix4.nth(60_000).unwrap().to_string();
     expect(&world, "phone", &free, "", false, "no node and no client has such an address");
-    expect(&world, "tag:none", "cabin", "", false, "tag:none stands for nothing");
-    expect(&world, "phone", "tag:none", "", false, "tag:none stands for nothing");
+    expect(&world, "tag:none", "cabin", "", false, "tag:none matches nothing");
+    expect(&world, "phone", "tag:none", "", false, "tag:none matches nothing");
     let error = world.registry.check("net0", "nas", "cabin", None, 0).unwrap_err();
     assert!(error.to_string().contains("no node, client or group “nas”"), "{error}");
     let error = world.registry.check("net0", "node:nas", "cabin", None, 0).unwrap_err();

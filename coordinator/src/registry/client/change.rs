@@ -1,57 +1,57 @@
-//! Clients are made, changed, given new keys, deleted.
+//! Operations on clients: create, change, reissue, delete.
 
-use super::{Client, ClientError, ClientPatch, ClientWish, NewKeys, ReissueWish, check};
+use super::{Client, ClientError, ClientPatch, ClientSpec, NewKeys, ReissueRequest, check};
 use crate::registry::{ClientFile, Moment, Node, Outcome, Registry, RegistryError, Row};
 use gatewrt_protocol::{ClientId, ClientName, NetworkId, NodeName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 impl Registry {
-    /// Makes a client with these keys, on all of the gateways that are asked for.
+    /// Creates a client with these keys, on all of the requested gateways.
     pub fn create_client(
         &self,
         net: &str,
-        wish: &ClientWish,
+        spec: &ClientSpec,
         keys: &NewKeys,
         moment: &Moment,
     ) -> Outcome<Client> {
         let network = self.find_network(net)?;
-        let gateways = self.gateways(net, &wish.name, &wish.gateways)?;
-        self.check_client_name(network.id, None, &wish.name)?;
+        let gateways = self.gateways(net, &spec.name, &spec.gateways)?;
+        self.check_client_name(network.id, None, &spec.name)?;
         self.check_client_key(keys.key)?;
-        check::label(&wish.label)?;
-        check::tags(&wish.tags)?;
-        check::dns(&wish.dns)?;
-        check::routes(&wish.routes)?;
-        check::expires(wish.expires, moment.now)?;
+        check::label(&spec.label)?;
+        check::tags(&spec.tags)?;
+        check::dns(&spec.dns)?;
+        check::routes(&spec.routes)?;
+        check::expires(spec.expires, moment.now)?;
         let client = Client {
             id: ClientId::from_entropy(moment.bytes(0)),
             net: network.id,
-            name: wish.name.clone(),
-            label: wish.label.clone(),
-            tags: wish.tags.clone(),
+            name: spec.name.clone(),
+            label: spec.label.clone(),
+            tags: spec.tags.clone(),
             key: keys.key,
             past_keys: BTreeSet::new(),
-            psk: wish.psk.then_some(keys.psk),
+            psk: spec.psk.then_some(keys.psk),
             gateway: gateways[0].id,
-            seats: self.seats(&wish.name, &gateways, &wish.addresses)?,
-            dns: wish.dns.clone(),
-            tunnel: wish.tunnel,
-            routes: wish.routes.clone(),
+            seats: self.seats(&spec.name, &gateways, &spec.addresses)?,
+            dns: spec.dns.clone(),
+            tunnel: spec.tunnel,
+            routes: spec.routes.clone(),
             prefixes: BTreeSet::new(),
             enabled: true,
-            reachable: wish.reachable,
-            expires: wish.expires,
+            reachable: spec.reachable,
+            expires: spec.expires,
             created: moment.now,
             issued: moment.now,
-            file: ClientFile::of_no_one(),
+            file: ClientFile::placeholder(),
             deleted: None,
         };
-        self.check_behind(&client, &wish.prefixes)?;
-        let client = self.with_file(Client { prefixes: wish.prefixes.clone(), ..client }, moment)?;
+        self.check_behind(&client, &spec.prefixes)?;
+        let client = self.with_file(Client { prefixes: spec.prefixes.clone(), ..client }, moment)?;
         Ok((vec![client.clone().row()], client))
     }
 
-    /// Changes what is named in the patch.
+    /// Changes the fields of a client that the patch names.
     pub fn change_client(
         &self,
         net: &str,
@@ -95,19 +95,19 @@ impl Registry {
         Ok((changed.row_if_changed(client), changed))
     }
 
-    /// Gives a client new keys, and another gateway where one is named. The old key is dead for good.
+    /// Gives a client new keys, and another gateway if one is named. The old key is never accepted again.
     pub fn reissue_client(
         &self,
         net: &str,
         client: &str,
-        wish: &ReissueWish,
+        spec: &ReissueRequest,
         keys: &NewKeys,
         moment: &Moment,
     ) -> Outcome<Client> {
         let client = self.find_client(net, client)?;
         self.check_client_key(keys.key)?;
         let stays = || self.name_of(client.gateway).cloned().into_iter().collect();
-        let names: Vec<NodeName> = wish.gateway.clone().map_or_else(stays, |name| vec![name]);
+        let names: Vec<NodeName> = spec.gateway.clone().map_or_else(stays, |name| vec![name]);
         let gateways = self.gateways(net, &client.name, &names)?;
         let gateway = gateways[0];
         let mut seats = client.seats.clone();
@@ -116,27 +116,27 @@ impl Registry {
         }
         let mut past_keys = client.past_keys.clone();
         past_keys.insert(client.key);
-        let psk = wish.psk.unwrap_or(client.psk.is_some()).then_some(keys.psk);
+        let psk = spec.psk.unwrap_or(client.psk.is_some()).then_some(keys.psk);
         let changed = Client { key: keys.key, past_keys, psk, gateway: gateway.id, seats, ..client.clone() };
         self.check_behind(&changed, &client.prefixes)?;
         let changed = self.with_file(changed, moment)?;
         Ok((vec![changed.clone().row()], changed))
     }
 
-    /// Takes note that the client has the file that it would be issued now.
+    /// Records that a client has the file that it would be issued now, so that it is not stale any more.
     pub fn mark_issued(&self, net: &str, client: &str, moment: &Moment) -> Outcome<Client> {
         let client = self.find_client(net, client)?;
         let changed = self.with_file(client.clone(), moment)?;
         Ok((changed.row_if_changed(client), changed))
     }
 
-    /// Deletes a client for ever: neither its keys nor its addresses come back.
+    /// Deletes a client permanently: its keys and addresses are never reused.
     pub fn delete_client(&self, net: &str, client: &str, moment: &Moment) -> Outcome<Client> {
         let client = self.find_client(net, client)?;
         Ok((vec![client.deleted_row(moment.now)], client.clone()))
     }
 
-    /// The nodes of these names, all of which let clients in and can be reached.
+    /// Nodes of these names, all of which must be reachable ingress nodes.
     fn gateways(
         &self,
         net: &str,
@@ -162,7 +162,7 @@ impl Registry {
         ClientError::NoGateway { client: client.clone(), known }.into()
     }
 
-    /// The client with the file it is issued now.
+    /// Client with the file that it would be issued now.
     fn with_file(&self, client: Client, moment: &Moment) -> Result<Client, RegistryError> {
         let gateway = self.live_node(client.gateway).filter(|node| node.ingress.is_some());
         let file = gateway.and_then(|_| self.client_file(&client));
@@ -184,13 +184,10 @@ impl Client {
         if self == before { Vec::new() } else { vec![self.clone().row()] }
     }
 
-    /// What stays of a deleted client: its name for messages, its keys and addresses.
+    /// Row of a deleted client: it keeps the name for messages, and the keys and addresses.
     pub(in crate::registry) fn deleted_row(&self, now: u64) -> Row {
         let (label, tags, prefixes) = (String::new(), BTreeSet::new(), BTreeSet::new());
         let deleted = Some(now);
         Client { psk: None, label, tags, prefixes, enabled: false, deleted, ..self.clone() }.row()
     }
 }
-
-/// A client's addresses on each node.
-pub(super) type Seats = BTreeMap<gatewrt_protocol::NodeId, Vec<std::net::IpAddr>>;

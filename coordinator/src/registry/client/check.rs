@@ -1,11 +1,11 @@
-//! What a client may have: names, keys, addresses, prefixes.
+//! Checks of the fields of a client: names, keys, addresses, prefixes.
 
-use super::{Client, ClientError, change::Seats};
+use super::{Client, ClientError, Seats};
 use crate::registry::{
     Node, Overlap, Registry, RegistryError, address,
     egress::{LIMIT, check_routed},
     network::is_special,
-    overlap::Holder,
+    overlap::Changing,
 };
 use gatewrt_protocol::{ClientId, ClientName, NetworkId, Prefix, Tag, WgPublicKey};
 use std::{collections::BTreeSet, net::IpAddr};
@@ -16,7 +16,7 @@ const DNS: usize = 8;
 const ROUTES: usize = 256;
 
 impl Registry {
-    /// One name names one thing: clients and nodes share theirs.
+    /// Refuses a client's name that is in use: clients and nodes share one namespace.
     pub(super) fn check_client_name(
         &self,
         net: NetworkId,
@@ -33,7 +33,7 @@ impl Registry {
         }
     }
 
-    /// Refuses a key that any node or client has or had.
+    /// Refuses a client's key that any node or client has or had.
     pub(super) fn check_client_key(&self, key: WgPublicKey) -> Result<(), RegistryError> {
         if key.0 == [0; 32] {
             return Err(ClientError::BadKey.into());
@@ -50,7 +50,7 @@ impl Registry {
         Err(ClientError::KeyOfClient { client: client.name.clone(), dead }.into())
     }
 
-    /// Addresses on each gateway: those that are given, else free ones.
+    /// Allocates the addresses of a client on each gateway: the requested ones, else free ones.
     pub(super) fn seats(
         &self,
         client: &ClientName,
@@ -99,7 +99,7 @@ impl Registry {
         }
     }
 
-    /// Every address that a client of the network has or had.
+    /// All addresses that clients of the network have or had.
     fn given(&self, net: NetworkId) -> BTreeSet<IpAddr> {
         let clients = self.clients().filter(|client| client.net == net);
         clients.flat_map(|client| client.seats.values().flatten().copied()).collect()
@@ -121,7 +121,7 @@ impl Registry {
             let owner = self.behind(client);
             let other = prefixes.iter().find(|other| **other != prefix && other.overlaps(&prefix));
             let itself = other.map(|with| (*with, owner.clone()));
-            let conflict = || self.conflict(prefix, Some(client.net), Some(Holder::Client(client.id)));
+            let conflict = || self.conflict(prefix, Some(client.net), Some(Changing::Client(client.id)));
             if let Some((with, with_owner)) = itself.or_else(conflict) {
                 return Err(RegistryError::Overlap(Box::new(Overlap { prefix, owner, with, with_owner })));
             }
@@ -145,7 +145,7 @@ fn not_in_blocks(gateways: &[&Node]) -> String {
     format!("one address a family and gateway is taken from the blocks {blocks}")
 }
 
-/// Of a client or a node.
+/// Checks the label of a client or a node.
 pub(in crate::registry) fn label(label: &str) -> Result<(), RegistryError> {
     let sound = label.chars().count() <= LABEL && !label.chars().any(char::is_control);
     if sound { Ok(()) } else { Err(ClientError::BadLabel.into()) }

@@ -1,147 +1,148 @@
-//! Why an operation on ingress nodes or external clients is refused.
+//! Errors of operations on ingress nodes and external clients.
 
 use gatewrt_protocol::{ClientName, NetworkName, NodeName, Prefix};
 use std::net::IpAddr;
 
-/// See the module. `Display` says what is wrong and where; [`ClientError::advice`] what to do.
+/// Refusal of an operation on clients. `Display` says what is wrong and where, [`ClientError::advice`] how to
+/// fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// No client of this name or id in the network.
+    /// The network has no client of this name or id.
     #[error("there is no client “{text}” in network {network}")]
     NoSuchClient {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// Where it was looked for.
+        /// Network that was searched.
         network: NetworkName,
-        /// The clients there are.
+        /// Clients of the network.
         known: Vec<ClientName>,
     },
-    /// No block for clients is free.
+    /// The network has no free block for clients.
     #[error("{prefix} of network {network} has no free block for external clients left")]
     NoBlock {
-        /// The network.
+        /// Name of the network.
         network: NetworkName,
-        /// The prefix that is used up.
+        /// Prefix that is used up.
         prefix: Prefix,
     },
-    /// A block that can't be one.
+    /// The block is not valid or not free.
     #[error("{block} can't be a block for clients of network {network}: {why}")]
     BadBlock {
-        /// The network.
+        /// Name of the network.
         network: NetworkName,
-        /// As given.
+        /// Block as it was entered.
         block: Prefix,
-        /// Why.
+        /// Reason why the block can't be used.
         why: &'static str,
     },
-    /// A block that clients have addresses in is not taken away.
+    /// The block can't be replaced: clients have addresses in it.
     #[error("clients of {node} have addresses in its block {block}: {}", list(clients))]
     BlockInUse {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// Its block.
+        /// Block of the node.
         block: Prefix,
-        /// Who has.
+        /// Clients with addresses in it.
         clients: Vec<ClientName>,
     },
-    /// Not `host:port`, or nowhere clients could reach.
+    /// The endpoint is not `host:port`, or clients could not reach it.
     #[error("“{text}” can't be where clients reach a node: {why}")]
     BadEndpoint {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// Why.
+        /// Reason why the endpoint can't be used.
         why: &'static str,
     },
-    /// Clients would not reach the node.
+    /// The node has no address that clients could reach.
     #[error("node {node} can't be reached from outside: it has no public address that it knows of")]
     NotReachable {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// WireGuard's UDP port there.
+        /// UDP port of WireGuard on the node.
         port: u16,
     },
-    /// The node lets no clients in.
+    /// The node is no ingress.
     #[error("node {node} lets no external clients in")]
     NoIngress {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
     },
-    /// Clients would be cut off.
+    /// The change would cut off clients.
     #[error("the files of {} client(s) name {node}: {}", clients.len(), list(clients))]
     IngressInUse {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// Who would be cut off.
+        /// Clients that would be cut off.
         clients: Vec<ClientName>,
     },
-    /// A new client has to come in somewhere.
+    /// The client has no gateway.
     #[error("client {client} has no gateway")]
     NoGateway {
-        /// The client.
+        /// Name of the client.
         client: ClientName,
-        /// Nodes that let clients in.
+        /// Ingress nodes of the network.
         known: Vec<NodeName>,
     },
-    /// Every address of a block was given out once.
+    /// All addresses of a block were allocated once.
     #[error(
         "block {block} of {node} has no address left: each is given only once, also when its client is gone"
     )]
     BlockFull {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// Its block.
+        /// Block that is used up.
         block: Prefix,
     },
-    /// An address that no client can get.
+    /// The address can't be allocated to the client.
     #[error("address {address} can't be given to client {client}: {why}")]
     BadAddress {
-        /// As given.
+        /// Address as it was entered.
         address: IpAddr,
-        /// For whom.
+        /// Name of the client.
         client: ClientName,
-        /// Why.
+        /// Reason why the address can't be allocated.
         why: String,
     },
-    /// The key is or was a client's.
+    /// The key is or was that of a client.
     #[error("the WireGuard key {} client {client}", if *.dead { "was that of" } else { "is that of" })]
     KeyOfClient {
-        /// Whose it is.
+        /// Name of that client.
         client: ClientName,
-        /// Whether that client was deleted or has another key now.
+        /// Set if that client was deleted or has another key now.
         dead: bool,
     },
-    /// The key is or was a node's.
+    /// The key is or was that of a node.
     #[error("the WireGuard key is that of node {node}")]
     KeyOfNode {
-        /// Whose it is.
+        /// Name of that node.
         node: NodeName,
     },
-    /// A text that is no label.
+    /// The text is not valid as a label.
     #[error("a label has at most 64 characters, and no control characters")]
     BadLabel,
-    /// More than is sensible.
+    /// There are more items than allowed.
     #[error("too many {what}: {count}")]
     TooMany {
-        /// Of what.
+        /// Kind of the items.
         what: &'static str,
-        /// How many there would be.
+        /// Number of items that there would be.
         count: usize,
-        /// The limit.
+        /// Largest number that is allowed.
         limit: usize,
     },
-    /// A time that is over.
-    #[error("the expiry date {at} (seconds since 1970) is over")]
+    /// The expiry time is in the past.
+    #[error("the expiry date {at} (seconds since 1970) is in the past")]
     ExpiryOver {
-        /// As given.
+        /// Time as it was entered.
         at: u64,
     },
-    /// A key that is none.
+    /// The key is not usable.
     #[error("the WireGuard key is no usable key")]
     BadKey,
 }
 
 impl ClientError {
-    /// The stable short name, as in [`gatewrt_protocol::Problem::kind`].
+    /// Stable short name of the error, as in [`gatewrt_protocol::Problem::kind`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NoSuchClient { .. } => "not-found",
@@ -160,11 +161,11 @@ impl ClientError {
         }
     }
 
-    /// What to do about it.
+    /// Advice how to fix the error.
     pub fn advice(&self) -> String {
         match self {
             Self::NoSuchClient { known, network, .. } if known.is_empty() => {
-                format!("make one with “gatewrt-coordinator client add {network} NAME --gateway NODE”")
+                format!("create one with “gatewrt-coordinator client add {network} NAME --gateway NODE”")
             }
             Self::NoSuchClient { known, .. } => format!("clients of this network: {}", list(known)),
             Self::NoBlock { .. } => {
@@ -197,7 +198,7 @@ impl ClientError {
             }
             Self::BadLabel => "shorten it".into(),
             Self::TooMany { limit, .. } => format!("at most {limit}"),
-            Self::ExpiryOver { .. } => "choose a time to come".into(),
+            Self::ExpiryOver { .. } => "choose a time in the future".into(),
             Self::BadKey => "give the public key: wg pubkey < private.key".into(),
         }
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    registry::{CodeWish, EgressSetting, IngressWish, Moment, NetworkPatch, NetworkWish, file::drift},
-    testing::{client_wish, keys, request},
+    registry::{CodeSpec, EgressSetting, IngressSpec, Moment, NetworkPatch, NetworkSpec, file::drift},
+    testing::{client_spec, keys, request},
 };
 
 fn p(text: &str) -> Prefix {
@@ -15,15 +15,15 @@ fn moment(number: u8) -> Moment {
 /// A network `home` with nodes `node-1` and `node-2`, both of which let clients in, and `node-3`.
 fn home(prefix4: &str) -> Registry {
     let mut registry = Registry::default();
-    let wish = NetworkWish {
+    let spec = NetworkSpec {
         name: "home".parse().unwrap(),
         prefix4: Some(p(prefix4)),
         prefix6: Some(p("fd00:80::/64")),
         mtu: None,
         keepalive: None,
     };
-    registry.apply(registry.create_network(&wish, &moment(0)).unwrap().0);
-    let code = CodeWish { uses: 9, expires_in: 60, roles: BTreeSet::new() };
+    registry.apply(registry.create_network(&spec, &moment(0)).unwrap().0);
+    let code = CodeSpec { uses: 9, expires_in: 60, roles: BTreeSet::new() };
     let (rows, (_, secret)) = registry.create_code("home", &code, &moment(1)).unwrap();
     registry.apply(rows);
     for key in 1..=3 {
@@ -31,7 +31,7 @@ fn home(prefix4: &str) -> Registry {
         registry.apply(rows);
     }
     for node in ["node-1", "node-2"] {
-        registry.apply(registry.set_ingress("home", node, &IngressWish::default()).unwrap().0);
+        registry.apply(registry.set_ingress("home", node, &IngressSpec::default()).unwrap().0);
     }
     registry
 }
@@ -40,12 +40,12 @@ fn blocks(registry: &Registry, node: &str) -> Vec<Prefix> {
     registry.find_node("home", node).unwrap().ingress.as_ref().unwrap().blocks.clone()
 }
 
-fn wish(name: &str, gateways: &[&str]) -> ClientWish {
-    client_wish(name, gateways.iter().map(|name| name.parse().unwrap()).collect())
+fn spec(name: &str, gateways: &[&str]) -> ClientSpec {
+    client_spec(name, gateways.iter().map(|name| name.parse().unwrap()).collect())
 }
 
-fn add(registry: &mut Registry, wish: &ClientWish, key: u8) -> Result<Client, RegistryError> {
-    let (rows, client) = registry.create_client("home", wish, &keys(key), &moment(key))?;
+fn add(registry: &mut Registry, spec: &ClientSpec, key: u8) -> Result<Client, RegistryError> {
+    let (rows, client) = registry.create_client("home", spec, &keys(key), &moment(key))?;
     registry.apply(rows);
     Ok(client)
 }
@@ -56,7 +56,7 @@ fn why(outcome: Result<Client, RegistryError>) -> String {
 }
 
 #[test]
-fn blocks_are_far_from_nodes_and_from_each_other() {
+fn default_blocks_are_far_from_nodes_and_from_each_other() {
     let registry = home("10.80.0.0/16");
     assert_eq!(blocks(&registry, "node-1"), [p("10.80.255.0/24"), p("fd00:80::1:0/112")]);
     assert_eq!(blocks(&registry, "node-2"), [p("10.80.254.0/24"), p("fd00:80::2:0/112")]);
@@ -65,11 +65,11 @@ fn blocks_are_far_from_nodes_and_from_each_other() {
 }
 
 #[test]
-fn nodes_pass_over_blocks() {
+fn node_addresses_skip_client_blocks() {
     let mut registry = home("10.80.0.0/24");
-    let block = IngressWish { block4: Some(p("10.80.0.4/30")), ..IngressWish::default() };
+    let block = IngressSpec { block4: Some(p("10.80.0.4/30")), ..IngressSpec::default() };
     registry.apply(registry.set_ingress("home", "node-3", &block).unwrap().0);
-    let code = CodeWish { uses: 9, expires_in: 60, roles: BTreeSet::new() };
+    let code = CodeSpec { uses: 9, expires_in: 60, roles: BTreeSet::new() };
     let (rows, (_, secret)) = registry.create_code("home", &code, &moment(7)).unwrap();
     registry.apply(rows);
     let (rows, id) = registry.join(&request(secret, 4, 4, 4), None, &moment(8)).unwrap();
@@ -79,11 +79,11 @@ fn nodes_pass_over_blocks() {
 }
 
 #[test]
-fn a_block_that_is_asked_for_is_checked() {
+fn requested_block_out_of_place_is_refused() {
     let mut registry = home("10.80.0.0/16");
     let set = |registry: &Registry, block: &str| {
-        let wish = IngressWish { block4: Some(p(block)), ..IngressWish::default() };
-        registry.set_ingress("home", "node-3", &wish)
+        let spec = IngressSpec { block4: Some(p(block)), ..IngressSpec::default() };
+        registry.set_ingress("home", "node-3", &spec)
     };
     for (block, part) in [
         ("10.80.0.0/24", "given before"),
@@ -97,7 +97,7 @@ fn a_block_that_is_asked_for_is_checked() {
         assert!(said.contains(part), "{said}");
     }
     registry.apply(set(&registry, "10.80.7.0/24").unwrap().0);
-    let client = add(&mut registry, &wish("phone", &["node-3"]), 50).unwrap();
+    let client = add(&mut registry, &spec("phone", &["node-3"]), 50).unwrap();
     assert_eq!(client.addresses()[0].to_string(), "10.80.7.1");
     let said = set(&registry, "10.80.8.0/24").unwrap_err();
     assert!(said.to_string().contains("phone"), "{said}");
@@ -107,11 +107,11 @@ fn a_block_that_is_asked_for_is_checked() {
 }
 
 #[test]
-fn an_endpoint_that_is_stated_is_checked() {
+fn invalid_ingress_endpoint_is_refused() {
     let registry = home("10.80.0.0/16");
     let set = |endpoint: &str| {
-        let wish = IngressWish { endpoint: Some(endpoint.into()), ..IngressWish::default() };
-        registry.set_ingress("home", "node-3", &wish).map(|(_, node)| node.ingress.unwrap().endpoint.unwrap())
+        let spec = IngressSpec { endpoint: Some(endpoint.into()), ..IngressSpec::default() };
+        registry.set_ingress("home", "node-3", &spec).map(|(_, node)| node.ingress.unwrap().endpoint.unwrap())
     };
     for (stated, kept) in [
         ("VPN.example.org:51820", "vpn.example.org:51820"),
@@ -142,11 +142,11 @@ fn an_endpoint_that_is_stated_is_checked() {
 }
 
 #[test]
-fn given_addresses_are_from_the_block_and_given_once() {
+fn requested_address_outside_the_block_or_used_is_refused() {
     let mut registry = home("10.80.0.0/16");
-    let at = |name: &str, addr: &str| ClientWish {
+    let at = |name: &str, addr: &str| ClientSpec {
         addresses: vec![addr.parse().unwrap()],
-        ..wish(name, &["node-1"])
+        ..spec(name, &["node-1"])
     };
     let phone = add(&mut registry, &at("phone", "10.80.255.77"), 50).unwrap();
     assert_eq!(phone.addresses()[0].to_string(), "10.80.255.77");
@@ -163,43 +163,43 @@ fn given_addresses_are_from_the_block_and_given_once() {
         assert!(said.contains(part) && said.contains("leave it out"), "{said}");
     }
     let two = ["10.80.255.9", "10.80.255.10"].map(|addr| addr.parse().unwrap()).to_vec();
-    let said = why(add(&mut registry, &ClientWish { addresses: two, ..wish("laptop", &["node-1"]) }, 51));
+    let said = why(add(&mut registry, &ClientSpec { addresses: two, ..spec("laptop", &["node-1"]) }, 51));
     assert!(said.contains("one address a family"), "{said}");
 }
 
 #[test]
-fn a_block_runs_out_rather_than_to_give_twice() {
+fn addresses_of_deleted_clients_are_never_reused() {
     let mut registry = home("10.80.0.0/28");
     assert_eq!(blocks(&registry, "node-1")[0].len(), 30);
     for number in 1..=2 {
-        add(&mut registry, &wish("phone", &["node-1"]), 50 + number).unwrap();
+        add(&mut registry, &spec("phone", &["node-1"]), 50 + number).unwrap();
         registry.apply(registry.delete_client("home", "phone", &moment(9)).unwrap().0);
     }
-    let said = why(add(&mut registry, &wish("phone", &["node-1"]), 60));
+    let said = why(add(&mut registry, &spec("phone", &["node-1"]), 60));
     assert!(said.contains("has no address left"), "{said}");
 }
 
 #[test]
-fn names_and_keys_are_no_one_elses() {
+fn client_with_used_name_or_key_is_refused() {
     let mut registry = home("10.80.0.0/16");
-    add(&mut registry, &wish("phone", &["node-1"]), 50).unwrap();
-    assert!(why(add(&mut registry, &wish("phone", &["node-1"]), 51)).contains("a client “phone” exists"));
-    assert!(why(add(&mut registry, &wish("node-2", &["node-1"]), 51)).contains("a node “node-2” exists"));
-    assert!(why(add(&mut registry, &wish("x", &["node-1"]), 1)).contains("that of node node-1"));
-    assert!(why(add(&mut registry, &wish("x", &["node-1"]), 50)).contains("that of client phone"));
+    add(&mut registry, &spec("phone", &["node-1"]), 50).unwrap();
+    assert!(why(add(&mut registry, &spec("phone", &["node-1"]), 51)).contains("a client “phone” exists"));
+    assert!(why(add(&mut registry, &spec("node-2", &["node-1"]), 51)).contains("a node “node-2” exists"));
+    assert!(why(add(&mut registry, &spec("x", &["node-1"]), 1)).contains("that of node node-1"));
+    assert!(why(add(&mut registry, &spec("x", &["node-1"]), 50)).contains("that of client phone"));
     let zero = NewKeys { key: WgPublicKey([0; 32]), ..keys(1) };
     assert_eq!(
-        registry.create_client("home", &wish("x", &["node-1"]), &zero, &moment(1)).unwrap_err().kind(),
+        registry.create_client("home", &spec("x", &["node-1"]), &zero, &moment(1)).unwrap_err().kind(),
         "bad-key"
     );
     let (rows, _) =
-        registry.reissue_client("home", "phone", &ReissueWish::default(), &keys(60), &moment(2)).unwrap();
+        registry.reissue_client("home", "phone", &ReissueRequest::default(), &keys(60), &moment(2)).unwrap();
     registry.apply(rows);
     registry.apply(registry.delete_client("home", "phone", &moment(3)).unwrap().0);
     for dead in [50, 60] {
-        assert!(why(add(&mut registry, &wish("x", &["node-1"]), dead)).contains("was that of client phone"));
+        assert!(why(add(&mut registry, &spec("x", &["node-1"]), dead)).contains("was that of client phone"));
     }
-    let code = CodeWish { uses: 1, expires_in: 60, roles: BTreeSet::new() };
+    let code = CodeSpec { uses: 1, expires_in: 60, roles: BTreeSet::new() };
     let (rows, (_, secret)) = registry.create_code("home", &code, &moment(4)).unwrap();
     registry.apply(rows);
     let refused = registry.join(&request(secret, 60, 7, 7), None, &moment(5)).unwrap_err();
@@ -207,13 +207,13 @@ fn names_and_keys_are_no_one_elses() {
 }
 
 #[test]
-fn what_is_behind_a_client_is_checked_as_an_egress_is() {
+fn prefix_behind_a_client_is_checked_like_an_egress() {
     let mut registry = home("10.80.0.0/16");
     let setting = EgressSetting { nat: true, metric: 0 };
     registry.apply(registry.set_egress("home", "node-3", p("192.168.9.0/24"), setting).unwrap().0);
-    let behind = |name: &str, prefixes: &[&str]| ClientWish {
+    let behind = |name: &str, prefixes: &[&str]| ClientSpec {
         prefixes: prefixes.iter().map(|text| p(text)).collect(),
-        ..wish(name, &["node-1"])
+        ..spec(name, &["node-1"])
     };
     for (prefixes, part) in [
         (&["192.168.9.0/25"][..], "served by node node-3"),
@@ -240,14 +240,14 @@ fn what_is_behind_a_client_is_checked_as_an_egress_is() {
 }
 
 #[test]
-fn a_client_moves_to_its_other_gateway() {
+fn reissued_client_moves_to_its_other_gateway() {
     let mut registry = home("10.80.0.0/16");
-    let phone = add(&mut registry, &wish("phone", &["node-1", "node-2"]), 50).unwrap();
+    let phone = add(&mut registry, &spec("phone", &["node-1", "node-2"]), 50).unwrap();
     assert_eq!(phone.seats.len(), 2);
     let first = phone.addresses().to_vec();
     let reissue = |registry: &mut Registry, gateway: &str, key| {
-        let wish = ReissueWish { gateway: Some(gateway.parse().unwrap()), ..ReissueWish::default() };
-        let (rows, client) = registry.reissue_client("home", "phone", &wish, &keys(key), &moment(key))?;
+        let spec = ReissueRequest { gateway: Some(gateway.parse().unwrap()), ..ReissueRequest::default() };
+        let (rows, client) = registry.reissue_client("home", "phone", &spec, &keys(key), &moment(key))?;
         registry.apply(rows);
         Ok(client)
     };
@@ -260,16 +260,16 @@ fn a_client_moves_to_its_other_gateway() {
     assert_eq!((admitted(&registry, "node-1"), admitted(&registry, "node-2")), (0, 1));
     assert_eq!(reissue(&mut registry, "node-1", 52).unwrap().addresses(), first, "its own seat again");
     assert!(why(reissue(&mut registry, "node-3", 53)).contains("lets no external clients in"));
-    assert!(why(add(&mut registry, &wish("x", &[]), 54)).contains("node-1, node-2"));
+    assert!(why(add(&mut registry, &spec("x", &[]), 54)).contains("node-1, node-2"));
 }
 
 #[test]
-fn a_file_tells_what_has_changed_since() {
+fn stale_file_lists_the_changes_since() {
     let mut registry = home("10.80.0.0/16");
-    let phone = add(&mut registry, &wish("phone", &["node-1"]), 50).unwrap();
+    let phone = add(&mut registry, &spec("phone", &["node-1"]), 50).unwrap();
     let stale = |registry: &Registry| registry.stale(registry.find_client("home", "phone").unwrap());
     assert_eq!(stale(&registry), Vec::<String>::new());
-    let van = ClientWish { prefixes: [p("192.168.77.0/24")].into(), ..wish("van", &["node-1"]) };
+    let van = ClientSpec { prefixes: [p("192.168.77.0/24")].into(), ..spec("van", &["node-1"]) };
     let van = add(&mut registry, &van, 51).unwrap();
     assert!(!van.file.allowed.contains(&p("192.168.77.0/24")), "not its own LAN into the tunnel");
     assert_eq!(
@@ -278,7 +278,7 @@ fn a_file_tells_what_has_changed_since() {
     );
     let dns = NetworkPatch { dns: Some(vec!["10.80.0.1".parse().unwrap()]), ..NetworkPatch::default() };
     registry.apply(registry.change_network("home", &dns).unwrap().0);
-    let moved = IngressWish { endpoint: Some("vpn.example.org:1".into()), ..IngressWish::default() };
+    let moved = IngressSpec { endpoint: Some("vpn.example.org:1".into()), ..IngressSpec::default() };
     registry.apply(registry.set_ingress("home", "node-1", &moved).unwrap().0);
     let words = stale(&registry).join("\n");
     for part in ["vpn.example.org:1 now: the file names 203.0.113.1:51820", "DNS servers are 10.80.0.1 now"] {
@@ -294,17 +294,17 @@ fn a_file_tells_what_has_changed_since() {
 }
 
 #[test]
-fn a_split_tunnel_takes_the_network_and_what_was_chosen() {
+fn split_tunnel_has_the_network_and_the_chosen_routes() {
     let mut registry = home("10.80.0.0/16");
     let setting = EgressSetting { nat: true, metric: 0 };
     for prefix in ["192.168.8.0/24", "192.168.9.0/24"] {
         registry.apply(registry.set_egress("home", "node-3", p(prefix), setting).unwrap().0);
     }
-    let all = add(&mut registry, &wish("all", &["node-1"]), 50).unwrap().file.allowed;
+    let all = add(&mut registry, &spec("all", &["node-1"]), 50).unwrap().file.allowed;
     assert_eq!(all, ["10.80.0.0/16", "192.168.8.0/24", "192.168.9.0/24", "fd00:80::/64"].map(p).into());
-    let chosen = ClientWish {
+    let chosen = ClientSpec {
         routes: ["192.168.0.0/16", "192.168.9.0/24"].map(p).into(),
-        ..wish("chosen", &["node-1"])
+        ..spec("chosen", &["node-1"])
     };
     let chosen = add(&mut registry, &chosen, 51).unwrap().file.allowed;
     assert_eq!(chosen, ["10.80.0.0/16", "192.168.0.0/16", "fd00:80::/64"].map(p).into());

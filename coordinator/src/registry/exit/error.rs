@@ -1,14 +1,14 @@
-//! Why an operation on exits or on what goes through them is refused.
+//! Errors of operations on exits and scopes.
 
 use gatewrt_protocol::{NodeName, Prefix, Tag, Traffic, exit::TrafficError, name::NameError};
 use std::fmt;
 
-/// A scope of a node, as one that uses an exit.
+/// Scope that uses an exit, with its node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct User {
-    /// Whose traffic.
+    /// Node of the scope.
     pub node: NodeName,
-    /// Which of it.
+    /// Name of the scope.
     pub scope: Tag,
 }
 
@@ -18,95 +18,96 @@ impl fmt::Display for User {
     }
 }
 
-/// See the module. `Display` says what is wrong and where; [`ExitError::advice`] what to do.
+/// Refusal of an operation on exits or scopes. `Display` says what is wrong and where, [`ExitError::advice`]
+/// how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExitError {
-    /// The node takes no one's Internet traffic.
+    /// The node is no exit.
     #[error("node {node} is no exit")]
     NotAnExit {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// Nodes that are.
+        /// Exits of the network.
         known: Vec<NodeName>,
     },
-    /// A router's traffic does not go through itself.
+    /// A node can't be its own exit.
     #[error("node {node} can't be its own exit")]
     Itself {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
     },
-    /// Neither IPv4 nor IPv6.
-    #[error("an exit for neither IPv4 nor IPv6 is none")]
+    /// The spec asks for neither IPv4 nor IPv6.
+    #[error("an exit needs IPv4 or IPv6")]
     NothingWanted {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
     },
-    /// Traffic would have no exit any more.
+    /// The change would leave scopes without an exit.
     #[error("{} scope(s) send their traffic through {node}: {}", users.len(), list(users))]
     ExitInUse {
-        /// The exit.
+        /// Name of the exit.
         node: NodeName,
-        /// Who would be cut off.
+        /// Scopes that use it.
         users: Vec<User>,
     },
-    /// No scope of this name.
+    /// The node has no scope of this name.
     #[error("node {node} has no scope “{text}”")]
     NoSuchScope {
-        /// As given.
+        /// Value as it was entered.
         text: String,
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// The scopes it has.
+        /// Scopes of the node.
         known: Vec<Tag>,
     },
-    /// A name that no scope can have.
-    #[error("this is no name for a scope: {0}")]
+    /// The text is not valid as a scope's name.
+    #[error("this is not a valid name for a scope: {0}")]
     BadName(NameError),
-    /// A text that names no traffic.
+    /// The text is not valid as traffic.
     #[error(transparent)]
     BadTraffic(#[from] TrafficError),
-    /// Nothing that would go through an exit.
+    /// The scope names no traffic.
     #[error("scope {scope} names no traffic")]
     NoTraffic {
-        /// The scope.
+        /// Name of the scope.
         scope: Tag,
     },
-    /// A scope that no exit is named for, and none is to be chosen for.
+    /// The scope names no exit, and `auto` is off.
     #[error("scope {scope} names no exit")]
     NoExit {
-        /// The scope.
+        /// Name of the scope.
         scope: Tag,
     },
-    /// Two scopes want the same traffic.
+    /// Another scope has the same traffic.
     #[error("{traffic} of {node} is in scope {other} already")]
     Twice {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// What both name.
+        /// Traffic that both name.
         traffic: Traffic,
-        /// The other one.
+        /// The other scope.
         other: Tag,
     },
-    /// A prefix that is not at the node.
+    /// The prefix is no LAN of the node.
     #[error("{prefix} is no LAN of {node}")]
     NoLan {
-        /// The node.
+        /// Name of the node.
         node: NodeName,
-        /// As given.
+        /// Prefix as it was entered.
         prefix: Prefix,
-        /// What it has.
+        /// LANs of the node.
         lans: Vec<Prefix>,
     },
-    /// Excluding everything.
+    /// The excluded prefix covers all traffic.
     #[error("{prefix} can't be excluded: that is all traffic")]
     AllExcluded {
-        /// As given.
+        /// Prefix as it was entered.
         prefix: Prefix,
     },
 }
 
 impl ExitError {
-    /// The stable short name, as in [`gatewrt_protocol::Problem::kind`].
+    /// Stable short name of the error, as in [`gatewrt_protocol::Problem::kind`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotAnExit { .. } => "not-an-exit",
@@ -122,7 +123,7 @@ impl ExitError {
         }
     }
 
-    /// What to do about it.
+    /// Advice how to fix the error.
     pub fn advice(&self) -> String {
         match self {
             Self::NotAnExit { node, known } if known.is_empty() => {
@@ -135,7 +136,7 @@ impl ExitError {
             Self::Itself { .. } => "name another node".into(),
             Self::NothingWanted { .. } => "leave one of them on, or switch the exit off".into(),
             Self::ExitInUse { .. } => {
-                "give them another exit first (exit-client set … --exit OTHER) or take them away; with --force their traffic goes nowhere, or out over the WAN where the kill switch is off, until one of these is done".into()
+                "give them another exit first (exit-client set … --exit OTHER) or delete them; with --force their traffic is dropped, or goes out over the WAN where the kill switch is off, until one of these is done".into()
             }
             Self::NoSuchScope { node, known, .. } if known.is_empty() => format!(
                 "all Internet traffic of {node} goes out over its WAN; make a scope with “gatewrt-coordinator exit-client set … {node} NAME --of TRAFFIC”"
@@ -147,12 +148,12 @@ impl ExitError {
             }
             Self::NoExit { .. } => "name exits with --exit, or have the nearest chosen with --auto".into(),
             Self::Twice { .. } => {
-                "take it out there first, or name less here: of a prefix and a longer one in it, the longer wins"
+                "remove it there first, or name less here: a longer prefix takes precedence over a shorter one"
                     .into()
             }
             Self::NoLan { lans, .. } if lans.is_empty() => "it has none that it knows of".into(),
             Self::NoLan { lans, .. } => format!("what it has: {}", list(lans)),
-            Self::AllExcluded { .. } => "take the scope away instead: “exit-client unset”".into(),
+            Self::AllExcluded { .. } => "delete the scope instead: “exit-client unset”".into(),
         }
     }
 }

@@ -1,80 +1,81 @@
-//! Scopes: which of a node's Internet traffic goes through others, and through whom.
+//! Scopes: Internet traffic of a node that goes through exits.
 
-use super::{super::rule::check, ExitError, no_resolver, resolvers};
-use crate::registry::{Node, Outcome, Registry, RegistryError, egress::check_routed};
+use super::{ExitError, no_resolver, resolvers};
+use crate::registry::{Node, Outcome, Registry, RegistryError, egress::check_routed, range::check_count};
 use gatewrt_protocol::{ExitScope, NodeId, Prefix, Tag, Traffic};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, net::IpAddr};
 
-/// Parts of a node's traffic in one scope, and exits that it can name.
+/// Largest number of traffic parts, and of exits, in one scope.
 const PARTS: usize = 32;
-/// Destinations that one scope leaves out.
+/// Largest number of excluded destinations of one scope.
 const EXCLUDED: usize = 64;
 
-/// A scope as it is kept: see [`ExitScope`], whose name is its key.
+/// Scope as the registry stores it; see [`ExitScope`]. Its name is its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeSetting {
-    /// Which traffic.
+    /// Traffic of the scope.
     pub of: BTreeSet<Traffic>,
-    /// Exits in the order in which they are taken.
+    /// Exits in order of preference.
     #[serde(default)]
     pub exits: Vec<NodeId>,
-    /// After those, any other.
+    /// Set to use any other exit after those.
     #[serde(default)]
     pub auto: bool,
-    /// The kill switch is off.
+    /// Set if the kill switch is off.
     #[serde(default)]
     pub open: bool,
-    /// The LAN is out of reach too.
+    /// Set if the LAN is not reachable either.
     #[serde(default)]
     pub forbid_lan: bool,
-    /// IPv6 stays on the WAN while the exit in use has none.
+    /// Set if IPv6 stays on the WAN while the exit in use has none.
     #[serde(default)]
     pub v6_wan: bool,
-    /// Destinations that are reached as if there were no exit.
+    /// Destinations that are reached directly, without the exit.
     #[serde(default)]
     pub exclude: BTreeSet<Prefix>,
-    /// Resolvers; none are those of the exit in use.
+    /// Resolvers; empty means those of the exit in use.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
-    /// DNS queries go where their hosts send them.
+    /// Set if DNS queries are not redirected.
     #[serde(default)]
     pub keep_dns: bool,
 }
 
-/// What becomes of IPv6 while the exit in use leads to IPv4 alone.
+/// Handling of IPv6 while the exit in use has IPv4 only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ipv6 {
-    /// It goes nowhere.
+    /// IPv6 is dropped.
     #[default]
     Block,
-    /// It stays on the WAN.
+    /// IPv6 stays on the WAN.
     Wan,
 }
 
-/// What an admin asks of a scope; what is left out has its default: closed, and the LAN as it was.
+/// Spec of a scope, as an admin requests it. Defaults: kill switch on, LAN reachable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ScopeWish {
-    /// Which traffic: `router` (what the router sends itself), `all` (that, and what it forwards for its LANs), an
-    /// address or a prefix of a LAN, or `dev:<interface>` (what comes in there).
+pub struct ScopeSpec {
+    /// Traffic: `router` (sent by the router itself), `all` (that, and what it forwards for its LANs), an
+    /// address or prefix of a LAN, or `dev:<interface>` (received on that interface).
     pub of: Vec<String>,
-    /// Names of exits in the order in which they are taken; of those that work the first is used.
+    /// Names of exits in order of preference; the first that works is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exits: Vec<String>,
-    /// After those, any other exit of the network: the nearest that works. Default: where no exit is named.
+    /// Set to use any other exit of the network after those, the nearest that works. Default: on if no exit
+    /// is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<bool>,
-    /// While no exit works the traffic goes nowhere; off, it goes out over the WAN.
+    /// Kill switch: while no exit works, the traffic is dropped. Off: it goes out over the WAN.
     #[serde(default = "on")]
     pub kill_switch: bool,
-    /// LANs and prefixes of the network are reached as they were.
+    /// Set if LANs and prefixes of the network stay reachable.
     #[serde(default = "on")]
     pub allow_lan: bool,
-    /// What becomes of IPv6 while the exit in use leads to IPv4 alone.
+    /// Handling of IPv6 while the exit in use has IPv4 only.
     #[serde(default)]
     pub ipv6: Ipv6,
-    /// Destinations that are reached as if there were no exit.
+    /// Destinations that are reached directly, without the exit.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schema(value_type = BTreeSet<String>)]
     pub exclude: BTreeSet<Prefix>,
@@ -82,7 +83,7 @@ pub struct ScopeWish {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub dns: Vec<IpAddr>,
-    /// DNS queries go to these, whomever their hosts ask; off, they go where their hosts send them.
+    /// Set to redirect all DNS queries to these resolvers; off, they go where hosts send them.
     #[serde(default = "on")]
     pub redirect_dns: bool,
 }
@@ -92,7 +93,7 @@ fn on() -> bool {
 }
 
 impl ScopeSetting {
-    /// As its node is told of it.
+    /// Scope as the node's assignment states it.
     pub fn record(&self, name: &Tag) -> ExitScope {
         ExitScope {
             name: name.clone(),
@@ -110,22 +111,22 @@ impl ScopeSetting {
 }
 
 impl Registry {
-    /// Sends traffic of a node through an exit, or changes how.
-    pub fn set_scope(&self, net: &str, node: &str, name: &str, wish: &ScopeWish) -> Outcome<(Node, Tag)> {
+    /// Sends Internet traffic of a node through an exit, as the scope's spec says.
+    pub fn set_scope(&self, net: &str, node: &str, name: &str, spec: &ScopeSpec) -> Outcome<(Node, Tag)> {
         let node = self.find_node(net, node)?;
         let name: Tag = name.parse().map_err(ExitError::BadName)?;
         let count = node.scopes.len() + usize::from(!node.scopes.contains_key(&name));
-        check("the number of scopes", count, ExitScope::MOST, "0 to 16")?;
+        check_count("the number of scopes", count, ExitScope::MOST, "0 to 16")?;
         let setting = ScopeSetting {
-            of: self.traffic(node, &name, &wish.of)?,
-            exits: self.chosen_exits(net, node, &name, &wish.exits)?,
-            auto: wish.auto.unwrap_or(wish.exits.is_empty()),
-            open: !wish.kill_switch,
-            forbid_lan: !wish.allow_lan,
-            v6_wan: wish.ipv6 == Ipv6::Wan,
-            exclude: excluded(&wish.exclude)?,
-            dns: resolvers(&wish.dns)?,
-            keep_dns: !wish.redirect_dns,
+            of: self.traffic(node, &name, &spec.of)?,
+            exits: self.chosen_exits(net, node, &name, &spec.exits)?,
+            auto: spec.auto.unwrap_or(spec.exits.is_empty()),
+            open: !spec.kill_switch,
+            forbid_lan: !spec.allow_lan,
+            v6_wan: spec.ipv6 == Ipv6::Wan,
+            exclude: excluded(&spec.exclude)?,
+            dns: resolvers(&spec.dns)?,
+            keep_dns: !spec.redirect_dns,
         };
         if setting.exits.is_empty() && !setting.auto {
             return Err(ExitError::NoExit { scope: name }.into());
@@ -135,7 +136,7 @@ impl Registry {
         Ok((changed.row_if_changed(node), (changed, name)))
     }
 
-    /// Lets traffic of a node go out over its WAN again.
+    /// Deletes a scope: its traffic goes out over the node's WAN again.
     pub fn unset_scope(&self, net: &str, node: &str, name: &str) -> Outcome<Node> {
         let (node, name, _) = self.find_scope(net, node, name)?;
         let mut changed = node.clone();
@@ -144,7 +145,7 @@ impl Registry {
     }
 
     fn traffic(&self, node: &Node, name: &Tag, texts: &[String]) -> Result<BTreeSet<Traffic>, RegistryError> {
-        check("the number of parts", texts.len(), PARTS, "1 to 32")?;
+        check_count("the number of parts", texts.len(), PARTS, "1 to 32")?;
         let mut all = BTreeSet::new();
         for text in texts {
             let traffic: Traffic = text.parse().map_err(ExitError::BadTraffic)?;
@@ -164,8 +165,8 @@ impl Registry {
         Ok(all)
     }
 
-    /// One that the scope has named all along may be switched off by now: that closes it, and is no reason to refuse what
-    /// else is to be changed.
+    /// Ids of the exits that a scope's spec names. An exit that the scope names already is accepted even if it is
+    /// switched off by now: the scope is closed then, but other changes to it must not be refused.
     fn chosen_exits(
         &self,
         net: &str,
@@ -173,7 +174,7 @@ impl Registry {
         scope: &Tag,
         names: &[String],
     ) -> Result<Vec<NodeId>, RegistryError> {
-        check("the number of exits", names.len(), PARTS, "0 to 32")?;
+        check_count("the number of exits", names.len(), PARTS, "0 to 32")?;
         let mut exits = Vec::new();
         for name in names {
             let exit = self.find_node(net, name)?;
@@ -191,12 +192,12 @@ impl Registry {
         Ok(exits)
     }
 
-    /// What will surprise about a scope.
+    /// Warnings about a scope: exits that are missing or limited, IPv6 without an exit, unknown traffic.
     pub fn scope_warnings(&self, node: &Node, scope: &ScopeSetting) -> Vec<String> {
         let candidates: Vec<_> = self.candidates(node, scope).collect();
         let none = || {
-            let fate = if scope.open { "goes out over the WAN" } else { "goes nowhere" };
-            format!("no other node of this network is an exit yet: this traffic {fate}")
+            let effect = if scope.open { "goes out over the WAN" } else { "is dropped" };
+            format!("no other node of this network is an exit yet: this traffic {effect}")
         };
         let none = candidates.is_empty().then(none);
         let gone =
@@ -209,14 +210,14 @@ impl Registry {
         let v6 = candidates.iter().all(|exit| exit.exit_offer().is_some_and(|offer| offer.v4 && !offer.v6));
         let v6 = v6 && !candidates.is_empty();
         let v6 = v6.then(|| {
-            let fate = if scope.v6_wan { "goes out over the WAN" } else { "goes nowhere" };
-            format!("IPv6 of this traffic {fate}: none of its exits has IPv6")
+            let effect = if scope.v6_wan { "goes out over the WAN" } else { "is dropped" };
+            format!("IPv6 of this traffic {effect}: none of its exits has IPv6")
         });
         let unknown = scope.of.iter().filter_map(|traffic| unknown(node, traffic));
         none.into_iter().chain(gone).chain(limits).chain(mute).chain(v6).chain(unknown).collect()
     }
 
-    /// The exits that a scope may use now: those it names, in order, then all others where it takes any.
+    /// Exits that a scope may use now: those it names, in order, then all others if `auto` is on.
     pub fn candidates<'a>(
         &'a self,
         node: &'a Node,
@@ -230,18 +231,18 @@ impl Registry {
     }
 }
 
-fn excluded(wish: &BTreeSet<Prefix>) -> Result<BTreeSet<Prefix>, RegistryError> {
-    check("the number of excluded prefixes", wish.len(), EXCLUDED, "0 to 64")?;
-    for &prefix in wish {
+fn excluded(spec: &BTreeSet<Prefix>) -> Result<BTreeSet<Prefix>, RegistryError> {
+    check_count("the number of excluded prefixes", spec.len(), EXCLUDED, "0 to 64")?;
+    for &prefix in spec {
         if prefix.is_default() {
             return Err(ExitError::AllExcluded { prefix }.into());
         }
         check_routed(prefix)?;
     }
-    Ok(wish.clone())
+    Ok(spec.clone())
 }
 
-/// Refuses hosts that are not at this node, as far as it has said what is.
+/// Refuses traffic of a scope from a prefix that is no LAN of the node, as far as the node has reported its LANs.
 fn check_lan(node: &Node, prefix: Prefix) -> Result<(), RegistryError> {
     let lans = attached(node, prefix);
     if lans.is_empty() || lans.iter().any(|lan| lan.overlaps(&prefix)) {
@@ -250,14 +251,14 @@ fn check_lan(node: &Node, prefix: Prefix) -> Result<(), RegistryError> {
     Err(ExitError::NoLan { node: node.name.clone(), prefix, lans }.into())
 }
 
-/// What is at a node, in the family of `prefix`.
+/// LANs and served prefixes of a node, in the family of `prefix`.
 fn attached(node: &Node, prefix: Prefix) -> Vec<Prefix> {
     let interfaces = node.facts.interfaces.iter().flat_map(|interface| &interface.prefixes);
     let all: BTreeSet<Prefix> = interfaces.chain(node.egress.keys()).copied().collect();
     all.into_iter().filter(|lan| lan.is_ipv4() == prefix.is_ipv4()).collect()
 }
 
-/// Traffic that its node has not said it has.
+/// Warning about traffic of a scope that the node has not reported to have.
 fn unknown(node: &Node, traffic: &Traffic) -> Option<String> {
     let name = &node.name;
     match traffic {

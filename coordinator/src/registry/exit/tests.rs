@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
-    registry::{CodeWish, EgressSetting, Moment, NetworkWish, NodePatch},
+    registry::{CodeSpec, EgressSetting, Moment, NetworkSpec, NodePatch},
     testing::{report, request},
 };
-use gatewrt_protocol::{ExitScope, InterfaceKind, InterfaceReport, NodeId, TakenBack, Traffic};
+use gatewrt_protocol::{ExitScope, InterfaceKind, InterfaceReport, NodeId, RolledBack, Traffic};
 use std::collections::BTreeSet;
 
 fn moment(number: u8) -> Moment {
@@ -14,9 +14,9 @@ fn moment(number: u8) -> Moment {
 fn home() -> Registry {
     let mut registry = Registry::default();
     let name = "home".parse().unwrap();
-    let wish = NetworkWish { name, prefix4: None, prefix6: None, mtu: None, keepalive: None };
-    registry.apply(registry.create_network(&wish, &moment(0)).unwrap().0);
-    let code = CodeWish { uses: 9, expires_in: 60, roles: BTreeSet::new() };
+    let spec = NetworkSpec { name, prefix4: None, prefix6: None, mtu: None, keepalive: None };
+    registry.apply(registry.create_network(&spec, &moment(0)).unwrap().0);
+    let code = CodeSpec { uses: 9, expires_in: 60, roles: BTreeSet::new() };
     let (rows, (_, secret)) = registry.create_code("home", &code, &moment(1)).unwrap();
     registry.apply(rows);
     for key in 1..=4 {
@@ -24,7 +24,7 @@ fn home() -> Registry {
         registry.apply(rows);
     }
     for node in ["node-2", "node-3"] {
-        registry.apply(registry.set_exit("home", node, &ExitWish::default()).unwrap().0);
+        registry.apply(registry.set_exit("home", node, &ExitSpec::default()).unwrap().0);
     }
     registry
 }
@@ -33,7 +33,7 @@ fn id(registry: &Registry, node: &str) -> NodeId {
     registry.find_node("home", node).unwrap().id
 }
 
-/// What the node says it can serve and has for LANs.
+/// Report with an offer as an exit and with LANs.
 fn says(registry: &mut Registry, node: &str, exit: Option<ExitOffer>, lans: &[&str]) {
     let id = id(registry, node);
     let interfaces = lans.iter().map(|lan| InterfaceReport {
@@ -43,25 +43,25 @@ fn says(registry: &mut Registry, node: &str, exit: Option<ExitOffer>, lans: &[&s
     });
     let interfaces = interfaces.collect();
     let said = gatewrt_protocol::Report { exit, interfaces, ..report(id, 1, 1) };
-    registry.apply(registry.learn(id, &said, None));
+    registry.apply(registry.update_facts(id, &said, None));
 }
 
 fn offer(v4: bool, v6: bool) -> Option<ExitOffer> {
     Some(ExitOffer { v4, v6, dns: vec!["9.9.9.9".parse().unwrap()] })
 }
 
-fn wish(of: &[&str], exits: &[&str]) -> ScopeWish {
-    let wish = serde_json::json!({"of": of, "exits": exits});
-    serde_json::from_value(wish).unwrap()
+fn spec(of: &[&str], exits: &[&str]) -> ScopeSpec {
+    let spec = serde_json::json!({"of": of, "exits": exits});
+    serde_json::from_value(spec).unwrap()
 }
 
 fn set(
     registry: &mut Registry,
     node: &str,
     name: &str,
-    wish: &ScopeWish,
+    spec: &ScopeSpec,
 ) -> Result<ScopeSetting, RegistryError> {
-    let (rows, (node, name)) = registry.set_scope("home", node, name, wish)?;
+    let (rows, (node, name)) = registry.set_scope("home", node, name, spec)?;
     registry.apply(rows);
     Ok(node.scopes[&name].clone())
 }
@@ -72,13 +72,13 @@ fn why(outcome: Result<ScopeSetting, RegistryError>) -> String {
 }
 
 #[test]
-fn an_exit_is_what_is_wanted_and_what_is_there() {
+fn exit_offer_is_the_setting_limited_to_the_report() {
     let mut registry = home();
     let seen = |registry: &Registry| registry.find_node("home", "node-2").unwrap().exit_offer();
     assert_eq!(seen(&registry), None, "its owner has not said that it may");
     says(&mut registry, "node-2", offer(true, true), &[]);
     assert_eq!(seen(&registry), offer(true, true));
-    let less = ExitWish { v6: Some(false), dns: vec!["192.0.2.53".parse().unwrap()], ..ExitWish::default() };
+    let less = ExitSpec { v6: Some(false), dns: vec!["192.0.2.53".parse().unwrap()], ..ExitSpec::default() };
     registry.apply(registry.set_exit("home", "node-2", &less).unwrap().0);
     let found = seen(&registry).unwrap();
     assert_eq!((found.v4, found.v6, &found.dns), (true, false, &less.dns));
@@ -92,7 +92,7 @@ fn an_exit_is_what_is_wanted_and_what_is_there() {
 }
 
 #[test]
-fn an_uplink_without_ipv6_is_told() {
+fn exit_without_ipv6_is_warned_of() {
     let mut registry = home();
     says(&mut registry, "node-2", offer(true, false), &[]);
     let node = registry.find_node("home", "node-2").unwrap();
@@ -100,26 +100,26 @@ fn an_uplink_without_ipv6_is_told() {
         registry.exit_warnings(node),
         ["the uplink of node-2 has no IPv6: it is an exit for IPv4 alone"]
     );
-    let scope = set(&mut registry, "node-1", "all", &wish(&["all"], &["node-2"])).unwrap();
+    let scope = set(&mut registry, "node-1", "all", &spec(&["all"], &["node-2"])).unwrap();
     let node = registry.find_node("home", "node-1").unwrap();
     let warnings = registry.scope_warnings(node, &scope).join("\n");
-    assert!(warnings.contains("IPv6 of this traffic goes nowhere"), "{warnings}");
+    assert!(warnings.contains("IPv6 of this traffic is dropped"), "{warnings}");
 }
 
 #[test]
-fn an_exit_without_a_resolver_is_told() {
+fn exit_without_resolver_is_warned_of() {
     let mut registry = home();
     let mute = Some(ExitOffer { v4: true, v6: true, dns: Vec::new() });
     says(&mut registry, "node-2", mute, &[]);
-    let scope = wish(&["all"], &["node-2"]);
-    let warned = |registry: &mut Registry, wish: &ScopeWish| {
-        let scope = set(registry, "node-1", "all", wish).unwrap();
+    let scope = spec(&["all"], &["node-2"]);
+    let warned = |registry: &mut Registry, spec: &ScopeSpec| {
+        let scope = set(registry, "node-1", "all", spec).unwrap();
         registry.scope_warnings(registry.find_node("home", "node-1").unwrap(), &scope).join("\n")
     };
     assert!(warned(&mut registry, &scope).contains("exit set … node-2 --dns IP"));
-    assert_eq!(warned(&mut registry, &ScopeWish { redirect_dns: false, ..scope.clone() }), "");
+    assert_eq!(warned(&mut registry, &ScopeSpec { redirect_dns: false, ..scope.clone() }), "");
     assert_eq!(
-        warned(&mut registry, &ScopeWish { dns: vec!["9.9.9.9".parse().unwrap()], ..scope.clone() }),
+        warned(&mut registry, &ScopeSpec { dns: vec!["9.9.9.9".parse().unwrap()], ..scope.clone() }),
         ""
     );
     says(&mut registry, "node-2", offer(true, true), &[]);
@@ -127,28 +127,28 @@ fn an_exit_without_a_resolver_is_told() {
 }
 
 #[test]
-fn what_makes_no_exit_is_refused() {
+fn invalid_exit_spec_is_refused() {
     let mut registry = home();
-    let refused = |wish: &ExitWish| registry.set_exit("home", "node-1", wish).unwrap_err().kind();
-    let none = ExitWish { v4: Some(false), v6: Some(false), ..ExitWish::default() };
+    let refused = |spec: &ExitSpec| registry.set_exit("home", "node-1", spec).unwrap_err().kind();
+    let none = ExitSpec { v4: Some(false), v6: Some(false), ..ExitSpec::default() };
     assert_eq!(refused(&none), "no-exit");
-    let dns = |addr: &str| ExitWish { dns: vec![addr.parse().unwrap()], ..ExitWish::default() };
+    let dns = |addr: &str| ExitSpec { dns: vec![addr.parse().unwrap()], ..ExitSpec::default() };
     assert_eq!(refused(&dns("127.0.0.1")), "bad-prefix");
     assert_eq!(registry.unset_exit("home", "node-1", false).unwrap_err().kind(), "not-an-exit");
     let roles = BTreeSet::from([Role::Egress]);
-    let code = CodeWish { uses: 1, expires_in: 60, roles };
+    let code = CodeSpec { uses: 1, expires_in: 60, roles };
     let (rows, (_, secret)) = registry.create_code("home", &code, &moment(7)).unwrap();
     registry.apply(rows);
     registry.apply(registry.join(&request(secret, 7, 7, 7), None, &moment(8)).unwrap().0);
-    let error = registry.set_exit("home", "node-7", &ExitWish::default()).unwrap_err();
+    let error = registry.set_exit("home", "node-7", &ExitSpec::default()).unwrap_err();
     assert_eq!(error.kind(), "role-missing", "{error}");
 }
 
 #[test]
-fn a_scope_is_closed_and_named_by_ids() {
+fn scope_by_default_is_closed_and_names_exits_by_id() {
     let mut registry = home();
     let scope =
-        set(&mut registry, "node-1", "all", &wish(&["router", "all"], &["node-3", "node-2", "node-3"]));
+        set(&mut registry, "node-1", "all", &spec(&["router", "all"], &["node-3", "node-2", "node-3"]));
     let scope = scope.unwrap();
     let exits = ["node-3", "node-2"].map(|name| id(&registry, name));
     assert_eq!(scope.exits, exits);
@@ -163,67 +163,67 @@ fn a_scope_is_closed_and_named_by_ids() {
     registry.apply(registry.change_node("home", "node-3", &patch).unwrap().0);
     let node = registry.find_node("home", "node-1").unwrap();
     assert_eq!(node.scopes.values().next(), Some(&scope), "a new name changes nothing");
-    let auto = set(&mut registry, "node-1", "all", &wish(&["all"], &[])).unwrap();
+    let auto = set(&mut registry, "node-1", "all", &spec(&["all"], &[])).unwrap();
     assert!(auto.auto && auto.exits.is_empty());
 }
 
 #[test]
-fn what_makes_no_scope_is_refused() {
+fn invalid_scope_spec_is_refused() {
     let mut registry = home();
     says(&mut registry, "node-1", None, &["192.168.7.0/24", "fd00:7::/64"]);
-    set(&mut registry, "node-1", "tv", &wish(&["192.168.7.9"], &["node-2"])).unwrap();
-    for (name, wish, part) in [
-        ("x", wish(&["all"], &["node-1"]), "exit-itself node node-1 can't be its own exit"),
+    set(&mut registry, "node-1", "tv", &spec(&["192.168.7.9"], &["node-2"])).unwrap();
+    for (name, spec, part) in [
+        ("x", spec(&["all"], &["node-1"]), "exit-itself node node-1 can't be its own exit"),
         (
             "x",
-            wish(&["all"], &["node-4"]),
+            spec(&["all"], &["node-4"]),
             "not-an-exit node node-4 is no exit; name one that is: node-2, node-3",
         ),
-        ("x", wish(&["all"], &["nowhere"]), "not-found"),
+        ("x", spec(&["all"], &["nowhere"]), "not-found"),
         (
             "x",
-            wish(&["192.168.7.9/32"], &["node-3"]),
+            spec(&["192.168.7.9/32"], &["node-3"]),
             "overlap 192.168.7.9/32 of node-1 is in scope tv already",
         ),
-        ("x", wish(&["192.168.8.0/24"], &["node-3"]), "not-its-lan 192.168.8.0/24 is no LAN of node-1"),
-        ("x", wish(&["fd00:8::/64"], &["node-3"]), "what it has: fd00:7::/64"),
-        ("x", wish(&[], &["node-3"]), "bad-traffic scope x names no traffic"),
-        ("x", wish(&["lan"], &["node-3"]), "“lan” names no traffic"),
-        ("x", wish(&["0.0.0.0/0"], &["node-3"]), "names no traffic"),
-        ("X y", wish(&["all"], &["node-3"]), "bad-name"),
-        ("x", ScopeWish { auto: Some(false), ..wish(&["all"], &[]) }, "no-exit scope x names no exit"),
+        ("x", spec(&["192.168.8.0/24"], &["node-3"]), "not-its-lan 192.168.8.0/24 is no LAN of node-1"),
+        ("x", spec(&["fd00:8::/64"], &["node-3"]), "what it has: fd00:7::/64"),
+        ("x", spec(&[], &["node-3"]), "bad-traffic scope x names no traffic"),
+        ("x", spec(&["lan"], &["node-3"]), "“lan” names no traffic"),
+        ("x", spec(&["0.0.0.0/0"], &["node-3"]), "names no traffic"),
+        ("X y", spec(&["all"], &["node-3"]), "bad-name"),
+        ("x", ScopeSpec { auto: Some(false), ..spec(&["all"], &[]) }, "no-exit scope x names no exit"),
         (
             "x",
-            ScopeWish { exclude: ["::/0".parse().unwrap()].into(), ..wish(&["all"], &["node-3"]) },
+            ScopeSpec { exclude: ["::/0".parse().unwrap()].into(), ..spec(&["all"], &["node-3"]) },
             "default-route ::/0 can't be excluded",
         ),
-        ("x", ScopeWish { dns: vec!["::1".parse().unwrap()], ..wish(&["all"], &["node-3"]) }, "bad-prefix"),
+        ("x", ScopeSpec { dns: vec!["::1".parse().unwrap()], ..spec(&["all"], &["node-3"]) }, "bad-prefix"),
     ] {
-        let said = why(set(&mut registry, "node-1", name, &wish));
+        let said = why(set(&mut registry, "node-1", name, &spec));
         assert!(said.contains(part), "“{part}” in {said}");
     }
-    set(&mut registry, "node-1", "lan", &wish(&["192.168.0.0/16", "dev:br-lan"], &["node-2"])).unwrap();
-    set(&mut registry, "node-1", "tv", &wish(&["192.168.7.8", "192.168.7.9"], &["node-2"])).unwrap();
+    set(&mut registry, "node-1", "lan", &spec(&["192.168.0.0/16", "dev:br-lan"], &["node-2"])).unwrap();
+    set(&mut registry, "node-1", "tv", &spec(&["192.168.7.8", "192.168.7.9"], &["node-2"])).unwrap();
     assert_eq!(registry.unset_scope("home", "node-1", "x").unwrap_err().kind(), "not-found");
 }
 
 #[test]
-fn a_router_has_so_many_scopes_and_no_more() {
+fn scopes_over_the_limit_are_refused() {
     let mut registry = home();
     for number in 0..ExitScope::MOST {
         let of = format!("192.168.7.{}", number + 1);
-        set(&mut registry, "node-1", &format!("s{number}"), &wish(&[&of], &["node-2"])).unwrap();
+        set(&mut registry, "node-1", &format!("s{number}"), &spec(&[&of], &["node-2"])).unwrap();
     }
-    let said = why(set(&mut registry, "node-1", "more", &wish(&["all"], &["node-2"])));
+    let said = why(set(&mut registry, "node-1", "more", &spec(&["all"], &["node-2"])));
     assert!(said.contains("the number of scopes 17"), "{said}");
-    set(&mut registry, "node-1", "s0", &wish(&["all"], &["node-2"])).unwrap();
+    set(&mut registry, "node-1", "s0", &spec(&["all"], &["node-2"])).unwrap();
 }
 
 #[test]
-fn lans_that_are_not_known_are_warned_of() {
+fn scope_of_unknown_lan_is_warned_of() {
     let mut registry = home();
     let of = ["192.168.7.0/24", "dev:br-guest", "router"];
-    let scope = set(&mut registry, "node-1", "x", &wish(&of, &["node-2"])).unwrap();
+    let scope = set(&mut registry, "node-1", "x", &spec(&of, &["node-2"])).unwrap();
     let warnings = |registry: &Registry| {
         registry.scope_warnings(registry.find_node("home", "node-1").unwrap(), &scope).join("\n")
     };
@@ -236,14 +236,14 @@ fn lans_that_are_not_known_are_warned_of() {
     let setting = EgressSetting { nat: false, metric: 0 };
     let rows = registry.set_egress("home", "node-1", "10.7.0.0/24".parse().unwrap(), setting).unwrap().0;
     registry.apply(rows);
-    set(&mut registry, "node-1", "routed", &wish(&["10.7.0.0/25"], &["node-2"])).unwrap();
+    set(&mut registry, "node-1", "routed", &spec(&["10.7.0.0/25"], &["node-2"])).unwrap();
 }
 
 #[test]
-fn an_exit_in_use_is_not_taken_away_unseen() {
+fn exit_in_use_is_unset_only_by_force() {
     let mut registry = home();
-    set(&mut registry, "node-1", "tv", &wish(&["192.168.7.9"], &["node-2"])).unwrap();
-    set(&mut registry, "node-4", "all", &wish(&["all"], &[])).unwrap();
+    set(&mut registry, "node-1", "tv", &spec(&["192.168.7.9"], &["node-2"])).unwrap();
+    set(&mut registry, "node-4", "all", &spec(&["all"], &[])).unwrap();
     let refused = |error: RegistryError| format!("{} {error}", error.kind());
     let said = refused(registry.unset_exit("home", "node-2", false).unwrap_err());
     assert_eq!(said, "in-use 1 scope(s) send their traffic through node-2: tv of node-1");
@@ -251,8 +251,8 @@ fn an_exit_in_use_is_not_taken_away_unseen() {
     assert!(said.contains("tv of node-1"), "{said}");
     registry.unset_exit("home", "node-3", false).expect("another is left for what takes any");
     registry.apply(registry.unset_exit("home", "node-2", true).unwrap().0);
-    set(&mut registry, "node-1", "tv", &wish(&["192.168.7.9"], &["node-2"])).expect("it was named all along");
-    let error = set(&mut registry, "node-1", "new", &wish(&["all"], &["node-2"])).unwrap_err();
+    set(&mut registry, "node-1", "tv", &spec(&["192.168.7.9"], &["node-2"])).expect("it was named all along");
+    let error = set(&mut registry, "node-1", "new", &spec(&["all"], &["node-2"])).unwrap_err();
     assert_eq!(error.kind(), "not-an-exit");
     let said = refused(registry.unset_exit("home", "node-3", false).unwrap_err());
     assert!(said.ends_with("all of node-4"), "the last one that is left: {said}");
@@ -261,29 +261,26 @@ fn an_exit_in_use_is_not_taken_away_unseen() {
     let scope = node.scopes.values().next().unwrap();
     assert_eq!(scope.exits.len(), 1, "closed, and not let out another way");
     let warnings = registry.scope_warnings(node, scope).join("\n");
-    assert!(
-        warnings.contains("node-2 is no exit any more") && warnings.contains("goes nowhere"),
-        "{warnings}"
-    );
+    assert!(warnings.contains("node-2 is no exit any more") && warnings.contains("is dropped"), "{warnings}");
 }
 
 #[test]
-fn a_report_that_says_the_same_is_no_news() {
+fn report_with_equal_facts_changes_nothing() {
     let mut registry = home();
     let node = id(&registry, "node-2");
     let why = "the control link was lost\n".to_owned();
-    let taken_back = Some(TakenBack { assignment: 7, why });
-    let said = gatewrt_protocol::Report { exit: offer(true, true), taken_back, ..report(node, 1, 1) };
-    let rows = registry.learn(node, &said, None);
+    let rolled_back = Some(RolledBack { assignment: 7, why });
+    let said = gatewrt_protocol::Report { exit: offer(true, true), rolled_back, ..report(node, 1, 1) };
+    let rows = registry.update_facts(node, &said, None);
     assert_eq!(rows.len(), 1);
     registry.apply(rows);
-    assert_eq!(registry.learn(node, &said, None), []);
+    assert_eq!(registry.update_facts(node, &said, None), []);
     let facts = &registry.node(node).unwrap().facts;
-    assert_eq!(facts.taken_back.as_ref().unwrap().why, "the control link was lost");
+    assert_eq!(facts.rolled_back.as_ref().unwrap().why, "the control link was lost");
 }
 
 #[test]
-fn what_was_taken_back_is_tried_again_when_told() {
+fn rolled_back_change_is_retried_on_request() {
     let mut registry = home();
     registry.apply(registry.retry_node("home", "node-1").unwrap().0);
     assert_eq!(registry.retry_node("home", "node-1").unwrap().1.attempt, 2);

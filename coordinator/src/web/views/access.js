@@ -1,4 +1,4 @@
-// Who may reach what: the default, the rules, the groups, and the answer to "can X reach Y, and why".
+// Access: the default, the rules, the groups, and the check "can X reach Y, and why".
 
 import { h } from "../dom.js";
 import { Problem, get, list, opened, patch, path, post, query, remove, save } from "../api.js";
@@ -28,7 +28,7 @@ export default {
   },
 };
 
-/** Suggestions for every field that takes a selector. */
+/** Lists of suggestions for every field that takes a selector. */
 function names(net, { groups, clients }) {
   const nodes = statusOf(net)?.nodes ?? [];
   const tags = new Set([...nodes, ...clients].flatMap((one) => one.tags ?? []));
@@ -43,11 +43,11 @@ function defaults(network, page) {
     await patch(path`/networks/${network.name}`, { access: open ? "allow" : "deny" });
     await page.reload();
   };
-  return section("Where no rule fits", { lead: "A rule that refuses wins over one that allows. Where none fits, this decides." },
+  return section("Default", { lead: "It decides on connections that match no rule. A rule that refuses takes precedence over one that allows." },
     toggle("Allow", isOpen, change, { disabled: !mayChange(), hint: isOpen ? "Everyone reaches everything that no rule refuses." : "Nothing passes that no rule allows.", "data-testid": "default-access" }));
 }
 
-/** Kept over drawings, so that an answer stays to be read. */
+/** Form of the access check. It is kept over drawings, so that an answer stays to be read. */
 function check(net, question) {
   const field = (label, name, hint) => text(label, name, { list: "selectors", required: true, value: question[name] ?? "", placeholder: hint, "data-testid": `check-${name}` });
   const answer = h("div", { "aria-live": "polite", "data-testid": "check-answer" });
@@ -75,7 +75,7 @@ function verdict({ allowed, why, steps = [] }) {
 
 function rules(net, all, page) {
   const add = mayChange() && button("Add a rule", () => ruleDialog(net, null, page), { kind: "primary", symbol: "plus" });
-  const lead = "Rules speak of nodes, clients, sites, tags, groups and prefixes; they are enforced on the routers.";
+  const lead = "Rules select nodes, clients, sites, tags, groups and prefixes; the routers enforce them.";
   if (all.length === 0) return section("Rules", { actions: add, lead }, empty("No rule yet: the default above decides everything."));
   return section("Rules", { actions: add, lead }, table("Access rules", ["Verdict", "From", "To", "Services", "On", ""], all.map((rule) => ruleRow(net, rule, page))));
 }
@@ -102,7 +102,7 @@ function ruleRow(net, rule, page) {
   };
 }
 
-/** What an admin may not expect of it. */
+/** Warnings about a rule or a group, as lines. */
 const surprises = ({ warnings = [] }) => warnings.map((warning) => h("small", { class: "surprise" }, warning));
 
 const chips = (words) => h("div", { class: "chips" }, words.map(tag));
@@ -120,15 +120,15 @@ async function ruleDialog(net, rule, page) {
   formDialog(rule ? "Edit rule" : "Add a rule", {
     submit: rule ? "Save" : "Add it",
     fields: [
-      choice("What becomes of new connections", "verdict", [["allow", "Allow"], ["deny", "Refuse", "wins over every rule that allows"]], data.verdict),
+      choice("Verdict on new connections", "verdict", [["allow", "Allow"], ["deny", "Refuse", "wins over every rule that allows"]], data.verdict),
       selectors("From", "from", { "data-first": true }), selectors("To", "to"),
       text("Services", "services", { value: (data.services ?? []).join(" "), placeholder: "tcp/443 udp/5000-5010 icmp", hint: "empty: every service" }),
       text("Note", "note", { value: data.note ?? "", maxlength: 256, hint: "for people: why this rule is there", spellcheck: "true" }),
       checkbox("On", "enabled", { checked: data.enabled }),
     ],
     async send({ verdict, from, to, services, note, enabled }) {
-      const wish = { verdict, from: several(from), to: several(to), services: several(services), note, enabled };
-      await (thing ? save(thing, "PATCH", wish, page.reload) : post(path`/networks/${net}/rules`, wish));
+      const spec = { verdict, from: several(from), to: several(to), services: several(services), note, enabled };
+      await (thing ? save(thing, "PATCH", spec, page.reload) : post(path`/networks/${net}/rules`, spec));
       await page.reload();
     },
   });

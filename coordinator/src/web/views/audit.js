@@ -1,4 +1,4 @@
-// Who changed what, newest first.
+// Audit log, newest first.
 
 import { h } from "../dom.js";
 import { ask, path, query } from "../api.js";
@@ -37,7 +37,7 @@ function row(entry, net) {
   ] };
 }
 
-/** {"prefix":"192.168.1.0/24","nat":true} → "prefix 192.168.1.0/24, nat on" */
+/** Request of an audit entry in words: {"prefix":"192.168.1.0/24","nat":true} → "prefix 192.168.1.0/24, nat on" */
 function inWords(detail) {
   let said;
   try {

@@ -53,7 +53,7 @@ function switches(net, client, page) {
 }
 
 function file(net, client, page) {
-  return section("File", { lead: "The private key was shown once and is not kept. A new file has a new key; the old one is dead for good." },
+  return section("File", { lead: "The private key was shown once and is not kept. A new file has a new key; the old one is never accepted again." },
     facts(["Issued", moment(client.issued)], ["Preshared key", client.psk === undefined ? "" : client.psk ? "yes" : "no"]),
     h("div", { class: "chips" }, mayChange() && button("Issue a new file", () => reissue(net, client, page), { "data-testid": "reissue" }),
       button("Show without the key", (event) => act(event.currentTarget, () => show(net, client)), { kind: "quiet" })));
@@ -62,11 +62,11 @@ function file(net, client, page) {
 function about(net, client) {
   const live = client.live;
   return section("Details", {}, facts(
-    ["Comes in at", h("a", { href: `#/n/${net}/nodes/${client.gateway}` }, client.gateway)],
+    ["Gateway", h("a", { href: `#/n/${net}/nodes/${client.gateway}` }, client.gateway)],
     ["Addresses", client.addresses.map((address) => h("p", { class: "mono" }, address))],
     ["Other gateways", client.gateways.filter((seat) => seat.node !== client.gateway).map((seat) => h("p", null, seat.node, " ", h("span", { class: "mono" }, seat.addresses.join(" "))))],
     ["Handshake", live ? ago(live.handshake_s) : "never"],
-    ["Comes from", live?.endpoint],
+    ["Endpoint", live?.endpoint],
     ["Received", live && bytes(live.tx)],
     ["Sent", live && bytes(live.rx)],
     ["Through the tunnel", client.tunnel === "full" ? "everything, the Internet too" : "this network only"],
@@ -74,7 +74,7 @@ function about(net, client) {
     ["Prefixes behind it", client.prefixes.length ? client.prefixes.map((prefix) => h("p", { class: "mono" }, prefix)) : ""],
     ["DNS", client.dns.join(" ") || "the network's"],
     ["Tags", client.tags.length ? h("span", { class: "chips" }, client.tags.map(tag)) : ""],
-    ["Valid until", client.expires ? moment(client.expires) : "for good"],
+    ["Expires", client.expires ? moment(client.expires) : "never"],
     ["Made", day(client.created)],
     ["Public key", h("span", { class: "mono" }, client.key)],
   ));
@@ -91,8 +91,8 @@ function reissue(net, client, page) {
     submit: "Issue it",
     intro: "The file that the client has now stops working at once.",
     fields: [
-      gateways.length > 1 && select("Comes in at", "gateway", gateways, { value: client.gateway }),
-      h("details", { class: "more" }, h("summary", null, "More"), text("Public key", "key", { hint: "of a pair that you made yourself; empty: a new pair is made" })),
+      gateways.length > 1 && select("Gateway", "gateway", gateways, { value: client.gateway }),
+      h("details", { class: "more" }, h("summary", null, "More"), text("Public key", "key", { hint: "of your own key pair; empty: a new pair is generated" })),
     ],
     async send({ gateway, key }) {
       const issued = await post(`${clientPath(net, client.name)}/reissue`, { ...(gateway && gateway !== client.gateway && { gateway }), ...(key && { key }) });
@@ -111,8 +111,8 @@ async function edit(net, client, page) {
     fields: [
       nameField("Name", { value: data.name, "data-first": true }),
       text("Label", "label", { value: data.label ?? "", maxlength: 64, hint: "any text, for people", spellcheck: "true" }),
-      many("Tags", "tags", "words that access rules can speak of, with spaces between"),
-      text("Valid until", "expires", { type: "date", value: asDate(data.expires), hint: "empty: for good" }),
+      many("Tags", "tags", "words by which access rules select it, separated by spaces"),
+      text("Expires", "expires", { type: "date", value: asDate(data.expires), hint: "empty: never" }),
       choice("Through the tunnel", "tunnel", [["split", "This network only"], ["full", "Everything, the Internet too"]], data.tunnel),
       many("DNS", "dns", "empty: the network's"),
       many("Routes", "routes", "empty: all that is served"),
@@ -138,7 +138,7 @@ function difference(data, form) {
 }
 
 function drop(net, client, page) {
-  confirm(`Delete ${client.name}?`, "Its key is refused for good and what it does now is cut. Its addresses are not given to another.", "Delete for ever", async () => {
+  confirm(`Delete ${client.name}?`, "Its key is refused from now on, and its connections are cut. Its addresses are never reused.", "Delete permanently", async () => {
     await remove(clientPath(net, client.name));
     return () => page.go(`#/n/${net}/clients`);
   });

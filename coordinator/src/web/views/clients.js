@@ -29,7 +29,7 @@ export default {
     const shown = data.clients.filter((client) => fits(client, wanted));
     return [title, gateways.length === 0 && noGateway(net, data.ingress, page),
       data.clients.length === 0 ? gateways.length > 0 && empty("No client yet. A client is a phone or laptop with the plain WireGuard app: it scans one code and is in.")
-        : section("Phones and laptops", {}, table("Clients", ["Name", "On", "State", "Comes in at", "Traffic", "Addresses"], shown.map((client) => row(net, client, page))))];
+        : section("Phones and laptops", {}, table("Clients", ["Name", "On", "State", "Gateway", "Traffic", "Addresses"], shown.map((client) => row(net, client, page))))];
   },
 };
 
@@ -61,7 +61,7 @@ export function onSwitch(net, client, page, hideLabel = true) {
   return toggle(hideLabel ? `Let ${client.name} in` : "Let in", client.enabled, change, { hideLabel, disabled: !mayChange(), "data-testid": `enabled-${client.name}` });
 }
 
-/** Clients need a node to come in at: what can be done about it. */
+/** Advice for a network without an ingress: clients need a node to come in at. */
 function noGateway(net, ingress, page) {
   const able = (statusOf(net)?.nodes ?? []).filter((node) => node.roles.includes("ingress"));
   const links = able.map((node) => h("a", { class: "button", href: `#/n/${net}/nodes/${node.name}` }, node.name));
@@ -76,32 +76,32 @@ function create(net, gateways, page) {
     submit: "Add it",
     fields: [
       nameField("Name", { "data-first": true, placeholder: "phone" }),
-      gateways.length > 1 ? select("Comes in at", "gateway", options, { value: best.node }) : null,
+      gateways.length > 1 ? select("Gateway", "gateway", options, { value: best.node }) : null,
       choice("Through the tunnel", "tunnel", [["split", "This network only", "the Internet goes its own way"], ["full", "Everything", "the Internet too, with the gateway's address"]], "split"),
       h("details", { class: "more" }, h("summary", null, "More"),
         text("Label", "label", { maxlength: 64, hint: "any text, for people", spellcheck: "true" }),
-        text("Tags", "tags", { hint: "words that access rules can speak of, with spaces between" }),
-        text("Valid until", "expires", { type: "date", hint: "empty: for good" }),
-        checkbox("Others may open connections to it", "reachable", { hint: "off: it can only ask, not be asked" }),
-        checkbox("Preshared key", "psk", { hint: "a second secret, against computers yet to come" }),
+        text("Tags", "tags", { hint: "words by which access rules select it, separated by spaces" }),
+        text("Expires", "expires", { type: "date", hint: "empty: never" }),
+        checkbox("Others may open connections to it", "reachable", { hint: "off: it can only open connections, not accept them" }),
+        checkbox("Preshared key", "psk", { hint: "a second secret, against future quantum computers" }),
         text("Addresses", "addresses", { hint: "of the gateway's block; empty: the next free ones" }),
         text("DNS", "dns", { hint: "empty: the network's" }),
         text("Routes", "routes", { hint: "what it sends through the tunnel beside the network itself; empty: all that is served" }),
         text("Prefixes behind it", "prefixes", { hint: "a LAN behind this client that the whole network is to reach" }),
-        text("Public key", "key", { hint: "of a pair that you made yourself; empty: a pair is made, and the private key shown once" }),
-        gateways.length > 1 && h("fieldset", { class: "choice" }, h("legend", null, "May come in also at"), gateways.map((one) => checkbox(one.node, "also", { value: one.node })))),
+        text("Public key", "key", { hint: "of your own key pair; empty: a pair is generated, and the private key shown once" }),
+        gateways.length > 1 && h("fieldset", { class: "choice" }, h("legend", null, "Other possible gateways"), gateways.map((one) => checkbox(one.node, "also", { value: one.node })))),
     ],
     async send(form) {
       const gateway = form.gateway ?? best.node;
-      const issued = await post(path`/networks/${net}/clients`, wish(form, gateway));
+      const issued = await post(path`/networks/${net}/clients`, spec(form, gateway));
       page.reload();
       return () => showIssued(issued, page.reload);
     },
   });
 }
 
-/** Only what was filled in: the coordinator's defaults do for the rest. */
-function wish(form, gateway) {
+/** Spec of a new client with only what was filled in: the coordinator's defaults do for the rest. */
+function spec(form, gateway) {
   const also = (form.also ?? []).filter((node) => node !== gateway);
   const expires = endOfDay(form.expires);
   if (Number.isNaN(expires)) throw new Problem({ title: "“Valid until” is no date" });

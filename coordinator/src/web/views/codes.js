@@ -20,8 +20,8 @@ export default {
     return [
       titleBar("Join codes", { actions: make }),
       codes.length === 0
-        ? empty("No code yet. A router joins with one command and a code; the code is shown once, when it is made.")
-        : section("Codes", { lead: "A code itself is shown only once, when it is made. Taking one back leaves the routers that joined with it." },
+        ? empty("No code yet. A router joins with one command and a code; the code is shown once, when it is created.")
+        : section("Codes", { lead: "A code itself is shown only once, when it is created. Routers that have joined with it stay when it is revoked." },
           table("Join codes", ["Code", "State", "Joined", "May do", ""], codes.map((code) => row(net, code, page)))),
     ];
   },
@@ -39,7 +39,7 @@ function row(net, code, page) {
       [badge(TONES[code.state] ?? "quiet", code.state), code.state === "usable" && h("small", null, `for ${span(code.expires_in)} more`)],
       `${code.used} of ${code.uses}`,
       and([...code.roles]) || "nothing for others",
-      code.state === "usable" && mayChange() ? h("div", { class: "right" }, button("Take back", revoke, { kind: "danger", class: "button danger small", "aria-label": `Take back code ${code.id}` })) : "",
+      code.state === "usable" && mayChange() ? h("div", { class: "right" }, button("Revoke", revoke, { kind: "danger", class: "button danger small", "aria-label": `Revoke code ${code.id}` })) : "",
     ],
   };
 }
@@ -47,7 +47,7 @@ function row(net, code, page) {
 /** Makes a code and shows how to use it, then who joins with it. */
 export function newCode(net, page) {
   formDialog("Add a router", {
-    submit: "Make the code",
+    submit: "Create the code",
     intro: `The code lets a router join ${net}. Paste the command that you will see on the router.`,
     fields: [
       h("div", { class: "inline" },
@@ -82,10 +82,10 @@ function show(net, made) {
     h("p", { class: "lead" }, "Type it as root, over SSH. The keys are made on the router and never leave it."),
     snippet(`gatewrt join ${made.code}`, { name: "Command for the router", label: "Copy command", testid: "join-command" }),
     h("details", { class: "more" }, h("summary", null, "The code alone"), snippet(made.code, { name: "Join code", label: "Copy code", testid: "join-code" })),
-    h("div", { class: "note" }, h("div", null, h("strong", null, "Shown only here."), h("p", null, `Whoever has it can join. It is good for ${span(made.expires_in)} and ${made.uses === 1 ? "one router" : `${made.uses} routers`}.`))),
+    h("div", { class: "note" }, h("div", null, h("strong", null, "Shown only here."), h("p", null, `Whoever has it can join. It is valid for ${span(made.expires_in)} and ${made.uses === 1 ? "one router" : `${made.uses} routers`}.`))),
     news, h("div", { class: "buttons" }, button("Done", close, { kind: "primary" }))), { onclose: () => clearTimeout(timer) });
   look();
-  announce("The join code is made");
+  announce("The join code was created");
 }
 
 function joinedLine(net, node) {

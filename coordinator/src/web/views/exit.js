@@ -9,10 +9,10 @@ import { guestsOf, isExit, offerInWords } from "../exits.js";
 import { mayDo } from "../nodes.js";
 import { several } from "../words.js";
 
-/** As the owner of a router allows it there; UCI has no “-” in a section's name. */
+/** Command by which the owner of a router allows it to be an exit; UCI has no “-” in a section's name. */
 const allow = (section) => `uci set gatewrt.${section}=network; uci set gatewrt.${section}.allow_exit=1; uci commit gatewrt; reload_config`;
 
-/** `view`: its ExitView, if there is one. */
+/** Card of a node as an exit. `view`: its ExitView, if there is one. */
 export function exitCard(net, node, all, view, page) {
   const lead = "Takes Internet traffic of other routers out (exit).";
   if (!mayDo(node, "exit")) return section("Exit", { lead }, h("p", { class: "lead" }, "The join code of this node does not allow it to be an exit."));
@@ -35,9 +35,9 @@ export function exitCard(net, node, all, view, page) {
     facts(...offer(net, node, all, view, isOn)));
 }
 
-/** Who goes out there alone is asked about first. */
+/** Opens a dialog that asks before cutting off scopes that have no other exit. */
 function cutOff(node, where, { title }, page) {
-  confirm(`Take no more traffic at ${node.name}?`, `${title}. It goes nowhere then, or out over its own router's uplink where the kill switch is off.`, "Cut it off", async () => {
+  confirm(`Take no more traffic at ${node.name}?`, `${title}. It is dropped then, or goes out over its own router's uplink where the kill switch is off.`, "Cut it off", async () => {
     await remove(`${where}?force=true`);
     await page.reload();
   });

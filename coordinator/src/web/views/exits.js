@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { get, path } from "../api.js";
 import { statusOf } from "../state.js";
 import { empty, section, table, tag, titleBar } from "../ui.js";
-import { choiceInWords, fateBadge, guestsOf, offerInWords, scopesOf, trafficInWords } from "../exits.js";
+import { choiceInWords, outcomeBadge, guestsOf, offerInWords, scopesOf, trafficInWords } from "../exits.js";
 import { conditionBadge } from "../nodes.js";
 import { and } from "../words.js";
 
@@ -50,13 +50,13 @@ function exitRow(net, all, view, node) {
 }
 
 function traffic(net, all) {
-  const rows = all.flatMap((node) => scopesOf(node, all).map(({ name, wish, live }) => ({
+  const rows = all.flatMap((node) => scopesOf(node, all).map(({ name, spec, live }) => ({
     key: `${node.id} ${name}`, testid: `out-${node.name}-${name}`,
     cells: [
       [link(net, node.name), h("small", null, name)],
-      wish ? h("div", { class: "chips" }, wish.of.map((of) => tag(trafficInWords(of)))) : "set on the router itself",
-      wish ? choiceInWords(wish) : "",
-      [fateBadge(node, live), live?.why && h("small", null, live.why)],
+      spec ? h("div", { class: "chips" }, spec.of.map((of) => tag(trafficInWords(of)))) : "set on the router itself",
+      spec ? choiceInWords(spec) : "",
+      [outcomeBadge(node, live), live?.why && h("small", null, live.why)],
     ],
   })));
   const lead = "What goes out elsewhere than over its own router's uplink. It is set at the node.";

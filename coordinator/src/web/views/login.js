@@ -7,7 +7,7 @@ import { text } from "../forms.js";
 
 const view = {
   title: () => "Log in",
-  /** Set by the frame: goes on with who has logged in. */
+  /** Function of the frame that goes on with who has logged in. */
   entered: async () => {},
   draw() {
     return [h("div", { class: "login", "data-slot": "", "data-keep": "" },
@@ -40,8 +40,8 @@ function form() {
   return h("form", { class: "form", onsubmit }, who, field, slot(), submit);
 }
 
-/** The API speaks to programs of headers; here someone typed. */
+/** Error of a login in words: the API speaks to programs of headers; here someone typed. */
 function inWords(error) {
   if (error.status !== 401) throw error;
-  throw new Problem({ status: 401, title: "This token is not known", detail: "It may be mistyped, taken back, or past its time." });
+  throw new Problem({ status: 401, title: "This token is not known", detail: "It may be mistyped, revoked, or expired." });
 }

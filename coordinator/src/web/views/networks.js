@@ -37,7 +37,7 @@ function tile(network) {
 function create(page) {
   const prefix = (label, name, hint) => text(label, name, { hint });
   formDialog("New network", {
-    submit: "Make the network",
+    submit: "Create the network",
     fields: [
       nameField("Name", { longest: 12, "data-first": true }),
       h("details", { class: "more" }, h("summary", null, "Addresses"),

@@ -8,7 +8,7 @@ import { checkbox, checked, formDialog, nameField, text } from "../forms.js";
 import { conditionBadge, failuresOf, handshake, mayDo, pathBadge, peersOf } from "../nodes.js";
 import { whatIsWrong } from "../prefix.js";
 import { exitCard } from "./exit.js";
-import { takenBack, trafficCard } from "./traffic.js";
+import { rolledBack, trafficCard } from "./traffic.js";
 import { ago, and, bytes, count, day, several, span } from "../words.js";
 
 export default {
@@ -33,7 +33,7 @@ export default {
       h("a", { class: "crumb", href: `#/n/${net}/nodes` }, icon("back"), "Nodes"),
       titleBar(node.name, { beside: conditionBadge(node), actions }),
       node.label && h("p", { class: "lead" }, node.label),
-      takenBack(net, node, page),
+      rolledBack(net, node, page),
       notes(node),
       h("div", { class: "columns" }, egress(net, node, all, page),
         h("div", { class: "column" }, ingress(net, node, data.ingress, page), exitCard(net, node, all, data.exit, page))),
@@ -58,7 +58,7 @@ function about(node) {
   return section("Details", {}, facts(
     ["Overlay addresses", node.addresses.map((address) => h("p", { class: "mono" }, address))],
     [node.online ? "Online for" : "Offline for", node.for_s === undefined ? "" : span(node.for_s)],
-    ["Settings", node.up_to_date ? "applied" : node.taken_back ? "those before the last change" : report ? "not applied yet" : "no report yet"],
+    ["Settings", node.up_to_date ? "applied" : node.rolled_back ? "those before the last change" : report ? "not applied yet" : "no report yet"],
     ["Last report", report ? ago(node.report_age_s) : "none since the coordinator's start"],
     ["Router", node.board],
     ["Version", node.version],
@@ -86,7 +86,7 @@ function egress(net, node, all, page) {
     mayChange() && egressForm(net, node, page));
 }
 
-/** Where several serve a prefix, a router takes one that works. */
+/** Note for a prefix that several nodes serve: a router uses one that works. */
 function shared(node, prefix, all) {
   const others = all.filter((other) => other !== node && other.egress.some((one) => one.prefix === prefix)).map((other) => other.name);
   if (others.length === 0) return null;
@@ -94,24 +94,24 @@ function shared(node, prefix, all) {
   return h("p", { class: "hint", "data-testid": "shared" }, `served by ${and(others)} too; ${users.length ? `${and(users)} ${users.length > 1 ? "take" : "takes"} this one` : "nobody takes this one now"}`);
 }
 
-/** Kept over drawings while someone types; what it suggests is what the router said when it was drawn first. */
+/** Form for a prefix to serve, kept over drawings while someone types; its suggestions are those of the first drawing. */
 function egressForm(net, node, page) {
   const where = `${nodePath(net, node.name)}/egress`;
   const field = text("Prefix", "prefix", { placeholder: "192.168.10.0/24", required: true, inputmode: "url", "data-testid": "egress-prefix" });
   const input = field.querySelector("input");
   const nat = checkbox("NAT", "nat", { checked: true, hint: "on: hosts there see this router, and need no route back. Off: they see who asks, and both sides can open connections." });
   const verdict = h("div", { class: "verdict", "aria-live": "polite", "data-testid": "egress-verdict" });
-  const wish = (prefix) => ({ prefix, nat: nat.querySelector("input").checked });
+  const spec = (prefix) => ({ prefix, nat: nat.querySelector("input").checked });
   checked(input, verdict, async (prefix, signal) => {
     const wrong = whatIsWrong(prefix);
     if (wrong) return { tone: "soft", words: [wrong] };
-    const { data } = await ask("PUT", `${where}?dry_run=true`, { body: wish(prefix), signal });
+    const { data } = await ask("PUT", `${where}?dry_run=true`, { body: spec(prefix), signal });
     const warnings = data?.warnings ?? [];
     return warnings.length ? { tone: "warn", words: warnings } : { words: [`${prefix} can be served.`] };
   });
   const submit = h("button", { type: "submit", class: "button primary" }, h("span", null, "Serve it"));
   const send = async () => {
-    const view = await put(where, wish(input.value.trim()));
+    const view = await put(where, spec(input.value.trim()));
     announce(`${node.name} serves ${input.value.trim()}`);
     input.value = "";
     verdict.className = `verdict ${view?.warnings?.length ? "warn" : ""}`;
@@ -127,7 +127,7 @@ function egressForm(net, node, page) {
     h("div", { class: "inline" }, field, submit), suggestions(node, input), verdict, nat);
 }
 
-/** The LANs that the router reported and does not serve yet. */
+/** Suggestions for a prefix to serve: the LANs that the router reported and does not serve yet. */
 function suggestions(node, input) {
   const served = new Set(node.egress.map((one) => one.prefix));
   const lans = (node.report?.interfaces ?? []).filter((one) => one.kind === "lan" && !one.name.startsWith("gw-"));
@@ -192,8 +192,8 @@ async function edit(net, node, page) {
     fields: [
       nameField("Name", { value: data.name, "data-first": true }),
       text("Label", "label", { value: data.label ?? "", maxlength: 64, hint: "any text, for people", spellcheck: "true" }),
-      text("Tags", "tags", { value: (data.tags ?? []).join(" "), hint: "words that access rules can speak of, with spaces between" }),
-      text("Seconds to confirm a change", "confirm_s", { value: data.confirm_s, required: true, inputmode: "numeric", pattern: "[0-9]+", wrong: "a number of seconds", hint: "5 to 3600: a change after which the router does not hear from the coordinator for so long is taken back by the router itself" }),
+      text("Tags", "tags", { value: (data.tags ?? []).join(" "), hint: "words by which access rules select it, separated by spaces" }),
+      text("Seconds to confirm a change", "confirm_s", { value: data.confirm_s, required: true, inputmode: "numeric", pattern: "[0-9]+", wrong: "a number of seconds", hint: "5 to 3600: if the router does not hear from the coordinator for so long after a change, it rolls the change back" }),
     ],
     async send({ name, label, tags, confirm_s }) {
       const changed = { ...(name !== data.name && { name }), ...(label !== (data.label ?? "") && { label }), ...(several(tags).join() !== (data.tags ?? []).join() && { tags: several(tags) }), ...(Number(confirm_s) !== data.confirm_s && { confirm_s: Number(confirm_s) }) };
@@ -206,9 +206,9 @@ async function edit(net, node, page) {
 }
 
 function drop(net, node, page) {
-  const words = "It is cut off everywhere within seconds and for ever: to come back it has to join anew, as another node.";
+  const words = "It is cut off everywhere within seconds, permanently: to come back it has to join again, as a new node.";
   const force = checkbox("Also when clients come in there", "force", { hint: "those that have no other gateway are cut off" });
-  formDialog(`Remove ${node.name}?`, { submit: "Remove for ever", intro: words, danger: true, fields: node.ingress ? [force] : [],
+  formDialog(`Remove ${node.name}?`, { submit: "Remove permanently", intro: words, danger: true, fields: node.ingress ? [force] : [],
     async send(form) {
       await remove(nodePath(net, node.name) + query({ force: form.force || undefined }));
       return () => page.go(`#/n/${net}/nodes`);

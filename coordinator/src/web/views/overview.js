@@ -5,14 +5,14 @@ import { get, list, opened, path, query, remove, save } from "../api.js";
 import { isWhole, loadNetworks, mayChange, statusOf } from "../state.js";
 import { badge, button, empty, facts, icon, section, titleBar } from "../ui.js";
 import { confirm, formDialog, text } from "../forms.js";
-import { fate, scopesOf } from "../exits.js";
+import { outcome, scopesOf } from "../exits.js";
 import { condition, failuresOf } from "../nodes.js";
 import { onResize, picture } from "../picture.js";
 import { count, day, deed, several, span } from "../words.js";
 import { newCode } from "./codes.js";
 
 let isWatching = false;
-/** Lines about what needs a look: beyond that no one reads them. */
+/** Largest number of lines about problems: beyond that no one reads them. */
 const MOST = 10;
 
 export default {
@@ -50,22 +50,22 @@ function summary(nodes, clients) {
 }
 
 function first(net, page) {
-  return empty("No router yet. Make a join code, paste one command on the router, and it shows up here.",
+  return empty("No router yet. Create a join code, paste one command on the router, and it shows up here.",
     mayChange() && button("Add a router", () => newCode(net, page), { kind: "primary", symbol: "plus" }));
 }
 
-/** What someone should look at; nothing when all is well. */
+/** Problems that need attention; nothing if there are none. */
 function attention(net, { nodes, warnings }, clients) {
   const nodeLink = (node) => h("a", { href: `#/n/${net}/nodes/${node.name}` }, node.name);
   const lines = [
     ...warnings.map((warning) => [warning]),
     ...nodes.filter((node) => !node.online).map((node) => [nodeLink(node), ` is ${condition(node).text}`]),
-    ...nodes.filter((node) => node.online && node.report?.failures?.length).map((node) => [nodeLink(node), " could not do all that it was told", failuresOf(node)]),
-    ...nodes.filter((node) => node.taken_back).map((node) => [nodeLink(node), ` took its last change back: ${node.taken_back.why}`]),
+    ...nodes.filter((node) => node.online && node.report?.failures?.length).map((node) => [nodeLink(node), " could not apply all settings", failuresOf(node)]),
+    ...nodes.filter((node) => node.rolled_back).map((node) => [nodeLink(node), ` rolled back its last change: ${node.rolled_back.why}`]),
     ...nodes.filter((node) => node.online).flatMap((node) => scopesOf(node, nodes).filter(({ live }) => ["blocked", "wan"].includes(live?.state))
-      .map(({ name, live }) => [nodeLink(node), `: “${name}” is ${fate(node, live).text}`])),
+      .map(({ name, live }) => [nodeLink(node), `: “${name}” is ${outcome(node, live).text}`])),
     ...clients.filter((client) => client.stale.length).map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has an old file"]),
-    ...clients.filter((client) => client.state === "no-gateway").map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has no gateway to come in at"]),
+    ...clients.filter((client) => client.state === "no-gateway").map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has no gateway"]),
   ];
   const rest = lines.splice(MOST);
   if (rest.length > 0) lines.push([`and ${rest.length} more`]);
@@ -81,12 +81,12 @@ function settings(network, page) {
   return section("Settings", { actions }, facts(
     ["IPv4", h("span", { class: "mono" }, network.prefix4)],
     ["IPv6", h("span", { class: "mono" }, network.prefix6)],
-    ["Where no rule fits", h("a", { href: `#/n/${network.name}/access` }, network.access === "deny" ? "connections are refused" : "connections are allowed")],
+    ["Default access", h("a", { href: `#/n/${network.name}/access` }, network.access === "deny" ? "connections are refused" : "connections are allowed")],
     ["DNS for clients", network.dns?.length ? network.dns.map((ip) => h("p", { class: "mono" }, ip)) : "none"],
     ["Domain", network.domain],
     ["MTU", network.mtu],
     ["Keepalive", network.keepalive ? `${network.keepalive} s` : "off"],
-    ["Made", day(network.created)],
+    ["Created", day(network.created)],
   ));
 }
 
@@ -105,8 +105,8 @@ async function editDns(network, page) {
 
 function drop(network, page) {
   const nodes = network.nodes;
-  const words = nodes ? `${count(nodes, "node")} will be removed for ever: each has to join anew to come back.` : "It has no nodes. Its clients and rules go with it.";
-  confirm(`Delete the network ${network.name}?`, words, "Delete for ever", async () => {
+  const words = nodes ? `${count(nodes, "node")} will be removed permanently: each has to join again to come back.` : "It has no nodes. Its clients and rules go with it.";
+  confirm(`Delete the network ${network.name}?`, words, "Delete permanently", async () => {
     await remove(`${path`/networks/${network.name}`}${query({ force: nodes ? true : undefined })}`);
     await loadNetworks();
     return () => page.go("#/");

@@ -1,4 +1,4 @@
-// Who may log in: tokens with rights.
+// Tokens and their rights.
 
 import { h } from "../dom.js";
 import { list, path, post, remove } from "../api.js";
@@ -7,7 +7,7 @@ import { badge, button, empty, icon, section, snippet, table, titleBar } from ".
 import { choice, confirm, dialog, formDialog, select, text } from "../forms.js";
 import { moment, span } from "../words.js";
 
-const LIFETIMES = [["", "for good"], ["86400", "1 day"], ["2592000", "30 days"], ["31536000", "1 year"]];
+const LIFETIMES = [["", "never"], ["86400", "1 day"], ["2592000", "30 days"], ["31536000", "1 year"]];
 
 export default {
   title: () => "Tokens",
@@ -15,33 +15,33 @@ export default {
   draw({ data, page }) {
     const add = mayChange() && button("New token", () => create(page), { kind: "primary", symbol: "plus" });
     const title = titleBar("Tokens", { actions: add });
-    const lead = "A token logs in here, and is shown by scripts as “Authorization: Bearer”. The coordinator keeps a hash only.";
-    if (data.length === 0) return [title, empty("Only the token in the coordinator's directory, admin.token. Make one for each person and script, so that the log says who did what.")];
+    const lead = "A token logs in here; scripts send it as “Authorization: Bearer”. The coordinator stores only a hash.";
+    if (data.length === 0) return [title, empty("Only the token in the coordinator's directory, admin.token. Create one for each person and script, so that the log says who did what.")];
     return [title, section("Who may log in", { lead }, table("Tokens", ["Name", "Rights", "Network", "Expires", ""], data.map((token) => row(token, page))))];
   },
 };
 
 function row(token, page) {
   const isOver = token.expires && token.expires < Date.now() / 1000;
-  const revoke = () => confirm(`Take back the token ${token.name}?`, "Who uses it is logged out at once.", "Take it back", async () => {
+  const revoke = () => confirm(`Revoke the token ${token.name}?`, "Whoever uses it is logged out at once.", "Revoke it", async () => {
     await remove(path`/tokens/${token.id}`);
     await page.reload();
   });
   return { key: `${token.id}`, testid: `token-${token.name}`, cells: [
     token.name, badge(token.rights === "admin" ? "info" : "quiet", token.rights === "admin" ? "may change" : "read only"), token.network ?? "all",
     token.expires ? [moment(token.expires), isOver && badge("warn", "expired")] : "never",
-    mayChange() ? h("div", { class: "right" }, button("Take back", revoke, { class: "button danger small", "aria-label": `Take back token ${token.name}` })) : "",
+    mayChange() ? h("div", { class: "right" }, button("Revoke", revoke, { class: "button danger small", "aria-label": `Revoke token ${token.name}` })) : "",
   ] };
 }
 
 function create(page) {
   const networks = [["", "all networks"], ...state.networks.map((network) => [network.name, network.name])];
   formDialog("New token", {
-    submit: "Make the token",
+    submit: "Create the token",
     fields: [
       text("Name", "name", { required: true, maxlength: 64, "data-first": true, wrong: "say whose it is", hint: "whose it is: it stands in the log" }),
       choice("Rights", "rights", [["read", "Read only", "sees all, changes nothing"], ["admin", "May change", "everything, also who may log in"]], "read"),
-      select("For", "network", networks), select("Good for", "expires_in", LIFETIMES),
+      select("For", "network", networks), select("Expires after", "expires_in", LIFETIMES),
     ],
     async send({ name, rights, network, expires_in }) {
       const made = await post("/tokens", { name, rights, ...(network && { network }), ...(expires_in && { expires_in: Number(expires_in) }) });

@@ -1,11 +1,11 @@
-// A node's Internet traffic: which of it goes out through which exit, what becomes of it now, and what was taken back.
+// A node's Internet traffic: its scopes with their exits and current state, and the last rollback.
 
 import { h } from "../dom.js";
 import { path, post, remove } from "../api.js";
 import { mayChange, nodePath } from "../state.js";
 import { act, announce, button, empty, icon, section, sentence, slot, table, tag } from "../ui.js";
 import { confirm } from "../forms.js";
-import { choiceInWords, fateBadge, isExit, scopesOf, trafficInWords } from "../exits.js";
+import { choiceInWords, outcomeBadge, isExit, scopesOf, trafficInWords } from "../exits.js";
 import { count } from "../words.js";
 import { scopeDialog } from "./scope.js";
 
@@ -25,45 +25,45 @@ export function trafficCard(net, node, all, page) {
 }
 
 function row(net, node, all, scope, page) {
-  const { name, wish, live } = scope;
+  const { name, spec, live } = scope;
   return {
     key: name, testid: `scope-${name}`,
     cells: [
       name,
-      wish ? h("div", { class: "chips" }, wish.of.map((of) => tag(trafficInWords(of)))) : "set on the router itself",
-      wish ? [choiceInWords(wish), h("small", null, wish.kill_switch === false ? "or else over the WAN" : "or else blocked")] : "",
-      [fateBadge(node, live), live?.why && h("small", null, live.why), warned(wish?.warnings ?? [])],
-      wish && mayChange() ? h("div", { class: "right still" },
+      spec ? h("div", { class: "chips" }, spec.of.map((of) => tag(trafficInWords(of)))) : "set on the router itself",
+      spec ? [choiceInWords(spec), h("small", null, spec.kill_switch === false ? "or else over the WAN" : "or else blocked")] : "",
+      [outcomeBadge(node, live), live?.why && h("small", null, live.why), warned(spec?.warnings ?? [])],
+      spec && mayChange() ? h("div", { class: "right still" },
         button("Edit", () => scopeDialog(net, node, all, name, page), { class: "button quiet small", "aria-label": `Edit ${name}` }),
-        button("Delete", () => drop(net, node, wish, page), { class: "button danger small", "aria-label": `Delete ${name}` })) : "",
+        button("Delete", () => drop(net, node, spec, page), { class: "button danger small", "aria-label": `Delete ${name}` })) : "",
     ],
   };
 }
 
-/** What an admin may not expect; folded, for there may be several for each exit. */
+/** Warnings about exits, folded: there may be several for each exit. */
 function warned(warnings) {
   return warnings.length > 0 && h("details", { class: "more warnings", "data-key": "warnings" }, h("summary", null, count(warnings.length, "warning")), warnings.map((warning) => h("small", { class: "surprise" }, sentence(warning))));
 }
 
-function drop(net, node, wish, page) {
-  confirm(`Stop sending ${wish.name} through an exit?`, `From then on ${wish.of.map(trafficInWords).join(", ")} goes out over ${node.name}'s own uplink, and its provider sees it.`, "Stop it", async () => {
-    await remove(path`/networks/${net}/nodes/${node.name}/scopes/${wish.name}`);
+function drop(net, node, spec, page) {
+  confirm(`Stop sending ${spec.name} through an exit?`, `From then on ${spec.of.map(trafficInWords).join(", ")} goes out over ${node.name}'s own uplink, and its provider sees it.`, "Stop it", async () => {
+    await remove(path`/networks/${net}/nodes/${node.name}/scopes/${spec.name}`);
     await page.reload();
   });
 }
 
-/** A change that the router undid by itself, because it lost its control link. */
-export function takenBack(net, node, page) {
-  const back = node.taken_back;
+/** Note about a change that the router rolled back by itself, because it lost its control link. */
+export function rolledBack(net, node, page) {
+  const back = node.rolled_back;
   if (!back) return null;
   const retry = (event) => act(event.currentTarget, async () => {
     await post(`${nodePath(net, node.name)}/retry`);
-    announce(`${node.name} tries again`);
+    announce(`${node.name} retries the change`);
     await page.reload();
   });
-  return h("section", { class: "note", "aria-label": "Taken back", "data-key": "taken back", "data-slot": "", "data-testid": "taken-back" }, icon("warn"), h("div", { class: "stack" },
-    h("div", null, h("strong", null, "The router took the last change back"), h("p", null, sentence(back.why)),
-      h("p", null, "It goes on as before the change, and does not try it again by itself.")),
+  return h("section", { class: "note", "aria-label": "Rolled back", "data-key": "rolled back", "data-slot": "", "data-testid": "rolled-back" }, icon("warn"), h("div", { class: "stack" },
+    h("div", null, h("strong", null, "The router rolled back the last change"), h("p", null, sentence(back.why)),
+      h("p", null, "It keeps the settings from before the change, and does not retry by itself.")),
     slot(),
     mayChange() && h("div", { class: "chips" }, button("Try again", retry))));
 }

@@ -1,4 +1,4 @@
-//! HTTPS as any program speaks it.
+//! HTTPS client of the API.
 
 use crate::coordinator::{Coordinator, text};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use ureq::{
 pub struct Api {
     pub agent: Agent,
     pub url: String,
-    /// Shown with each request; none when empty.
+    /// Token sent with each request; none if empty.
     pub token: String,
 }
 
@@ -40,7 +40,7 @@ impl Answer {
 }
 
 impl Api {
-    /// With the token of the file.
+    /// Client with the admin token of the file.
     pub fn of(coordinator: &Coordinator) -> Self {
         let ca = text(&coordinator.data().join("ca.crt"));
         let ca = ureq::tls::Certificate::from_pem(ca.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! Everything that the served document describes, asked with what no one thought of.
+//! Requests to every path of the served document, with unexpected values.
 
 use super::client::Api;
 use crate::{
@@ -11,7 +11,7 @@ use std::process::Command;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/api/schemathesis");
 
 #[test]
-fn nothing_that_is_asked_is_a_server_error() {
+fn any_request_is_never_a_server_error() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
     Router::new(1, "office").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
@@ -29,7 +29,7 @@ fn nothing_that_is_asked_is_a_server_error() {
     assert_eq!(api.get("/v1/health").status, 200);
 }
 
-/// Makes one of each thing, and answers their ids: a name may be changed meanwhile.
+/// Creates one of each object. Returns their ids, as names may change meanwhile.
 fn world(api: &Api) -> Vec<(&'static str, String)> {
     let id = |answer: super::Answer, at: &str| {
         assert!(answer.status < 300, "{answer:?}");

@@ -1,11 +1,11 @@
-//! Logins of the page, and how often one may try.
+//! Sessions of the page, and the rate limit of logins.
 
 use super::client::Api;
 use crate::coordinator::Coordinator;
 use serde_json::json;
 
 #[test]
-fn a_login_lets_our_own_page_change_things_and_no_other() {
+fn session_allows_changes_from_our_own_page_only() {
     let coordinator = Coordinator::with_home();
     let root = Api::of(&coordinator);
     let open = root.with_token("");
@@ -21,10 +21,10 @@ fn a_login_lets_our_own_page_change_things_and_no_other() {
     let me = open.call("GET", "/v1/me", &[("cookie", cookie)], None);
     assert_eq!((me.body["name"].as_str(), me.body["csrf"].as_str()), (Some("admin.token"), Some(csrf)));
 
-    let wish = json!({"name": "work"});
+    let spec = json!({"name": "work"});
     let change = |headers: &[(&str, &str)]| {
         let headers = [&[("cookie", cookie)], headers].concat();
-        open.call("POST", "/v1/networks", &headers, Some(&wish))
+        open.call("POST", "/v1/networks", &headers, Some(&spec))
     };
     let origin = coordinator.url();
     let own = [("x-csrf-token", csrf), ("origin", &origin)];
@@ -49,7 +49,7 @@ fn a_login_lets_our_own_page_change_things_and_no_other() {
 }
 
 #[test]
-fn a_session_is_as_good_as_its_token() {
+fn session_has_the_rights_of_its_token() {
     let coordinator = Coordinator::with_home();
     let root = Api::of(&coordinator);
     let made = root.post("/v1/tokens", &json!({"name": "look", "rights": "read"}));
@@ -66,13 +66,13 @@ fn a_session_is_as_good_as_its_token() {
 }
 
 #[test]
-fn who_tries_too_often_has_to_wait_and_no_one_else() {
+fn source_over_the_login_rate_waits_and_others_do_not() {
     let coordinator = Coordinator::with_home();
     let root = Api::of(&coordinator);
     let open = root.with_token("");
     let tries = (0..100).map(|_| open.post("/v1/login", &json!({"token": "wrong"})));
     let stopped = tries.into_iter().find(|answer| answer.status != 401).expect("there is a limit");
-    assert_eq!((stopped.status, stopped.problem()), (429, "too-many-tries"));
+    assert_eq!((stopped.status, stopped.problem()), (429, "rate-limited"));
     let wait: u64 = stopped.header("retry-after").parse().unwrap();
     assert!((1..=7).contains(&wait), "{wait}");
     assert_eq!(open.post("/v1/login", &json!({"token": root.token})).status, 429, "the right one waits too");

@@ -1,4 +1,4 @@
-//! Several admins at once: nothing is overwritten unseen, everything is on record, lists come in parts.
+//! Several admins at once: no change is overwritten unseen, each is in the audit log, lists come in parts.
 
 use super::{client::Api, names};
 use crate::{
@@ -11,22 +11,22 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 
 #[test]
-fn of_two_admins_the_second_has_to_look_again() {
+fn change_with_stale_etag_is_refused() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
     Router::new(1, "office").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
     let seen = api.get("/v1/networks/home/nodes/office");
     let tag = seen.header("etag").to_owned();
     let rename = |to: &str, from: &str, tag: &str| {
-        let wish = json!({"name": to});
-        api.call("PATCH", &format!("/v1/networks/home/nodes/{from}"), &[("if-match", tag)], Some(&wish))
+        let spec = json!({"name": to});
+        api.call("PATCH", &format!("/v1/networks/home/nodes/{from}"), &[("if-match", tag)], Some(&spec))
     };
     let first = rename("cabin", "office", &tag);
     assert_eq!(first.status, 200);
     let node = seen.body["id"].as_str().unwrap();
     let second = rename("hut", node, &tag);
     assert_eq!((second.status, second.problem()), (412, "changed-meanwhile"));
-    assert!(second.body["detail"].as_str().unwrap().contains("look at it again"));
+    assert!(second.body["detail"].as_str().unwrap().contains("read it again"));
     assert_eq!(rename("hut", node, first.header("etag")).status, 200, "the answer's tag is the next one's");
     assert_eq!(rename("office", node, "*").status, 200);
     let tag = api.get("/v1/networks/home/nodes/office").header("etag").to_owned();
@@ -37,7 +37,7 @@ fn of_two_admins_the_second_has_to_look_again() {
 }
 
 #[test]
-fn what_a_router_says_of_itself_is_no_ones_change() {
+fn report_does_not_change_the_etag() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
     let (code, router) = (coordinator.code(&[]), Router::new(1, "office"));
@@ -57,7 +57,7 @@ fn what_a_router_says_of_itself_is_no_ones_change() {
 }
 
 #[test]
-fn of_two_admins_the_second_sees_what_the_first_made_of_a_scope() {
+fn scope_change_with_stale_etag_is_refused() {
     let coordinator = Coordinator::with_home();
     let (api, ca) = (Api::of(&coordinator), text(&coordinator.data().join("ca.crt")));
     let code = coordinator.code(&["--uses", "2"]);
@@ -65,7 +65,7 @@ fn of_two_admins_the_second_sees_what_the_first_made_of_a_scope() {
     let answers = [&office, &cabin].map(|router| router.join(&code, &ca).unwrap());
     let record_key = code.parse::<JoinCode>().unwrap().record_key;
     let (node, scope) = ("/v1/networks/home/nodes/cabin", "/v1/networks/home/nodes/cabin/scopes/tv");
-    let put = |headers: &[(&str, &str)], wish: Value| api.call("PUT", scope, headers, Some(&wish));
+    let put = |headers: &[(&str, &str)], spec: Value| api.call("PUT", scope, headers, Some(&spec));
     let tried = api.call("PUT", "/v1/networks/home/nodes/office/exit?dry_run=true", &[], Some(&json!({})));
     assert_eq!((tried.status, &tried.body["exit"]["enabled"]), (200, &json!(true)));
     assert_eq!(
@@ -108,7 +108,7 @@ fn of_two_admins_the_second_sees_what_the_first_made_of_a_scope() {
 }
 
 #[test]
-fn what_is_known_is_not_sent_again() {
+fn resource_with_known_etag_is_not_sent_again() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
     for path in ["/v1/networks", "/v1/networks/home/egress"] {
@@ -122,7 +122,7 @@ fn what_is_known_is_not_sent_again() {
 }
 
 #[test]
-fn a_rehearsal_says_what_would_be_and_changes_nothing() {
+fn dry_run_answers_like_the_change_and_changes_nothing() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
     let tried = api.post("/v1/networks?dry_run=true", &json!({"name": "work", "prefix4": "10.9.0.0/16"}));
@@ -134,7 +134,7 @@ fn a_rehearsal_says_what_would_be_and_changes_nothing() {
 }
 
 #[test]
-fn the_log_says_who_did_what_from_where() {
+fn audit_log_has_author_action_and_source() {
     let coordinator = Coordinator::with_home();
     let api = Api::of(&coordinator);
     let made = api.post("/v1/tokens", &json!({"name": "ci", "rights": "admin"}));
@@ -167,7 +167,7 @@ fn the_log_says_who_did_what_from_where() {
 }
 
 #[test]
-fn lists_come_in_parts_that_a_link_leads_through() {
+fn list_in_parts_is_linked() {
     let coordinator = Coordinator::start();
     let api = Api::of(&coordinator);
     let wanted: Vec<_> = (0..7).map(|number| format!("net{number}")).collect();
@@ -195,7 +195,7 @@ fn lists_come_in_parts_that_a_link_leads_through() {
 }
 
 #[test]
-fn live_state_is_told_as_it_changes_and_to_those_who_may_know() {
+fn events_follow_changes_within_the_rights_of_the_reader() {
     let coordinator = Coordinator::with_home();
     coordinator.ok(&["network", "create", "work"]);
     let api = Api::of(&coordinator);
@@ -236,7 +236,7 @@ fn live_state_is_told_as_it_changes_and_to_those_who_may_know() {
 
 type Events = std::sync::Arc<std::sync::Mutex<Vec<(String, Value)>>>;
 
-/// What comes from `/v1/events`, and `end` when it ends.
+/// Events of `/v1/events`, and `end` when it ends.
 fn events(api: &Api) -> Events {
     let (events, api) = (Events::default(), api.clone());
     let shared = events.clone();

@@ -3,7 +3,6 @@ use crate::{
     cli::{Command, parse},
     show::exits::joined,
 };
-use gatewrt_protocol::json;
 
 fn exit_of(line: &str) -> Result<Exit, CliError> {
     let args = line.split_whitespace().map(Into::into).collect();
@@ -27,7 +26,7 @@ fn enabled(line: &str) -> (Option<String>, Option<String>, OwnScope) {
 }
 
 #[test]
-fn all_that_can_be_said_of_a_scope() {
+fn enable_with_every_option_is_parsed() {
     let (network, only, own) = enabled(
         "exit --network home enable berlin oslo auto --scope dev:br-guest --scope 192.168.7.0/24 --as guests \
          --no-kill-switch --forbid-lan --exclude 203.0.113.0/24 --dns 9.9.9.9 --keep-dns --ipv6 wan",
@@ -42,7 +41,7 @@ fn all_that_can_be_said_of_a_scope() {
 }
 
 #[test]
-fn what_is_not_said_is_every_lan_and_closed() {
+fn enable_without_options_takes_every_lan_and_stays_closed() {
     let (network, only, own) = enabled("exit enable auto");
     assert_eq!((network, only, own.lan, own.exits.len()), (None, None, true, 0));
     let auto = ExitScope::auto(own.scope.name.clone(), Vec::new());
@@ -50,7 +49,7 @@ fn what_is_not_said_is_every_lan_and_closed() {
 }
 
 #[test]
-fn all_other_commands() {
+fn command_without_a_scope_is_parsed() {
     let one = |line: &str| asked(line).expect(line);
     assert!(matches!(one("exit disable"), Request::ExitDisable { network: None, only: None }));
     assert!(matches!(
@@ -65,7 +64,7 @@ fn all_other_commands() {
 }
 
 #[test]
-fn wrong_usage_says_what_is_allowed() {
+fn wrong_usage_is_refused_with_what_is_allowed() {
     for (line, said) in [
         ("exit fly", "no command"),
         ("exit enable", "names of nodes"),
@@ -88,17 +87,17 @@ fn wrong_usage_says_what_is_allowed() {
 }
 
 #[test]
-fn every_request_reaches_the_daemon_as_it_was_asked() {
+fn request_sent_as_json_arrives_unchanged() {
     for line in ["exit enable berlin --as a --scope lan --network home", "exit disable a", "exit forget"] {
         let request = asked(line).expect(line);
         let text = serde_json::to_string(&request).unwrap();
-        let read: Request = json::read(text.as_bytes()).expect(&text);
+        let read: Request = serde_json::from_str(&text).expect(&text);
         assert_eq!(format!("{read:?}"), format!("{request:?}"));
     }
 }
 
 #[test]
-fn what_the_readme_shows_is_understood() {
+fn readme_example_is_parsed() {
     let readme = include_str!("../../../../README.md");
     let lines = readme.lines().filter_map(|line| line.strip_prefix("    gatewrt "));
     let commands: Vec<_> = lines.map(|line| line.split(" # ").next().unwrap_or_default()).collect();

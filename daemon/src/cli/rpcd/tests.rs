@@ -6,7 +6,7 @@ fn named(name: &str) -> &'static Method {
     METHODS.iter().find(|method| method.name == name).expect(name)
 }
 
-/// What a method with these arguments asks of the daemon.
+/// Request that a method makes with these arguments.
 fn asks(method: &str, arguments: &[u8]) -> Result<Request, CliError> {
     let asked = asked(named(method), "/nowhere", &mut &*arguments)?;
     assert!(asked.json, "rpcd throws away what is no JSON");
@@ -18,18 +18,18 @@ fn as_on_the_command_line(line: &str) -> Request {
     request(&asked.command).expect(line)
 }
 
-/// The answer of a call without a daemon.
+/// Answer to a call without a daemon.
 fn answer(method: &str, arguments: &[u8]) -> serde_json::Value {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config");
     std::fs::write(&file, format!("config gatewrt 'main'\n\toption run_dir '{}'\n", dir.path().display()))
         .unwrap();
-    let text = call(method, file.to_str().unwrap(), &mut &*arguments).unwrap_or_else(|error| told(&error));
+    let text = call(method, file.to_str().unwrap(), &mut &*arguments).unwrap_or_else(|error| failure(&error));
     serde_json::from_str(&text).expect(&text)
 }
 
 #[test]
-fn every_method_asks_what_its_command_asks() {
+fn method_makes_the_request_of_its_command() {
     for (method, arguments, line) in [
         ("status", "{}", "status"),
         ("status", "", "status"),
@@ -60,12 +60,16 @@ fn every_method_asks_what_its_command_asks() {
 }
 
 #[test]
-fn what_can_not_be_asked_is_said_and_where() {
+fn unusable_argument_is_refused_by_name() {
     for (method, arguments, said) in [
         ("status", r#"{"network":"home"}"#, "“network” is no argument of this method"),
         ("peers", r#"{"netwrok":"home"}"#, "“netwrok” is no argument"),
         ("peers", r#"{"network":["home"]}"#, "“network”: invalid type: sequence, expected a string"),
-        ("peers", r#"{"network":5}"#, "“network”: invalid type: integer `5`, expected a string, at byte 12"),
+        (
+            "peers",
+            r#"{"network":5}"#,
+            "“network”: invalid type: integer `5`, expected a string at line 1 column 12",
+        ),
         ("peers", r#"{"network":{"a":1}}"#, "expected a string"),
         ("peers", "[]", "can't be used"),
         ("peers", r#"{"network":"ho"#, "can't be used"),
@@ -79,12 +83,12 @@ fn what_can_not_be_asked_is_said_and_where() {
         ("join", r#"{"code":"-"}"#, "code"),
         ("join", r#"{"code":true}"#, "“code”: invalid type: boolean `true`, expected a string"),
         ("exit_enable", "{}", "which exit?"),
-        ("exit_enable", r#"{"exits":"auto"}"#, "“exits”: invalid type: string “auto”, expected a sequence"),
+        ("exit_enable", r#"{"exits":"auto"}"#, "“exits”: invalid type: string \"auto\", expected a sequence"),
         ("exit_enable", r#"{"exits":["auto",["x"]]}"#, "“exits”: invalid type: sequence, expected a string"),
         (
             "exit_enable",
             r#"{"exits":["auto"],"keep_dns":"yes"}"#,
-            "“keep_dns”: invalid type: string “yes”, expected a boolean",
+            "“keep_dns”: invalid type: string \"yes\", expected a boolean",
         ),
         ("exit_enable", r#"{"exits":["--keep-dns"]}"#, "“--keep-dns” can't be used"),
         ("exit_enable", r#"{"exits":["auto"],"as":"a --keep-dns"}"#, "“a --keep-dns”"),
@@ -93,7 +97,7 @@ fn what_can_not_be_asked_is_said_and_where() {
         ("exit_disable", r#"{"scope":"No Such"}"#, "“No Such”"),
     ] {
         let error = asks(method, arguments.as_bytes()).expect_err(arguments);
-        let answer: serde_json::Value = serde_json::from_str(&told(&error)).unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&failure(&error)).unwrap();
         assert_eq!(answer["error"]["kind"], "usage", "{method} {arguments}: {answer}");
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(said) && !message.contains("--help"), "{method} {arguments}: {message}");
@@ -101,8 +105,8 @@ fn what_can_not_be_asked_is_said_and_where() {
 }
 
 #[test]
-fn the_list_is_what_rpcd_registers() {
-    let list: serde_json::Value = serde_json::from_str(&list()).expect("JSON");
+fn list_has_every_method_with_typed_arguments() {
+    let list: serde_json::Value = serde_json::from_str(&list().expect("JSON")).expect("JSON");
     assert_eq!(list.as_object().unwrap().len(), METHODS.len());
     assert_eq!(list["status"], serde_json::json!({}));
     assert_eq!(list["join"], serde_json::json!({"code": "", "name": ""}));
@@ -111,7 +115,7 @@ fn the_list_is_what_rpcd_registers() {
 }
 
 #[test]
-fn the_readme_tells_every_method_and_argument() {
+fn method_and_its_arguments_are_in_the_readme() {
     let readme = include_str!("../../../../openwrt-package/README.md");
     let rows: Vec<_> =
         readme.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 5).collect();
@@ -128,7 +132,7 @@ fn the_readme_tells_every_method_and_argument() {
 }
 
 #[test]
-fn what_needs_the_daemon_says_that_it_does_not_run() {
+fn call_without_a_daemon_says_that_none_runs() {
     for Method { name: method, .. } in METHODS {
         let arguments = match method {
             "leave" => r#"{"network":"home"}"#,
@@ -150,14 +154,14 @@ fn what_needs_the_daemon_says_that_it_does_not_run() {
 }
 
 #[test]
-fn too_long_arguments_are_refused_unread() {
+fn too_long_arguments_are_refused_unparsed() {
     let long = format!(r#"{{"network":"{}"}}"#, "a".repeat(1 << 20));
     let mut input = long.as_bytes();
     let error = asked(named("peers"), "/nowhere", &mut input).expect_err("too long");
     assert!(error.to_string().contains("longer than 65536 bytes") && input.len() > 900_000, "{error}");
 }
 
-/// JSON as no one in their right mind sends it, the names among it that mean something.
+/// Arbitrary JSON, with the names of real arguments in it.
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
@@ -183,10 +187,10 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// It is asked for, or it is said what was wrong, as JSON.
-fn is_asked_or_told(method: &str, arguments: &[u8]) {
+/// Asserts that the call results in a request, or in an error as JSON.
+fn becomes_a_request_or_an_error(method: &str, arguments: &[u8]) {
     if let Err(error) = asks(method, arguments) {
-        let told: serde_json::Value = serde_json::from_str(&told(&error)).expect("JSON");
+        let told: serde_json::Value = serde_json::from_str(&failure(&error)).expect("JSON");
         assert_eq!(told["error"]["kind"], "usage", "{told}");
         assert!(!told["error"]["message"].as_str().unwrap().is_empty());
     }
@@ -194,12 +198,12 @@ fn is_asked_or_told(method: &str, arguments: &[u8]) {
 
 proptest! {
     #[test]
-    fn no_json_makes_it_panic(method in 0..METHODS.len(), arguments in json()) {
-        is_asked_or_told(METHODS[method].name, arguments.to_string().as_bytes());
+    fn arbitrary_json_never_panics(method in 0..METHODS.len(), arguments in json()) {
+        becomes_a_request_or_an_error(METHODS[method].name, arguments.to_string().as_bytes());
     }
 
     #[test]
-    fn no_bytes_make_it_panic(method in 0..METHODS.len(), arguments in any::<Vec<u8>>(), head in "[{\\[\" ]{0,300}") {
-        is_asked_or_told(METHODS[method].name, &[head.as_bytes(), &arguments].concat());
+    fn arbitrary_bytes_never_panic(method in 0..METHODS.len(), arguments in any::<Vec<u8>>(), head in "[{\\[\" ]{0,300}") {
+        becomes_a_request_or_an_error(METHODS[method].name, &[head.as_bytes(), &arguments].concat());
     }
 }

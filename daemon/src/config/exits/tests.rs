@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Config;
+use sorted_vec::SortedSet;
 
 fn read(text: &str) -> Config {
     Config::parse("test", text.as_bytes()).expect("sound")
@@ -20,7 +21,7 @@ fn name(text: &str) -> NodeName {
 }
 
 #[test]
-fn a_scope_has_a_section_of_its_own() {
+fn scope_section_is_read() {
     let scopes = scopes(
         "config exit 'the_kids'\n option network 'home'\n list scope '192.168.7.0/24'\n list scope 'dev:br-kids'\n
          list exit 'berlin'\n list exit 'oslo'\n list exit 'auto'\n option kill_switch '0'\n option allow_lan '0'\n
@@ -47,14 +48,14 @@ fn a_scope_has_a_section_of_its_own() {
 }
 
 #[test]
-fn what_is_not_said_of_a_scope_is_the_lan_closed_and_with_the_exits_resolver() {
+fn empty_scope_section_is_the_closed_lan_with_the_exits_resolver() {
     let scopes = scopes("config exit 'x'\n option network 'home'\n list exit 'berlin'");
     let scope = ExitScope { auto: false, ..ExitScope::auto("x".parse().unwrap(), Vec::new()) };
     assert_eq!(scopes, [OwnScope { exits: vec![name("berlin")], lan: true, scope }]);
 }
 
 #[test]
-fn a_network_has_a_short_form() {
+fn short_form_in_a_network_is_read() {
     let short = |option: &str| scopes(&format!("config network 'home'\n{option}"));
     let own = |exits: &[&str], auto| OwnScope {
         exits: exits.iter().map(|text| name(text)).collect(),
@@ -79,18 +80,18 @@ fn sections_and_the_short_form_add_up_in_any_order() {
         assert_eq!(home.mtu, Some(1300));
         let names: SortedSet<_> =
             home.scopes.iter().flatten().map(|own| own.scope.name.to_string()).collect();
-        assert_eq!(names, ["home", "router"].map(str::to_owned).into());
+        assert_eq!(names, ["home", "router"].map(str::to_owned).into_iter().collect());
     }
 }
 
 #[test]
-fn a_section_that_is_off_says_nothing() {
+fn disabled_section_is_ignored() {
     let config = read("config exit 'x'\n option network 'home'\n list exit 'auto'\n option enabled '0'");
     assert!(config.networks.is_empty());
 }
 
 #[test]
-fn what_is_wrong_names_the_line_the_option_and_what_is_allowed() {
+fn error_names_the_line_the_option_and_allowed_values() {
     let exit = "config exit 'x'\n option network 'home'\n";
     for (text, said) in [
         ("config exit\n option network 'home'", "test:1: config exit: the name is missing"),
@@ -148,7 +149,7 @@ fn what_is_wrong_names_the_line_the_option_and_what_is_allowed() {
 }
 
 #[test]
-fn there_are_not_more_scopes_than_a_router_can_have() {
+fn too_many_scopes_are_refused() {
     let section = |n: usize| {
         format!("config exit 's{n}'\n option network 'home'\n list exit 'auto'\n list scope '10.0.0.{n}'\n")
     };

@@ -1,29 +1,27 @@
-//! Settings of the kernel that the tunnels need: forwarding, marks, reverse-path checks.
+//! Kernel settings that the tunnels need: forwarding, marks, reverse-path checks.
 
 use super::exits::Usage;
-use crate::{
-    gather::Gather,
-    model::{Family, IfName, Observed, SysctlPath},
-    plan::Realm,
-    sorted::{SortedMap, SortedSet},
-};
+use crate::model::{Family, IfName, NetworkPolicy, Observed, SysctlPath};
 use gatewrt_protocol::Prefix;
+use litemap::LiteMap;
+use sorted_vec::SortedSet;
 
-/// Settings to read before the next decision, beyond those that are desired.
+/// Paths of kernel settings to read before the next decision, beyond those that are desired.
 pub(super) fn reads(observed: &Observed) -> SortedSet<SysctlPath> {
     router_links(Family::V6, observed).iter().map(accept_ra).collect()
 }
 
-/// Forwarding where a prefix is served or clients are let in, and marks that count in reverse-path checks.
+/// Desired kernel settings below `/proc/sys`: forwarding where a prefix is served or clients are let in, and marks in
+/// reverse-path checks.
 pub(super) fn settings(
-    realms: &SortedMap<IfName, Realm>,
+    policies: &LiteMap<IfName, NetworkPolicy>,
     usages: &[Usage],
     observed: &Observed,
-) -> SortedMap<SysctlPath, String> {
-    let mut all = SortedMap::new();
+) -> LiteMap<SysctlPath, String> {
+    let mut all = LiteMap::new();
     let mut set = |path: String, value: &str| drop(all.insert(SysctlPath(path), value.to_owned()));
     set("net/ipv4/conf/all/src_valid_mark".to_owned(), "1");
-    for (tunnel, Realm { guard, clients, .. }) in realms {
+    for (tunnel, NetworkPolicy { guard, clients, .. }) in policies {
         let (mut v4, mut v6) = (false, false);
         let mut note = |prefix: &Prefix| if prefix.is_ipv4() { v4 = true } else { v6 = true };
         let mut links = SortedSet::new();
@@ -50,17 +48,17 @@ pub(super) fn settings(
         }
     }
     if usages.iter().any(|usage| !usage.scopes.is_empty()) {
-        // The router answers what came in from outside there, also where it has no way out itself: the way is looked for
-        // with the mark that came.
+        // The router answers outside connections by the WAN, also where its own traffic may not leave: answers are routed
+        // with the mark of the request.
         for name in ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"] {
             set(format!("net/{name}"), "1");
         }
     }
     for usage in usages {
         for link in usage.links() {
-            // What comes back from the Internet comes from where the main table would never send it.
+            // Answers from the Internet come in by an interface to which the main table has no route.
             set(format!("net/ipv4/conf/{link}/rp_filter"), "2");
-            let serves = realms.get(&usage.link).is_some_and(|realm| !realm.guard.egress.is_empty());
+            let serves = policies.get(&usage.link).is_some_and(|policy| !policy.guard.egress.is_empty());
             if usage.forwards() || serves {
                 set(format!("net/ipv4/conf/{link}/forwarding"), "1");
             }
@@ -69,7 +67,8 @@ pub(super) fn settings(
     all
 }
 
-/// The links over which an IPv4 prefix is reached: of the routes within it, or else the longest that covers it.
+/// Links by which the main table leads to an IPv4 prefix: those of the routes within it, or else of the longest route
+/// that covers it.
 fn links_towards(prefix: &Prefix, observed: &Observed) -> SortedSet<IfName> {
     let routes =
         || observed.main_routes.iter().filter(|route| prefix.is_ipv4() && !route.prefix.is_default());
@@ -97,10 +96,10 @@ fn accepting_routers(observed: &Observed) -> Vec<IfName> {
         observed.saved_sysctls.contains_key(&path)
             || observed.sysctls.get(&path).is_some_and(|value| value == "1")
     };
-    router_links(Family::V6, observed).into_iter().filter(accepts).gather()
+    router_links(Family::V6, observed).into_iter().filter(accepts).collect()
 }
 
-/// The links with a default route of a family.
+/// Links with a default route of a family in the main table.
 fn router_links(family: Family, observed: &Observed) -> SortedSet<IfName> {
     let defaults = observed
         .main_routes

@@ -1,23 +1,26 @@
-//! The policy and the assignment that were confirmed last, kept beside the newest while those are on trial or were taken
-//! back: see [`confirm`](crate::core::confirm).
+//! Last confirmed policy and assignment, kept beside the newest while those are on trial or were rolled back: see
+//! [`rollback`](crate::core::rollback).
 
 use super::{Change, Directory, Held, Refusal, Source, record, replace};
-use crate::{core::confirm::CONFIRMED, sorted::SortedMap};
 use gatewrt_protocol::{Assignment, Policy, Topic};
+use litemap::LiteMap;
 
-/// The records that were confirmed last, where the newest are others.
+/// Prefix of the topic of a stored record that was confirmed and is not the newest.
+pub(super) const CONFIRMED: &str = "confirmed:";
+
+/// Last confirmed policy and assignment, where the newest are others.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Before {
     pub(super) policy: Option<Held<Policy>>,
     pub(super) assignment: Option<Held<Assignment>>,
-    /// Whether they are in effect instead of the newest.
+    /// True while these are in effect instead of the newest.
     in_effect: bool,
 }
 
 impl Directory {
-    /// The records that were confirmed last, where the newest are others, as they are to be stored.
-    pub(in crate::core) fn stored_confirmed(&self) -> SortedMap<String, String> {
-        let mut all = SortedMap::new();
+    /// Last confirmed policy and assignment as they are to be stored, where the newest are others.
+    pub(in crate::core) fn stored_confirmed(&self) -> LiteMap<String, String> {
+        let mut all = LiteMap::new();
         let mut put = |topic: Topic, token: &str| all.insert(format!("{CONFIRMED}{topic}"), token.to_owned());
         if let Some(held) = &self.before.policy {
             put(Topic::Policy(self.net), &held.token);
@@ -28,22 +31,22 @@ impl Directory {
         all
     }
 
-    /// The network's settings that are in effect.
+    /// Policy of the network that is in effect, the newest or the last confirmed one.
     pub fn policy(&self) -> Option<&Policy> {
         if self.before.in_effect { self.confirmed_policy() } else { record(&self.policy) }
     }
 
-    /// What this node is to do now.
+    /// Assignment of this node that is in effect, the newest or the last confirmed one.
     pub fn assignment(&self) -> Option<&Assignment> {
         if self.before.in_effect { self.confirmed_assignment() } else { record(&self.assignment) }
     }
 
-    /// The newest settings and assignment, in effect or not.
+    /// Newest policy and assignment of the network, in effect or not.
     pub(in crate::core) fn newest(&self) -> Option<(&Policy, &Assignment)> {
         record(&self.policy).zip(record(&self.assignment))
     }
 
-    /// Those that were confirmed last.
+    /// Last confirmed policy and assignment of the network.
     pub(in crate::core) fn confirmed(&self) -> Option<(&Policy, &Assignment)> {
         self.confirmed_policy().zip(self.confirmed_assignment())
     }
@@ -56,18 +59,19 @@ impl Directory {
         record(&self.before.assignment).or(record(&self.assignment))
     }
 
-    /// The newest are confirmed.
+    /// Confirms the newest policy and assignment.
     pub(in crate::core) fn confirm(&mut self) {
         self.before = Before::default();
     }
 
-    /// The newest are in effect, confirmed or not.
+    /// Puts the newest policy and assignment in effect, confirmed or not.
     pub(in crate::core) fn try_newest(&mut self) {
         self.before.in_effect = false;
     }
 
-    /// Those confirmed last are in effect, but for external clients that were shut out since: they stay out.
-    pub(in crate::core) fn go_back(&mut self) {
+    /// Puts the last confirmed policy and assignment in effect, except external clients that were revoked since: they
+    /// stay revoked.
+    pub(in crate::core) fn roll_back(&mut self) {
         self.before.in_effect = true;
         let newest = self.assignment.as_ref().and_then(|held| held.record.ingress.as_ref());
         let before = self.before.assignment.as_mut().and_then(|held| held.record.ingress.as_mut());

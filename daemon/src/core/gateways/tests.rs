@@ -1,10 +1,11 @@
 use super::*;
+use litemap::LiteMap;
 use proptest::prelude::*;
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
-/// How often counters are looked at.
-const LOOK: Duration = S;
+/// Interval at which counters are read.
+const OBSERVE_INTERVAL: Duration = S;
 
 fn node(number: u8) -> NodeId {
     NodeId::from_entropy([number; 10])
@@ -18,7 +19,7 @@ fn prefix() -> Service {
     Service::Prefix("192.168.7.0/24".parse().expect("a prefix"))
 }
 
-/// A node out there.
+/// A simulated node.
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     dead: bool,
@@ -34,12 +35,12 @@ struct Peer {
 /// Gateways with a clock and nodes that answer.
 struct World {
     gateways: Gateways,
-    peers: SortedMap<NodeId, Peer>,
+    peers: LiteMap<NodeId, Peer>,
     /// Answers on their way.
     coming: Vec<(Now, Probe, Answer)>,
     now: Now,
     look: Now,
-    /// Of 100 packets.
+    /// Lost packets of 100.
     loss: u32,
     seed: u64,
     probes: usize,
@@ -48,7 +49,7 @@ struct World {
 }
 
 impl World {
-    /// `ranks` of nodes 1, 2, …
+    /// A world with nodes 1, 2, … of these ranks.
     fn new(service: Service, ranks: &[u32]) -> Self {
         let candidate = |(at, rank): (usize, &u32)| Candidate { rank: *rank, node: node(at as u8 + 1) };
         let candidates: Vec<Candidate> = ranks.iter().enumerate().map(candidate).collect();
@@ -65,7 +66,7 @@ impl World {
             changes: Vec::new(),
             service: service.clone(),
         };
-        world.gateways.handle_wanted([(service, candidates)].into(), world.now);
+        world.gateways.handle_services([(service, candidates)].into_iter().collect(), world.now);
         world.note();
         world
     }
@@ -98,7 +99,7 @@ impl World {
             }
             self.gateways.handle_counters(*node, peer.rx, peer.tx, self.now);
         }
-        self.look = self.now + LOOK;
+        self.look = self.now + OBSERVE_INTERVAL;
     }
 
     fn run(&mut self, span: Duration) {
@@ -133,7 +134,7 @@ impl World {
             let lost = self.is_lost() || self.is_lost();
             let peer = self.peers[&probe.node];
             if !peer.dead && !lost {
-                let answer = Answer::Says { v4: peer.v4, v6: peer.v6 };
+                let answer = Answer::Reply { v4: peer.v4, v6: peer.v6 };
                 self.coming.push((now + peer.rtt, probe, answer));
             }
         }
@@ -142,7 +143,7 @@ impl World {
 }
 
 #[test]
-fn a_dead_one_under_traffic_is_left_within_three_and_a_half_seconds() {
+fn dead_node_under_traffic_fails_over_within_three_and_a_half_seconds() {
     let mut waits = Vec::new();
     for offset in 0..10 {
         let mut world = World::new(scope(), &[0, 1, 2]);
@@ -160,7 +161,7 @@ fn a_dead_one_under_traffic_is_left_within_three_and_a_half_seconds() {
 }
 
 #[test]
-fn an_idle_one_is_left_within_the_rest() {
+fn dead_idle_node_fails_over_within_the_interval() {
     let mut world = World::new(scope(), &[0, 1]);
     world.run(60 * S);
     world.peer(1).dead = true;
@@ -169,7 +170,7 @@ fn an_idle_one_is_left_within_the_rest() {
 }
 
 #[test]
-fn those_that_die_together_are_passed_over() {
+fn nodes_that_die_together_are_skipped() {
     let mut world = World::new(scope(), &[0, 1, 2]);
     world.peer(1).traffic = true;
     world.run(60 * S);
@@ -185,7 +186,7 @@ fn those_that_die_together_are_passed_over() {
 }
 
 #[test]
-fn one_that_died_must_answer_for_ten_seconds_to_be_taken_again() {
+fn dead_node_that_answers_for_ten_seconds_serves_again() {
     let mut world = World::new(scope(), &[0, 1]);
     world.peer(1).traffic = true;
     world.run(60 * S);
@@ -202,7 +203,7 @@ fn one_that_died_must_answer_for_ten_seconds_to_be_taken_again() {
 }
 
 #[test]
-fn one_that_falls_silent_while_it_recovers_begins_anew() {
+fn recovering_node_that_falls_silent_starts_over() {
     let mut world = World::new(scope(), &[0, 1]);
     world.peer(1).traffic = true;
     world.run(20 * S);
@@ -217,7 +218,7 @@ fn one_that_falls_silent_while_it_recovers_begins_anew() {
 }
 
 #[test]
-fn the_only_one_is_taken_again_soon() {
+fn only_node_recovers_soon() {
     let mut world = World::new(scope(), &[0]);
     world.peer(1).traffic = true;
     world.run(20 * S);
@@ -230,7 +231,7 @@ fn the_only_one_is_taken_again_soon() {
 }
 
 #[test]
-fn a_prefix_stays_where_it_was_while_nobody_works() {
+fn prefix_stays_while_no_candidate_is_alive() {
     let mut world = World::new(prefix(), &[0, 0]);
     world.peer(2).rtt = MS;
     world.peer(1).rtt = 50 * MS;
@@ -243,7 +244,7 @@ fn a_prefix_stays_where_it_was_while_nobody_works() {
 }
 
 #[test]
-fn equals_compete_by_latency_and_ranks_do_not() {
+fn equal_ranks_compete_by_latency() {
     for (ranks, chosen) in [([5, 5, 5], 3), ([0, 1, 1], 1)] {
         let mut world = World::new(scope(), &ranks);
         (world.peer(1).rtt, world.peer(2).rtt, world.peer(3).rtt) = (80 * MS, 60 * MS, 20 * MS);
@@ -253,7 +254,7 @@ fn equals_compete_by_latency_and_ranks_do_not() {
 }
 
 #[test]
-fn a_little_nearer_is_not_nearer() {
+fn slightly_nearer_node_does_not_take_over() {
     for (far, near, moves) in [(20, 12, false), (200, 170, false), (200, 150, true), (12, 1, true)] {
         let mut world = World::new(scope(), &[0, 0]);
         (world.peer(1).rtt, world.peer(2).rtt) = (far * MS, near * MS);
@@ -263,7 +264,7 @@ fn a_little_nearer_is_not_nearer() {
 }
 
 #[test]
-fn latencies_that_swing_make_nobody_move() {
+fn swinging_latencies_change_nothing() {
     let mut world = World::new(scope(), &[0, 0]);
     for turn in 0..100u32 {
         let (one, two) = if turn % 2 == 0 { (40, 20) } else { (20, 40) };
@@ -274,7 +275,7 @@ fn latencies_that_swing_make_nobody_move() {
 }
 
 #[test]
-fn five_percent_of_loss_make_nobody_move() {
+fn five_percent_loss_changes_nothing() {
     for traffic in [false, true] {
         let mut world = World::new(scope(), &[0, 1, 2]);
         world.loss = 5;
@@ -285,7 +286,7 @@ fn five_percent_of_loss_make_nobody_move() {
 }
 
 #[test]
-fn one_without_an_uplink_is_no_exit_and_still_serves_a_prefix() {
+fn node_without_internet_serves_prefixes_but_no_exit() {
     for (service, chosen) in [(scope(), 2), (prefix(), 1)] {
         let mut world = World::new(service.clone(), &[0, 1]);
         (world.peer(1).v4, world.peer(1).v6) = (false, false);
@@ -301,7 +302,7 @@ fn one_without_an_uplink_is_no_exit_and_still_serves_a_prefix() {
 }
 
 #[test]
-fn one_with_ipv6_alone_serves_when_nobody_has_more() {
+fn ipv6_only_node_serves_when_no_other_does() {
     let mut world = World::new(scope(), &[0, 1]);
     world.peer(1).v4 = false;
     world.run(5 * S);
@@ -312,20 +313,20 @@ fn one_with_ipv6_alone_serves_when_nobody_has_more() {
 }
 
 #[test]
-fn an_uplink_that_comes_or_goes_is_told() {
+fn changed_uplink_of_a_node_is_reported() {
     let mut world = World::new(scope(), &[0]);
     world.run(5 * S);
-    world.gateways.take_news();
+    world.gateways.take_changes();
     world.run(REST);
-    assert_eq!(world.gateways.take_news(), None);
+    assert_eq!(world.gateways.take_changes(), None);
     world.peer(1).v6 = false;
     world.run(REST);
-    assert_eq!(world.gateways.take_news(), Some(Vec::new()));
+    assert_eq!(world.gateways.take_changes(), Some(Vec::new()));
     assert_eq!(world.gateways.health(node(1)).and_then(|health| health.v6), Some(false));
 }
 
 #[test]
-fn a_refusal_is_a_sign_of_life() {
+fn refused_probe_is_a_sign_of_life() {
     let mut world = World::new(scope(), &[0]);
     for _ in 0..600 {
         world.now += S;
@@ -337,13 +338,13 @@ fn a_refusal_is_a_sign_of_life() {
 }
 
 #[test]
-fn an_answer_to_nothing_is_none() {
+fn unexpected_answer_is_ignored() {
     let mut world = World::new(scope(), &[0]);
     world.peer(1).dead = true;
     world.run(60 * S);
     assert_eq!(world.chosen(), None);
     for id in 0..1000 {
-        let answer = Answer::Says { v4: true, v6: true };
+        let answer = Answer::Reply { v4: true, v6: true };
         world.gateways.handle_answer(Probe { node: node(9), id }, answer, world.now);
         world.gateways.handle_answer(Probe { node: node(1), id: id + 1_000_000 }, answer, world.now);
     }
@@ -351,28 +352,28 @@ fn an_answer_to_nothing_is_none() {
 }
 
 #[test]
-fn what_serves_at_the_start_goes_on_serving() {
+fn node_that_serves_at_the_start_keeps_serving() {
     let mut gateways = Gateways::default();
     let candidates = [1, 2].map(|number| Candidate { rank: 0, node: node(number) }).to_vec();
-    gateways.handle_wanted([(scope(), candidates)].into(), S);
+    gateways.handle_services([(scope(), candidates)].into_iter().collect(), S);
     assert_eq!(gateways.choice(&scope()), Some(node(1)));
     gateways.handle_found(&scope(), &[node(2), node(3)]);
     gateways.handle_found(&scope(), &[node(3)]);
     assert_eq!(gateways.choice(&scope()), Some(node(2)));
     let first = gateways.poll(S)[0];
-    gateways.handle_answer(first, Answer::Says { v4: true, v6: true }, S + 10 * MS);
+    gateways.handle_answer(first, Answer::Reply { v4: true, v6: true }, S + 10 * MS);
     gateways.handle_found(&scope(), &[node(1)]);
     assert_eq!(gateways.choice(&scope()), Some(node(2)));
 }
 
 #[test]
-fn one_who_is_no_candidate_any_more_is_left() {
+fn former_candidate_no_longer_serves() {
     let mut world = World::new(scope(), &[0, 1]);
     world.run(5 * S);
     let rest = vec![Candidate { rank: 1, node: node(2) }];
-    world.gateways.handle_wanted([(scope(), rest)].into(), world.now);
+    world.gateways.handle_services([(scope(), rest)].into_iter().collect(), world.now);
     assert_eq!((world.chosen(), world.gateways.health(node(1))), (Some(node(2)), None));
-    world.gateways.handle_wanted(SortedMap::new(), world.now);
+    world.gateways.handle_services(LiteMap::new(), world.now);
     assert_eq!((world.chosen(), world.gateways.poll_timeout()), (None, None));
 }
 
@@ -380,7 +381,7 @@ fn one_who_is_no_candidate_any_more_is_left() {
 const BYTES: usize = 2 * (48 + 32 + 28);
 
 #[test]
-fn a_quiet_day_costs_what_the_module_says() {
+fn quiet_day_costs_what_the_module_says() {
     for (nodes, most) in [(1, 650_000), (8, 5_100_000), (9, 5_100_000), (40, 5_100_000)] {
         let mut world = World::new(scope(), &vec![0; nodes]);
         world.run(24 * 3600 * S);
@@ -428,18 +429,21 @@ fn happen(world: &mut World, event: Event) {
         Event::Want(count, step) => {
             let rank = |number: u8| Candidate { rank: u32::from(number * step), node: node(number) };
             let service = world.service.clone();
-            world.gateways.handle_wanted([(service, (1..=count).map(rank).collect())].into(), world.now);
+            world.gateways.handle_services(
+                [(service, (1..=count).map(rank).collect())].into_iter().collect(),
+                world.now,
+            );
         }
-        Event::Moved => world.gateways.handle_moved(),
+        Event::Moved => world.gateways.handle_wan_changed(),
         Event::Run(ms) => world.run(MS * ms.into()),
     }
 }
 
 proptest! {
-    /// Whatever happens: who is chosen is a candidate that counts as alive and does not say that it leads nowhere, and
-    /// once all is quiet, the first in line that works serves.
+    /// Arbitrary events: the chosen node is always a candidate that counts as alive and does not report a missing
+    /// uplink. Once all is quiet, the first working candidate serves.
     #[test]
-    fn the_choice_is_sound_and_ends_at_the_first_that_works(events in proptest::collection::vec(event(), 1..40)) {
+    fn choice_is_sound_and_ends_at_the_first_alive_node(events in proptest::collection::vec(event(), 1..40)) {
         let mut world = World::new(scope(), &[0, 1, 2, 3]);
         for event in events {
             happen(&mut world, event);

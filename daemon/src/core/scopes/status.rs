@@ -1,12 +1,9 @@
-//! What is told of scopes and exits: to the coordinator, and on the router.
+//! Status of scopes and exits, for reports and on the router.
 
 use super::{Scope, asked, member, scopes, unfit_node};
-use crate::{
-    core::{
-        Core, Network,
-        gateways::{Service, Trouble},
-    },
-    gather::Gather,
+use crate::core::{
+    Core, Network,
+    gateways::{Service, Trouble},
 };
 use gatewrt_protocol::{
     ExitOffer, Member, NetworkName, NodeId, NodeName, ScopeReport, ScopeState, Tag, Traffic,
@@ -14,56 +11,56 @@ use gatewrt_protocol::{
 use serde::{Deserialize, Serialize};
 use std::{fmt::Write, net::IpAddr};
 
-/// One scope.
+/// Status of one scope of Internet traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeStatus {
-    /// Its name.
+    /// Name.
     pub name: Tag,
-    /// Which traffic.
+    /// Traffic.
     pub of: Vec<Traffic>,
-    /// What becomes of it now.
+    /// State.
     pub state: ScopeState,
-    /// The exit in use.
+    /// Exit in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<NodeName>,
-    /// Round trip to it in the tunnel, in milliseconds.
+    /// Round trip to the exit in the tunnel, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
-    /// The exits that are asked for, in their order.
+    /// Configured exits, in order of preference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exits: Vec<NodeName>,
-    /// After those any other.
+    /// Any other exit may be used after those.
     pub auto: bool,
-    /// While none works the traffic goes nowhere.
+    /// The traffic is blocked while no exit works.
     pub kill_switch: bool,
-    /// Where its DNS queries go; empty when they are left alone, or there is nowhere for them to go.
+    /// Resolvers for its DNS queries; empty when queries are left alone, or there is no resolver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
-    /// Why no other exit, or none, in words; empty when there is nothing to say.
+    /// Reason why no other exit, or none, is in use; empty when there is nothing to say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
 
-/// One exit.
+/// Status of one other node that is an exit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitStatus {
-    /// Its name.
+    /// Name.
     pub name: NodeName,
-    /// What it offers.
+    /// Offer.
     pub offer: ExitOffer,
-    /// Whether it answers; absent while nothing here could use it, and it is not asked.
+    /// True if the exit answers; absent while it is not probed, because nothing here could use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alive: Option<bool>,
-    /// Round trip to it in the tunnel, in milliseconds.
+    /// Round trip to the exit in the tunnel, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<u32>,
-    /// The scopes that use it now.
+    /// Scopes that use it now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<Tag>,
 }
 
 impl Core {
-    /// The scopes of one network for its report, without how near the exits are.
+    /// Scopes of one network for its report, without round trips.
     pub(in crate::core) fn scope_reports(&self, name: &NetworkName, network: &Network) -> Vec<ScopeReport> {
         let report = |scope: Scope| ScopeReport {
             rtt_ms: None,
@@ -72,23 +69,23 @@ impl Core {
             state: scope.state,
             exit: scope.exit,
         };
-        self.scopes_of(name, network).into_iter().map(report).gather()
+        self.scopes_of(name, network).into_iter().map(report).collect()
     }
 
-    /// What becomes of each scope of a network.
+    /// Scopes of a network with their current exits.
     pub(in crate::core) fn scopes_of(&self, name: &NetworkName, network: &Network) -> Vec<Scope> {
         scopes(asked(&self.config, name, network, &mut Vec::new()), network)
     }
 }
 
-/// One scope, for the status.
+/// Status of a scope of Internet traffic with its current exit.
 pub fn scope_status(scope: Scope, network: &Network) -> ScopeStatus {
     let name = |node: NodeId| Some(member(node, network)?.name.clone());
     ScopeStatus {
         exit: scope.exit.and_then(name),
         rtt_ms: scope.exit.and_then(|exit| network.gateways.health(exit)?.rtt_ms),
         why: why(&scope, network),
-        exits: scope.asked.exits.iter().copied().filter_map(name).gather(),
+        exits: scope.asked.exits.iter().copied().filter_map(name).collect(),
         name: scope.asked.name,
         of: scope.asked.of,
         state: scope.state,
@@ -98,9 +95,9 @@ pub fn scope_status(scope: Scope, network: &Network) -> ScopeStatus {
     }
 }
 
-/// The other nodes that are exits.
+/// Status of the other nodes of a network that are exits.
 pub fn exit_statuses(scopes: &[Scope], network: &Network) -> Vec<ExitStatus> {
-    network.directory.peers().filter_map(|member| exit_status(member, scopes, network)).gather()
+    network.directory.peers().filter_map(|member| exit_status(member, scopes, network)).collect()
 }
 
 fn exit_status(member: &Member, scopes: &[Scope], network: &Network) -> Option<ExitStatus> {
@@ -111,11 +108,11 @@ fn exit_status(member: &Member, scopes: &[Scope], network: &Network) -> Option<E
         offer: member.exit.clone()?,
         alive: health.map(|health| health.alive),
         rtt_ms: health.and_then(|health| health.rtt_ms),
-        used_by: uses.map(|scope| scope.asked.name.clone()).gather(),
+        used_by: uses.map(|scope| scope.asked.name.clone()).collect(),
     })
 }
 
-/// Why those that go before the exit in use don't serve, and what the one in use can't do.
+/// Reasons why preferred exits of a scope are not in use, and what the exit in use lacks.
 fn why(scope: &Scope, network: &Network) -> String {
     let mut why = String::new();
     let mut say = |text: std::fmt::Arguments<'_>| {
@@ -123,7 +120,7 @@ fn why(scope: &Scope, network: &Network) -> String {
         let _ = write!(why, "{comma}{text}");
     };
     let name = |node| member(node, network).map(|member| member.name.as_str()).unwrap_or_default();
-    // Any other is no one's wish: only what is named is missed while another serves.
+    // Only a configured exit is missed while another one serves.
     let missed = |node: &NodeId| scope.exit.is_none() || scope.asked.exits.contains(node);
     let troubles = network.gateways.troubles(&Service::Scope(scope.asked.name.clone()));
     for (node, trouble) in troubles.iter().filter(|(node, _)| missed(node)) {

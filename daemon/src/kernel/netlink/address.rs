@@ -4,7 +4,7 @@ use super::{
     attr::{Message, Received, addr, attrs_after, u32_at},
     socket::{NetlinkError, Socket},
 };
-use crate::{gather::Gather, model::Address, ownership::PROTOCOL};
+use crate::{model::Address, ownership::PROTOCOL};
 use nix::libc::{self, AF_INET, AF_INET6, AF_UNSPEC, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ const IFA_F_NODAD: u32 = 0x02;
 /// No route of the kernel's own beside ours.
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 
-/// An address, by its interface's index.
+/// Address of a network interface as rtnetlink lists it, with the interface's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundAddress {
     /// `ifindex`.
@@ -31,14 +31,14 @@ pub struct FoundAddress {
     pub ours: bool,
 }
 
-/// Every address, or those of one interface.
+/// Lists the addresses of every network interface, or of one.
 pub fn addresses(socket: &mut Socket, index: Option<u32>) -> Result<Vec<FoundAddress>, NetlinkError> {
     let header = header(AF_UNSPEC as u8, 0, index.unwrap_or(0));
     let found = socket.read(&Message::new(libc::RTM_GETADDR, NLM_F_DUMP, &header), parse)?;
-    Ok(found.into_iter().filter(|a| index.is_none_or(|index| a.index == index)).gather())
+    Ok(found.into_iter().filter(|a| index.is_none_or(|index| a.index == index)).collect())
 }
 
-/// Adds an address of ours.
+/// Adds an address of ours to the interface of this index.
 pub fn add(socket: &mut Socket, index: u32, address: &Address) -> Result<(), NetlinkError> {
     let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
     let mut message = request(libc::RTM_NEWADDR, flags, index, address);
@@ -49,7 +49,7 @@ pub fn add(socket: &mut Socket, index: u32, address: &Address) -> Result<(), Net
     socket.change(&message)
 }
 
-/// Deletes an address.
+/// Deletes an address from the interface of this index.
 pub fn delete(socket: &mut Socket, index: u32, address: &Address) -> Result<(), NetlinkError> {
     socket.change(&request(libc::RTM_DELADDR, NLM_F_ACK, index, address))
 }
@@ -61,7 +61,7 @@ fn request(kind: u16, flags: i32, index: u32, address: &Address) -> Message {
     message
 }
 
-/// `struct ifaddrmsg`
+/// Header of an address message: `struct ifaddrmsg`.
 fn header(family: u8, len: u8, index: u32) -> [u8; HEADER] {
     let [a, b, c, d] = index.to_ne_bytes();
     [family, len, 0, 0, a, b, c, d]

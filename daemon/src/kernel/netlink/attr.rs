@@ -1,5 +1,5 @@
-//! The bytes of netlink: a message that is built front to back, and the attributes of one that was received.
-//! Numbers are in the machine's own order, as netlink has them; what is in network order says so.
+//! Bytes of netlink: messages built front to back, and the attributes of received ones. Numbers are in the machine's
+//! order, as netlink has them, unless a comment says network order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,12 +9,13 @@ const NESTED: u16 = 1 << 15;
 /// `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER` are no part of an attribute's number.
 const TYPE_MASK: u16 = 0x3fff;
 
-/// A request: `nlmsghdr`, the family's own header, attributes.
+/// Netlink request: `nlmsghdr`, the family's own header, attributes.
 #[derive(Debug, Clone)]
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// `kind` is `nlmsg_type`; `NLM_F_REQUEST` is added to `flags`; `header` follows `nlmsghdr`.
+    /// Netlink request without attributes: `kind` is `nlmsg_type`; `NLM_F_REQUEST` is added to `flags`; `header`
+    /// follows `nlmsghdr`.
     pub fn new(kind: u16, flags: i32, header: &[u8]) -> Self {
         let mut bytes = vec![0; NLMSG_HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -25,7 +26,7 @@ impl Message {
         message
     }
 
-    /// Appends an attribute; at most 65531 bytes of payload.
+    /// Appends an attribute to the request, with at most 65531 bytes of payload.
     pub fn attr(&mut self, kind: u16, payload: &[u8]) -> &mut Self {
         self.0.extend_from_slice(&((ATTR_HEADER + payload.len()) as u16).to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
@@ -34,29 +35,29 @@ impl Message {
         self
     }
 
-    /// Appends a number of 8 bits.
+    /// Appends an attribute with a number of 8 bits.
     pub fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
         self.attr(kind, &[value])
     }
 
-    /// Appends a number of 16 bits.
+    /// Appends an attribute with a number of 16 bits.
     pub fn u16(&mut self, kind: u16, value: u16) -> &mut Self {
         self.attr(kind, &value.to_ne_bytes())
     }
 
-    /// Appends a number of 32 bits.
+    /// Appends an attribute with a number of 32 bits.
     pub fn u32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.attr(kind, &value.to_ne_bytes())
     }
 
-    /// Appends a text with the zero byte that the kernel expects after it.
+    /// Appends an attribute with a text and the zero byte that the kernel expects after it.
     pub fn text(&mut self, kind: u16, value: &str) -> &mut Self {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.attr(kind, &bytes)
     }
 
-    /// Appends an address, in network order as everywhere.
+    /// Appends an attribute with an IP address, in network order as everywhere.
     pub fn addr(&mut self, kind: u16, value: IpAddr) -> &mut Self {
         match value {
             IpAddr::V4(v4) => self.attr(kind, &v4.octets()),
@@ -74,7 +75,7 @@ impl Message {
         self
     }
 
-    /// The message as it goes out.
+    /// Bytes of the request as it is sent, with this sequence number.
     pub fn bytes(&self, sequence: u32) -> Vec<u8> {
         let mut bytes = self.0.clone();
         let len = bytes.len() as u32;
@@ -88,7 +89,7 @@ impl Message {
     }
 }
 
-/// A message as received.
+/// Netlink message as received.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {
     /// `nlmsg_type`.
@@ -97,11 +98,11 @@ pub struct Received<'a> {
     pub flags: u16,
     /// `nlmsg_seq`.
     pub sequence: u32,
-    /// What follows `nlmsghdr`.
+    /// Bytes after `nlmsghdr`.
     pub body: &'a [u8],
 }
 
-/// The messages of one datagram; ends where one is cut off.
+/// Netlink messages of one datagram; the list ends where one is cut off.
 pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     std::iter::from_fn(move || {
         let len = u32_at(bytes, 0)? as usize;
@@ -113,16 +114,17 @@ pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     })
 }
 
-/// The attributes of a message's body (after the family's header) or of a nested one; ends where one is cut off.
+/// Attributes in the body of a netlink message (after the family's header) or in another attribute; the list ends where
+/// one is cut off.
 pub fn attrs(bytes: &[u8]) -> Attrs<'_> {
     Attrs(bytes)
 }
 
-/// Attributes, one after the other.
+/// Iterator over netlink attributes: the number and payload of each.
 pub struct Attrs<'a>(&'a [u8]);
 
 impl<'a> Attrs<'a> {
-    /// The payload of the first one of this kind.
+    /// Payload of the first attribute with this number.
     pub fn value(mut self, wanted: u16) -> Option<&'a [u8]> {
         self.find(|(kind, _)| *kind == wanted).map(|(_, payload)| payload)
     }
@@ -131,7 +133,7 @@ impl<'a> Attrs<'a> {
 impl<'a> Iterator for Attrs<'a> {
     type Item = (u16, &'a [u8]);
 
-    // One code for the many who look through attributes.
+    // Not inlined: the many callers share one copy of the code.
     #[inline(never)]
     fn next(&mut self) -> Option<Self::Item> {
         let len = usize::from(u16_at(self.0, 0)?);
@@ -142,28 +144,28 @@ impl<'a> Iterator for Attrs<'a> {
     }
 }
 
-/// The attributes after a header of `header` bytes.
+/// Attributes in the body of a netlink message, after a header of `header` bytes.
 pub fn attrs_after(body: &[u8], header: usize) -> Attrs<'_> {
     attrs(body.get(align(header)..).unwrap_or_default())
 }
 
-/// Two bytes at `at`.
+/// Number of 16 bits at offset `at`; `None` beyond the end.
 pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// Four bytes at `at`.
+/// Number of 32 bits at offset `at`; `None` beyond the end.
 #[inline(never)]
 pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Eight bytes at `at`.
+/// Number of 64 bits at offset `at`; `None` beyond the end.
 pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// An address by its length: 4 or 16 bytes.
+/// IP address in an attribute's payload, of a family by its length: 4 or 16 bytes.
 pub fn addr(payload: &[u8]) -> Option<IpAddr> {
     match payload.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(payload).ok()?).into()),
@@ -172,7 +174,7 @@ pub fn addr(payload: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// A text, without the zero byte after it.
+/// Text in an attribute's payload, without the zero byte after it.
 pub fn text(payload: &[u8]) -> Option<&str> {
     std::str::from_utf8(payload.split(|b| *b == 0).next()?).ok()
 }
@@ -187,7 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_built_is_read_back() {
+    fn built_attributes_are_read_back() {
         let mut message = Message::new(24, nix::libc::NLM_F_ACK, &[1, 2, 3]);
         message.u8(1, 7).text(2, "gw-home").nest(3, |m| {
             m.u32(1, 0x01020304).addr(2, "fd00::1".parse().expect("valid"));
@@ -205,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_parse_without_a_loop(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for message in messages(&bytes) {
                 prop_assert!(attrs_after(message.body, 4).count() <= bytes.len());
             }

@@ -16,25 +16,25 @@ const IFLA_CARRIER: u16 = 33;
 const IFLA_INFO_KIND: u16 = 1;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
-/// An interface, with what only this driver asks of it.
+/// Network interface as rtnetlink lists it, with data that only this driver needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundLink {
-    /// Its name.
+    /// Name of the interface.
     pub name: IfName,
-    /// What the plan sees.
+    /// Data for the plan.
     pub link: Link,
-    /// Something is attached: a program to a TUN device, a cable to a port.
+    /// True if something is attached: a program to a TUN device, a cable to a port.
     pub carrier: bool,
 }
 
-/// Every interface.
+/// Lists every network interface.
 pub fn links(socket: &mut Socket) -> Result<Vec<FoundLink>, NetlinkError> {
     let mut message = Message::new(libc::RTM_GETLINK, NLM_F_DUMP, &header(0, 0, 0));
     message.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     socket.read(&message, parse)
 }
 
-/// One interface; `None` when there is none of that name.
+/// Looks for the network interface of this name; `None` when there is none.
 pub fn link(socket: &mut Socket, name: &IfName) -> Result<Option<FoundLink>, NetlinkError> {
     let mut message = Message::new(libc::RTM_GETLINK, NLM_F_ACK, &header(0, 0, 0));
     message.text(IFLA_IFNAME, name.as_str()).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
@@ -55,24 +55,24 @@ pub fn add_wireguard(socket: &mut Socket, name: &IfName, mtu: u32) -> Result<(),
     socket.change(&message)
 }
 
-/// Removes an interface.
+/// Removes the network interface of this index.
 pub fn delete(socket: &mut Socket, index: u32) -> Result<(), NetlinkError> {
     socket.change(&Message::new(libc::RTM_DELLINK, NLM_F_ACK, &header(index, 0, 0)))
 }
 
-/// Sets the MTU.
+/// Sets the MTU of a network interface, in bytes.
 pub fn set_mtu(socket: &mut Socket, index: u32, mtu: u32) -> Result<(), NetlinkError> {
     let mut message = Message::new(libc::RTM_NEWLINK, NLM_F_ACK, &header(index, 0, 0));
     socket.change(message.u32(IFLA_MTU, mtu))
 }
 
-/// Sets it up.
+/// Sets a network interface up.
 pub fn set_up(socket: &mut Socket, index: u32) -> Result<(), NetlinkError> {
     let up = IFF_UP as u32;
     socket.change(&Message::new(libc::RTM_NEWLINK, NLM_F_ACK, &header(index, up, up)))
 }
 
-/// `struct ifinfomsg`
+/// Header of an interface message: `struct ifinfomsg`.
 fn header(index: u32, flags: u32, change: u32) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
     bytes[0] = AF_UNSPEC as u8;
@@ -113,7 +113,7 @@ mod tests {
     use crate::kernel::netlink::attr::messages;
 
     #[test]
-    fn an_interface_is_read() {
+    fn interface_message_is_read() {
         let mut message = Message::new(libc::RTM_NEWLINK, 0, &header(7, IFF_UP as u32, 0));
         message.text(IFLA_IFNAME, "gw-home").u32(IFLA_MTU, 1420).u8(IFLA_CARRIER, 1);
         message.nest(IFLA_LINKINFO, |info| {

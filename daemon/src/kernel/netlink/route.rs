@@ -22,48 +22,49 @@ const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
 const RTA_NH_ID: u16 = 30;
 
-/// What becomes of a packet, by the interface's index.
+/// Action of a route on a packet, with the index of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// It goes out there, straight.
+    /// Sent out of this interface, to its link.
     Device(u32),
-    /// It goes to a gateway there.
+    /// Sent to a gateway on this interface.
     Gateway(u32),
-    /// The search goes on.
+    /// Search goes on (throw).
     Throw,
-    /// It goes nowhere, and no one is told.
+    /// Dropped without an error (blackhole).
     Blackhole,
-    /// It goes one of several ways, or nowhere.
+    /// Any other kind of route: several next hops, or an error.
     Other,
 }
 
-/// A route that is looked up for forwarding: no local, broadcast or multicast one, none of a cache.
+/// Route as rtnetlink lists it, if it is looked up for forwarding: no local, broadcast or multicast one, none of a
+/// cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRoute {
     /// Routing table.
     pub table: u32,
     /// Destinations.
     pub prefix: Prefix,
-    /// The least goes first.
+    /// Metric; the lowest wins.
     pub metric: u32,
-    /// What becomes of a packet.
+    /// Action on a packet.
     pub target: Target,
-    /// Who made it.
+    /// Protocol number of its maker.
     pub protocol: u8,
-    /// Applies to some packets only: by type of service or source.
+    /// True for a route of some packets only: by type of service or source.
     pub narrowed: bool,
 }
 
-/// What a dump is limited to, in the kernel where it can (since 4.20), and here.
+/// Filter of the routes that are listed, applied in the kernel where it can (since 4.20), and here.
 #[derive(Debug, Clone, Copy)]
 pub enum Filter {
-    /// Our protocol number.
+    /// Routes with our protocol number.
     Ours,
-    /// One table.
+    /// Routes of this table.
     Table(u32),
 }
 
-/// Every route that passes the filter.
+/// Lists the routes of a family that pass the filter.
 pub fn routes(socket: &mut Socket, family: Family, filter: Filter) -> Result<Vec<FoundRoute>, NetlinkError> {
     let (protocol, table) = match filter {
         Filter::Ours => (PROTOCOL, None),
@@ -85,7 +86,7 @@ pub fn routes(socket: &mut Socket, family: Family, filter: Filter) -> Result<Vec
     }
 }
 
-/// A route of ours as the kernel takes it: to a device, or to none.
+/// Route of ours as the kernel takes it: to a device, or to none.
 #[derive(Debug, Clone, Copy)]
 pub struct OurRoute {
     /// Routing table.
@@ -96,16 +97,16 @@ pub struct OurRoute {
     pub metric: u32,
     /// The interface.
     pub device: Option<u32>,
-    /// Without one: a blackhole, or else a throw.
+    /// True for a blackhole, false for a throw, in a route without an interface.
     pub blackhole: bool,
 }
 
-/// Adds a route.
+/// Adds a route of ours; `EEXIST` where another one has its place.
 pub fn add(socket: &mut Socket, route: &OurRoute) -> Result<(), NetlinkError> {
     socket.change(&request(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route))
 }
 
-/// Changes what stands there. The kernel does not compare protocols here: the caller has.
+/// Replaces the route that has the place of this one. The kernel does not compare protocols here: the caller has.
 pub fn replace(socket: &mut Socket, route: &OurRoute) -> Result<(), NetlinkError> {
     socket.change(&request(libc::RTM_NEWROUTE, NLM_F_REPLACE, route))
 }
@@ -144,7 +145,7 @@ fn request(kind: u16, flags: i32, route: &OurRoute) -> Message {
     message
 }
 
-/// `struct rtmsg`
+/// Header of a route message: `struct rtmsg`.
 struct Header {
     family: Family,
     len: u8,
@@ -213,7 +214,7 @@ mod tests {
     use crate::kernel::netlink::attr::messages;
 
     #[test]
-    fn a_route_of_ours_is_read_back() {
+    fn own_route_is_read_back() {
         for (prefix, target) in [
             ("10.1.0.0/16", Target::Device(3)),
             ("fd00::/8", Target::Device(4)),

@@ -22,8 +22,8 @@ const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
 const FRA_PROTOCOL: u16 = 21;
-/// What else a rule can select by: destination, flow, tunnel, outgoing interface, l3mdev, users, protocol,
-/// ports, DSCP, flow label.
+/// Other selectors of a rule: destination, flow, tunnel, outgoing interface, l3mdev, users, protocol, ports, DSCP, flow
+/// label.
 const SELECTORS: [u16; 11] = [1, 11, 12, 17, 19, 20, 22, 23, 24, 25, 26];
 /// `RT_TABLE_LOCAL`, `RT_TABLE_MAIN` and `RT_TABLE_DEFAULT`, at the priorities at which every kernel has them.
 const KERNELS: [(u32, u32); 3] = [(0, 255), (32766, 254), (32767, 253)];
@@ -31,7 +31,7 @@ const FR_ACT_TO_TBL: u8 = 1;
 const FR_ACT_GOTO: u8 = 2;
 const FIB_RULE_INVERT: u32 = 2;
 
-/// Every rule of a family, whoever made it.
+/// Lists the policy rules of a family, whoever made them.
 pub fn rules(socket: &mut Socket, family: Family) -> Result<Vec<ForeignRule>, NetlinkError> {
     let message = Message::new(libc::RTM_GETRULE, NLM_F_DUMP, &header(family, 0, 0));
     match socket.read(&message, |received| parse(received, family)) {
@@ -42,12 +42,12 @@ pub fn rules(socket: &mut Socket, family: Family) -> Result<Vec<ForeignRule>, Ne
 }
 
 impl ForeignRule {
-    /// We made it: it has our number, and nothing that we never write.
+    /// True for a policy rule of ours: it has our protocol number, and nothing that we never write.
     pub fn is_ours(&self) -> bool {
         self.protocol == PROTOCOL && !self.more && self.suppress.is_none()
     }
 
-    /// Every kernel has it from the start.
+    /// True for the policy rules that every kernel has from the start.
     pub fn is_kernels(&self) -> bool {
         let Rule { priority, mark, mask, invert, table, iif, from, .. } = &self.rule;
         let plain = (*mark, *mask, *invert) == (0, 0, false) && iif.is_none() && from.is_none();
@@ -55,12 +55,12 @@ impl ForeignRule {
     }
 }
 
-/// Adds a rule of ours.
+/// Adds a policy rule of ours.
 pub fn add(socket: &mut Socket, rule: &Rule) -> Result<(), NetlinkError> {
     socket.change(&request(libc::RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, rule))
 }
 
-/// Deletes a rule of ours: the kernel compares the protocol too, so that a look-alike stays.
+/// Deletes a policy rule of ours: the kernel compares the protocol too, so that a look-alike stays.
 pub fn delete(socket: &mut Socket, rule: &Rule) -> Result<(), NetlinkError> {
     socket.change(&request(libc::RTM_DELRULE, NLM_F_ACK, rule))
 }
@@ -86,7 +86,7 @@ fn request(kind: u16, flags: i32, rule: &Rule) -> Message {
     message
 }
 
-/// `struct fib_rule_hdr`
+/// Header of a policy rule message: `struct fib_rule_hdr`.
 fn header(family: Family, action: u8, flags: u32) -> [u8; HEADER] {
     let family = if family == Family::V4 { AF_INET } else { AF_INET6 };
     let mut bytes = [0; HEADER];

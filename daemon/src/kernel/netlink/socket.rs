@@ -1,9 +1,10 @@
-//! A netlink socket that asks and waits for the answer: bounded in time, one request at a time.
+//! Netlink socket for requests that wait for their answers: bounded in time, one request at a time.
 
 use super::attr::{Message, Received, attrs, messages, text, u32_at};
 use crate::kernel::KernelError;
 use netlink_sys::SocketAddr;
 use nix::{
+    errno::Errno,
     libc,
     sys::{
         socket::{setsockopt, sockopt::ReceiveTimeout},
@@ -12,11 +13,11 @@ use nix::{
 };
 use std::{fmt, io};
 
-/// What the kernel fills a dump's datagrams up to, if the reader takes as much.
+/// Size in bytes up to which the kernel fills a dump's datagrams, if the reader takes as much.
 const BUFFER: usize = 32 * 1024;
 /// Seconds that the kernel may take to answer.
 const PATIENCE: i64 = 5;
-/// How often a dump is begun anew when what is dumped changes meanwhile.
+/// Maximum number of attempts at a dump whose objects change meanwhile.
 const DUMP_ATTEMPTS: usize = 10;
 /// `NLMSGERR_ATTR_MSG`, the text of an extended acknowledgement.
 const ATTR_MSG: u16 = 1;
@@ -24,12 +25,13 @@ const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 
-/// Why a request failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Failure of a netlink request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", describe(*errno, text.as_deref()))]
 pub struct NetlinkError {
     /// `errno`.
     pub errno: i32,
-    /// What the kernel says beyond that.
+    /// Text of the kernel beyond that.
     pub text: Option<String>,
 }
 
@@ -38,12 +40,12 @@ impl NetlinkError {
         Self { errno, text: None }
     }
 
-    /// Whether it is one of these.
+    /// True if the `errno` of the failure is one of these.
     pub fn is(&self, errnos: &[i32]) -> bool {
         errnos.contains(&self.errno)
     }
 
-    /// The error of the whole kernel, saying what was tried.
+    /// Turns a netlink failure into a [`KernelError`], with what was tried.
     pub fn at(self, what: impl fmt::Display) -> KernelError {
         match self.errno {
             libc::EPERM | libc::EACCES => KernelError::Permission(what.to_string()),
@@ -61,19 +63,16 @@ impl From<io::Error> for NetlinkError {
     }
 }
 
-impl fmt::Display for NetlinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = nix::errno::Errno::from_raw(self.errno).desc();
-        match (&self.text, self.errno) {
-            (Some(text), _) => write!(f, "{text} ({said})"),
-            (None, libc::EAGAIN) => write!(f, "no answer from the kernel within {PATIENCE} s"),
-            (None, _) => f.write_str(said),
-        }
+fn describe(errno: i32, text: Option<&str>) -> String {
+    let said = Errno::from_raw(errno).desc();
+    match (text, errno) {
+        (Some(text), _) => format!("{text} ({said})"),
+        (None, libc::EAGAIN) => format!("no answer from the kernel within {PATIENCE} s"),
+        (None, _) => said.to_owned(),
     }
 }
-impl std::error::Error for NetlinkError {}
 
-/// A socket to one family of the kernel.
+/// Netlink socket to one part of the kernel, such as rtnetlink.
 pub struct Socket {
     inner: netlink_sys::Socket,
     protocol: isize,
@@ -82,18 +81,18 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// `protocol` as `NETLINK_ROUTE`; in the network namespace of the thread that calls.
+    /// Opens a netlink socket of `protocol`, such as `NETLINK_ROUTE`, in the network namespace of the calling thread.
     pub fn open(protocol: isize) -> Result<Self, NetlinkError> {
         let buffer = vec![0; BUFFER].into_boxed_slice();
         Ok(Self { inner: connect(protocol)?, protocol, sequence: 0, buffer })
     }
 
-    /// Sends a request that changes something, and waits until it is acknowledged.
+    /// Sends a netlink request that changes something, and waits until it is acknowledged.
     pub fn change(&mut self, message: &Message) -> Result<(), NetlinkError> {
         self.exchange(message, &mut |_| ()).map(|_| ())
     }
 
-    /// Sends a request for one object (with `NLM_F_ACK`), or for all (with `NLM_F_DUMP`), and gives what
+    /// Sends a netlink request for one object (with `NLM_F_ACK`), or for all (with `NLM_F_DUMP`), and gives what
     /// `parse` makes of the answers. A dump that was overtaken by a change is begun anew.
     pub fn read<T>(
         &mut self,
@@ -109,7 +108,8 @@ impl Socket {
         Err(NetlinkError { errno: libc::EINTR, text: Some("it changes all the time".into()) })
     }
 
-    /// Whether the answer is of one piece. After an error that may leave answers behind, the socket is a new one.
+    /// Sends one netlink request and takes the answers; true if they are consistent. After an error that may leave
+    /// answers behind, the socket is replaced.
     fn exchange(
         &mut self,
         message: &Message,
@@ -171,7 +171,7 @@ fn connect(protocol: isize) -> io::Result<netlink_sys::Socket> {
     Ok(socket)
 }
 
-/// `NLMSG_ERROR` and `NLMSG_DONE` begin with 0 or a negative `errno`.
+/// Outcome in a message `NLMSG_ERROR` or `NLMSG_DONE`, which begins with 0 or a negative `errno`.
 fn verdict(received: Received<'_>) -> Result<(), NetlinkError> {
     let code = u32_at(received.body, 0).unwrap_or(0) as i32;
     if code >= 0 {
@@ -180,7 +180,7 @@ fn verdict(received: Received<'_>) -> Result<(), NetlinkError> {
     Err(NetlinkError { errno: code.wrapping_neg(), text: said(received) })
 }
 
-/// The text of an extended acknowledgement (`netlink_ack_tlv_fill` in the kernel).
+/// Text of the kernel in an extended acknowledgement (`netlink_ack_tlv_fill` in the kernel).
 fn said(received: Received<'_>) -> Option<String> {
     if received.flags & NLM_F_ACK_TLVS == 0 {
         return None;
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extended_acknowledgement_is_read() {
+    fn extended_acknowledgement_is_read() {
         let mut body = (-libc::EINVAL).to_ne_bytes().to_vec();
         body.extend([0; 16]);
         body.extend([9u16.to_ne_bytes(), ATTR_MSG.to_ne_bytes()].concat());
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_success_and_nonsense_no_panic() {
+    fn zero_errno_is_success_and_invalid_reply_no_panic() {
         assert_eq!(verdict(received(0, &[0; 20])), Ok(()));
         assert_eq!(verdict(received(NLM_F_ACK_TLVS, &[])), Ok(()));
         let short = i32::MIN.to_ne_bytes();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lack_of_permission_is_told_apart() {
+    fn missing_permission_is_its_own_error() {
         let error = NetlinkError::plain(libc::EPERM).at("add a route");
         assert_eq!(error, KernelError::Permission("add a route".into()));
     }

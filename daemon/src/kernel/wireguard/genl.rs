@@ -1,9 +1,8 @@
-//! The kernel's WireGuard over generic netlink (`linux/wireguard.h`). The messages are built here and not by a
-//! library, because the one there is logs them, keys included, and gives up silently on a dump that changes.
+//! Kernel WireGuard over generic netlink (`linux/wireguard.h`). The messages are built here: the library for it logs
+//! them, keys included, and gives up silently on a dump that changes.
 
 use super::{Action, PeerOrder};
 use crate::{
-    gather::Gather,
     kernel::{
         KernelError,
         netlink::{
@@ -11,8 +10,7 @@ use crate::{
             socket::{NetlinkError, Socket},
         },
     },
-    model::{IfName, WgCounters, WgDevice, WgPeer, WgSecret, WgSettings},
-    plan::NO_PSK,
+    model::{IfName, NO_PSK, WgCounters, WgDevice, WgPeer, WgSecret, WgSettings},
 };
 use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
 use nix::libc::{self, AF_INET, AF_INET6, ENODEV, ENOENT, NLM_F_ACK, NLM_F_DUMP};
@@ -54,20 +52,20 @@ const REMOVE_ME: u32 = 1;
 const REPLACE_ALLOWED_IPS: u32 = 2;
 const UPDATE_ONLY: u32 = 4;
 
-/// The nested attribute with the peers has a length of 16 bits.
+/// Longest list of peers in one message, in bytes: the attribute that holds it has a length of 16 bits.
 const MOST_BYTES: usize = 60_000;
-/// At most what one allowed IP and one peer without allowed IPs take.
+/// Upper bounds in bytes for one allowed IP, and for one peer without allowed IPs.
 const ALLOWED_BYTES: usize = 40;
 const PEER_BYTES: usize = 180;
 
-/// The kernel's WireGuard.
+/// Connection to the kernel's WireGuard, over generic netlink.
 pub struct Genl {
     socket: Socket,
     family: u16,
 }
 
 impl Genl {
-    /// Fails when this kernel has no WireGuard.
+    /// Connects to the kernel's WireGuard; fails when this kernel has none.
     pub fn open() -> Result<Self, KernelError> {
         let socket = Socket::open(netlink_sys::protocols::NETLINK_GENERIC);
         let mut socket = socket.map_err(|e| e.at("open generic netlink"))?;
@@ -80,7 +78,7 @@ impl Genl {
         }
     }
 
-    /// A device; `None` when there is none of that name.
+    /// Reads a WireGuard interface of the kernel; `None` when there is none of that name.
     pub fn read(&mut self, name: &IfName) -> Result<Option<WgDevice>, KernelError> {
         let mut message = self.message(WG_CMD_GET_DEVICE, NLM_F_DUMP);
         message.text(DEVICE_IFNAME, name.as_str());
@@ -90,14 +88,14 @@ impl Genl {
         }
     }
 
-    /// Sets key, port and mark; the peers stay.
+    /// Sets private key, port and mark of a WireGuard interface of the kernel; the peers stay.
     pub fn set_device(&mut self, name: &IfName, settings: &WgSettings) -> Result<(), KernelError> {
         let mut message = self.message(WG_CMD_SET_DEVICE, NLM_F_ACK);
         fill_device(&mut message, name, settings);
         self.socket.change(&message).map_err(|e| e.at(format_args!("set up WireGuard on {name}")))
     }
 
-    /// Carries out `orders` in one message, or as few as they fit in.
+    /// Changes peers of a WireGuard interface of the kernel as `orders` say, in one message, or as few as they fit in.
     pub fn set_peers(&mut self, name: &IfName, orders: &[PeerOrder]) -> Result<(), KernelError> {
         for batch in batches(orders) {
             let mut message = self.message(WG_CMD_SET_DEVICE, NLM_F_ACK);
@@ -168,17 +166,15 @@ fn fill_allowed(list: &mut Message, prefix: &Prefix) {
     });
 }
 
-/// Cuts `orders` where a message would be too long; what is left of a peer then only adds to it.
+/// Cuts changes of peers into batches where a message would be too long; what is left of a peer then only adds to it.
 fn batches(orders: &[PeerOrder]) -> Vec<Vec<PeerOrder>> {
     let (mut batches, mut batch, mut room) = (Vec::new(), Vec::new(), MOST_BYTES);
     for order in orders {
         let mut rest = order.clone();
         while PEER_BYTES + rest.allowed.len() * ALLOWED_BYTES > room {
             let fits = room.saturating_sub(PEER_BYTES) / ALLOWED_BYTES;
-            if fits > 0
-                && let Some(cut) = rest.allowed.iter().nth(fits).copied()
-            {
-                let later = rest.allowed.split_off(&cut);
+            if fits > 0 && fits < rest.allowed.len() {
+                let later = rest.allowed.drain(fits..).collect();
                 batch.push(rest);
                 rest = PeerOrder {
                     key: order.key,
@@ -202,7 +198,7 @@ fn batches(orders: &[PeerOrder]) -> Vec<Vec<PeerOrder>> {
     batches
 }
 
-/// `struct sockaddr_in` or `sockaddr_in6`: the family in the machine's order, the port in the network's.
+/// Endpoint as `struct sockaddr_in` or `sockaddr_in6`: the family in the machine's order, the port in the network's.
 fn sockaddr(endpoint: SocketAddr) -> Vec<u8> {
     let port = endpoint.port().to_be_bytes();
     match endpoint {
@@ -229,7 +225,7 @@ fn endpoint(sockaddr: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// One message of a dump.
+/// Parsed message of a dump of a WireGuard interface.
 #[derive(Debug, Default)]
 struct Part {
     secret: Option<[u8; 32]>,
@@ -238,7 +234,7 @@ struct Part {
     peers: Vec<PeerPart>,
 }
 
-/// A peer as far as one message has it: one with many allowed IPs goes on in the next, by its key.
+/// WireGuard peer as far as one message has it: one with many allowed IPs goes on in the next, by its key.
 #[derive(Debug)]
 struct PeerPart {
     key: WgPublicKey,
@@ -253,7 +249,7 @@ fn part(received: Received<'_>) -> Option<Part> {
             DEVICE_PRIVATE_KEY => part.secret = payload.try_into().ok().filter(|key| *key != [0; 32]),
             DEVICE_LISTEN_PORT => part.port = u16_at(payload, 0)?,
             DEVICE_FWMARK => part.mark = u32_at(payload, 0)?,
-            DEVICE_PEERS => part.peers = attrs(payload).filter_map(|(_, peer)| peer_part(peer)).gather(),
+            DEVICE_PEERS => part.peers = attrs(payload).filter_map(|(_, peer)| peer_part(peer)).collect(),
             _ => (),
         }
     }
@@ -282,7 +278,8 @@ fn peer_part(bytes: &[u8]) -> Option<PeerPart> {
     Some(PeerPart { key: key?, peer, counters })
 }
 
-/// `struct __kernel_timespec`: 64 bits each, on every machine. All zero: never.
+/// Time of a peer's last handshake, since 1970, from `struct __kernel_timespec`: 64 bits each, on every machine. All
+/// zero: never.
 fn handshake(payload: &[u8]) -> Option<Duration> {
     let (seconds, nanoseconds) = (u64_at(payload, 0)?, u64_at(payload, 8)?);
     let since = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanoseconds));
@@ -301,7 +298,8 @@ fn allowed(bytes: &[u8]) -> Option<Prefix> {
     Prefix::containing(address?, len?).ok()
 }
 
-/// The first part has the device; a peer's first part has all but the rest of its allowed IPs.
+/// Merges the messages of a dump into one WireGuard interface: the first has its settings; a peer's first part has all
+/// but the rest of its allowed IPs.
 fn merge(parts: Vec<Part>) -> WgDevice {
     let mut device = WgDevice {
         settings: None,

@@ -1,21 +1,19 @@
-//! WireGuard in userspace over its socket (<https://www.wireguard.com/xplatform/>): bounded in time and size.
+//! Userspace WireGuard over its socket (<https://www.wireguard.com/xplatform/>): bounded in time and size.
 
 use super::{Action, PeerOrder};
-use crate::{
-    gather::Gather,
-    model::{WgCounters, WgDevice, WgPeer, WgSecret, WgSettings},
-    plan::NO_PSK,
-};
+use crate::model::{NO_PSK, WgCounters, WgDevice, WgPeer, WgSecret, WgSettings};
 use gatewrt_protocol::{Prefix, PresharedKey, WgPublicKey};
-use nix::sys::{
-    socket::{
-        AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket,
-        sockopt::{ReceiveTimeout, SendTimeout},
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket,
+            sockopt::{ReceiveTimeout, SendTimeout},
+        },
+        time::{TimeVal, TimeValLike},
     },
-    time::{TimeVal, TimeValLike},
 };
 use std::{
-    fmt,
     io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, SocketAddrV6},
     os::{fd::AsRawFd, unix::net::UnixStream},
@@ -26,25 +24,29 @@ use wireguard_uapi::xplatform::set;
 
 /// Seconds for one read or write; twice that for a whole answer.
 const PATIENCE: i64 = 3;
-/// About twenty thousand peers.
+/// Longest answer in bytes: about twenty thousand peers.
 const MOST_BYTES: usize = 8 << 20;
 
-/// Why an implementation could not be asked or told.
-#[derive(Debug)]
+/// Failure to read or set a userspace implementation of WireGuard.
+#[derive(Debug, thiserror::Error)]
 pub enum UapiError {
-    /// There is nobody at the socket, or it does not answer.
+    /// No process at the socket, or none that answers.
+    #[error("{}", io_text(.0))]
     Io(io::Error),
-    /// It answers nonsense; in what.
+    /// Invalid answer, with the part at fault.
+    #[error("it answers nonsense: {0}")]
     Nonsense(String),
-    /// It refused, with this `errno`.
+    /// Refusal with this `errno`.
+    #[error("it refused: {}", Errno::from_raw(.0.wrapping_abs()).desc())]
     Refused(i32),
-    /// It does not show its private key, so that nobody can tell how it is set (`boringtun-cli` 0.7, which
-    /// also panics when a peer changes).
+    /// Implementation that does not show its private key, so that its settings can't be compared (`boringtun-cli` 0.7,
+    /// which also panics when a peer changes).
+    #[error("it can't be told how it is set, only set; use wireguard-go")]
     Unfit,
 }
 
 impl UapiError {
-    /// Nobody is there: no socket, or one that its owner left behind.
+    /// True if the implementation of WireGuard is dead: no socket, or one that its process left behind.
     pub fn is_dead(&self) -> bool {
         let Self::Io(error) = self else { return false };
         matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
@@ -57,27 +59,20 @@ impl From<io::Error> for UapiError {
     }
 }
 
-impl fmt::Display for UapiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) if error.kind() == ErrorKind::WouldBlock => write!(f, "no answer in time"),
-            Self::Io(error) => write!(f, "{error}"),
-            Self::Nonsense(what) => write!(f, "it answers nonsense: {what}"),
-            Self::Unfit => f.write_str("it can't be told how it is set, only set; use wireguard-go"),
-            Self::Refused(errno) => {
-                write!(f, "it refused: {}", nix::errno::Errno::from_raw(errno.wrapping_abs()).desc())
-            }
-        }
+fn io_text(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock => "no answer in time".to_owned(),
+        _ => error.to_string(),
     }
 }
-impl std::error::Error for UapiError {}
 
-/// Reads a device. Its `backend` is for the caller to fill.
+/// Reads a WireGuard interface from the socket of its userspace implementation. Its `backend` is for the caller to
+/// fill.
 pub fn read(path: &Path) -> Result<WgDevice, UapiError> {
     parse(&ask(path, "get=1\n\n")?)
 }
 
-/// Sets what is given, in one go.
+/// Sends one update of a WireGuard interface to the socket of its userspace implementation.
 pub fn set(path: &Path, device: &set::Device) -> Result<(), UapiError> {
     match errno(&ask(path, &format!("set=1\n{device}\n"))?)? {
         0 => Ok(()),
@@ -85,7 +80,8 @@ pub fn set(path: &Path, device: &set::Device) -> Result<(), UapiError> {
     }
 }
 
-/// What changes a device from `before` to `settings`: to name a port again would close and open it.
+/// Update of a WireGuard interface from `before` to `settings`, without an unchanged port: to set it again would close
+/// and open it.
 pub fn device(settings: &WgSettings, before: Option<&WgSettings>) -> set::Device {
     let differs = |same: &dyn Fn(&WgSettings) -> bool| !before.is_some_and(same);
     set::Device {
@@ -96,14 +92,14 @@ pub fn device(settings: &WgSettings, before: Option<&WgSettings>) -> set::Device
     }
 }
 
-/// A peer as it is told.
+/// Update of one WireGuard peer, as userspace implementations take it.
 pub fn peer(order: &PeerOrder) -> set::Peer {
     let allowed = |prefix: &Prefix| set::AllowedIp { ipaddr: prefix.addr(), cidr_mask: prefix.len() };
     set::Peer {
         endpoint: order.endpoint,
         persistent_keepalive_interval: order.keepalive,
         preshared_key: order.psk.map(|psk| psk.0),
-        allowed_ips: order.allowed.iter().map(allowed).gather(),
+        allowed_ips: order.allowed.iter().map(allowed).collect(),
         ..set::Peer::from_public_key(order.key.0)
     }
     .remove(order.action == Action::Remove)
@@ -131,7 +127,8 @@ fn ask(path: &Path, request: &str) -> Result<String, UapiError> {
     String::from_utf8(answer).map_err(|_| UapiError::Nonsense("no text".into()))
 }
 
-/// Bounded as a whole: a full backlog would hold a plain `connect`.
+/// Connects to the socket of a userspace implementation, bounded in time as a whole: a full backlog would hold a plain
+/// `connect`.
 fn open(path: &Path) -> io::Result<UnixStream> {
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, SendTimeout, &TimeVal::seconds(PATIENCE))?;
@@ -165,7 +162,7 @@ fn parse(answer: &str) -> Result<WgDevice, UapiError> {
 #[derive(Default)]
 struct Reader {
     secret: Option<[u8; 32]>,
-    /// It has a key, shown or not.
+    /// True for a device with a key, shown or not.
     has_key: bool,
     port: u16,
     mark: u32,
@@ -173,7 +170,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// `None` when the value is no value of that key. Keys that we don't know are let pass.
+    /// Takes one line of an implementation's answer; `None` when the value is no value of that key. Keys that we don't
+    /// know are let pass.
     fn take(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
             "private_key" => self.secret = Some(hex(value)?).filter(|key| *key != [0; 32]),
@@ -209,7 +207,7 @@ fn of_peer(peer: &mut WgPeer, counters: &mut WgCounters, key: &str, value: &str)
         "persistent_keepalive_interval" => peer.keepalive = value.parse().ok()?,
         "allowed_ip" => {
             let (addr, len) = value.split_once('/')?;
-            peer.allowed.insert(Prefix::containing(addr.parse().ok()?, len.parse().ok()?).ok()?);
+            peer.allowed.push(Prefix::containing(addr.parse().ok()?, len.parse().ok()?).ok()?);
         }
         "rx_bytes" => counters.rx = value.parse().ok()?,
         "tx_bytes" => counters.tx = value.parse().ok()?,
@@ -225,7 +223,7 @@ fn add_time(counters: &mut WgCounters, more: Duration) {
     counters.handshake = (!since.is_zero()).then_some(since);
 }
 
-/// A link-local endpoint may carry its interface's name.
+/// Parses an endpoint; a link-local one may carry its interface's name.
 fn endpoint(value: &str) -> Option<SocketAddr> {
     if let Ok(endpoint) = value.parse() {
         return Some(endpoint);
@@ -255,7 +253,7 @@ mod tests {
     const K: &str = "b85996fecc9c7f1fc6d2572a76eda11d59bcd20be8e543b15ce4bd85a8e75a33";
 
     #[test]
-    fn a_device_is_read() {
+    fn device_is_read() {
         let answer = format!(
             "private_key={K}\nlisten_port=12912\nfwmark=16777216\npublic_key={K}\npreshared_key={K}\n\
              protocol_version=1\nendpoint=[abcd:23::33%2]:51820\nlast_handshake_time_sec=3\n\
@@ -276,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn a_device_without_a_key_has_no_settings() {
+    fn device_without_a_key_has_no_settings() {
         let zero = "0".repeat(64);
         assert_eq!(parse("listen_port=1\nerrno=0\n\n").expect("a device").settings, None);
         assert_eq!(parse(&format!("private_key={zero}\nerrno=0\n\n")).expect("a device").settings, None);
     }
 
     #[test]
-    fn what_is_cut_off_or_refused_is_an_error() {
+    fn cut_or_refused_reply_is_an_error() {
         assert!(matches!(parse(""), Err(UapiError::Nonsense(_))));
         assert!(matches!(parse("listen_port=1\n"), Err(UapiError::Nonsense(_))));
         assert!(matches!(parse("listen_port=x\nerrno=0\n\n"), Err(UapiError::Nonsense(_))));
@@ -292,13 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn no_key_stands_in_an_error() {
+    fn error_contains_no_key() {
         let error = parse(&format!("private_key={K}ff\nerrno=0\n\n")).expect_err("too long");
         assert!(!error.to_string().contains(K), "{error}");
     }
 
     #[test]
-    fn only_what_differs_is_told() {
+    fn device_update_names_only_differences() {
         let settings = WgSettings { secret: WgSecret([1; 32]), port: 1, mark: 2 };
         let other = WgSettings { port: 9, ..settings.clone() };
         assert_eq!(device(&settings, Some(&settings)), set::Device::default());
@@ -307,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_names_only_its_parts() {
+    fn peer_update_names_only_its_parts() {
         let order = PeerOrder {
             key: WgPublicKey(hex(K).expect("hex")),
             action: Action::Update,
@@ -329,7 +327,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_ends(text in "([a-z_]{1,12}=[0-9a-f/.:%\\[\\]]{0,20}\n){0,12}(errno=0\n\n)?") {
+        fn any_text_parses_without_a_loop(text in "([a-z_]{1,12}=[0-9a-f/.:%\\[\\]]{0,20}\n){0,12}(errno=0\n\n)?") {
             let _ = parse(&text);
         }
     }

@@ -1,24 +1,23 @@
-//! Implementations of WireGuard in userspace: found, started so that they outlive us, told from dead ones, ended.
+//! Userspace implementations of WireGuard: found, started so that they outlive us, told from dead ones, ended.
 
 use super::{
     Action, PeerOrder,
     uapi::{self, UapiError},
 };
 use crate::{
-    gather::Gather,
     kernel::{
         KernelError,
         netlink::{FoundLink, Network},
         process::{PATHS, find, names_in},
     },
-    log::{info, warn},
     model::{IfName, WgDevice, WgSettings},
-    sorted::{SortedMap, SortedSet},
 };
+use litemap::LiteMap;
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     unistd::setsid,
 };
+use sorted_vec::SortedSet;
 use std::{
     fs, io,
     os::{fd::BorrowedFd, unix::process::CommandExt},
@@ -29,51 +28,51 @@ use std::{
 };
 use wireguard_uapi::xplatform::set;
 
-/// Where implementations put their sockets.
+/// Folder in which implementations put their sockets.
 const SOCKETS: &str = "/var/run/wireguard";
-/// Tried when the admin names none. Not `boringtun-cli`: see [`UapiError::Unfit`].
+/// Programs tried when the admin names none. Not `boringtun-cli`: see [`UapiError::Unfit`].
 pub const PROGRAMS: [&str; 1] = ["wireguard-go"];
-/// A slow router under load needs seconds.
+/// Time to start: a slow router under load needs seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
-/// Open files beyond this are not looked for.
+/// Bound of the file descriptors that a started program does not inherit.
 const MOST_FILES: i32 = 4096;
 
-/// What runs in userspace.
+/// Userspace implementations of WireGuard and their processes.
 pub struct Userspace {
     program: Option<String>,
     /// Programs that do not daemonize by themselves: to be reaped when they end.
     children: Vec<Child>,
-    /// Who serves an interface, as far as it is known.
-    names: SortedMap<IfName, String>,
+    /// Names of the programs that serve interfaces, as far as they are known.
+    names: LiteMap<IfName, String>,
 }
 
 impl Userspace {
-    /// `program` instead of the known ones.
+    /// Userspace WireGuard by `program`, if one is named, instead of the known ones.
     pub fn new(program: Option<String>) -> Self {
-        Self { program, children: Vec::new(), names: SortedMap::new() }
+        Self { program, children: Vec::new(), names: LiteMap::new() }
     }
 
-    /// Whether a living implementation serves this interface.
+    /// True if a living userspace implementation serves this interface.
     pub fn answers(&self, name: &IfName) -> bool {
         uapi::read(&socket(name)).is_ok()
     }
 
-    /// A device; `None` when nobody answers for it.
+    /// Reads a userspace WireGuard interface; `None` when no process answers for it.
     pub fn read(&mut self, name: &IfName) -> Option<WgDevice> {
         self.reap();
         match uapi::read(&socket(name)) {
             Ok(device) => Some(WgDevice { backend: self.name(name), ..device }),
             Err(error) => {
                 if !error.is_dead() {
-                    warn!("WireGuard of {name} does not answer: {error}");
+                    log::warn!("WireGuard of {name} does not answer: {error}");
                 }
                 None
             }
         }
     }
 
-    /// Starts an implementation and waits until it answers.
+    /// Starts a userspace implementation for an interface and waits until it answers.
     pub fn start(&mut self, name: &IfName) -> Result<(), KernelError> {
         self.reap();
         self.make_way(name)?;
@@ -83,13 +82,14 @@ impl Userspace {
             let program = program.display();
             KernelError::Refused(format!("{program} gave no {name}: {why}; by hand: {program} -f {name}"))
         })?;
-        info!("{name} is served by {}", program.display());
+        log::info!("{name} is served by {}", program.display());
         self.names.insert(name.clone(), base(&program));
         self.children.push(child);
         Ok(())
     }
 
-    /// Until it answers. One that daemonizes ends with success before or after that.
+    /// Waits until an implementation that was started answers. One that daemonizes exits with success before or after
+    /// that.
     fn wait(&self, mut child: Child, name: &IfName) -> Result<Child, String> {
         let mut failed = None;
         let settled = eventually(|| {
@@ -108,7 +108,8 @@ impl Userspace {
         }
     }
 
-    /// Removes a socket that a dead process left. One that lives without an interface is about to end.
+    /// Makes way for a new implementation: removes the socket that a dead process left. One that lives without an
+    /// interface is about to end.
     fn make_way(&self, name: &IfName) -> Result<(), KernelError> {
         let dead = || uapi::read(&socket(name)).is_err_and(|error| error.is_dead());
         if !eventually(dead) {
@@ -119,7 +120,7 @@ impl Userspace {
         Ok(())
     }
 
-    /// Removes the socket of a dead process.
+    /// Removes the socket of a WireGuard interface whose process is dead.
     pub fn sweep(&self, name: &IfName) {
         let path = socket(name);
         if uapi::read(&path).is_err_and(|error| error.is_dead()) {
@@ -127,7 +128,8 @@ impl Userspace {
         }
     }
 
-    /// Ends an implementation: it ends when its interface or its socket goes. Waits until both are gone.
+    /// Ends the userspace implementation of an interface: it ends when its interface or its socket goes. Waits until
+    /// both are gone.
     pub fn delete(&mut self, network: &mut Network, found: &FoundLink) -> Result<(), KernelError> {
         let name = &found.name;
         network.delete_link(found)?;
@@ -141,7 +143,7 @@ impl Userspace {
         Ok(())
     }
 
-    /// Sets key, port and mark, and sees that they are.
+    /// Sets private key, port and mark of a userspace WireGuard interface, and reads them back to be sure.
     pub fn set_device(&self, name: &IfName, settings: &WgSettings) -> Result<(), KernelError> {
         let read = || uapi::read(&socket(name)).map_err(|e| refused(name, &e));
         let before = read()?;
@@ -155,15 +157,15 @@ impl Userspace {
         }
     }
 
-    /// Carries out `orders` in one go.
+    /// Changes peers of a userspace WireGuard interface as `orders` say, in one update.
     pub fn set_peers(&self, name: &IfName, orders: &[PeerOrder]) -> Result<(), KernelError> {
-        let peers = orders.iter().map(uapi::peer).gather();
+        let peers = orders.iter().map(uapi::peer).collect();
         self.set(name, &set::Device { peers, ..set::Device::default() })
     }
 
-    /// Names the endpoint of each peer anew, as it is: with it `wireguard-go` forgets from which of our addresses it
-    /// sent there. Where that address is gone it would not send at all (Linux says `ENETUNREACH` to that, and it
-    /// waits for `EINVAL`) until the peer is heard.
+    /// Sets the endpoint of each peer of an interface anew, to the same: with it `wireguard-go` forgets from which of
+    /// our addresses it sent there. If that address is gone, it would not send at all (Linux says `ENETUNREACH` to
+    /// that, and it waits for `EINVAL`) until the peer is heard.
     pub fn renew_endpoints(&self, name: &IfName) -> Result<(), KernelError> {
         let device = uapi::read(&socket(name)).map_err(|e| refused(name, &e))?;
         let order = |(key, endpoint)| PeerOrder {
@@ -176,7 +178,7 @@ impl Userspace {
             allowed: SortedSet::new(),
         };
         let peers = device.peers.into_iter().filter_map(|(key, peer)| Some((key, peer.endpoint?)));
-        self.set_peers(name, &peers.map(order).gather())
+        self.set_peers(name, &peers.map(order).collect::<Vec<_>>())
     }
 
     fn set(&self, name: &IfName, device: &set::Device) -> Result<(), KernelError> {
@@ -214,7 +216,8 @@ fn socket(name: &IfName) -> PathBuf {
     Path::new(SOCKETS).join(format!("{name}.sock"))
 }
 
-/// In a session of its own, with nothing of ours open: it goes on when we end, however we end.
+/// Starts a userspace implementation in a session of its own, with no file of ours open: it goes on when we end,
+/// however we end.
 fn spawn(program: &Path, name: &IfName) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.arg(name.as_str()).env_clear().env("PATH", PATHS).current_dir("/");
@@ -235,14 +238,15 @@ fn detach() -> io::Result<()> {
     Ok(())
 }
 
-/// Who serves an interface that we did not start: a known program whose last argument is its name.
+/// Name of the program behind an interface that we did not start: a known program whose last argument is the
+/// interface's name.
 fn running(name: &IfName, configured: Option<&str>) -> String {
     let configured = configured.map(|program| base(Path::new(program)));
     let known =
         |program: &String| PROGRAMS.contains(&program.as_str()) || configured.as_ref() == Some(program);
     let serving = |process: &String| {
         let line = fs::read_to_string(format!("/proc/{process}/cmdline")).ok()?;
-        let arguments: Vec<&str> = line.split_terminator('\0').gather();
+        let arguments: Vec<&str> = line.split_terminator('\0').collect();
         let program = base(Path::new(arguments.first()?));
         (arguments.last() == Some(&name.as_str()) && known(&program)).then_some(program)
     };
@@ -269,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_named_and_missing_is_not_replaced_by_another() {
+    fn configured_program_that_is_missing_is_not_replaced() {
         let error = Userspace::new(Some("/no/such".into())).find().expect_err("missing");
         assert!(matches!(&error, KernelError::Missing(what) if what.contains("/no/such")), "{error}");
     }

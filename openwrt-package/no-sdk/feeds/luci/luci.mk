@@ -1,4 +1,4 @@
-# Stands in for the luci.mk of the feed luci: an application of files alone, named as its folder is.
+# Replaces luci.mk of the luci feed, for an application that consists of files only. The package has the name of its folder.
 PKG_NAME := $(notdir $(CURDIR))
 include $(INCLUDE_DIR)/package.mk
 
@@ -20,7 +20,7 @@ define Package/$(PKG_NAME)/install
 	chmod -R u=rwX,go=rX $(1)
 endef
 
-# Menu and access lists are read anew.
+# Makes LuCI and rpcd read menu and access lists again.
 define Package/$(PKG_NAME)/postinst
 #!/bin/sh
 [ -n "$${IPKG_INSTROOT}" ] || {

@@ -1,4 +1,4 @@
-# What a service tells procd, as JSON. Knows capabilities.
+# Stub of OpenWrt's procd.sh: writes what a service registers with procd as JSON. Supports capabilities.
 
 json_start() {
 	[ -z "$1" ] || printf '"%s":' "$1" >>/tmp/procd

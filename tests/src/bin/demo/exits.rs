@@ -1,4 +1,4 @@
-//! The steps in which a LAN's Internet traffic goes out elsewhere.
+//! Demo steps about exits: a LAN's Internet traffic leaves through another router.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,11 +9,11 @@ use gatewrt_tests::mesh::CONFIG;
 use crate::scene::Scene;
 use crate::story::NETWORK;
 
-/// Who takes others' traffic out, in the order in which the barn is to use them.
+/// Exits for the barn's traffic, the preferred one first.
 const EXITS: [&str; 2] = ["office", "home"];
 const FETCH: &str = "curl -sS -4 --max-time 5 http://web/";
 
-/// The owners of two routers allow it, and the admin makes them exits.
+/// Switches two exits on: their routers' owners allow it in UCI, then the admin enables them.
 pub fn offer(scene: &mut Scene) -> Result<()> {
     let list = format!("gatewrt-coordinator exit list {NETWORK}");
     let all = |word| move |said: &str| said.lines().filter(|line| line.contains(word)).count() == EXITS.len();
@@ -30,7 +30,8 @@ pub fn offer(scene: &mut Scene) -> Result<()> {
     scene.run("coordinator", &list).map(drop)
 }
 
-/// The barn's LAN is seen as the office; a capture at its uplink sees none of it any more. Then the office loses power.
+/// Shows the failover of the barn's exit. A server sees the barn's LAN as the office, then, after a power cut there, as
+/// home, and a capture at the barn's own uplink sees no packet in between.
 pub fn use_and_lose(scene: &mut Scene) -> Result<()> {
     scene.start("web", "lab whoami", "", |_| false)?;
     let capture = capture_uplink(scene)?;
@@ -62,13 +63,14 @@ pub fn use_and_lose(scene: &mut Scene) -> Result<()> {
     back(scene)
 }
 
-/// The lab's Internet has no resolver, of which the admin is warned.
-fn is_no_warning(line: &str) -> bool {
+/// True for a line to show of the admin's output: the lab's Internet has no DNS resolver, and the warning about that
+/// would distract.
+pub fn is_no_warning(line: &str) -> bool {
     !line.starts_with("warning")
 }
 
-/// Starts to capture what goes to the server past the tunnels, and returns where `tcpdump` writes it. What comes from there may
-/// be answers, sent again and again, to who was cut off when the exit was used.
+/// Starts to capture packets that leave for the server outside the tunnels; returns the file that `tcpdump` writes.
+/// Packets from the server don't count: it retransmits answers to connections that were cut when the exit was set.
 fn capture_uplink(scene: &Scene) -> Result<PathBuf> {
     let (barn, web) = (scene.host("barn")?, scene.host("web")?);
     let command = format!("tcpdump -n -l --immediate-mode -i {} dst host {}", barn.wan(), web.ip4()?);
@@ -79,7 +81,7 @@ fn packets(capture: &Path) -> Result<usize> {
     Ok(std::fs::read_to_string(capture)?.lines().filter(|line| line.contains(" > ")).count())
 }
 
-/// Waits until the server sees the barn's PC as this address, and shows it.
+/// Sends requests from the barn's PC to the server until the server sees them come from the expected address.
 fn fetch_as(scene: &Scene, expected: &str) -> Result<()> {
     scene.wait("barn-pc", &format!("{FETCH} || true"), |seen| seen.trim() == expected)?;
     let seen = scene.run("barn-pc", FETCH)?;
@@ -87,7 +89,7 @@ fn fetch_as(scene: &Scene, expected: &str) -> Result<()> {
     Ok(())
 }
 
-/// The office has power again, and the barn's traffic goes where it went.
+/// Ends the exit steps: starts the office's daemon again, and lets the barn's traffic leave through its own uplink.
 fn back(scene: &Scene) -> Result<()> {
     scene.ask("barn", "kill $(pidof tcpdump)")?;
     scene.start("office", "gatewrtd", "is running", |_| false)?;

@@ -1,4 +1,4 @@
-//! What there is to try when the play is over.
+//! Hints for a person who looks around in the lab after the last step.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::screen::Screen;
 use crate::stage::LAB;
 use crate::story::NETWORK;
 
-/// What a person can try while the lab stays up.
+/// Prints commands to try in a second terminal while the lab stays up.
 pub fn suggest(screen: &Screen, is_good: bool, page: Option<SocketAddr>) -> Result<()> {
     let lab = program_directory()?.join("lab");
     if !is_good {
@@ -25,7 +25,7 @@ pub fn suggest(screen: &Screen, is_good: bool, page: Option<SocketAddr>) -> Resu
         ("lab exec home-pc curl -s -4 http://barn-pc/".to_owned(), "which address does the server see?"),
         ("lab exec office gatewrt status".to_owned(), "also: peers, plan, diag"),
         ("lab exec office nft list table inet gatewrt".to_owned(), "the only rules that are ours"),
-        ("lab shell barn".to_owned(), "a shell on a router: ip route, wg show, …"),
+        ("lab shell barn".to_owned(), "a shell on a router, for “ip route” or “wg show”"),
         ("lab reboot barn; lab spawn barn gatewrtd".to_owned(), "cut its power, boot it again"),
     ];
     show_commands(screen, &commands);

@@ -1,5 +1,6 @@
-//! `demo`: three sites become one network and let a phone in, step by step, on real packets. It tells a newcomer what GateWRT does, and
-//! shows that each word is so by running the real programs in a lab, which goes when the demo ends, however that happens.
+//! `demo`: three sites become one network and let a phone in, step by step, on real packets. It explains GateWRT to
+//! a newcomer and proves each statement by running the real programs in a lab. The lab is removed when the demo ends, however
+//! it ends.
 
 mod exits;
 mod hints;
@@ -23,10 +24,10 @@ use screen::Screen;
 use stage::{End, Stage};
 use story::STEPS;
 
-/// Exit after the proof, instead of staying up for a person to look around.
+/// Environment variable that ends the demo after its last step, instead of keeping the lab up to look around in.
 const ONCE: &str = "GATEWRT_DEMO_ONCE";
-/// How often a demo that stays up looks whether its lab was taken down from elsewhere.
-const LOOK: Duration = Duration::from_millis(500);
+/// Interval between checks that the lab was not taken down by another program.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     perform(&Screen::stdout()).unwrap_or_else(|error| {
@@ -49,7 +50,7 @@ fn perform(screen: &Screen) -> Result<ExitCode> {
         stage.note_played();
         hints::suggest(screen, is_good, stage.page.get().copied())?;
         while stage.is_up() {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         screen.say("The lab was taken down from elsewhere.");
     }
@@ -57,7 +58,7 @@ fn perform(screen: &Screen) -> Result<ExitCode> {
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Plays the steps up to the first that fails, and returns how many went well.
+/// Runs the steps up to the first that fails, and returns how many succeeded.
 fn play(screen: &Screen, stage: &Stage) -> usize {
     let mut scene: Option<Scene> = None;
     for (step, number) in STEPS.iter().zip(1..) {
@@ -77,7 +78,7 @@ fn play(screen: &Screen, stage: &Stage) -> usize {
     STEPS.len()
 }
 
-/// Ctrl-C, a terminal that closes, or `kill`: the lab goes, then this program.
+/// Handles signals: on Ctrl-C, a closed terminal or `kill`, the lab is removed before this program exits.
 fn end_on_signal(stage: Arc<Stage>) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("wait for signals")?;
     std::thread::spawn(move || {
@@ -89,7 +90,7 @@ fn end_on_signal(stage: Arc<Stage>) -> Result<()> {
             }
             Err(error) => eprintln!("demo: {error:#}"),
         }
-        // Ctrl-C is how a demo that stays up is ended.
+        // Ctrl-C is the usual way to end a demo that stays up.
         let is_usual = signal == SIGINT && end.as_ref().is_ok_and(End::is_played);
         std::process::exit(if is_usual { 0 } else { 128 + signal });
     });

@@ -1,21 +1,21 @@
-//! The way from this machine to the coordinator's page: the lab is on no network that a browser here could see.
+//! Proxy from this machine to the coordinator's page: a browser here can't reach the lab's networks.
 
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result};
 use gatewrt_tests::lab::Host;
 
-/// Where the coordinator serves the page, and where it is looked for here if nobody else is there.
+/// TCP port of the page, at the coordinator and, if it is free, on this machine.
 const PORT: u16 = 8443;
 
-/// Carries connections to the coordinator, from an address of this machine which it returns, until the program ends.
+/// Starts the proxy, which runs until the program ends, and returns the address on this machine.
 pub fn open(coordinator: Host) -> Result<SocketAddr> {
     let at = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let listener = at(PORT).or_else(|_| at(0)).context("listen for a browser")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for browser in listener.incoming().flatten() {
-            // A coordinator that is down refuses; so is the browser refused then.
+            // If the coordinator is down and refuses, the browser's connection is closed.
             let _ = carry(&coordinator, browser);
         }
     });

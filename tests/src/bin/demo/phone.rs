@@ -1,40 +1,45 @@
-//! The steps with a phone, and with the admin's page.
+//! Demo steps about a phone, and about the admin's page.
 
 use anyhow::Result;
 
+use crate::exits::is_no_warning;
 use crate::scene::Scene;
 use crate::story::{NETWORK, ROUTERS, is_answer};
 
-/// Where the coordinator's command writes the phone's file.
+/// File that the coordinator's command line writes for the phone.
 const ISSUED: &str = "/tmp/phone.conf";
-/// Where the phone's app keeps what it scanned.
+/// Configuration of the phone's WireGuard app.
 const FILE: &str = "/etc/wireguard/farm.conf";
 
-/// The office's router lets clients in.
+/// Switches ingress on at the office's router.
 pub fn ingress(scene: &mut Scene) -> Result<()> {
-    scene.run("coordinator", &format!("gatewrt-coordinator ingress set {NETWORK} office")).map(drop)
+    let set = format!("gatewrt-coordinator ingress set {NETWORK} office");
+    scene.run_showing("coordinator", &set, is_no_warning).map(drop)
 }
 
-/// A phone is added; what its app scans is on the screen.
+/// Adds the phone as a client, with a QR code where a terminal can show it.
 pub fn add(scene: &mut Scene) -> Result<()> {
     let command =
         format!("gatewrt-coordinator client add {NETWORK} phone --gateway office --qr --out {ISSUED}");
-    scene.screen.command("coordinator", &command);
-    let host = scene.host("coordinator")?;
-    scene.screen.picture(&host.run(&["sh", "-c", &command])?.stdout);
+    if scene.screen.is_terminal() {
+        scene.run_on_terminal("coordinator", &command)?;
+    } else {
+        scene.run("coordinator", &command)?;
+    }
     let phone = scene.host("phone")?;
-    phone.write_file(FILE, host.read_file(ISSUED)?)?;
+    phone.write_file(FILE, scene.host("coordinator")?.read_file(ISSUED)?)?;
     phone.run(&["chmod", "600", FILE])?;
     wait_until_let_in(scene, true)
 }
 
-/// The gateway knows the phone, or does not. An app that is quicker than that tries again after five seconds.
+/// Waits until the gateway has the phone as a peer, or no longer has it. WireGuard retries a handshake only after five
+/// seconds, so an app that starts earlier would make the demo wait.
 fn wait_until_let_in(scene: &Scene, wanted: bool) -> Result<()> {
     let peers = ROUTERS.len() - 1 + usize::from(wanted);
     scene.wait("office", &format!("wg show gw-{NETWORK} peers"), |said| said.lines().count() == peers)
 }
 
-/// The phone's app brings the tunnel up.
+/// Brings the phone's tunnel up with `wg-quick`.
 pub fn up(scene: &mut Scene) -> Result<()> {
     scene.run_showing("phone", "wg-quick up farm", |line| {
         line.contains(" address add") || line.contains(" route add")
@@ -44,7 +49,7 @@ pub fn up(scene: &mut Scene) -> Result<()> {
     scene.run("phone", "curl -sS http://home-pc/").map(drop)
 }
 
-/// A lost phone is cut off, and one that was found again let in.
+/// Disables the client, which cuts it off at once, and enables it again.
 pub fn cut(scene: &mut Scene) -> Result<()> {
     scene.run("coordinator", &format!("gatewrt-coordinator client disable {NETWORK} phone"))?;
     wait_until_let_in(scene, false)?;
@@ -56,7 +61,7 @@ pub fn cut(scene: &mut Scene) -> Result<()> {
     scene.run_showing("phone", "ping -4 -c 1 barn-pc", is_answer).map(drop)
 }
 
-/// The admin's page, through a way that this machine's browser can take.
+/// Makes the admin's page reachable for a browser on this machine.
 pub fn page(scene: &mut Scene) -> Result<()> {
     let command = "curl -sS --cacert /var/lib/gatewrt/ca.crt https://localhost:8443/";
     scene.run_showing("coordinator", command, |line| line.contains("<title>"))?;

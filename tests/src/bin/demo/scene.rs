@@ -1,4 +1,4 @@
-//! What happens on the stage: commands typed on hosts, what they said, and waiting for what shall come of them.
+//! Commands in the demo's lab: typed on a host, shown with their output, and waited for.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use crate::page;
 use crate::screen::Screen;
 use crate::stage::{LAB, Stage};
 
-/// How long anything may take that is waited for.
+/// Time limit for every wait.
 pub const SOON: Duration = Duration::from_secs(20);
 const LOG_TAIL: usize = 12;
 
-/// A lab on its stage, and the screen it is shown on.
+/// Lab of the demo with the screen that shows it.
 pub struct Scene<'a> {
-    /// Where it is shown.
+    /// Output of the demo.
     pub screen: &'a Screen,
-    /// The join code, once there is one.
+    /// Join code of the network; empty before it is created.
     pub code: String,
     lab: Arc<KeptLab>,
     stage: &'a Stage,
@@ -32,17 +32,17 @@ impl<'a> Scene<'a> {
         Ok(Self { lab: stage.build()?, stage, screen, code: String::new() })
     }
 
-    /// A host of the lab.
+    /// Host of the lab by name.
     pub fn host(&self, name: &str) -> Result<Host> {
         self.lab.host(name)
     }
 
-    /// Types a command on a host, shows all that it says, and returns its standard output.
+    /// Runs a command on a host, shows it with all of its output, and returns its standard output.
     pub fn run(&self, host: &str, line: &str) -> Result<String> {
         self.run_showing(host, line, |_| true)
     }
 
-    /// As [`Scene::run`], and shows only chosen lines.
+    /// Runs a command as [`Scene::run`] does, showing only chosen lines.
     pub fn run_showing(&self, host: &str, line: &str, chosen: impl Fn(&str) -> bool) -> Result<String> {
         self.screen.command(host, line);
         let output = self.execute(host, line)?;
@@ -51,7 +51,19 @@ impl<'a> Scene<'a> {
         Ok(output.stdout)
     }
 
-    /// Types a command that can't succeed yet.
+    /// Runs a command as [`Scene::run`] does, with the demo's own terminal as standard output, for programs that show
+    /// more on a terminal.
+    pub fn run_on_terminal(&self, host: &str, line: &str) -> Result<()> {
+        self.screen.command(host, line);
+        let execute = || self.lab.exec(host, &["sh", "-c", line], &[]);
+        // Runs on a thread of its own, since the thread stays on the host.
+        let status = std::thread::scope(|scope| scope.spawn(execute).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        ensure!(status.success(), "on {host} “{line}” ended with {status}");
+        Ok(())
+    }
+
+    /// Runs a command that must fail, and shows chosen lines.
     pub fn run_in_vain(&self, host: &str, line: &str, chosen: impl Fn(&str) -> bool) -> Result<()> {
         self.screen.command(host, line);
         let output = self.execute(host, line)?;
@@ -60,7 +72,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Starts a program, waits until its log holds `ready`, shows chosen lines of it, and returns where the log is.
+    /// Starts a program, waits until its log holds `ready`, shows chosen lines of it, and returns the path of the log.
     pub fn start(
         &self,
         host: &str,
@@ -91,7 +103,7 @@ impl<'a> Scene<'a> {
         Ok(output.stdout)
     }
 
-    /// Waits until a command says what it shall.
+    /// Waits until a command's standard output is as expected, without showing it.
     pub fn wait(&self, host: &str, line: &str, shall: impl Fn(&str) -> bool) -> Result<()> {
         until(SOON, &format!("on {host}, {line}"), || -> Result<()> {
             let text = self.ask(host, line)?;
@@ -100,7 +112,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Opens a way to the coordinator's page for browsers on this machine, and returns where it begins.
+    /// Starts the proxy to the coordinator's page, and returns its address on this machine.
     pub fn open_page(&mut self) -> Result<SocketAddr> {
         let address = page::open(self.host("coordinator")?)?;
         Ok(*self.stage.page.get_or_init(|| address))
@@ -112,7 +124,7 @@ impl<'a> Scene<'a> {
         self.stage.change(|| self.lab.reboot(host))
     }
 
-    /// The ends of all logs, in full width, after a failure.
+    /// Shows the last lines of every log, after a failure.
     pub fn show_logs(&self) {
         for path in logs() {
             let text = std::fs::read_to_string(&path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The life of the demo's lab: what it needs, what an earlier demo left, and its end.
+//! Life cycle of the demo's lab: requirements, leftovers of an earlier demo, and removal.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use gatewrt_tests::lab::{KeptLab, Topology, program_directory, until};
 
-/// The name of the lab, for `lab --lab demo …` in a second terminal.
+/// Name of the lab, as in `lab --lab demo diagram`.
 pub const LAB: &str = "demo";
-/// How long the namespaces of a demo that was killed may take to go.
+/// Time limit for the namespaces of a killed demo to disappear.
 const LAST_ONE_GOES: Duration = Duration::from_secs(3);
-/// The programs that are shown, and those of the machine that are used.
+/// Programs of this project that the demo runs, and those of the machine.
 const SHOWN: [&str; 3] = ["gatewrt", "gatewrt-coordinator", "lab"];
 const USED: [&str; 7] = ["ip", "nft", "ping", "curl", "tcpdump", "wg-quick", "wireguard-go"];
 
-/// Says why the demo can't run here, if it can't.
+/// Checks that this machine can run the demo.
 pub fn check_machine() -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
@@ -39,11 +39,11 @@ fn is_program(dir: &Path, name: &str) -> bool {
     dir.join(name).is_file()
 }
 
-/// The stage with the lab on it: who changes the lab holds it, so that the lab's end, at any moment, finds it whole.
+/// Owner of the lab. Changes of the lab and its removal exclude each other, so a signal never removes half a lab.
 #[derive(Default)]
 pub struct Stage {
     state: Mutex<State>,
-    /// Where browsers on this machine find the page, once there is one.
+    /// Address of the admin's page on this machine, once the proxy runs.
     pub page: OnceLock<SocketAddr>,
 }
 
@@ -53,18 +53,18 @@ struct State {
     is_played: bool,
 }
 
-/// The lab's end: as long as it is kept, nobody else gets onto the stage.
+/// Proof that the lab was removed; as long as it is kept, no other lab can be built.
 pub struct End<'a>(MutexGuard<'a, State>);
 
 impl End<'_> {
-    /// Whether the play was over.
+    /// True if all steps were over when the lab was removed.
     pub fn is_played(&self) -> bool {
         self.0.is_played
     }
 }
 
 impl Stage {
-    /// Builds the lab, after taking away what a demo that was killed left.
+    /// Builds the lab, after removing what a killed demo left.
     pub fn build(&self) -> Result<Arc<KeptLab>> {
         let mut state = self.hold();
         take_down_leftovers()?;
@@ -72,28 +72,28 @@ impl Stage {
         Ok(state.lab.insert(lab).clone())
     }
 
-    /// Changes what the lab consists of.
+    /// Changes the lab's hosts, never while it is being removed.
     pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
         let _state = self.hold();
         change()
     }
 
-    /// Whether the lab is there; someone may take it down from elsewhere.
+    /// True if the lab is up; another program may have taken it down.
     pub fn is_up(&self) -> bool {
         self.hold().lab.is_some() && KeptLab::is_up(LAB)
     }
 
-    /// From now on Ctrl-C is no interruption.
+    /// Notes that all steps are over: from now on Ctrl-C is the usual end and no failure.
     pub fn note_played(&self) {
         self.hold().is_played = true;
     }
 
-    /// Does not return when the lab is being ended: what fails then is no news.
+    /// Blocks for ever if the lab is being removed: a step that fails because of that is not reported.
     pub fn wait_for_end_under_way(&self) {
         drop(self.hold());
     }
 
-    /// Takes the lab down.
+    /// Removes the lab.
     pub fn end(&self) -> Result<End<'_>> {
         let state = self.hold();
         if state.lab.is_some() && KeptLab::list()?.iter().any(|name| name == LAB) {

@@ -1,4 +1,4 @@
-//! The steps: what is done, why, and what must come of it.
+//! Steps of the demo: what is done, why, and the result that is checked.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -12,13 +12,13 @@ use crate::phone;
 use crate::scene::{SOON, Scene};
 use crate::screen::{Screen, centred, table};
 
-/// One step of the play.
+/// One step of the demo.
 pub struct Step {
-    /// What is done.
+    /// Heading.
     pub title: &'static str,
-    /// Why, for someone who sees it for the first time.
+    /// Explanation for someone who sees it for the first time.
     pub why: &'static str,
-    /// Does it; an error is why the step failed.
+    /// Action; an error says why the step failed.
     pub play: fn(&mut Scene) -> Result<()>,
 }
 
@@ -28,7 +28,7 @@ pub const NETWORK: &str = "farm";
 pub const ROUTERS: [&str; 3] = ["office", "home", "barn"];
 const HOSTS: [&str; 3] = ["office-pc", "home-pc", "barn-pc"];
 
-/// The play, in order.
+/// All steps, in order.
 pub const STEPS: [Step; 23] = [
     Step {
         title: "Three sites, each for itself",
@@ -155,7 +155,7 @@ pub const STEPS: [Step; 23] = [
     },
 ];
 
-/// What this is, before the first step.
+/// Prints the introduction.
 pub fn introduce(screen: &Screen) {
     screen.title("GateWRT demo: three sites become one network, and let a phone in");
     screen.note(
@@ -239,7 +239,7 @@ fn tunnels(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// The network's part of a router's status.
+/// Status of the network on a router.
 fn network_of(scene: &Scene, router: &str) -> Result<serde_json::Value> {
     let status: serde_json::Value = serde_json::from_str(&scene.ask(router, "gatewrt status --json")?)?;
     Ok(status["networks"][0].clone())
@@ -280,7 +280,7 @@ fn pings(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds, as ping says it.
+/// Round-trip time in milliseconds, as ping prints it.
 fn round_trip(scene: &Scene, from: &str, to: &str, family: u8) -> Result<String> {
     let command = format!("ping -{family} -n -c 1 -W 1 {to}");
     let said = until(SOON, &format!("{from} reaches {to} over IPv{family}"), || scene.ask(from, &command))?;
@@ -306,7 +306,7 @@ fn nat_on(scene: &mut Scene) -> Result<()> {
     who_asks(scene, "office-pc", "barn-pc", &[router.lan4()?.to_string(), router.lan6()?.to_string()])
 }
 
-/// Fetches over IPv4 and IPv6, and checks which address the server saw.
+/// Sends requests over IPv4 and IPv6, and checks the source address that the server saw.
 fn who_asks(scene: &Scene, from: &str, server: &str, expected: &[String; 2]) -> Result<()> {
     for (family, expected) in [4, 6].into_iter().zip(expected) {
         let command = format!("curl -sS -{family} http://{server}/");
@@ -371,7 +371,7 @@ fn coordinator_returns(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// Whether a line of `ping` tells of an answer.
+/// True if a line of `ping` reports an answer.
 pub fn is_answer(line: &str) -> bool {
     line.contains("bytes from")
 }

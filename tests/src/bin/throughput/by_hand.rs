@@ -1,5 +1,6 @@
-//! The same as GateWRT does, as who knows `ip`, `wg` and `nft` types it: forwarding of what is served and no more,
-//! masquerading of what came in through the tunnel and of nothing else, segment sizes, a closed way past the exit. IPv4.
+//! The setup of GateWRT made by hand, as someone who knows `ip`, `wg` and `nft` types it: forwarding of the served
+//! prefixes and no more, masquerading of packets from the tunnel and of nothing else, clamped segment sizes, and no way
+//! past the exit. IPv4 only.
 
 use anyhow::{Context, Result};
 use gatewrt_tests::{
@@ -10,7 +11,7 @@ use gatewrt_tests::{
 
 const PORT: u16 = 51820;
 
-/// `server` lets `client` at its LAN, masqueraded.
+/// Gives `client` access to the LAN of `server`, masqueraded.
 pub(crate) fn egress(lab: &Lab, client: &str, server: &str) -> Result<()> {
     let (client, server) = (lab.host(client)?, lab.host(server)?);
     let lan = server.lan_prefixes()?[0].clone();
@@ -20,7 +21,7 @@ pub(crate) fn egress(lab: &Lab, client: &str, server: &str) -> Result<()> {
     server.nft(&filter(&format!("ip daddr {lan} accept"), "iifname \"wg0\" oifname \"lan\" masquerade"))
 }
 
-/// All that the hosts on the LAN of `client` have for the Internet leaves through `server`, or not at all.
+/// Routes Internet traffic of the hosts on the LAN of `client` through `server`, and nowhere else.
 pub(crate) fn exit(lab: &Lab, client: &str, server: &str) -> Result<()> {
     let (client, server) = (lab.host(client)?, lab.host(server)?);
     tunnel(&client, &server, "0.0.0.0/0")?;
@@ -28,7 +29,7 @@ pub(crate) fn exit(lab: &Lab, client: &str, server: &str) -> Result<()> {
         .map(|link| Ok(format!("ip route add throw {} table 100\n", client.prefixes(link)?[0])))
         .into_iter()
         .collect::<Result<_>>()?;
-    // Where GateWRT's rule stands among those of others.
+    // The rule has the priority that GateWRT's has among those of others.
     client.shell(&format!(
         "ip route add default dev wg0 table 100
         ip route add blackhole default metric 1000 table 100
@@ -39,7 +40,7 @@ pub(crate) fn exit(lab: &Lab, client: &str, server: &str) -> Result<()> {
     server.nft(&filter("oifname \"wan\" accept", "iifname \"wg0\" oifname \"wan\" masquerade"))
 }
 
-/// A tunnel between two routers, which beside it have what lies on the other lab's routers.
+/// Makes a tunnel between two routers, and places the same foreign objects on them as on the routers of the other lab.
 fn tunnel(client: &Host, server: &Host, served: &str) -> Result<()> {
     let keys = [wg::key_pair(client)?, wg::key_pair(server)?];
     let lan = &client.lan_prefixes()?[0];

@@ -1,24 +1,24 @@
-//! A client's file on its way to disk, and its secrets put in here, where they stay.
+//! Output of a client's file, with its secrets filled in locally.
 
-use super::{Output, Which, print_qr};
-use crate::{api::ClientView, cli::client::ClientError, secret::PrivateKey};
+use super::{ConfigOutput, OneClient, print_qr};
+use crate::{api::ClientView, cli::client::CommandError, secret::PrivateKey};
 use std::{
     fs::{File, OpenOptions, Permissions},
-    io::Write,
+    io::{IsTerminal, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 use zeroize::Zeroizing;
 
-/// Where a file goes.
+/// Destination of a client's file: the named file or stdout, as text or as a QR code.
 pub(super) struct Out {
     file: Option<(PathBuf, File)>,
     qr: bool,
 }
 
 impl Out {
-    /// Opens the file, if one is named; what is in it stays until there is something to write.
-    pub(super) fn open(output: &Output) -> Result<Self, ClientError> {
+    /// Opens the file, if one is named. Its content stays until there is something to write.
+    pub(super) fn open(output: &ConfigOutput) -> Result<Self, CommandError> {
         let open = |path: &PathBuf| {
             let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
             file.set_permissions(Permissions::from_mode(0o600))?;
@@ -28,20 +28,27 @@ impl Out {
         Ok(Self { file: file.transpose()?, qr: output.qr })
     }
 
-    /// To the file, if one was named; to stdout as a QR code if that was asked for, else as it is without a file.
-    pub(super) fn write(self, config: &str) -> Result<(), ClientError> {
-        let (to_stdout, qr) = (self.file.is_none(), self.qr);
+    /// Writes a client's file where `--out` says, else to stdout. A QR code goes to stdout only where that is a
+    /// terminal: without `--out` the file takes its place elsewhere, since its private key is kept nowhere.
+    pub(super) fn write(self, client: &ClientView, config: &str) -> Result<(), CommandError> {
+        let file = self.file.as_ref().map(|(path, _)| path.clone());
+        let wants_qr = self.qr;
         self.write_only(config)?;
-        if qr {
-            print_qr(config)?;
-        } else if to_stdout {
-            std::io::stdout().lock().write_all(config.as_bytes())?;
+        let mut stdout = std::io::stdout().lock();
+        if wants_qr && stdout.is_terminal() {
+            return print_qr(config, stdout);
+        }
+        if wants_qr {
+            eprintln!("{}", no_qr(client, file.as_deref()));
+        }
+        if file.is_none() {
+            stdout.write_all(config.as_bytes())?;
         }
         Ok(())
     }
 
-    /// To the file, if one was named.
-    pub(super) fn write_only(self, config: &str) -> Result<(), ClientError> {
+    /// Writes to the file, if one is named.
+    pub(super) fn write_only(self, config: &str) -> Result<(), CommandError> {
         let Some((path, mut file)) = self.file else { return Ok(()) };
         let written = file.set_len(0).and_then(|()| file.write_all(config.as_bytes()));
         written.map_err(|source| unwritable(&path, source))?;
@@ -50,23 +57,35 @@ impl Out {
     }
 }
 
-fn unwritable(path: &Path, source: std::io::Error) -> ClientError {
-    ClientError::Unwritable { path: path.into(), source }
+fn no_qr(client: &ClientView, file: Option<&Path>) -> String {
+    let instead = if file.is_some() { "" } else { ", so this is the file and no QR code" };
+    let file = file.unwrap_or(Path::new("FILE"));
+    format!(
+        "stdout is not a terminal{instead}; to show the code in one: gatewrt-coordinator client qr {} {} --private-key-file {}",
+        client.network,
+        client.name,
+        file.display()
+    )
 }
 
-/// That there is nothing to scan without a private key.
-pub(super) fn key_is_needed(which: &Which) -> ClientError {
-    ClientError::NoKey { network: which.network.clone(), client: which.client.clone() }
+fn unwritable(path: &Path, source: std::io::Error) -> CommandError {
+    CommandError::Unwritable { path: path.into(), source }
 }
 
-/// A file with the secrets of `path` in place of the comments: a private key alone, or an older file of the client.
+/// Error for a QR code without a private key.
+pub(super) fn key_is_needed(which: &OneClient) -> CommandError {
+    CommandError::NoKey { network: which.network.clone(), client: which.client.clone() }
+}
+
+/// Client's file with the secrets of `path` in place of the comments. `path` has a private key alone, or is an
+/// older file of the client.
 pub(super) fn with_secrets(
     config: &str,
     client: &ClientView,
     path: &Path,
-) -> Result<Zeroizing<String>, ClientError> {
-    let bad = |why| ClientError::BadKey { path: path.into(), why };
-    let source = |source| ClientError::File { path: path.into(), source };
+) -> Result<Zeroizing<String>, CommandError> {
+    let bad = |why| CommandError::BadKey { path: path.into(), why };
+    let source = |source| CommandError::File { path: path.into(), source };
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(source)?);
     let private = value(&text, "PrivateKey").unwrap_or_else(|| text.trim());
     let key: PrivateKey = private.parse().map_err(|_| bad("there is no private key in it".to_owned()))?;
@@ -97,7 +116,7 @@ fn format_line(name: &str, value: &str) -> Zeroizing<String> {
     Zeroizing::new(format!("{name} = {value}"))
 }
 
-/// What a file says of a key, as `wg-quick` reads it.
+/// Value of a key in a file, as `wg-quick` reads it.
 fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     let mut found = pairs.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));

@@ -4,11 +4,11 @@ use crate::{
     config::Config,
     core::{
         Membership, Now,
-        desired::desired,
+        desired::decide,
         gateways::{Candidate, Service},
     },
-    kernel::{Interest, Kernel, fake::FakeKernel},
-    model::{Link, LinkKind, MainRoute, SysctlPath, WgSecret},
+    kernel::{Kernel, fake::FakeKernel},
+    model::{ForeignRoute, Link, LinkKind, ObserveQuery, SysctlPath, WgSecret},
     plan::{Plan, Step},
 };
 use gatewrt_protocol::{
@@ -16,6 +16,7 @@ use gatewrt_protocol::{
     ServedPrefix, Signer, Topic,
 };
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+use sorted_vec::SortedSet;
 
 const NET: NetworkId = NetworkId::from_entropy([1; 10]);
 
@@ -51,7 +52,8 @@ fn wish(name: &str, of: &[&str], exit: Option<u8>) -> Wish {
     Wish { scope: ExitScope::auto(name.parse().expect("a tag"), of), exit }
 }
 
-/// A router with two LANs, a WAN of both families, and the nodes 2 to 4: 2 and 3 are exits of both families, 4 of IPv4.
+/// A router with two LANs, a WAN with IPv4 and IPv6, and the nodes 2 to 4: 2 and 3 are exits of both families, 4 of
+/// IPv4 alone.
 struct Router {
     config: Config,
     network: Network,
@@ -71,11 +73,11 @@ impl Router {
         for (text, name) in [("192.168.7.1", "br-lan"), ("192.168.8.1", "br-guest"), ("198.51.100.2", "wan")]
         {
             let address = Address { link: link(name), addr: text.parse().expect("v4"), len: 24 };
-            kernel.state.addresses.insert(address);
+            kernel.state.addresses.push(address);
         }
         for (text, name) in [("2001:db8:7::1", "br-lan"), ("2001:db8:f::2", "wan")] {
             let address = Address { link: link(name), addr: text.parse().expect("v6"), len: 64 };
-            kernel.state.addresses.insert(address);
+            kernel.state.addresses.push(address);
         }
         for (text, name, on_link) in [
             ("0.0.0.0/0", "wan", false),
@@ -87,11 +89,11 @@ impl Router {
             ("2001:db8:7::/64", "br-lan", true),
             ("192.168.8.0/24", "br-guest", true),
             ("10.0.0.0/8", "br-lan", false),
-            // What is as good as a default route is none of a LAN's.
+            // A route to half of the Internet is no route of a LAN.
             ("128.0.0.0/1", "tun0", true),
         ] {
-            let route = MainRoute { prefix: prefix(text), link: Some(link(name)), on_link };
-            kernel.state.main_routes.insert(route);
+            let route = ForeignRoute { prefix: prefix(text), link: Some(link(name)), on_link };
+            kernel.state.main_routes.push(route);
         }
         for setting in ["rp_filter", "forwarding"] {
             kernel.link_sysctls.insert(format!("net/ipv4/conf/*/{setting}"), "0".into());
@@ -111,7 +113,7 @@ impl Router {
         Self { config: Config::default(), network, kernel, before, rev: 0, exit: None }
     }
 
-    /// The coordinator asks for this, and these exits work.
+    /// Assigns these scopes, and sets the exits that are chosen for them.
     fn want(&mut self, wishes: &[Wish]) {
         self.rev += 1;
         let assignment = Assignment {
@@ -136,25 +138,30 @@ impl Router {
             let candidate = wish.exit.map(|number| Candidate { rank: 0, node: node(number) });
             (Service::Scope(wish.scope.name.clone()), candidate.into_iter().collect())
         };
-        self.network.gateways.handle_wanted(wishes.iter().map(service).collect(), Now::ZERO);
+        self.network.gateways.handle_services(wishes.iter().map(service).collect(), Now::ZERO);
     }
 
     fn observe(&mut self) -> Observed {
         let sysctls = self.kernel.state.sysctls.keys().cloned().collect();
         let tunnels = self.kernel.state.links.keys().cloned().collect();
-        self.kernel.observe(&Interest { sysctls, tunnels, tables: [52].into() }).expect("a kernel")
+        self.kernel
+            .observe(&ObserveQuery { sysctls, tunnels, tables: [52].into_iter().collect() })
+            .expect("a kernel")
     }
 
     fn decide(&mut self) -> (Plan, Vec<Failure>) {
         let observed = self.observe();
         let name: NetworkName = "home".parse().expect("a name");
-        let networks = [(&name, &self.network)].into();
-        let wanted = desired(&self.config, &networks, SortedSet::new(), &observed, &self.before);
+        let networks = [(&name, &self.network)].into_iter().collect();
+        let wanted = decide(&self.config, &networks, SortedSet::new(), &observed, &self.before);
         self.before = wanted.desired;
-        (Plan::new(&observed, &self.before), wanted.failures.into_values().flatten().collect())
+        (
+            Plan::new(&observed, &self.before),
+            wanted.failures.into_iter().flat_map(|(_, failures)| failures).collect(),
+        )
     }
 
-    /// Until there is nothing more to do; looks at the kernel after each step.
+    /// Applies plans until nothing is left to do, and calls `look` after each step.
     fn settle(&mut self, mut look: impl FnMut(&FakeKernel, &Step)) {
         for _ in 0..4 {
             let (plan, _) = self.decide();
@@ -218,20 +225,20 @@ fn membership() -> Membership {
         public: key(1),
         port: 51820,
         brokers: Vec::new(),
-        stored: [policy, member(1), member(2), member(3), member(4)].into(),
+        stored: [policy, member(1), member(2), member(3), member(4)].into_iter().collect(),
         chosen: None,
     }
 }
 
-/// Who sends a packet.
+/// Sender of a packet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum From {
     Router,
-    /// Over this interface, from this address or its like of IPv6.
+    /// Host on this interface, with this last number in its IPv4 or IPv6 address.
     Lan(&'static str, u8),
 }
 
-/// Where it goes.
+/// Way that a packet takes.
 #[derive(Debug, Clone, PartialEq)]
 enum Way {
     Nowhere,
@@ -239,8 +246,8 @@ enum Way {
     Link(String),
 }
 
-/// As the kernel looks it up: rule by rule, in each table the longest prefix and the least metric, and in WireGuard who
-/// has the longest prefix.
+/// Way of a packet as the kernel looks it up: rule by rule, in each table the longest prefix and the least metric, and
+/// in WireGuard the peer with the longest prefix.
 fn way(state: &Observed, from: From, dst: IpAddr, mark: u32) -> Way {
     let family = if dst.is_ipv4() { Family::V4 } else { Family::V6 };
     let (iif, src): (&str, Option<IpAddr>) = match from {
@@ -297,7 +304,7 @@ fn out() -> Way {
 }
 
 #[test]
-fn all_goes_through_the_exit_but_what_stays_in_the_house() {
+fn traffic_goes_through_the_exit_except_local_destinations() {
     let router = Router::with(&[wish("all", &["all"], Some(2))]);
     for from in [From::Router, HOST, GUEST] {
         for dst in [WAN, WAN6, "203.0.113.9", "129.0.0.1"] {
@@ -309,7 +316,7 @@ fn all_goes_through_the_exit_but_what_stays_in_the_house() {
         assert_eq!(router.way(from, "10.90.0.3"), Way::Peer(3));
         assert_eq!(router.way(from, "172.16.4.4"), Way::Peer(4));
     }
-    // The provider's gateway and resolver: the router's own matter.
+    // The provider's gateway and resolver: the router itself reaches them over the WAN, a scope through its exit.
     for dst in ["198.51.100.1", "2001:db8:f::1"] {
         assert_eq!(router.way(From::Router, dst), out());
         assert_eq!(router.way(HOST, dst), Way::Peer(2));
@@ -326,7 +333,7 @@ fn all_goes_through_the_exit_but_what_stays_in_the_house() {
 }
 
 #[test]
-fn without_an_exit_nothing_leaves_while_the_switch_is_on_and_all_while_it_is_off() {
+fn scope_without_exit_is_blocked_or_on_the_wan() {
     let mut router = Router::with(&[wish("all", &["all"], None)]);
     for from in [From::Router, HOST, GUEST] {
         assert_eq!((router.way(from, WAN), router.way(from, WAN6)), (Way::Nowhere, Way::Nowhere));
@@ -343,7 +350,7 @@ fn without_an_exit_nothing_leaves_while_the_switch_is_on_and_all_while_it_is_off
 }
 
 #[test]
-fn ipv6_goes_nowhere_or_stays_while_the_exit_has_none() {
+fn ipv6_without_exit_is_blocked_or_on_the_wan() {
     for (open, v6_wan, expected) in
         [(false, false, Way::Nowhere), (true, false, Way::Nowhere), (false, true, out()), (true, true, out())]
     {
@@ -355,7 +362,7 @@ fn ipv6_goes_nowhere_or_stays_while_the_exit_has_none() {
 }
 
 #[test]
-fn the_most_precise_scope_has_a_packet() {
+fn most_specific_scope_takes_a_packet() {
     let router = Router::with(&[
         wish("all", &["all"], Some(2)),
         wish("own", &["router"], Some(3)),
@@ -372,9 +379,9 @@ fn the_most_precise_scope_has_a_packet() {
     ] {
         assert_eq!(router.way(from, WAN), expected, "{from:?}");
     }
-    let others: Vec<_> = links_beside(&router.kernel.state).collect();
+    let others: Vec<_> = secondary_links(&router.kernel.state).collect();
     assert_eq!(others.len(), 2, "one exit stays on the network's interface: {others:?}");
-    // Who is there is reached there, with all that it serves.
+    // Nodes and the prefixes that they serve are reached at the node itself.
     for number in [2, 3, 4] {
         assert_eq!(router.way(GUEST, &format!("10.90.0.{number}")), Way::Peer(number));
         assert_eq!(router.way(GUEST, &format!("172.16.{number}.1")), Way::Peer(number));
@@ -384,7 +391,7 @@ fn the_most_precise_scope_has_a_packet() {
     assert_eq!((of("all"), of("own"), of("lan")), (2, 1, 1));
     let order: Vec<_> = exits.scopes.keys().map(|(_, tag)| tag.to_string()).collect();
     assert_eq!(order, ["tv", "net", "lan", "own", "all", "all"]);
-    assert_eq!(exits.beside.values().collect::<Vec<_>>(), [&link("gw-home"); 2]);
+    assert_eq!(exits.secondary.values().collect::<Vec<_>>(), [&link("gw-home"); 2]);
     assert_eq!(exits.meshes.len(), 3);
     let first = router.config.numbers.exit_priority;
     for (place, _) in exits.scopes.keys() {
@@ -395,25 +402,26 @@ fn the_most_precise_scope_has_a_packet() {
 }
 
 #[test]
-fn who_has_the_default_routes_keeps_them() {
+fn exit_with_the_default_routes_keeps_them() {
     let one = |exit| wish("own", &["router"], exit);
     let other = wish("lan", &["dev:br-lan"], Some(2));
     let mut router = Router::with(&[one(Some(3))]);
     router.want(&[one(Some(3)), other]);
     router.settle(|_, _| {});
-    let names: Vec<_> = links_beside(&router.kernel.state).cloned().collect();
+    let names: Vec<_> = secondary_links(&router.kernel.state).cloned().collect();
     assert_eq!(names, [link(&format!("gw-~{:.11}", node(2).to_string()))]);
     assert_eq!(router.way(From::Router, WAN), Way::Peer(3));
     assert_eq!(router.way(HOST, WAN), Way::Peer(2));
-    // It takes what it had with it when it goes.
+    // The secondary interface is deleted with its scope, and the prefixes of its peer return to the network's
+    // interface.
     router.want(&[one(Some(3))]);
     router.settle(|_, _| {});
-    assert_eq!(links_beside(&router.kernel.state).count(), 0);
+    assert_eq!(secondary_links(&router.kernel.state).count(), 0);
     assert_eq!(router.way(HOST, "10.90.0.2"), Way::Peer(2));
 }
 
 #[test]
-fn an_exit_change_is_one_step_and_another_scope_shifts_no_table() {
+fn exit_change_is_one_step_and_new_scope_moves_no_table() {
     let mut router = Router::with(&[wish("all", &["all"], Some(2))]);
     let mut steps = Vec::new();
     router.want(&[wish("all", &["all"], Some(3))]);
@@ -424,11 +432,11 @@ fn an_exit_change_is_one_step_and_another_scope_shifts_no_table() {
     let before = router.kernel.state.routes.clone();
     router.want(&[wish("all", &["all"], Some(3)), wish("tv", &["192.168.7.9"], None)]);
     router.settle(|_, _| {});
-    assert_eq!(before.difference(&router.kernel.state.routes).count(), 0);
+    assert!(before.iter().all(|route| router.kernel.state.routes.contains(route)));
 }
 
 #[test]
-fn what_is_excluded_and_what_is_forbidden() {
+fn excluded_and_forbidden_prefixes_are_respected() {
     let mut lan = wish("lan", &["dev:br-lan"], Some(2));
     lan.scope.exclude = vec![prefix("203.0.113.0/24")];
     lan.scope.forbid_lan = true;
@@ -443,23 +451,23 @@ fn what_is_excluded_and_what_is_forbidden() {
 }
 
 #[test]
-fn what_another_program_knows_is_reached_as_it_wants() {
+fn destinations_of_foreign_tables_go_the_way_they_want() {
     let mut router = Router::with(&[wish("all", &["all"], Some(2))]);
     for (text, name) in
         [("100.64.0.0/10", "tailscale0"), ("0.0.0.0/0", "tailscale0"), ("192.168.99.0/24", "wan")]
     {
-        let route = MainRoute { prefix: prefix(text), link: Some(link(name)), on_link: true };
-        router.kernel.state.foreign_routes.entry(52).or_default().insert(route);
+        let route = ForeignRoute { prefix: prefix(text), link: Some(link(name)), on_link: true };
+        router.kernel.state.foreign_routes.entry(52).or_default().push(route);
     }
     router.settle(|_, _| {});
-    // Thrown: behind our rules come theirs.
+    // A throw route: the other program's rules come after ours.
     assert_eq!(router.way(HOST, "100.99.1.1"), out());
     assert_eq!((router.way(HOST, WAN), router.way(HOST, "192.168.99.1")), (Way::Peer(2), Way::Peer(2)));
     assert!(router.before.exits.inside.contains(&link("tailscale0")));
 }
 
 #[test]
-fn what_is_no_lan_is_told() {
+fn device_that_is_no_lan_is_a_failure() {
     let mut router = Router::new();
     router.want(&[wish("odd", &["dev:wan", "dev:gw-home", "dev:br-lan"], Some(2))]);
     let (_, failures) = router.decide();
@@ -474,7 +482,7 @@ fn what_is_no_lan_is_told() {
 }
 
 #[test]
-fn an_exit_lets_the_network_out_but_not_its_own_clients() {
+fn exit_lets_the_network_out_but_not_its_own_clients() {
     let mut router = Router::new();
     router.exit = Some(ExitOffer { v4: true, v6: true, dns: Vec::new() });
     router.want(&[]);
@@ -482,24 +490,24 @@ fn an_exit_lets_the_network_out_but_not_its_own_clients() {
     assert!(failures[0].why.contains("allow_exit"), "{failures:?}");
     let guard = |router: &Router| {
         let flows = router.before.flows.clone().expect("judged");
-        flows.realms()[&link("gw-home")].guard.clone()
+        flows.policies[&link("gw-home")].guard.clone()
     };
     assert!(guard(&router).internet.is_empty());
     let owner = router.config.networks.entry("home".parse().expect("a name")).or_default();
-    owner.allowed.insert(Role::Exit);
+    owner.allowed.push(Role::Exit);
     router.settle(|_, _| {});
     let out = guard(&router);
     let lets = |text: &str| out.internet.iter().any(|net| net.contains(text.parse().expect("an address")));
     assert!(lets("10.90.0.2") && lets("fd90::2") && !lets("10.90.1.5"));
-    assert_eq!(out.uplinks, [link("wan")].into());
+    assert_eq!(out.uplinks, [link("wan")].into_iter().collect());
     let value = |path: &str| router.kernel.state.sysctls[&SysctlPath(path.into())].as_str();
     assert_eq!(value("net/ipv4/conf/gw-home/forwarding"), "1");
     assert_eq!(value("net/ipv6/conf/all/forwarding"), "1");
 }
 
 #[test]
-fn a_lan_that_scopes_knew_is_one_before_its_link_is_up() {
-    let numbers = Numbers::default();
+fn known_lan_counts_before_its_link_is_up() {
+    let numbers = ReservedNumbers::default();
     let rule = |table, iif| Rule {
         family: Family::V4,
         priority: 910,
@@ -510,13 +518,16 @@ fn a_lan_that_scopes_knew_is_one_before_its_link_is_up() {
         iif: Some(link(iif)),
         from: None,
     };
-    let default = |iif| MainRoute { prefix: default(Family::V4), link: Some(link(iif)), on_link: false };
+    let default = |iif| ForeignRoute { prefix: default(Family::V4), link: Some(link(iif)), on_link: false };
     let rules = [rule(26500, "br-lan"), rule(26500, "lo"), rule(26501, "eth1"), rule(900, "theirs")];
-    let observed =
-        Observed { rules: rules.into(), main_routes: [default("eth1")].into(), ..Observed::default() };
-    let before = Desired { rules: [rule(26502, "br-guest")].into(), ..Desired::default() };
+    let observed = Observed {
+        rules: rules.into_iter().collect(),
+        main_routes: [default("eth1")].into_iter().collect(),
+        ..Observed::default()
+    };
+    let before = Desired { rules: [rule(26502, "br-guest")].into_iter().collect(), ..Desired::default() };
     let lans = lans(&observed, &before, &numbers);
-    assert_eq!(lans, [link("br-guest"), link("br-lan")].into());
+    assert_eq!(lans, [link("br-guest"), link("br-lan")].into_iter().collect());
 }
 
 fn any_wish(name: &'static str, of: &'static str) -> impl Strategy<Value = Wish> {
@@ -540,7 +551,7 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
         .prop_map(|(all, chosen)| chosen.into_iter().map(|at| all[at].clone()).collect())
 }
 
-/// Every packet that matters.
+/// Packets of every kind of sender to every kind of destination.
 fn packets() -> Vec<(From, IpAddr)> {
     let to = [WAN, WAN6, "203.0.113.9", "198.51.100.1", "192.168.7.5", "10.90.0.2", "172.16.3.3"];
     let to = to.map(|text| text.parse::<IpAddr>().expect("an address"));
@@ -551,10 +562,10 @@ fn packets() -> Vec<(From, IpAddr)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Whatever is asked after whatever: between two steps no packet leaves over the WAN that did not before and will
-    /// not afterwards, and what is marked goes as if there were no scopes.
+    /// Arbitrary scopes follow each other: between two steps no packet leaves over the WAN that neither did before nor
+    /// will afterwards, and marked packets go as if there were no scopes.
     #[test]
-    fn no_packet_strays_between_two_steps(all in vec(wishes(), 1..4)) {
+    fn no_packet_strays_between_any_two_steps(all in vec(wishes(), 1..4)) {
         let mut router = Router::new();
         router.want(&[]);
         router.settle(|_, _| {});

@@ -36,7 +36,7 @@ fn hex(text: &str) -> Vec<u8> {
 
 #[test]
 #[cfg(target_endian = "little")]
-fn a_device_is_set_without_its_peers() {
+fn device_is_set_without_its_peers() {
     let settings = WgSettings { secret: WgSecret([0xab; 32]), port: 51820, mark: 0x0100_0000 };
     let expected = hex("
         54000000 2200 0500 07000000 00000000    # length 84, family, REQUEST|ACK, sequence, port id
@@ -51,7 +51,7 @@ fn a_device_is_set_without_its_peers() {
 
 #[test]
 #[cfg(target_endian = "little")]
-fn a_new_peer_is_one_message() {
+fn new_peer_is_one_message() {
     let expected = hex("
         90000000 2200 0500 07000000 00000000
         01 01 0000
@@ -73,7 +73,7 @@ fn a_new_peer_is_one_message() {
 
 #[test]
 #[cfg(target_endian = "little")]
-fn a_new_endpoint_leaves_the_rest() {
+fn new_endpoint_leaves_the_rest() {
     let mut moved = order(5, &[]);
     (moved.action, moved.keepalive, moved.replace) = (Action::Update, None, false);
     moved.endpoint = "[fd00::1]:51820".parse().ok();
@@ -109,7 +109,7 @@ fn removal_names_the_peer_alone() {
 
 #[test]
 #[cfg(target_endian = "little")]
-fn a_preshared_key_is_set_and_taken_away_alone() {
+fn preshared_key_is_set_and_removed_alone() {
     for (psk, digits) in [(PresharedKey([0xcd; 32]), "cd"), (NO_PSK, "00")] {
         let mut keyed = order(5, &[]);
         (keyed.action, keyed.endpoint, keyed.keepalive, keyed.replace) = (Action::Update, None, None, false);
@@ -131,13 +131,13 @@ fn a_preshared_key_is_set_and_taken_away_alone() {
     }
 }
 
-/// A message as the kernel sends it, of what it was told.
+/// A message as the kernel sends it, with the settings that it got.
 fn told(orders: &[PeerOrder]) -> Vec<u8> {
     set(|m| fill_peers(m, &name(), orders))
 }
 
 #[test]
-fn what_was_told_is_read_back() {
+fn written_device_is_read_back() {
     let settings = WgSettings { secret: WgSecret([0xab; 32]), port: 51820, mark: 0x0100_0000 };
     let mut first = set(|m| fill_device(m, &name(), &settings));
     let mut six = order(6, &["fd00::/64", "::/0"]);
@@ -154,7 +154,7 @@ fn what_was_told_is_read_back() {
 }
 
 #[test]
-fn a_peer_that_goes_on_in_the_next_message_is_one() {
+fn peer_split_over_two_messages_is_one() {
     let mut rest = order(5, &["10.2.0.0/16"]);
     (rest.endpoint, rest.keepalive) = (None, None);
     let mut bytes = told(&[order(4, &[]), order(5, &["10.1.0.0/16"])]);
@@ -185,7 +185,7 @@ fn counters_are_read() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn no_message_is_too_long_and_nothing_is_lost(
+    fn long_update_is_split_and_nothing_is_lost(
         sizes in proptest::collection::vec(prop_oneof![40 => 0usize..4, 1 => 0usize..5000], 0..600),
     ) {
         let orders: Vec<_> = sizes.iter().enumerate().map(|(i, size)| {
@@ -211,7 +211,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_parse_without_a_loop(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let received = Received { kind: 0, flags: 0, sequence: 0, body: &bytes };
         let _ = part(received);
         let _ = peer_part(&bytes);

@@ -1,1 +1,1 @@
-# Stands in for the SDK's: the program is built by cross/build.
+# Replaces the SDK's rust-package.mk. It is empty, as cross/build builds the program.

@@ -21,7 +21,7 @@ function troubles(network) {
 		removed ? [ [ _('This router was removed from the network'), _('Leave it, then join with a new code.') ] ] : [],
 		network.control == 'connecting' ? [ [ _('No link to the coordinator; tunnels go on without it'), network.control_error ] ] : [],
 		blocked.map((scope) => [ _('Internet traffic is blocked: %s').format(scope.name), scope.why ]),
-		network.taken_back ? [ [ _('A change was taken back'), network.taken_back.why ] ] : [],
+		network.rolled_back ? [ [ _('A change was rolled back'), network.rolled_back.why ] ] : [],
 		/* The router's own words for the same. */
 		network.failures.filter((failure) => !(removed && failure.what.startsWith('be part of'))).map((failure) => [ _('Could not %s').format(failure.what), failure.why ])
 	);
@@ -133,7 +133,7 @@ function facts(network) {
 		[ _('Does for others'), ...(does.length ? does.map((line) => E('div', {}, [ line ])) : [ _('nothing but being reached itself') ]) ],
 		[ _('Internet traffic'), ...internet(network) ],
 		[ _('On trial'), network.trial_s == null ? null
-			: _('The last change, for %d s more: it is taken back unless the coordinator stays within reach.').format(network.trial_s) ]
+			: _('The last change, for %d s more: it is rolled back unless the coordinator stays within reach.').format(network.trial_s) ]
 	]);
 }
 

@@ -1,0 +1,397 @@
+//! Controller: the one task that owns the registry, the published records and the live state. All others send
+//! it queries and changes. A change is planned on the registry (pure), stored with the records that follow
+//! from it in one transaction, and only then published and answered.
+
+mod admitted;
+mod uplink;
+mod watch;
+
+pub use admitted::Admitted;
+pub use watch::WatchEvent;
+
+use crate::{
+    audit::Entry,
+    broker::Event,
+    live::Live,
+    records::{self, Change, PublishedRecords},
+    registry::{Changes, Moment, Registry, RegistryError, Row},
+    store::{Loaded, Signed, Store, StoreError},
+};
+use gatewrt_protocol::{NetworkId, NodeId, RecordError, Signer, Topic};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Interval of removing expired tombstones.
+const TOMBSTONE_INTERVAL: Duration = Duration::from_secs(3600);
+/// Shortest interval between updates of one node's facts. Others get each update, and no node may keep them
+/// busy.
+const FACTS_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of looking for expired clients, if any client can expire.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Largest number of queries and changes that wait for the controller.
+const JOBS: usize = 256;
+/// Number of events that a slow watcher may fall behind before it misses some.
+const WATCH: usize = 1024;
+
+/// Message from the controller to the broker. Deliveries are carried out in order.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A retained message; an empty payload clears the topic.
+    Record {
+        /// Topic of the record.
+        topic: Topic,
+        /// Signed record.
+        signed: String,
+    },
+    /// Signal that all deliveries before it are done.
+    Flush(oneshot::Sender<()>),
+    /// End of the session of a node that was removed.
+    EndSession(NodeId),
+}
+
+/// State that the controller owns, as queries see it.
+pub struct ControllerState {
+    /// Settings of the admin and facts of the nodes.
+    pub registry: Registry,
+    /// Published record of each topic.
+    pub published: PublishedRecords,
+    /// Sessions, presence and reports of nodes.
+    pub live: Live,
+    signer: Arc<Signer>,
+}
+
+impl ControllerState {
+    /// Signed text of the record that is published on a topic.
+    pub fn signed(&self, topic: &Topic) -> Option<String> {
+        self.published.content(topic).map(|content| content.sign(&self.signer).expect("it was signed before"))
+    }
+}
+
+/// Error of a query or change sent to the controller.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The change is refused.
+    #[error(transparent)]
+    Refused(#[from] RegistryError),
+    /// The database failed. Nothing was changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record would be longer than routers accept. Nothing was changed.
+    #[error("a record would be too long: {0}")]
+    Record(RecordError),
+    /// The object was changed since the caller last read it.
+    #[error("{0} was changed meanwhile")]
+    Changed(String),
+    /// The coordinator is stopping.
+    #[error("the coordinator is stopping: try again in a moment")]
+    Stopping,
+}
+
+type Completion = Box<dyn FnOnce(Result<&ControllerState, ControllerError>) + Send>;
+type Order = Box<dyn FnOnce(&ControllerState, &Moment) -> Option<(Changes, Completion)> + Send>;
+
+/// Mode of a change: real, or a dry run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The change is stored, published and answered.
+    Real,
+    /// The change is checked as far as it can fail, and answered as if it were made. Nothing is stored or
+    /// published.
+    DryRun,
+}
+
+enum Job {
+    View(Box<dyn FnOnce(&ControllerState) + Send>),
+    Change(Mode, Order),
+    Audit { net: Option<NetworkId>, before: Option<i64>, limit: u32, reply: oneshot::Sender<AuditPage> },
+}
+
+type AuditPage = Result<Vec<(i64, Entry)>, StoreError>;
+
+/// Handle to send queries and changes to the controller; cheap to clone. The controller stops when the last one is
+/// dropped.
+#[derive(Clone)]
+pub struct ControllerHandle {
+    jobs: mpsc::Sender<Job>,
+    watch: broadcast::Sender<Arc<WatchEvent>>,
+}
+
+impl ControllerHandle {
+    /// Answers a query about the controller's state.
+    pub async fn view<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&ControllerState) -> T + Send + 'static,
+    ) -> Result<T, ControllerError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::View(Box::new(move |state| drop(reply.send(ask(state)))));
+        self.jobs.send(job).await.map_err(|_| ControllerError::Stopping)?;
+        answer.await.map_err(|_| ControllerError::Stopping)
+    }
+
+    /// Makes a change, or only tries it: `plan` plans it on the registry, `then` makes the answer from the state
+    /// afterwards.
+    pub async fn change<T: Send + 'static, U: Send + 'static>(
+        &self,
+        mode: Mode,
+        plan: impl FnOnce(&ControllerState, &Moment) -> Result<(Changes, T), ControllerError> + Send + 'static,
+        then: impl FnOnce(&ControllerState, T) -> U + Send + 'static,
+    ) -> Result<U, ControllerError> {
+        let (reply, answer) = oneshot::channel();
+        let order: Order = Box::new(move |state, moment| match plan(state, moment) {
+            Err(refused) => {
+                drop(reply.send(Err(refused)));
+                None
+            }
+            Ok((changes, outcome)) => {
+                let done: Completion =
+                    Box::new(move |state| drop(reply.send(state.map(|state| then(state, outcome)))));
+                Some((changes, done))
+            }
+        });
+        self.jobs.send(Job::Change(mode, order)).await.map_err(|_| ControllerError::Stopping)?;
+        answer.await.map_err(|_| ControllerError::Stopping)?
+    }
+
+    /// Reads entries of the audit log, newest first; see [`Store::audit`].
+    pub async fn audit(
+        &self,
+        net: Option<NetworkId>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<(i64, Entry)>, ControllerError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Audit { net, before, limit, reply };
+        self.jobs.send(job).await.map_err(|_| ControllerError::Stopping)?;
+        Ok(answer.await.map_err(|_| ControllerError::Stopping)??)
+    }
+
+    /// Subscribes to all events for watchers from now on.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<WatchEvent>> {
+        self.watch.subscribe()
+    }
+}
+
+/// Controller: owner of the registry, the published records and the live state. See the module.
+pub struct Controller {
+    state: ControllerState,
+    store: Store,
+    admitted: Admitted,
+    deliveries: mpsc::Sender<Delivery>,
+    jobs: mpsc::Receiver<Job>,
+    watch: broadcast::Sender<Arc<WatchEvent>>,
+    /// Nodes whose facts were updated within the interval; `true` if a newer report waits.
+    recent: BTreeMap<NodeId, bool>,
+    /// Time up to which expired clients were handled; none if no client will expire.
+    expires: Option<u64>,
+}
+
+impl Controller {
+    /// Creates the controller of the stored state, its handle, and the nodes that it admits. Its deliveries go to
+    /// `deliveries`.
+    pub fn new(
+        loaded: Loaded,
+        store: Store,
+        signer: Arc<Signer>,
+        deliveries: mpsc::Sender<Delivery>,
+    ) -> (Self, ControllerHandle, Admitted) {
+        let admitted = Admitted::default();
+        admitted.admit(&loaded.registry, loaded.registry.nodes().map(|node| node.id));
+        let (sender, jobs) = mpsc::channel(JOBS);
+        let (watch, _) = broadcast::channel(WATCH);
+        let state = ControllerState {
+            registry: loaded.registry,
+            published: loaded.published,
+            live: Live::default(),
+            signer,
+        };
+        let handle = ControllerHandle { jobs: sender, watch: watch.clone() };
+        let controller = Self {
+            state,
+            store,
+            admitted: admitted.clone(),
+            deliveries,
+            jobs,
+            watch,
+            recent: BTreeMap::new(),
+            expires: None,
+        };
+        (controller, handle, admitted)
+    }
+
+    /// Brings the stored records up to date before anything is served: changed settings of this start,
+    /// expired tombstones, fields that an earlier version did not have.
+    pub async fn reconcile_records(&mut self, control: BTreeSet<SocketAddr>) -> Result<(), ControllerError> {
+        let rows = self.state.registry.set_control(control);
+        self.commit(rows).await?;
+        self.expires = Some(now());
+        self.refresh().await
+    }
+
+    /// Addresses of the coordinator, as stored at its last start.
+    pub fn control(&self) -> &[SocketAddr] {
+        self.state.registry.control()
+    }
+
+    /// Signed texts of all published records: the broker's retained messages at its start.
+    pub fn retained(&self) -> Vec<(Topic, String)> {
+        let published = self.state.published.iter();
+        published.filter_map(|(topic, _)| Some((*topic, self.state.signed(topic)?))).collect()
+    }
+
+    /// Runs the controller until every handle is dropped, then closes the database.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut tombstones = tokio::time::interval(TOMBSTONE_INTERVAL);
+        let mut facts = tokio::time::interval(FACTS_INTERVAL);
+        let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
+        let mut listening = true;
+        loop {
+            tokio::select! {
+                job = self.jobs.recv() => match job {
+                    Some(job) => self.handle_job(job).await,
+                    None => break,
+                },
+                event = events.recv(), if listening => match event {
+                    Some(event) => self.handle_event(event).await,
+                    None => listening = false,
+                },
+                _ = facts.tick(), if !self.recent.is_empty() => self.update_waiting_facts().await,
+                _ = expiry.tick(), if self.expires.is_some() => self.expire().await,
+                _ = tombstones.tick() => {
+                    if let Err(error) = self.refresh().await {
+                        tracing::error!("can't clear old tombstones: {error}");
+                    }
+                }
+            }
+        }
+        self.store.close().await;
+    }
+
+    async fn handle_job(&mut self, job: Job) {
+        match job {
+            Job::View(ask) => ask(&self.state),
+            Job::Change(mode, order) => {
+                let moment = Moment { now: now(), entropy: crate::pki::random() };
+                let Some((changes, done)) = order(&self.state, &moment) else { return };
+                match mode {
+                    Mode::Real => self.carry_out(changes, done).await,
+                    Mode::DryRun => self.dry_run(changes, done),
+                }
+            }
+            Job::Audit { net, before, limit, reply } => {
+                // Fails if the caller has gone.
+                let _ = reply.send(self.store.audit(net, before, limit).await);
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, changes: Changes, done: Completion) {
+        let outcome = self.commit(changes).await;
+        if let Err(error) = &outcome {
+            tracing::error!("a change was not made: {error}");
+        }
+        done(outcome.map(|()| &self.state));
+    }
+
+    /// Tries a change: applies it, signs its records, answers, and undoes it.
+    fn dry_run(&mut self, changes: Changes, done: Completion) {
+        let undo = self.state.registry.apply(changes.clone());
+        let topics = records::touched(&self.state.registry, &changes, &undo);
+        let records = self.state.published.plan(&self.state.registry, now(), &topics);
+        let signed = records.iter().try_for_each(|change| self.sign(change).map(drop));
+        done(signed.map(|()| &self.state));
+        self.state.registry.apply(undo);
+    }
+
+    /// Commits rows and the records that follow from them: in memory, on disk, then at the nodes.
+    async fn commit(&mut self, rows: Changes) -> Result<(), ControllerError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let at = now();
+        let undo = self.state.registry.apply(rows.clone());
+        let topics = records::touched(&self.state.registry, &rows, &undo);
+        if let Err(error) = self.commit_records(&rows, &topics).await {
+            self.state.registry.apply(undo);
+            return Err(error);
+        }
+        if self.expires.is_none() && rows.iter().any(|row| matches!(row, Row::Client(..))) {
+            self.expires = Some(at);
+        }
+        self.after_commit(&rows).await;
+        Ok(())
+    }
+
+    /// Publishes the assignments that shut out external clients which have expired.
+    async fn expire(&mut self) {
+        let (Some(after), until) = (self.expires, now()) else { return };
+        let topics = records::touched_by_expiry(&self.state.registry, after, until);
+        match self.commit_records(&[], &topics).await {
+            Ok(()) => self.expires = self.state.registry.expiring(until, u64::MAX).next().map(|_| until),
+            Err(error) => tracing::error!("an expired client was not shut out: {error}"),
+        }
+    }
+
+    async fn refresh(&mut self) -> Result<(), ControllerError> {
+        let topics = records::all_topics(&self.state.registry, &self.state.published);
+        self.commit_records(&[], &topics).await
+    }
+
+    async fn commit_records(
+        &mut self,
+        rows: &[Row],
+        topics: &BTreeSet<Topic>,
+    ) -> Result<(), ControllerError> {
+        let changes = self.state.published.plan(&self.state.registry, now(), topics);
+        let signed = changes.iter().map(|change| self.sign(change)).collect::<Result<Vec<_>, _>>()?;
+        if rows.is_empty() && signed.is_empty() {
+            return Ok(());
+        }
+        self.store.commit(rows, &signed).await?;
+        for change in &changes {
+            self.notify_watchers(WatchEvent::of_change(&self.state.registry, now(), change));
+        }
+        self.state.published.apply(changes);
+        for Signed { topic, record } in signed {
+            tracing::info!(%topic, rev = record.as_ref().map_or(0, |(rev, _)| *rev), "record published");
+            let signed = record.map(|(_, signed)| signed).unwrap_or_default();
+            self.send(Delivery::Record { topic, signed }).await;
+        }
+        Ok(())
+    }
+
+    fn sign(&self, (topic, content): &Change) -> Result<Signed, ControllerError> {
+        let sign = |content: &records::Content| Ok((content.rev(), content.sign(&self.state.signer)?));
+        let record = content.as_ref().map(sign).transpose().map_err(ControllerError::Record)?;
+        Ok(Signed { topic: *topic, record })
+    }
+
+    async fn after_commit(&mut self, rows: &[Row]) {
+        let nodes: Vec<_> =
+            rows.iter().filter_map(|row| if let Row::Node(id, _) = row { Some(*id) } else { None }).collect();
+        self.admitted.admit(&self.state.registry, nodes.iter().copied());
+        for id in nodes.into_iter().filter(|id| self.state.registry.live_node(*id).is_none()) {
+            self.state.live.forget(id);
+            self.end_session(id).await;
+        }
+    }
+
+    async fn send(&self, delivery: Delivery) {
+        // Fails only while stopping; the next start publishes everything again.
+        let _ = self.deliveries.send(delivery).await;
+    }
+
+    fn notify_watchers(&self, event: WatchEvent) {
+        // Fails if there is no watcher.
+        let _ = self.watch.send(Arc::new(event));
+    }
+}
+
+/// Current time in seconds since 1970; 0 if the clock is set earlier.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
