@@ -57,7 +57,9 @@ doctest:
 proofs: simulation deaths ## simulate a million exit events (prints seeds), and let an exit fail twenty times on real packets
 
 simulation:
-	GATEWRT_EVENTS=1000000 cargo test --locked --release -p gatewrt --test simulation -- --nocapture
+	@tests/bootstrap build
+	@$(CARGO_BUILD)
+	GATEWRT_EVENTS=1000000 cargo test --locked --workspace --test simulation -- --nocapture
 
 deaths: root
 	@tests/bootstrap test
@@ -70,7 +72,7 @@ vm: root ## test the router builds in virtual machines: kernel WireGuard, an emu
 	@cross/build $(TEST_ARCHS)
 	@openwrt-package/build $(TEST_ARCHS)
 	@$(CARGO_BUILD)
-	cargo nextest run --locked --workspace --test vm --run-ignored only --profile $(NEXTEST_PROFILE) --no-capture
+	cargo nextest run --locked --workspace --test vm --run-ignored only --profile $(NEXTEST_PROFILE)
 
 size: ARCHS ?= mipsel_24kc
 size: ## build the daemon for a MIPS router, check its package size and its crash log (ARCHS="…|all")

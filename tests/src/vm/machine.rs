@@ -30,6 +30,8 @@ const CONSOLE_TAIL: usize = 40;
 pub struct Hardware {
     /// QEMU's program.
     pub qemu: &'static str,
+    /// Niceness of QEMU: 0, or more for a machine whose clock waits for it.
+    pub niceness: u8,
     /// Machine, memory, processors, devices: QEMU's arguments.
     pub arguments: Vec<String>,
     /// Kernel image to boot.
@@ -120,7 +122,8 @@ impl Vm {
         let (initramfs, console, errors) = (memory()?, memory()?, memory()?);
         (&initramfs).write_all(&hardware.initramfs.build())?;
         let theirs: OwnedFd = theirs.into();
-        let mut command = Command::new(hardware.qemu);
+        let mut command = Command::new("nice");
+        command.args(["-n", &hardware.niceness.to_string(), hardware.qemu]);
         command
             .args(["-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"])
             .args(&hardware.arguments);

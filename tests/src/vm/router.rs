@@ -63,8 +63,14 @@ impl Router {
         let machine = machine.into_iter().map(str::to_owned).chain([clock(day)]);
         let arguments = machine.chain(cards).collect();
         let kernel = packages.kernel()?;
-        let hardware =
-            Hardware { qemu: "qemu-system-mipsel", arguments, kernel, append: String::new(), initramfs };
+        let hardware = Hardware {
+            qemu: "qemu-system-mipsel",
+            niceness: 0,
+            arguments,
+            kernel,
+            append: String::new(),
+            initramfs,
+        };
         Ok(Self { vm: Vm::boot_on(host, &hardware)?, host: host.clone(), hardware, day })
     }
 

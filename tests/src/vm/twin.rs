@@ -82,6 +82,7 @@ impl Twin {
         ];
         let hardware = Hardware {
             qemu: "qemu-system-x86_64",
+            niceness: 19,
             arguments: [&machine[..], &clock, &files].concat().into_iter().map(str::to_owned).collect(),
             kernel: packages.kernel()?,
             // norandmaps: QEMU translates a program anew wherever it is placed, which takes more time than to run it.
