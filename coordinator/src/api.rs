@@ -333,6 +333,9 @@ pub struct Status {
     pub version: String,
     /// Seconds since its start.
     pub uptime_s: u64,
+    /// Reason why no change is made, where it is not known what is on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure: Option<String>,
     /// Networks, by name.
     pub networks: Vec<NetworkStatus>,
 }
@@ -340,7 +343,7 @@ pub struct Status {
 /// Answer of the coordinator's health check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// Status: `ok`.
+    /// Status: `ok`, or `storage-unsure` while no change is made, as it is not known what is on the disk.
     pub status: String,
     /// Version of the coordinator.
     pub version: String,

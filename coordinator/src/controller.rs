@@ -1,6 +1,7 @@
 //! Controller: the one task that owns the registry, the published records and the live state. All others send
 //! it queries and changes. A change is planned on the registry (pure), stored with the records that follow
-//! from it in one transaction, and only then published and answered.
+//! from it in one transaction, and only then published and answered. After a transaction that failed, what is on disk
+//! replaces what is in memory.
 
 mod admitted;
 mod uplink;
@@ -15,7 +16,7 @@ use crate::{
     live::Live,
     records::{self, Change, PublishedRecords},
     registry::{Changes, Moment, Registry, RegistryError, Row},
-    store::{Loaded, Signed, Store, StoreError},
+    store::{Loaded, Settled, Signed, Store, StoreError},
 };
 use gatewrt_protocol::{NetworkId, NodeId, RecordError, Signer, Topic};
 use std::{
@@ -33,6 +34,8 @@ const TOMBSTONE_INTERVAL: Duration = Duration::from_secs(3600);
 const FACTS_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of looking for expired clients, if any client can expire.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of attempts to find out what is on disk, after a failure.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Largest number of queries and changes that wait for the controller.
 const JOBS: usize = 256;
 /// Number of events that a slow watcher may fall behind before it misses some.
@@ -62,6 +65,8 @@ pub struct ControllerState {
     pub published: PublishedRecords,
     /// Sessions, presence and reports of nodes.
     pub live: Live,
+    /// Reason why no change is made: it isn't known what is on the disk.
+    pub unsure: Option<String>,
     signer: Arc<Signer>,
 }
 
@@ -78,7 +83,7 @@ pub enum ControllerError {
     /// The change is refused.
     #[error(transparent)]
     Refused(#[from] RegistryError),
-    /// The database failed. Nothing was changed.
+    /// The database failed. Nothing was changed, unless it is [`StoreError::Unsure`].
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A record would be longer than routers accept. Nothing was changed.
@@ -207,6 +212,7 @@ impl Controller {
             registry: loaded.registry,
             published: loaded.published,
             live: Live::default(),
+            unsure: None,
             signer,
         };
         let handle = ControllerHandle { jobs: sender, watch: watch.clone() };
@@ -248,8 +254,10 @@ impl Controller {
         let mut tombstones = tokio::time::interval(TOMBSTONE_INTERVAL);
         let mut facts = tokio::time::interval(FACTS_INTERVAL);
         let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
+        let mut settling = tokio::time::interval(SETTLE_INTERVAL);
         let mut listening = true;
         loop {
+            let is_sure = self.store.is_sure();
             tokio::select! {
                 job = self.jobs.recv() => match job {
                     Some(job) => self.handle_job(job).await,
@@ -259,9 +267,11 @@ impl Controller {
                     Some(event) => self.handle_event(event).await,
                     None => listening = false,
                 },
-                _ = facts.tick(), if !self.recent.is_empty() => self.update_waiting_facts().await,
-                _ = expiry.tick(), if self.expires.is_some() => self.expire().await,
-                _ = tombstones.tick() => {
+                _ = facts.tick(), if is_sure && !self.recent.is_empty() => self.update_waiting_facts().await,
+                _ = expiry.tick(), if is_sure && self.expires.is_some() => self.expire().await,
+                // Until it is settled, each of the others would fail.
+                _ = settling.tick(), if !is_sure => drop(self.settle().await),
+                _ = tombstones.tick(), if is_sure => {
                     if let Err(error) = self.refresh().await {
                         tracing::error!("can't clear old tombstones: {error}");
                     }
@@ -273,8 +283,13 @@ impl Controller {
 
     async fn handle_job(&mut self, job: Job) {
         match job {
-            Job::View(ask) => ask(&self.state),
+            Job::View(ask) => {
+                self.state.unsure = self.store.why_unsure().map(str::to_owned);
+                ask(&self.state);
+            }
             Job::Change(mode, order) => {
+                // Before it is planned, as that is done on what is in memory. Without success storing it fails.
+                let _ = self.settle().await;
                 let moment = Moment { now: now(), entropy: crate::pki::random() };
                 let Some((changes, done)) = order(&self.state, &moment) else { return };
                 match mode {
@@ -315,14 +330,15 @@ impl Controller {
         let at = now();
         let undo = self.state.registry.apply(rows.clone());
         let topics = records::touched(&self.state.registry, &rows, &undo);
-        if let Err(error) = self.commit_records(&rows, &topics).await {
+        if let Err(error) = self.store_and_publish(&rows, &topics).await {
             self.state.registry.apply(undo);
-            return Err(error);
+            self.is_stored_after_all(error).await?;
         }
         if self.expires.is_none() && rows.iter().any(|row| matches!(row, Row::Client(..))) {
             self.expires = Some(at);
         }
-        self.after_commit(&rows).await;
+        let node = |row: &Row| if let Row::Node(id, _) = row { Some(*id) } else { None };
+        self.handle_changed_nodes(rows.iter().filter_map(node).collect()).await;
         Ok(())
     }
 
@@ -330,7 +346,7 @@ impl Controller {
     async fn expire(&mut self) {
         let (Some(after), until) = (self.expires, now()) else { return };
         let topics = records::touched_by_expiry(&self.state.registry, after, until);
-        match self.commit_records(&[], &topics).await {
+        match self.commit_records(&topics).await {
             Ok(()) => self.expires = self.state.registry.expiring(until, u64::MAX).next().map(|_| until),
             Err(error) => tracing::error!("an expired client was not shut out: {error}"),
         }
@@ -338,10 +354,75 @@ impl Controller {
 
     async fn refresh(&mut self) -> Result<(), ControllerError> {
         let topics = records::all_topics(&self.state.registry, &self.state.published);
-        self.commit_records(&[], &topics).await
+        self.commit_records(&topics).await
     }
 
-    async fn commit_records(
+    /// Commits the records of topics that follow from the registry as it is.
+    async fn commit_records(&mut self, topics: &BTreeSet<Topic>) -> Result<(), ControllerError> {
+        match self.store_and_publish(&[], topics).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.is_stored_after_all(error).await,
+        }
+    }
+
+    /// Finds out what a change that failed has left on disk. Succeeds if it is there, and then in effect.
+    async fn is_stored_after_all(&mut self, error: ControllerError) -> Result<(), ControllerError> {
+        let was_tried = !matches!(error, ControllerError::Store(StoreError::Unsure { .. }));
+        if self.store.is_sure() || !was_tried {
+            return Err(error);
+        }
+        tracing::error!("the database is opened anew after a failure: {error}");
+        match self.settle().await? {
+            Some(Settled::Stored) => Ok(()),
+            Some(Settled::NotStored) | None => Err(error),
+        }
+    }
+
+    /// Finds out what is on disk, where that is not known, and takes it over. Never between planning a change and
+    /// storing it: the plan would be one for another state.
+    async fn settle(&mut self) -> Result<Option<Settled>, ControllerError> {
+        if self.store.is_sure() {
+            return Ok(None);
+        }
+        let (settled, loaded) = self.store.settle(&self.state.signer.public()).await?;
+        self.take_over(loaded).await;
+        tracing::info!(
+            "the database is read again: the change that failed is {}",
+            match settled {
+                Settled::Stored => "stored",
+                Settled::NotStored => "not stored",
+            }
+        );
+        Ok(Some(settled))
+    }
+
+    /// Replaces the state in memory by that on disk, and publishes where they differ.
+    async fn take_over(&mut self, loaded: Loaded) {
+        let before = std::mem::replace(&mut self.state.registry, loaded.registry);
+        let published = std::mem::replace(&mut self.state.published, loaded.published);
+        let topics: BTreeSet<Topic> =
+            published.iter().chain(self.state.published.iter()).map(|(topic, _)| *topic).collect();
+        let (rosters, others): (Vec<_>, Vec<_>) =
+            topics.into_iter().partition(|topic| matches!(topic, Topic::Roster(_)));
+        for topic in others.into_iter().chain(rosters) {
+            let content = self.state.published.content(&topic);
+            if content != published.content(&topic) {
+                let change = (topic, content.cloned());
+                self.notify_watchers(WatchEvent::of_change(&self.state.registry, now(), &change));
+                let signed = self.state.signed(&topic).unwrap_or_default();
+                self.send(Delivery::Record { topic, signed }).await;
+            }
+        }
+        let nodes: BTreeSet<NodeId> =
+            before.nodes().chain(self.state.registry.nodes()).map(|node| node.id).collect();
+        let changed = |id: &NodeId| before.node(*id) != self.state.registry.node(*id);
+        let changed: Vec<NodeId> = nodes.into_iter().filter(changed).collect();
+        self.handle_changed_nodes(changed).await;
+        self.expires = Some(self.expires.unwrap_or_else(now));
+    }
+
+    /// Signs the records of topics that follow from the registry, stores them with `rows`, and then publishes them.
+    async fn store_and_publish(
         &mut self,
         rows: &[Row],
         topics: &BTreeSet<Topic>,
@@ -370,17 +451,17 @@ impl Controller {
         Ok(Signed { topic: *topic, record })
     }
 
-    async fn after_commit(&mut self, rows: &[Row]) {
-        let nodes: Vec<_> =
-            rows.iter().filter_map(|row| if let Row::Node(id, _) = row { Some(*id) } else { None }).collect();
+    /// Lets nodes in that have joined, and ends the sessions of those that were removed.
+    async fn handle_changed_nodes(&mut self, mut nodes: Vec<NodeId>) {
         self.admitted.admit(&self.state.registry, nodes.iter().copied());
-        for id in nodes.into_iter().filter(|id| self.state.registry.live_node(*id).is_none()) {
+        nodes.retain(|id| self.state.registry.live_node(*id).is_none());
+        for id in nodes {
             self.state.live.forget(id);
             self.end_session(id).await;
         }
     }
 
-    async fn send(&self, delivery: Delivery) {
+    async fn send(&mut self, delivery: Delivery) {
         // Fails only while stopping; the next start publishes everything again.
         let _ = self.deliveries.send(delivery).await;
     }

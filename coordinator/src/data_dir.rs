@@ -13,6 +13,10 @@ use std::{
 pub const DEFAULT_DATA: &str = "/var/lib/gatewrt";
 /// Name of the file with the API's address for local commands.
 pub const LOCAL_URL: &str = "url";
+/// Name of the file that is there until a first start is complete: without it, keys and database must be there.
+const FIRST_START: &str = "first-start";
+/// Name of the database.
+const DATABASE: &str = "gatewrt.db";
 
 /// Error of the coordinator's data directory. `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +39,7 @@ pub enum DirError {
     },
     /// A file is missing that can't be created again: routers would not trust the new one.
     #[error(
-        "{} is missing, but there is a database: restore the file from a backup (a new one would not be trusted by any router)",
+        "{} is missing, and this is no first start: restore the file from a backup (a new one would not be trusted by any router)",
         path.display()
     )]
     Lost {
@@ -74,8 +78,17 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Opens the data directory: creates it if it is missing, and locks it.
-    pub fn open(path: &Path) -> Result<Self, DirError> {
+    /// Opens the data directory: creates it if it is missing, and locks it. A first start begins where there is neither
+    /// a database nor any file of `trusted`, and lasts until its end is said, also if it was interrupted.
+    pub fn open(path: &Path, trusted: &[&str]) -> Result<Self, DirError> {
+        let dir = Self::lock(path)?;
+        if !trusted.iter().chain([&DATABASE]).any(|name| dir.file(name).exists()) {
+            dir.write(FIRST_START, "")?;
+        }
+        Ok(dir)
+    }
+
+    fn lock(path: &Path) -> Result<Self, DirError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|source| DirError::Io { what: "create", path: path.into(), source })?;
         let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
@@ -97,7 +110,28 @@ impl DataDir {
 
     /// Path of the database in the data directory.
     pub fn database(&self) -> PathBuf {
-        self.file("gatewrt.db")
+        self.file(DATABASE)
+    }
+
+    /// True if keys and database are still to be made: until [`DataDir::end_first_start`].
+    pub fn is_first_start(&self) -> bool {
+        self.file(FIRST_START).exists()
+    }
+
+    /// Creates an empty database if there is none. Its mode is that of the files which SQLite creates next to it.
+    pub fn make_database(&self) -> Result<(), DirError> {
+        if self.database().exists() { Ok(()) } else { self.write(DATABASE, "") }
+    }
+
+    /// Ends a first start: all is there.
+    pub fn end_first_start(&self) -> Result<(), DirError> {
+        let path = self.file(FIRST_START);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DirError::Io { what: "remove", path, source: error })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads a file of the data directory as text; `None` if it does not exist.
@@ -115,7 +149,7 @@ impl DataDir {
         if let Some(text) = self.read(name)? {
             return Ok(text);
         }
-        if self.database().exists() {
+        if !self.is_first_start() {
             return Err(DirError::Lost { path: self.file(name) });
         }
         let text = make();

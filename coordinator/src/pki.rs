@@ -24,6 +24,8 @@ const SERVER_CERT: &str = "server.crt";
 const SERVER_KEY: &str = "server.key";
 const SERVER_NAMES: &str = "server.names";
 const RECORD_KEY: &str = "record.key";
+/// Files that are made once, and that routers trust from then on.
+pub const TRUSTED: [&str; 3] = [CA_KEY, CA_CERT, RECORD_KEY];
 /// File with the admin token, which grants all rights.
 pub const ADMIN_TOKEN: &str = "admin.token";
 

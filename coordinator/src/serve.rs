@@ -9,7 +9,7 @@ use crate::{
     controller::{Admitted, Controller, ControllerError, ControllerHandle, Delivery},
     data_dir::{DEFAULT_DATA, DataDir, DirError, LOCAL_URL},
     http::{self, App, CustomCertificate, HttpsError, HttpsServer},
-    pki::Pki,
+    pki::{Pki, TRUSTED},
     store::{Store, StoreError},
 };
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
@@ -149,7 +149,7 @@ struct Running {
 
 impl Running {
     async fn start(config: ServeConfig) -> Result<Self, ServeError> {
-        let dir = DataDir::open(&config.data)?;
+        let dir = DataDir::open(&config.data, &TRUSTED)?;
         let advertised = Advertised::new(&config)?;
         let pki = Arc::new(Pki::open(&dir, &advertised.certificate_names())?);
         let (cert, key) = pki.server_files();
@@ -224,12 +224,13 @@ async fn open_controller(
 ) -> Result<(Controller, ControllerHandle, Admitted), ServeError> {
     let path = dir.database();
     let fault = |source| ServeError::Store { path: path.clone(), source };
-    if !path.exists() {
-        // Created here to set its mode, which SQLite copies to the files that it creates next to it.
-        dir.write("gatewrt.db", "")?;
+    let is_first = dir.is_first_start();
+    if is_first {
+        dir.make_database()?;
     }
-    let store = Store::open(&path).await.map_err(fault)?;
+    let mut store = Store::open(&path, is_first).await.map_err(fault)?;
     let loaded = store.load(&pki.signer().public()).await.map_err(fault)?;
+    dir.end_first_start()?;
     Ok(Controller::new(loaded, store, pki.signer(), deliveries))
 }
 

@@ -3,16 +3,29 @@
 //!
 //! SQLite runs with a write-ahead log and `synchronous=FULL`: an acknowledged change must survive a power
 //! cut, or an address or a revision would be allocated twice.
+//!
+//! After a commit that failed, nothing is taken for granted:
+//!
+//! ```text
+//!             commit failed                  reopened: it is there, or it is not
+//!   sure ───────────────────────▶ unsure ─────────────────────────────────────────▶ sure
+//!    ▲ │ commit read by the         │ ▲ not reopened: the disk is full, broken, gone
+//!    └─┘ second connection          └─┘
+//! ```
+//!
+//! While it is unsure, it takes no commits. When it is sure again, memory is replaced by what is on disk.
 
 mod audit;
+mod connections;
 
 use crate::{
     records::{Content, PublishedRecords},
     registry::{Registry, Row},
 };
+use connections::Connections;
 use gatewrt_protocol::{PublicKey, Topic};
-use sqlx::{AnyConnection, AnyPool, Executor, Row as _, any::AnyPoolOptions};
-use std::path::Path;
+use sqlx::{AnyConnection, Row as _};
+use std::path::{Path, PathBuf};
 
 /// Version of the database's tables. A database with a higher one belongs to a later version of this program.
 const SCHEMA: i64 = 2;
@@ -48,6 +61,27 @@ pub enum StoreError {
         /// Description of the row.
         what: String,
     },
+    /// There is no database file, or one without tables, where there was one.
+    #[error(
+        "the database is missing, or is a copy without its tables, beside keys that routers trust: an empty one would cut off every router. Put it back as it was when a coordinator had stopped, with the file gatewrt.db-wal if there was one; to begin anew, remove the whole directory"
+    )]
+    Missing,
+    /// Another program has written to the database.
+    #[error(
+        "another program has changed the database: let only one coordinator use it, and restart this one"
+    )]
+    Foreign,
+    /// A second connection does not read what was committed.
+    #[error("the database does not keep what is written to it")]
+    NotThere,
+    /// It isn't known whether the last change was stored.
+    #[error(
+        "it is not known what is on the disk: {why}. No change is made until the database can be read again"
+    )]
+    Unsure {
+        /// Reason why it can't be read.
+        why: String,
+    },
     /// The database failed for another reason.
     #[error("the database failed: {0}")]
     Sql(sqlx::Error),
@@ -72,7 +106,26 @@ pub struct Signed {
 /// Database of the coordinator: its settings and signed records in SQLite. See the module.
 #[derive(Debug)]
 pub struct Store {
-    pool: AnyPool,
+    path: PathBuf,
+    state: State,
+    /// Number of the last commit that is on disk for certain.
+    commits: i64,
+}
+
+#[derive(Debug)]
+enum State {
+    Sure(Connections),
+    /// Why it isn't known what is on the disk.
+    Unsure(String),
+}
+
+/// Outcome of a commit that failed at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// All of it is on disk.
+    Stored,
+    /// Nothing of it is on disk.
+    NotStored,
 }
 
 /// Content of the database, as it is loaded at the start.
@@ -85,99 +138,152 @@ pub struct Loaded {
 }
 
 impl Store {
-    /// Opens the SQLite file at `path`, which must exist, and creates the tables.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens the SQLite file at `path`, which must exist. Tables are created where they are missing; if `is_new` is
+    /// false, a database without any is refused.
+    pub async fn open(path: &Path, is_new: bool) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let options = AnyPoolOptions::new().max_connections(1).after_connect(|connection, _| {
-            Box::pin(async move {
-                connection.execute("PRAGMA journal_mode = WAL").await?;
-                connection.execute("PRAGMA synchronous = FULL").await?;
-                Ok(())
-            })
-        });
-        let store = Self { pool: options.connect(&url(path)).await? };
-        store.migrate().await?;
-        Ok(store)
+        let mut connections = Connections::open(path, is_new).await?;
+        let commits = connections.number().await?;
+        Ok(Self { path: path.to_owned(), state: State::Sure(connections), commits })
+    }
+
+    /// True if it is known what is on the disk.
+    pub fn is_sure(&self) -> bool {
+        matches!(self.state, State::Sure(_))
+    }
+
+    /// Reason why it isn't known what is on the disk, if it is not.
+    pub fn why_unsure(&self) -> Option<&str> {
+        match &self.state {
+            State::Sure(_) => None,
+            State::Unsure(why) => Some(why),
+        }
+    }
+
+    fn reader(&mut self) -> Result<&mut AnyConnection, StoreError> {
+        match &mut self.state {
+            State::Sure(connections) => Ok(&mut connections.reader),
+            State::Unsure(why) => Err(StoreError::Unsure { why: why.clone() }),
+        }
     }
 
     /// Loads all settings and records from the database. Records must verify with `key`.
-    pub async fn load(&self, key: &PublicKey) -> Result<Loaded, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let mut rows = Vec::new();
-        for body in bodies(&mut connection, "SELECT body FROM network").await? {
-            let network: crate::registry::Network = read("a network", &body)?;
-            rows.push(Row::Network(network.id, Some(network)));
-        }
-        for body in bodies(&mut connection, "SELECT body FROM node").await? {
-            let node: Box<crate::registry::Node> = read("a node", &body)?;
-            rows.push(Row::Node(node.id, Some(node)));
-        }
-        for body in bodies(&mut connection, "SELECT body FROM client").await? {
-            let client: Box<crate::registry::Client> = read("an external client", &body)?;
-            rows.push(Row::Client(client.id, Some(client)));
-        }
-        for body in bodies(&mut connection, "SELECT body FROM code").await? {
-            let code: crate::registry::Code = read("a join code", &body)?;
-            rows.push(Row::Code(code.id.clone(), Some(code)));
-        }
-        for body in bodies(&mut connection, "SELECT body FROM access_rule").await? {
-            let rule: crate::registry::Rule = read("an access rule", &body)?;
-            rows.push(Row::Rule(rule.id, Some(rule)));
-        }
-        for body in bodies(&mut connection, "SELECT body FROM access_group").await? {
-            let group: crate::registry::Group = read("a group", &body)?;
-            rows.push(Row::Group(group.net, group.name.clone(), Some(group)));
-        }
-        for body in bodies(&mut connection, "SELECT body FROM token").await? {
-            let token: crate::registry::Token = read("a token", &body)?;
-            rows.push(Row::Token(token.id.clone(), Some(token)));
-        }
-        for body in bodies(&mut connection, "SELECT value FROM meta WHERE name = 'control'").await? {
-            rows.push(Row::Control(read("the coordinator's addresses", &body)?));
-        }
-        let mut loaded = Loaded::default();
-        loaded.registry.apply(rows);
-        loaded.published.apply(records(&mut connection, key).await?);
-        Ok(loaded)
+    pub async fn load(&mut self, key: &PublicKey) -> Result<Loaded, StoreError> {
+        load(self.reader()?, key).await
     }
 
-    /// Stores rows and records in one transaction of the database. They are on disk when it returns.
-    pub async fn commit(&self, rows: &[Row], records: &[Signed]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        for row in rows {
-            write_row(&mut transaction, row).await?;
+    /// Stores rows and records in one transaction of the database. They are on disk when it returns, and a second
+    /// connection has read it. After an error it isn't known what is on disk: see [`Store::settle`].
+    pub async fn commit(&mut self, rows: &[Row], records: &[Signed]) -> Result<(), StoreError> {
+        let unsure = State::Unsure("a commit was interrupted".to_owned());
+        let mut connections = match std::mem::replace(&mut self.state, unsure) {
+            State::Sure(connections) => connections,
+            State::Unsure(why) => {
+                self.state = State::Unsure(why.clone());
+                return Err(StoreError::Unsure { why });
+            }
+        };
+        match connections.commit(self.commits, rows, records).await {
+            Ok(()) => {
+                self.commits += 1;
+                self.state = State::Sure(connections);
+                Ok(())
+            }
+            Err(error) => {
+                connections.close().await;
+                self.state = State::Unsure(error.to_string());
+                Err(error)
+            }
         }
-        for record in records {
-            write_record(&mut transaction, record).await?;
+    }
+
+    /// Finds out by new connections what a commit that failed has left on disk, and loads it. Fails if that can't be
+    /// known yet.
+    pub async fn settle(&mut self, key: &PublicKey) -> Result<(Settled, Loaded), StoreError> {
+        match reopen(&self.path, self.commits, key).await {
+            Ok((connections, settled, loaded)) => {
+                self.commits += i64::from(settled == Settled::Stored);
+                self.state = State::Sure(connections);
+                Ok((settled, loaded))
+            }
+            Err(error) => {
+                let why = error.to_string();
+                self.state = State::Unsure(why.clone());
+                Err(StoreError::Unsure { why })
+            }
         }
-        Ok(transaction.commit().await?)
     }
 
     /// Closes the database, with everything on disk.
     pub async fn close(self) {
-        self.pool.close().await;
-    }
-
-    async fn migrate(&self) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        for table in TABLES {
-            transaction.execute(*table).await?;
+        if let State::Sure(connections) = self.state {
+            connections.close().await;
         }
-        let found = bodies(&mut transaction, "SELECT value FROM meta WHERE name = 'schema'").await?;
-        match found.first().map(|found| read::<i64>("its schema version", found)).transpose()? {
-            Some(found) if found > SCHEMA => return Err(StoreError::TooNew { found }),
-            Some(SCHEMA) => {}
-            // Later versions added tables, and fields with a default: no row has to be rewritten.
-            Some(_) | None => set_meta(&mut transaction, "schema", &SCHEMA.to_string()).await?,
-        }
-        Ok(transaction.commit().await?)
     }
 }
 
-/// URL of a SQLite file, with special characters escaped.
-fn url(path: &Path) -> String {
-    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
-    format!("sqlite://{path}?mode=rw")
+/// Connects anew, finds out if the commit after number `commits` is on disk, and loads the database.
+async fn reopen(
+    path: &Path,
+    commits: i64,
+    key: &PublicKey,
+) -> Result<(Connections, Settled, Loaded), StoreError> {
+    let mut connections = Connections::open(path, false).await?;
+    let found = async {
+        let settled = match connections.number().await? - commits {
+            0 => Settled::NotStored,
+            // What failed may have been the write to the disk: it has to succeed before this counts.
+            1 => connections.checkpoint().await.map(|()| Settled::Stored)?,
+            _ => return Err(StoreError::Foreign),
+        };
+        Ok((settled, load(&mut connections.reader, key).await?))
+    };
+    match found.await {
+        Ok((settled, loaded)) => Ok((connections, settled, loaded)),
+        Err(error) => {
+            connections.close().await;
+            Err(error)
+        }
+    }
+}
+
+async fn load(connection: &mut AnyConnection, key: &PublicKey) -> Result<Loaded, StoreError> {
+    let mut rows = Vec::new();
+    for body in bodies(connection, "SELECT body FROM network").await? {
+        let network: crate::registry::Network = read("a network", &body)?;
+        rows.push(Row::Network(network.id, Some(network)));
+    }
+    for body in bodies(connection, "SELECT body FROM node").await? {
+        let node: Box<crate::registry::Node> = read("a node", &body)?;
+        rows.push(Row::Node(node.id, Some(node)));
+    }
+    for body in bodies(connection, "SELECT body FROM client").await? {
+        let client: Box<crate::registry::Client> = read("an external client", &body)?;
+        rows.push(Row::Client(client.id, Some(client)));
+    }
+    for body in bodies(connection, "SELECT body FROM code").await? {
+        let code: crate::registry::Code = read("a join code", &body)?;
+        rows.push(Row::Code(code.id.clone(), Some(code)));
+    }
+    for body in bodies(connection, "SELECT body FROM access_rule").await? {
+        let rule: crate::registry::Rule = read("an access rule", &body)?;
+        rows.push(Row::Rule(rule.id, Some(rule)));
+    }
+    for body in bodies(connection, "SELECT body FROM access_group").await? {
+        let group: crate::registry::Group = read("a group", &body)?;
+        rows.push(Row::Group(group.net, group.name.clone(), Some(group)));
+    }
+    for body in bodies(connection, "SELECT body FROM token").await? {
+        let token: crate::registry::Token = read("a token", &body)?;
+        rows.push(Row::Token(token.id.clone(), Some(token)));
+    }
+    for body in bodies(connection, "SELECT value FROM meta WHERE name = 'control'").await? {
+        rows.push(Row::Control(read("the coordinator's addresses", &body)?));
+    }
+    let mut loaded = Loaded::default();
+    loaded.registry.apply(rows);
+    loaded.published.apply(records(connection, key).await?);
+    Ok(loaded)
 }
 
 fn read<T: for<'de> serde::Deserialize<'de>>(what: &str, body: &str) -> Result<T, StoreError> {

@@ -39,7 +39,7 @@ impl Admitted {
 
 impl Controller {
     /// Ends the session of a removed node, and its access, once it could read its tombstone.
-    pub(super) async fn end_session(&self, node: NodeId) {
+    pub(super) async fn end_session(&mut self, node: NodeId) {
         let (flushed, published) = oneshot::channel();
         self.send(Delivery::Flush(flushed)).await;
         // A weak sender: a session that is still to be ended must not keep the coordinator from stopping.

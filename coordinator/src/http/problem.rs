@@ -71,6 +71,10 @@ impl From<ControllerError> for ApiError {
             ControllerError::Store(error @ StoreError::Full) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", error, "then try again")
             }
+            ControllerError::Store(error @ StoreError::Unsure { .. }) => {
+                let detail = "the change may have been stored or not: look when the coordinator answers again; it tries each second";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage-unsure", error, detail)
+            }
             ControllerError::Store(error) => {
                 let detail = "nothing was changed; the coordinator's log says more";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error, detail)

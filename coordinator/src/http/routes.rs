@@ -3,7 +3,7 @@
 use super::{
     App, VERSION,
     caller::{AuditedChange, Caller},
-    problem::{Body, Params},
+    problem::{ApiError, Body, Params},
     query::{ForceQuery, NetworkQuery},
     reply::{Answer, Listed},
     resource::{current_network, current_node},
@@ -16,7 +16,11 @@ use crate::{
     controller::now,
     registry::{CodeSpec, EgressSetting, Moment, NetworkSpec, NodePatch, Registry},
 };
-use axum::{Json, extract::Path};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
 use gatewrt_protocol::{JoinCode, Prefix};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -37,9 +41,17 @@ pub(super) fn router() -> OpenApiRouter<App> {
 }
 
 /// Answers the health check. Open to anyone.
-#[utoipa::path(get, path = "/v1/health", tag = "coordinator", security(()), responses((status = 200, body = Health)))]
-pub(super) async fn health() -> Json<Health> {
-    Json(Health { status: "ok".into(), version: VERSION.into() })
+#[utoipa::path(get, path = "/v1/health", tag = "coordinator", security(()), responses(
+    (status = 200, body = Health),
+    (status = 503, body = Health, description = "no change is made: it is not known what is on the disk"),
+))]
+pub(super) async fn health(State(app): State<App>) -> Result<(StatusCode, Json<Health>), ApiError> {
+    let unsure = app.controller.view(|state| state.unsure.is_some()).await?;
+    let (code, status) = match unsure {
+        false => (StatusCode::OK, "ok"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "storage-unsure"),
+    };
+    Ok((code, Json(Health { status: status.into(), version: VERSION.into() })))
 }
 
 /// Lists all networks that the caller may see, by name.
@@ -245,7 +257,7 @@ pub(super) async fn status(by: Caller) -> Answer<Status> {
         let mut networks: Vec<_> =
             networks.map(|network| NetworkStatus::of(state, network, &sessions, now())).collect();
         networks.sort_by(|one, other| one.network.name.cmp(&other.network.name));
-        Ok(Status { version: VERSION.into(), uptime_s, networks })
+        Ok(Status { version: VERSION.into(), uptime_s, unsure: state.unsure.clone(), networks })
     })
     .await
 }

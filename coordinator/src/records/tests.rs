@@ -80,7 +80,7 @@ proptest! {
             std::fs::write(&path, "").unwrap();
             let signer = Signer::from_seed(&[1; 32]);
             let mut world = World::default();
-            let mut store = Store::open(&path).await.unwrap();
+            let mut store = Store::open(&path, true).await.unwrap();
             for (number, op) in ops.iter().enumerate() {
                 let step = world.step(op);
                 let sign = |(topic, content): &Change| Signed {
@@ -91,7 +91,7 @@ proptest! {
                 store.commit(&step.rows, &signed).await.unwrap();
                 if number % 8 == 7 {
                     store.close().await;
-                    store = Store::open(&path).await.unwrap();
+                    store = Store::open(&path, false).await.unwrap();
                 }
             }
             let loaded = store.load(&signer.public()).await.unwrap();

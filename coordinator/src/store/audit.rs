@@ -9,7 +9,7 @@ impl Store {
     /// Reads entries of the audit log with their numbers, newest first: at most `limit` of those before number
     /// `before`, of one network if one is named.
     pub async fn audit(
-        &self,
+        &mut self,
         net: Option<NetworkId>,
         before: Option<i64>,
         limit: u32,
@@ -20,7 +20,7 @@ impl Store {
             .bind(before.unwrap_or(i64::MAX))
             .bind(net.map(|net| net.to_string()).unwrap_or_default())
             .bind(i64::from(limit))
-            .fetch_all(&self.pool)
+            .fetch_all(self.reader()?)
             .await?;
         let entry = |row: &sqlx::any::AnyRow| {
             let (id, body): (i64, String) = (row.try_get(0)?, row.try_get(1)?);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::registry::{ClientState, ExitSpec, IngressSpec, Moment};
 use gatewrt_protocol::Signer;
+use sqlx::{Connection as _, Executor};
 
 /// Database as the first version of this program created and filled it.
 const VERSION_1: &[&str] = &[
@@ -22,16 +23,20 @@ const VERSION_1: &[&str] = &[
        "expires":2000,"roles":["egress","ingress","exit"],"revoked":null,"created":1000}')"#,
 ];
 
+async fn execute(path: &Path, statements: &[&'static str]) {
+    let mut connection = AnyConnection::connect(&connections::url(path)).await.unwrap();
+    for statement in statements {
+        connection.execute(*statement).await.unwrap();
+    }
+    connection.close().await.unwrap();
+}
+
 async fn file_with(statements: &[&'static str]) -> (tempfile::TempDir, std::path::PathBuf) {
     sqlx::any::install_default_drivers();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("db");
     std::fs::write(&path, "").unwrap();
-    let pool = AnyPool::connect(&url(&path)).await.unwrap();
-    for statement in statements {
-        pool.execute(*statement).await.unwrap();
-    }
-    pool.close().await;
+    execute(&path, statements).await;
     (dir, path)
 }
 
@@ -39,7 +44,7 @@ async fn file_with(statements: &[&'static str]) -> (tempfile::TempDir, std::path
 async fn database_of_the_first_version_is_migrated() {
     let (_dir, path) = file_with(VERSION_1).await;
     let key = Signer::from_seed(&[1; 32]).public();
-    let store = Store::open(&path).await.unwrap();
+    let mut store = Store::open(&path, false).await.unwrap();
     let Loaded { mut registry, .. } = store.load(&key).await.unwrap();
     let moment = Moment { now: 1500, entropy: [3; 32] };
     let (rows, office) = registry.set_ingress("home", "office", &IngressSpec::default()).unwrap();
@@ -62,7 +67,7 @@ async fn database_of_the_first_version_is_migrated() {
     assert_eq!(registry.client_state(&phone, 1500), ClientState::Enabled);
     store.close().await;
 
-    let again = Store::open(&path).await.unwrap();
+    let mut again = Store::open(&path, false).await.unwrap();
     assert_eq!(again.load(&key).await.unwrap().registry, registry);
     again.close().await;
 }
@@ -70,10 +75,8 @@ async fn database_of_the_first_version_is_migrated() {
 #[tokio::test]
 async fn database_of_a_later_version_is_refused() {
     let (_dir, path) = file_with(VERSION_1).await;
-    Store::open(&path).await.unwrap().close().await;
-    let pool = AnyPool::connect(&url(&path)).await.unwrap();
-    pool.execute("UPDATE meta SET value = '3' WHERE name = 'schema'").await.unwrap();
-    pool.close().await;
-    let refused = Store::open(&path).await.unwrap_err();
+    Store::open(&path, false).await.unwrap().close().await;
+    execute(&path, &["UPDATE meta SET value = '3' WHERE name = 'schema'"]).await;
+    let refused = Store::open(&path, false).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooNew { found: 3 }), "{refused}");
 }

@@ -1,6 +1,6 @@
 //! Tests of the HTTPS API, as other programs and the page use it.
 
-mod client;
+pub mod client;
 mod custom_certificate;
 mod fuzz;
 mod sessions;

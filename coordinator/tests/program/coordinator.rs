@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::{
+    ffi::OsString,
     fs::File,
     io::{BufRead, BufReader},
     net::Ipv4Addr,
@@ -27,6 +28,8 @@ pub struct Coordinator {
     child: Option<Child>,
     /// More options of `serve`.
     pub options: Vec<String>,
+    /// More of its environment.
+    pub environment: Vec<(OsString, OsString)>,
     /// Banner that it printed when it was ready.
     pub banner: String,
 }
@@ -37,16 +40,26 @@ impl Coordinator {
     }
 
     pub fn start_in(dir: TempDir) -> Self {
-        let mut coordinator = Self {
+        let mut coordinator = Self::prepared_in(dir);
+        coordinator.start_again();
+        coordinator
+    }
+
+    /// A coordinator that is still to be started.
+    pub fn prepared() -> Self {
+        Self::prepared_in(TempDir::new().unwrap())
+    }
+
+    fn prepared_in(dir: TempDir) -> Self {
+        Self {
             dir,
             logs: TempDir::new().unwrap(),
             number: STARTED.fetch_add(1, Ordering::Relaxed),
             child: None,
             options: Vec::new(),
+            environment: Vec::new(),
             banner: String::new(),
-        };
-        coordinator.start_again();
-        coordinator
+        }
     }
 
     /// A coordinator with a network `home`.
@@ -68,7 +81,7 @@ impl Coordinator {
     pub fn serve(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(["serve", "--https", &self.https(), "--mqtt", &self.mqtt(), "--data"]).arg(self.data());
-        command.args(&self.options);
+        command.args(&self.options).envs(self.environment.iter().cloned());
         command
     }
 
@@ -98,6 +111,11 @@ impl Coordinator {
 
     pub fn mqtt(&self) -> String {
         format!("{}:{}", own_address(), 18883 + self.number)
+    }
+
+    /// Returns true if it runs no more.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
     /// SIGKILL.

@@ -12,6 +12,7 @@ mod joining;
 mod live;
 mod router;
 mod rules;
+mod storage;
 
 use std::time::{Duration, Instant};
 

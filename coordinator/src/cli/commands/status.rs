@@ -14,6 +14,9 @@ pub(super) fn run(client: &ApiClient, network: Option<&str>, as_json: bool) -> C
 
 fn show(status: &Status) -> io::Result<()> {
     line(&format!("coordinator {}, up {}", status.version, span(status.uptime_s)))?;
+    if let Some(why) = &status.unsure {
+        line(&format!("no change is made: it is not known what is on the disk: {why}"))?;
+    }
     if status.networks.is_empty() {
         return line("no network yet: gatewrt-coordinator network create home");
     }

@@ -60,6 +60,17 @@ impl Api {
 
     /// A body is sent where the method has one. An answer without end is left after its head.
     pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+        self.try_call(method, path, headers, body).unwrap()
+    }
+
+    /// As [`Api::call`]; fails without an answer.
+    pub fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Answer, ureq::Error> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
@@ -72,13 +83,13 @@ impl Api {
             Some(body) => self.agent.run(request.body(body).unwrap()),
             None => self.agent.run(request.body(()).unwrap()),
         };
-        let answer = answer.unwrap();
+        let answer = answer?;
         let (parts, body) = answer.into_parts();
         let endless = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
         let mut body = body;
-        let text = if endless { String::new() } else { body.read_to_string().unwrap() };
+        let text = if endless { String::new() } else { body.read_to_string()? };
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
     pub fn get(&self, path: &str) -> Answer {
