@@ -25,7 +25,10 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    time::MissedTickBehavior,
+};
 
 /// Interval of removing expired tombstones.
 const TOMBSTONE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -98,7 +101,9 @@ pub enum ControllerError {
 }
 
 type Completion = Box<dyn FnOnce(Result<&ControllerState, ControllerError>) + Send>;
-type Order = Box<dyn FnOnce(&ControllerState, &Moment) -> Option<(Changes, Completion)> + Send>;
+type Order = Box<
+    dyn FnOnce(Result<(&ControllerState, &Moment), ControllerError>) -> Option<(Changes, Completion)> + Send,
+>;
 
 /// Mode of a change: real, or a dry run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,17 +152,18 @@ impl ControllerHandle {
         then: impl FnOnce(&ControllerState, T) -> U + Send + 'static,
     ) -> Result<U, ControllerError> {
         let (reply, answer) = oneshot::channel();
-        let order: Order = Box::new(move |state, moment| match plan(state, moment) {
-            Err(refused) => {
-                drop(reply.send(Err(refused)));
-                None
-            }
-            Ok((changes, outcome)) => {
-                let done: Completion =
-                    Box::new(move |state| drop(reply.send(state.map(|state| then(state, outcome)))));
-                Some((changes, done))
-            }
-        });
+        let order: Order =
+            Box::new(move |asked| match asked.and_then(|(state, moment)| plan(state, moment)) {
+                Err(refused) => {
+                    drop(reply.send(Err(refused)));
+                    None
+                }
+                Ok((changes, outcome)) => {
+                    let done: Completion =
+                        Box::new(move |state| drop(reply.send(state.map(|state| then(state, outcome)))));
+                    Some((changes, done))
+                }
+            });
         self.jobs.send(Job::Change(mode, order)).await.map_err(|_| ControllerError::Stopping)?;
         answer.await.map_err(|_| ControllerError::Stopping)?
     }
@@ -251,10 +257,10 @@ impl Controller {
 
     /// Runs the controller until every handle is dropped, then closes the database.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        let mut tombstones = tokio::time::interval(TOMBSTONE_INTERVAL);
-        let mut facts = tokio::time::interval(FACTS_INTERVAL);
-        let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
-        let mut settling = tokio::time::interval(SETTLE_INTERVAL);
+        let mut tombstones = interval(TOMBSTONE_INTERVAL);
+        let mut facts = interval(FACTS_INTERVAL);
+        let mut expiry = interval(EXPIRY_INTERVAL);
+        let mut settling = interval(SETTLE_INTERVAL);
         let mut listening = true;
         loop {
             let is_sure = self.store.is_sure();
@@ -288,10 +294,10 @@ impl Controller {
                 ask(&self.state);
             }
             Job::Change(mode, order) => {
-                // Before it is planned, as that is done on what is in memory. Without success storing it fails.
-                let _ = self.settle().await;
+                // A change is planned, and answered if there is nothing to do, by what is in memory.
+                let settled = self.settle().await;
                 let moment = Moment { now: now(), entropy: crate::pki::random() };
-                let Some((changes, done)) = order(&self.state, &moment) else { return };
+                let Some((changes, done)) = order(settled.map(|_| (&self.state, &moment))) else { return };
                 match mode {
                     Mode::Real => self.carry_out(changes, done).await,
                     Mode::DryRun => self.dry_run(changes, done),
@@ -367,7 +373,10 @@ impl Controller {
 
     /// Finds out what a change that failed has left on disk. Succeeds if it is there, and then in effect.
     async fn is_stored_after_all(&mut self, error: ControllerError) -> Result<(), ControllerError> {
-        let was_tried = !matches!(error, ControllerError::Store(StoreError::Unsure { .. }));
+        let was_tried = match &error {
+            ControllerError::Store(error) => !matches!(error, StoreError::Unsure { .. }),
+            _ => false,
+        };
         if self.store.is_sure() || !was_tried {
             return Err(error);
         }
@@ -418,7 +427,8 @@ impl Controller {
         let changed = |id: &NodeId| before.node(*id) != self.state.registry.node(*id);
         let changed: Vec<NodeId> = nodes.into_iter().filter(changed).collect();
         self.handle_changed_nodes(changed).await;
-        self.expires = Some(self.expires.unwrap_or_else(now));
+        // From the beginning: a client that is new here may have expired meanwhile.
+        self.expires = Some(self.expires.unwrap_or(0));
     }
 
     /// Signs the records of topics that follow from the registry, stores them with `rows`, and then publishes them.
@@ -470,6 +480,13 @@ impl Controller {
         // Fails if there is no watcher.
         let _ = self.watch.send(Arc::new(event));
     }
+}
+
+/// Ticks at an interval. Those that nobody waited for, as there was nothing to do, are not made up for.
+fn interval(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Current time in seconds since 1970; 0 if the clock is set earlier.

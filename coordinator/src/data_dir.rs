@@ -17,6 +17,8 @@ pub const LOCAL_URL: &str = "url";
 const FIRST_START: &str = "first-start";
 /// Name of the database.
 const DATABASE: &str = "gatewrt.db";
+/// Name of the database's write-ahead log.
+const DATABASE_LOG: &str = "gatewrt.db-wal";
 
 /// Error of the coordinator's data directory. `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +84,7 @@ impl DataDir {
     /// a database nor any file of `trusted`, and lasts until its end is said, also if it was interrupted.
     pub fn open(path: &Path, trusted: &[&str]) -> Result<Self, DirError> {
         let dir = Self::lock(path)?;
-        if !trusted.iter().chain([&DATABASE]).any(|name| dir.file(name).exists()) {
+        if !trusted.iter().chain([&DATABASE, &DATABASE_LOG]).any(|name| dir.file(name).exists()) {
             dir.write(FIRST_START, "")?;
         }
         Ok(dir)
@@ -126,12 +128,11 @@ impl DataDir {
     /// Ends a first start: all is there.
     pub fn end_first_start(&self) -> Result<(), DirError> {
         let path = self.file(FIRST_START);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(DirError::Io { what: "remove", path, source: error })
-            }
-            _ => Ok(()),
+        if !path.exists() {
+            return Ok(());
         }
+        let removed = fs::remove_file(&path).and_then(|()| File::open(&self.path)?.sync_all());
+        removed.map_err(|source| DirError::Io { what: "remove", path, source })
     }
 
     /// Reads a file of the data directory as text; `None` if it does not exist.

@@ -22,7 +22,7 @@ use crate::{
     records::{Content, PublishedRecords},
     registry::{Registry, Row},
 };
-use connections::Connections;
+use connections::{Connections, FileId};
 use gatewrt_protocol::{PublicKey, Topic};
 use sqlx::{AnyConnection, Row as _};
 use std::path::{Path, PathBuf};
@@ -74,6 +74,11 @@ pub enum StoreError {
     /// A second connection does not read what was committed.
     #[error("the database does not keep what is written to it")]
     NotThere,
+    /// Another program keeps the database from being written to the disk.
+    #[error(
+        "another program reads the database and does not end: end it, and leave the file to this coordinator"
+    )]
+    Busy,
     /// It isn't known whether the last change was stored.
     #[error(
         "it is not known what is on the disk: {why}. No change is made until the database can be read again"
@@ -107,9 +112,13 @@ pub struct Signed {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    /// The file itself: another at this path is not taken over.
+    file: FileId,
     state: State,
-    /// Number of the last commit that is on disk for certain.
-    commits: i64,
+    /// Mark of the last commit that is on disk for certain.
+    last: String,
+    /// Mark of the last commit that was tried.
+    tried: String,
 }
 
 #[derive(Debug)]
@@ -143,8 +152,16 @@ impl Store {
     pub async fn open(path: &Path, is_new: bool) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let mut connections = Connections::open(path, is_new).await?;
-        let commits = connections.number().await?;
-        Ok(Self { path: path.to_owned(), state: State::Sure(connections), commits })
+        // What an earlier run could not bring to the disk may be in the kernel's memory alone, where a commit is read
+        // and not written again. Of a full disk that is not to be feared.
+        if !is_new {
+            match connections.checkpoint().await {
+                Err(StoreError::Full) => tracing::warn!("{}", StoreError::Full),
+                checkpointed => checkpointed?,
+            }
+        }
+        let (file, last) = (connections::file_id(path), connections.mark().await?);
+        Ok(Self { path: path.to_owned(), file, state: State::Sure(connections), tried: last.clone(), last })
     }
 
     /// True if it is known what is on the disk.
@@ -183,9 +200,10 @@ impl Store {
                 return Err(StoreError::Unsure { why });
             }
         };
-        match connections.commit(self.commits, rows, records).await {
+        self.tried = connections::new_mark();
+        match connections.commit(&self.last, &self.tried, rows, records).await {
             Ok(()) => {
-                self.commits += 1;
+                self.last.clone_from(&self.tried);
                 self.state = State::Sure(connections);
                 Ok(())
             }
@@ -200,9 +218,16 @@ impl Store {
     /// Finds out by new connections what a commit that failed has left on disk, and loads it. Fails if that can't be
     /// known yet.
     pub async fn settle(&mut self, key: &PublicKey) -> Result<(Settled, Loaded), StoreError> {
-        match reopen(&self.path, self.commits, key).await {
+        let reopened = if connections::file_id(&self.path) == self.file {
+            reopen(&self.path, [&self.last, &self.tried], key).await
+        } else {
+            Err(StoreError::Missing)
+        };
+        match reopened {
             Ok((connections, settled, loaded)) => {
-                self.commits += i64::from(settled == Settled::Stored);
+                if settled == Settled::Stored {
+                    self.last.clone_from(&self.tried);
+                }
                 self.state = State::Sure(connections);
                 Ok((settled, loaded))
             }
@@ -222,18 +247,18 @@ impl Store {
     }
 }
 
-/// Connects anew, finds out if the commit after number `commits` is on disk, and loads the database.
+/// Connects anew, finds out which of two commits is the last on disk, and loads the database.
 async fn reopen(
     path: &Path,
-    commits: i64,
+    [last, tried]: [&str; 2],
     key: &PublicKey,
 ) -> Result<(Connections, Settled, Loaded), StoreError> {
     let mut connections = Connections::open(path, false).await?;
     let found = async {
-        let settled = match connections.number().await? - commits {
-            0 => Settled::NotStored,
+        let settled = match connections.mark().await? {
+            mark if mark == last => Settled::NotStored,
             // What failed may have been the write to the disk: it has to succeed before this counts.
-            1 => connections.checkpoint().await.map(|()| Settled::Stored)?,
+            mark if mark == tried => connections.checkpoint().await.map(|()| Settled::Stored)?,
             _ => return Err(StoreError::Foreign),
         };
         Ok((settled, load(&mut connections.reader, key).await?))

@@ -2,11 +2,13 @@
 //!
 //! A connection that failed once is never used again: it may take itself to be in a transaction that the database has
 //! ended, and all that it “commits” from then on is lost (the disk was full, say). So a commit counts only when the
-//! other connection reads its number, from the files that are at their paths. Transactions are plain SQL, as no count of
+//! other connection reads its mark, from the files that are at their paths. A mark is a random text: no other commit, of
+//! this program or another, can be taken for it. Transactions are plain SQL, as no count of
 //! nested ones must come between us and the database.
 
 use super::{SCHEMA, Signed, StoreError, TABLES, bodies, read, set_meta, write_record, write_row};
 use crate::registry::Row;
+use data_encoding::HEXLOWER;
 use sqlx::{AnyConnection, Connection as _, Executor};
 use std::{
     ffi::OsString,
@@ -15,8 +17,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Name of the row of `meta` that numbers commits.
-const COMMITS: &str = "commits";
+/// Name of the row of `meta` with the mark of the last commit.
+const MARK: &str = "commit";
 
 /// A writing and a reading connection, and the files that they have open.
 #[derive(Debug)]
@@ -27,13 +29,15 @@ pub(super) struct Connections {
 }
 
 /// Device and inode of a file, if there is one.
-type FileId = Option<(u64, u64)>;
+pub(super) type FileId = Option<(u64, u64)>;
 
 impl Connections {
     /// Connects to an existing SQLite file. Tables are created where they are missing; if `is_new` is false, a database
     /// without any is refused.
     pub(super) async fn open(path: &Path, is_new: bool) -> Result<Self, StoreError> {
-        if !path.exists() {
+        // Of an empty file SQLite would delete the write-ahead log.
+        let is_empty = fs::metadata(path).map_or(true, |about| about.len() == 0 && !is_new);
+        if is_empty {
             return Err(StoreError::Missing);
         }
         let mut writer = AnyConnection::connect(&url(path)).await?;
@@ -50,16 +54,21 @@ impl Connections {
         Ok(Self { writer, reader, files: files.map(|(id, path)| (path, id)) })
     }
 
-    /// Number of the last commit, as the second connection reads it.
-    pub(super) async fn number(&mut self) -> Result<i64, StoreError> {
-        number(&mut self.reader).await
+    /// Mark of the last commit, as the second connection reads it.
+    pub(super) async fn mark(&mut self) -> Result<String, StoreError> {
+        let found = bodies(&mut self.reader, "SELECT value FROM meta WHERE name = 'commit'").await?;
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| StoreError::Damaged { what: "the mark of its last commit".into() })
     }
 
-    /// Writes rows and records in one transaction, the one after commit `last`. After an error this value must be
-    /// closed.
+    /// Writes rows and records in one transaction with the mark `next`, the one after that with the mark `last`. After
+    /// an error this value must be closed.
     pub(super) async fn commit(
         &mut self,
-        last: i64,
+        last: &str,
+        next: &str,
         rows: &[Row],
         records: &[Signed],
     ) -> Result<(), StoreError> {
@@ -70,9 +79,9 @@ impl Connections {
         for record in records {
             write_record(&mut self.writer, record).await?;
         }
-        raise_number(&mut self.writer, last).await?;
+        set_mark(&mut self.writer, last, next).await?;
         self.writer.execute("COMMIT").await?;
-        if self.number().await? != last + 1 {
+        if self.mark().await? != next {
             return Err(StoreError::NotThere);
         }
         self.are_there()
@@ -83,7 +92,7 @@ impl Connections {
         let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut self.writer).await?;
         match sqlx::Row::try_get::<i64, _>(&row, 0)? {
             0 => Ok(()),
-            _ => Err(StoreError::NotThere),
+            _ => Err(StoreError::Busy),
         }
     }
 
@@ -101,7 +110,7 @@ impl Connections {
     }
 }
 
-fn file_id(path: &Path) -> FileId {
+pub(super) fn file_id(path: &Path) -> FileId {
     fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
@@ -134,29 +143,29 @@ async fn migrate(connection: &mut AnyConnection) -> Result<(), StoreError> {
         // Later versions added tables, and fields with a default: no row has to be rewritten.
         Some(_) | None => set_meta(connection, "schema", &SCHEMA.to_string()).await?,
     }
-    sqlx::query("INSERT INTO meta (name, value) VALUES ($1, '0') ON CONFLICT (name) DO NOTHING")
-        .bind(COMMITS)
+    sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        .bind(MARK)
+        .bind(new_mark())
         .execute(&mut *connection)
         .await?;
     connection.execute("COMMIT").await?;
     Ok(())
 }
 
-async fn number(connection: &mut AnyConnection) -> Result<i64, StoreError> {
-    let found = bodies(connection, "SELECT value FROM meta WHERE name = 'commits'").await?;
-    let found = found.first().ok_or_else(|| StoreError::Damaged { what: "its number of commits".into() })?;
-    read("its number of commits", found)
+/// A mark that no other commit has.
+pub(super) fn new_mark() -> String {
+    HEXLOWER.encode(&crate::pki::random::<16>())
 }
 
-/// Raises the number of commits by one; only this program may have changed it since.
-async fn raise_number(connection: &mut AnyConnection, last: i64) -> Result<(), StoreError> {
-    let raised = sqlx::query("UPDATE meta SET value = $1 WHERE name = $2 AND value = $3")
-        .bind((last + 1).to_string())
-        .bind(COMMITS)
-        .bind(last.to_string())
+/// Replaces the mark of the last commit, which must be that of this program's.
+async fn set_mark(connection: &mut AnyConnection, last: &str, next: &str) -> Result<(), StoreError> {
+    let set = sqlx::query("UPDATE meta SET value = $1 WHERE name = $2 AND value = $3")
+        .bind(next.to_owned())
+        .bind(MARK)
+        .bind(last.to_owned())
         .execute(connection)
         .await?;
-    if raised.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Foreign) }
+    if set.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Foreign) }
 }
 
 /// URL of a SQLite file, with special characters escaped.

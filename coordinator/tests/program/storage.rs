@@ -192,6 +192,12 @@ fn coordinator_that_is_not_sure_says_so_and_changes_nothing() {
     assert!(
         faulty.coordinator.refused(&["network", "create", "lost"]).contains("not known what is on the disk")
     );
+    // Nothing is answered by what is in memory, not even a change of what is not there.
+    let unknown = api.call("DELETE", "/v1/networks/unknown", &[], None);
+    assert_eq!((unknown.status, unknown.problem()), (503, "storage-unsure"), "{unknown:?}");
+    // Another file at that path is not taken over.
+    fs::copy(&aside, &database).unwrap();
+    assert_eq!(create("lost").status, 503);
     fs::rename(&aside, &database).unwrap();
     eventually("changes are made again", || {
         (api.call("GET", "/v1/health", &[], None).status == 200).then_some(())
@@ -240,6 +246,22 @@ fn database_without_tables_beside_keys_is_refused() {
         assert_eq!(fs::read(&database).ok().as_deref(), content, "nothing is written");
         fs::write(&database, &whole).unwrap();
     }
+    coordinator.start_again();
+    assert_eq!(names(&coordinator.json(&["network", "list"])), ["home".to_owned()].into());
+}
+
+/// An empty file must not make SQLite remove the write-ahead log, which has all that was changed.
+#[test]
+fn empty_database_beside_its_log_loses_nothing() {
+    let mut coordinator = Coordinator::with_home();
+    coordinator.kill();
+    let database = coordinator.data().join("gatewrt.db");
+    let aside = database.with_extension("aside");
+    fs::rename(&database, &aside).unwrap();
+    fs::write(&database, "").unwrap();
+    let output = coordinator.serve().output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    fs::rename(&aside, &database).unwrap();
     coordinator.start_again();
     assert_eq!(names(&coordinator.json(&["network", "list"])), ["home".to_owned()].into());
 }
