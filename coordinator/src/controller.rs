@@ -408,20 +408,10 @@ impl Controller {
     /// Replaces the state in memory by that on disk, and publishes where they differ.
     async fn take_over(&mut self, loaded: Loaded) {
         let before = std::mem::replace(&mut self.state.registry, loaded.registry);
-        let published = std::mem::replace(&mut self.state.published, loaded.published);
-        let topics: BTreeSet<Topic> =
-            published.iter().chain(self.state.published.iter()).map(|(topic, _)| *topic).collect();
-        let (rosters, others): (Vec<_>, Vec<_>) =
-            topics.into_iter().partition(|topic| matches!(topic, Topic::Roster(_)));
-        for topic in others.into_iter().chain(rosters) {
-            let content = self.state.published.content(&topic);
-            if content != published.content(&topic) {
-                let change = (topic, content.cloned());
-                self.notify_watchers(WatchEvent::of_change(&self.state.registry, now(), &change));
-                let signed = self.state.signed(&topic).unwrap_or_default();
-                self.send(Delivery::Record { topic, signed }).await;
-            }
-        }
+        let changes = self.state.published.changes_to(&loaded.published);
+        self.state.published = loaded.published;
+        let signed = changes.iter().map(|change| self.sign(change).expect("it was signed before")).collect();
+        self.publish(&changes, signed).await;
         let nodes: BTreeSet<NodeId> =
             before.nodes().chain(self.state.registry.nodes()).map(|node| node.id).collect();
         let changed = |id: &NodeId| before.node(*id) != self.state.registry.node(*id);
@@ -443,16 +433,21 @@ impl Controller {
             return Ok(());
         }
         self.store.commit(rows, &signed).await?;
-        for change in &changes {
+        self.publish(&changes, signed).await;
+        self.state.published.apply(changes);
+        Ok(())
+    }
+
+    /// Publishes changes of records, and tells watchers.
+    async fn publish(&mut self, changes: &[Change], signed: Vec<Signed>) {
+        for change in changes {
             self.notify_watchers(WatchEvent::of_change(&self.state.registry, now(), change));
         }
-        self.state.published.apply(changes);
         for Signed { topic, record } in signed {
             tracing::info!(%topic, rev = record.as_ref().map_or(0, |(rev, _)| *rev), "record published");
             let signed = record.map(|(_, signed)| signed).unwrap_or_default();
             self.send(Delivery::Record { topic, signed }).await;
         }
-        Ok(())
     }
 
     fn sign(&self, (topic, content): &Change) -> Result<Signed, ControllerError> {
@@ -471,6 +466,7 @@ impl Controller {
         }
     }
 
+    // `&mut`, here and in what calls it, as no thread may borrow a database connection from another.
     async fn send(&mut self, delivery: Delivery) {
         // Fails only while stopping; the next start publishes everything again.
         let _ = self.deliveries.send(delivery).await;

@@ -114,6 +114,17 @@ impl PublishedRecords {
         changes.into_iter().map(swap).collect()
     }
 
+    /// Changes that make these records the same as `others`, in the order of publishing.
+    pub fn changes_to(&self, others: &Self) -> Vec<Change> {
+        let topics: BTreeSet<&Topic> = self.records.keys().chain(others.records.keys()).collect();
+        let is_changed = |topic: &&Topic| self.content(topic) != others.content(topic);
+        let change = |topic: &Topic| (*topic, others.content(topic).cloned());
+        let mut changes: Vec<Change> = topics.into_iter().filter(is_changed).map(change).collect();
+        // As in `plan`: rosters last.
+        changes.sort_by_key(|(topic, _)| matches!(topic, Topic::Roster(_)));
+        changes
+    }
+
     /// Plans the changes that make the records of `topics` match `registry`, in the order of publishing: the member
     /// records of a network come before the roster that lists their revisions.
     pub fn plan(&self, registry: &Registry, now: u64, topics: &BTreeSet<Topic>) -> Vec<Change> {

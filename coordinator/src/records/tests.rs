@@ -69,6 +69,25 @@ proptest! {
 }
 
 proptest! {
+    #[test]
+    fn changes_between_records_lead_from_one_to_the_other(ops in proptest::collection::vec(any_op(), 1..40), at in 0_usize..40) {
+        let (mut world, mut before) = (World::default(), PublishedRecords::default());
+        for (number, op) in ops.iter().enumerate() {
+            world.step(op);
+            if number == at {
+                before = world.published.clone();
+            }
+        }
+        let changes = before.changes_to(&world.published);
+        let first_roster = changes.iter().position(|(topic, _)| matches!(topic, Topic::Roster(_)));
+        let after = first_roster.map_or(&[][..], |first| &changes[first..]);
+        prop_assert!(after.iter().all(|(topic, _)| matches!(topic, Topic::Roster(_))), "rosters come last");
+        before.apply(changes);
+        prop_assert_eq!(before, world.published);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]

@@ -3,8 +3,8 @@
 //! A connection that failed once is never used again: it may take itself to be in a transaction that the database has
 //! ended, and all that it “commits” from then on is lost (the disk was full, say). So a commit counts only when the
 //! other connection reads its mark, from the files that are at their paths. A mark is a random text: no other commit, of
-//! this program or another, can be taken for it. Transactions are plain SQL, as no count of
-//! nested ones must come between us and the database.
+//! this program or another, can be taken for it. Transactions are plain SQL, as no count of nested ones must come
+//! between us and the database.
 
 use super::{SCHEMA, Signed, StoreError, TABLES, bodies, read, set_meta, write_record, write_row};
 use crate::registry::Row;
@@ -36,8 +36,8 @@ impl Connections {
     /// without any is refused.
     pub(super) async fn open(path: &Path, is_new: bool) -> Result<Self, StoreError> {
         // Of an empty file SQLite would delete the write-ahead log.
-        let is_empty = fs::metadata(path).map_or(true, |about| about.len() == 0 && !is_new);
-        if is_empty {
+        let size = fs::metadata(path).map_or(0, |about| about.len());
+        if size == 0 && !is_new {
             return Err(StoreError::Missing);
         }
         let mut writer = AnyConnection::connect(&url(path)).await?;
