@@ -3,12 +3,14 @@
 mod clients;
 mod egress;
 mod exits;
+mod recovery;
 mod rules;
 mod tokens;
 
 pub use clients::*;
 pub use egress::*;
 pub use exits::*;
+pub use recovery::*;
 pub use rules::*;
 pub use tokens::*;
 
@@ -336,6 +338,9 @@ pub struct Status {
     /// Reason why no change is made, where it is not known what is on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure: Option<String>,
+    /// Recovery in one sentence, if the coordinator was set back; with a token for all networks only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<String>,
     /// Networks, by name.
     pub networks: Vec<NetworkStatus>,
 }

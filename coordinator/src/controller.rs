@@ -4,6 +4,7 @@
 //! replaces what is in memory.
 
 mod admitted;
+mod recovery;
 mod uplink;
 mod watch;
 
@@ -197,6 +198,8 @@ pub struct Controller {
     watch: broadcast::Sender<Arc<WatchEvent>>,
     /// Nodes whose facts were updated within the interval; `true` if a newer report waits.
     recent: BTreeMap<NodeId, bool>,
+    /// Connected nodes that are not known.
+    strangers: recovery::Strangers,
     /// Time up to which expired clients were handled; none if no client will expire.
     expires: Option<u64>,
 }
@@ -230,15 +233,18 @@ impl Controller {
             jobs,
             watch,
             recent: BTreeMap::new(),
+            strangers: recovery::Strangers::default(),
             expires: None,
         };
+        controller.admit_strangers();
         (controller, handle, admitted)
     }
 
     /// Brings the stored records up to date before anything is served: changed settings of this start,
     /// expired tombstones, fields that an earlier version did not have.
     pub async fn reconcile_records(&mut self, control: BTreeSet<SocketAddr>) -> Result<(), ControllerError> {
-        let rows = self.state.registry.set_control(control);
+        let mut rows = self.state.registry.begin_recovery();
+        rows.extend(self.state.registry.set_control(control));
         self.commit(rows).await?;
         self.expires = Some(now());
         self.refresh().await

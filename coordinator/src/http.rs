@@ -33,6 +33,8 @@
 //! | `/v1/events` `?network=` | GET | admin | live state and changes as server-sent events |
 //! | `/v1/watch` `?network=` | GET | admin | changes as server-sent events |
 //! | `/v1/audit` `?network=` | GET | admin | audit log |
+//! | `/v1/recovery` | GET | admin | what became of the coordinator after it was set back |
+//! | `/v1/recovery/strays/{id}` | POST, DELETE | admin | adopt who is not known any more, or cut it off |
 //! | `/v1/tokens` | GET, POST | admin | list, create |
 //! | `/v1/tokens/{id}` | DELETE | admin | revoke |
 //! | `/v1/login`, `/v1/logout` | POST | owner of a token | begin or end a session with a cookie, for the page |
@@ -56,6 +58,7 @@ mod page;
 mod problem;
 mod query;
 mod rate_limit;
+mod recovery;
 mod reply;
 mod resource;
 mod routes;
@@ -151,6 +154,7 @@ fn token_routes() -> OpenApiRouter<App> {
         .merge(rules::router())
         .merge(clients::router())
         .merge(exits::router())
+        .merge(recovery::router())
         .merge(tokens::router())
         .merge(events::router())
         .merge(watch::router())

@@ -37,6 +37,7 @@ pub mod listen;
 pub mod live;
 pub mod pki;
 pub mod records;
+pub mod recovery;
 pub mod registry;
 pub mod secret;
 pub mod serve;

@@ -80,6 +80,43 @@ impl Content {
         }
     }
 
+    /// Verifies and decodes a signed record of any kind that a coordinator publishes, and the topic that it belongs to.
+    pub fn open_any(signed: &[u8], key: &gatewrt_protocol::PublicKey) -> Option<(Topic, Self)> {
+        use gatewrt_protocol::{Kind, jws};
+        let (kind, _) = jws::verify(signed, key).ok()?;
+        let content = match kind {
+            Kind::Member | Kind::Tombstone => jws::open(signed, key).ok().map(Self::Member),
+            Kind::Roster => jws::open(signed, key).ok().map(Self::Roster),
+            Kind::Policy => jws::open(signed, key).ok().map(Self::Policy),
+            Kind::Assignment => jws::open(signed, key).ok().map(Self::Assignment),
+            Kind::Report | Kind::Presence | Kind::Join => None,
+        }?;
+        Some((content.topic(), content))
+    }
+
+    /// Topic that the record belongs to.
+    fn topic(&self) -> Topic {
+        match self {
+            Self::Member(update) => {
+                let (net, node, _) = update.about();
+                Topic::Member(net, node)
+            }
+            Self::Roster(roster) => Topic::Roster(roster.net),
+            Self::Policy(policy) => Topic::Policy(policy.net),
+            Self::Assignment(assignment) => Topic::Assignment(assignment.node),
+        }
+    }
+
+    /// Network that the record is about.
+    pub fn net(&self) -> NetworkId {
+        match self {
+            Self::Member(update) => update.about().0,
+            Self::Roster(roster) => roster.net,
+            Self::Policy(policy) => policy.net,
+            Self::Assignment(assignment) => assignment.net,
+        }
+    }
+
     fn is_member(&self) -> bool {
         matches!(self, Self::Member(MemberUpdate::Member(_)))
     }
@@ -92,6 +129,8 @@ pub type Change = (Topic, Option<Content>);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublishedRecords {
     records: BTreeMap<Topic, Content>,
+    /// Revisions, by topic, that nodes have from the time after a backup: the next is higher, whatever its content.
+    floors: BTreeMap<Topic, u64>,
 }
 
 impl PublishedRecords {
@@ -108,10 +147,27 @@ impl PublishedRecords {
     /// Puts changes of published records into effect. Returns the changes that undo them.
     pub fn apply(&mut self, changes: Vec<Change>) -> Vec<Change> {
         let swap = |(topic, content): Change| match content {
-            Some(content) => (topic, self.records.insert(topic, content)),
+            Some(content) => {
+                self.floors.remove(&topic);
+                (topic, self.records.insert(topic, content))
+            }
             None => (topic, self.records.remove(&topic)),
         };
         changes.into_iter().map(swap).collect()
+    }
+
+    /// True if nodes have something on `topic` that these records do not have: a higher revision, or the same one with
+    /// other content.
+    pub fn is_behind(&self, topic: &Topic, known: &Content) -> bool {
+        self.content(topic).is_none_or(|stands| {
+            stands.rev() < known.rev() || (stands.rev() == known.rev() && stands != known)
+        })
+    }
+
+    /// Makes the next revision on `topic` one above `rev`, and the next plan publish it, changed or not.
+    pub fn raise(&mut self, topic: Topic, rev: u64) {
+        let floor = self.floors.entry(topic).or_default();
+        *floor = rev.max(*floor);
     }
 
     /// Changes that make these records the same as `others`, in the order of publishing.
@@ -128,8 +184,11 @@ impl PublishedRecords {
     /// Plans the changes that make the records of `topics` match `registry`, in the order of publishing: the member
     /// records of a network come before the roster that lists their revisions.
     pub fn plan(&self, registry: &Registry, now: u64, topics: &BTreeSet<Topic>) -> Vec<Change> {
-        let (rosters, others): (Vec<&Topic>, Vec<&Topic>) =
-            topics.iter().partition(|topic| matches!(topic, Topic::Roster(_)));
+        let is_awaited = |topic: &&Topic| matches!(topic, Topic::Assignment(node) if registry.is_awaited(*node) && registry.live_node(*node).is_some());
+        let (rosters, others): (Vec<&Topic>, Vec<&Topic>) = topics
+            .iter()
+            .filter(|topic| !is_awaited(topic))
+            .partition(|topic| matches!(topic, Topic::Roster(_)));
         let mut rules = access::RulesCache::default();
         let mut changes: Vec<Change> = others
             .into_iter()
@@ -146,13 +205,15 @@ impl PublishedRecords {
     /// Change that publishes `draft`, whose revision is ignored, on `topic`; `None` if it is published
     /// already.
     fn change(&self, topic: Topic, draft: Option<Content>) -> Option<Change> {
+        let floor = self.floors.get(&topic).copied();
         match (self.records.get(&topic), draft) {
             (None, None) => None,
             (Some(_), None) => Some((topic, None)),
-            (None, Some(draft)) => Some((topic, Some(draft.with_rev(1)))),
+            (None, Some(draft)) => Some((topic, Some(draft.with_rev(floor.unwrap_or_default() + 1)))),
             (Some(stands), Some(draft)) => {
-                let same = draft.clone().with_rev(stands.rev()) == *stands;
-                (!same).then(|| (topic, Some(draft.with_rev(stands.rev() + 1))))
+                let (rev, same) = (stands.rev(), draft.clone().with_rev(stands.rev()) == *stands);
+                let next = floor.map_or(rev, |floor| floor.max(rev)) + 1;
+                (floor.is_some() || !same).then(|| (topic, Some(draft.with_rev(next))))
             }
         }
     }
@@ -193,7 +254,9 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
         Row::Client(client, _) => {
             registry.client(*client).map(|client| client_topics(registry, client)).unwrap_or_default()
         }
-        Row::Code(..) | Row::Token(..) | Row::Audit(_) => Vec::new(),
+        Row::Code(..) | Row::Token(..) | Row::Audit(_) | Row::Stray(..) => Vec::new(),
+        // What was awaited may be assigned now.
+        Row::Recovery(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
         // Handled by `access`.
         Row::Rule(..) | Row::Group(..) => Vec::new(),
         Row::Control(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),

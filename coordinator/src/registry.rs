@@ -23,6 +23,7 @@ mod network;
 mod node;
 mod overlap;
 mod range;
+mod recovery;
 mod rule;
 mod selector;
 mod selector_context;
@@ -45,6 +46,7 @@ pub use ingress::{IngressSetting, IngressSpec};
 pub use network::{Network, NetworkPatch, NetworkSpec};
 pub use node::{CONFIRM_S, EgressSetting, Node, NodePatch};
 pub use overlap::Owner;
+pub use recovery::{Finding, Recovery, RecoveryError, Stray};
 pub use rule::{Rule, RulePatch, RuleSpec};
 pub use selector::Selector;
 pub use selector_context::{SelectorContext, of_client};
@@ -93,6 +95,10 @@ pub enum Row {
     Control(Vec<SocketAddr>),
     /// A token of the HTTPS API.
     Token(TokenId, Option<Token>),
+    /// Recovery of the coordinator.
+    Recovery(Option<Recovery>),
+    /// A stray, by its id.
+    Stray(String, Option<Box<Stray>>),
     /// An entry of the audit log. It is stored together with the rows of its change, and is no part of the
     /// registry.
     Audit(Box<Entry>),
@@ -115,6 +121,8 @@ pub struct Registry {
     groups: BTreeMap<(NetworkId, GroupName), Group>,
     control: Vec<SocketAddr>,
     tokens: BTreeMap<TokenId, Token>,
+    recovery: Option<Recovery>,
+    strays: BTreeMap<String, Stray>,
 }
 
 impl Registry {
@@ -141,6 +149,11 @@ impl Registry {
             }
             Row::Control(value) => Row::Control(std::mem::replace(&mut self.control, value)),
             Row::Token(id, value) => Row::Token(id.clone(), swap(&mut self.tokens, id, value)),
+            Row::Recovery(value) => Row::Recovery(std::mem::replace(&mut self.recovery, value)),
+            Row::Stray(id, value) => {
+                let value = value.map(|stray| *stray);
+                Row::Stray(id.clone(), swap(&mut self.strays, id, value).map(Box::new))
+            }
             Row::Audit(entry) => Row::Audit(entry),
         }
     }

@@ -40,6 +40,7 @@ const TABLES: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS access_group (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS record (topic TEXT PRIMARY KEY, rev BIGINT NOT NULL, signed TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS token (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS stray (id TEXT PRIMARY KEY, body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS audit (id BIGINT PRIMARY KEY, net TEXT NOT NULL, body TEXT NOT NULL)",
 ];
 
@@ -305,6 +306,13 @@ async fn load(connection: &mut AnyConnection, key: &PublicKey) -> Result<Loaded,
     for body in bodies(connection, "SELECT value FROM meta WHERE name = 'control'").await? {
         rows.push(Row::Control(read("the coordinator's addresses", &body)?));
     }
+    for body in bodies(connection, "SELECT value FROM meta WHERE name = 'restored'").await? {
+        rows.push(Row::Recovery(Some(read("the recovery after a restore", &body)?)));
+    }
+    for body in bodies(connection, "SELECT body FROM stray").await? {
+        let stray: Box<crate::registry::Stray> = read("a stray", &body)?;
+        rows.push(Row::Stray(stray.id(), Some(stray)));
+    }
     let mut loaded = Loaded::default();
     loaded.registry.apply(rows);
     loaded.published.apply(records(connection, key).await?);
@@ -396,6 +404,14 @@ async fn write_row(connection: &mut AnyConnection, row: &Row) -> Result<(), Stor
         .bind(id.to_string())
         .bind(json(token)),
         Row::Token(id, None) => sqlx::query("DELETE FROM token WHERE id = $1").bind(id.to_string()),
+        Row::Recovery(Some(recovery)) => return set_meta(connection, "restored", &json(recovery)).await,
+        Row::Recovery(None) => sqlx::query("DELETE FROM meta WHERE name = 'restored'"),
+        Row::Stray(id, Some(stray)) => sqlx::query(
+            "INSERT INTO stray (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+        )
+        .bind(id.clone())
+        .bind(json(stray)),
+        Row::Stray(id, None) => sqlx::query("DELETE FROM stray WHERE id = $1").bind(id.clone()),
         Row::Audit(entry) => return audit::write(connection, entry).await,
     };
     query.execute(connection).await?;

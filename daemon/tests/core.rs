@@ -16,7 +16,7 @@ mod world;
 use gatewrt::{
     config::Config,
     core::{
-        Input, LinkEvent, Output,
+        Input, LinkEvent, Output, Uplink,
         directory::{Change, Directory, Refusal},
     },
     kernel::fake::Faults,
@@ -39,16 +39,15 @@ fn accept(directory: &mut Directory, (topic, token): &(String, String)) -> Resul
     directory.accept(topic, token.as_bytes()).map(drop)
 }
 
-/// The history of one topic: every revision that was ever published on it.
-fn history(number: u8, revisions: &[bool]) -> Vec<(String, String)> {
-    let record = |(at, removed): (usize, &bool)| {
-        let rev = at as u64 + 1;
-        update(&match removed {
+/// The history of one topic: every revision that was ever published on it. A tombstone is the last.
+fn history(number: u8, last: u64, removed: bool) -> Vec<(String, String)> {
+    let record = |rev| {
+        update(&match removed && rev == last {
             true => MemberUpdate::Tombstone(Tombstone { net: NET, node: node(number), rev }),
             false => MemberUpdate::Member(member(number, rev)),
         })
     };
-    revisions.iter().enumerate().map(record).collect()
+    (1..=last).map(record).collect()
 }
 
 proptest! {
@@ -58,12 +57,12 @@ proptest! {
     /// routers know the same.
     #[test]
     fn records_in_any_order_end_in_the_same_state(
-        revisions in vec(vec(any::<bool>(), 1..5), 1..5),
+        revisions in vec((1..5u64, any::<bool>()), 1..5),
         arrivals in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..40),
         order in any::<u64>(),
     ) {
         let mut topics: Vec<Vec<(String, String)>> =
-            revisions.iter().enumerate().map(|(at, revs)| history(at as u8 + 2, revs)).collect();
+            (2u8..).zip(&revisions).map(|(number, (last, removed))| history(number, *last, *removed)).collect();
         topics.push((1..4).map(policy).collect());
         topics.push((1..4).map(|rev| assignment(rev, &[("192.168.1.0/24", rev % 2 == 0)])).collect());
         let mut disturbed = directory();
@@ -265,6 +264,72 @@ fn removal_of_a_known_node_is_on_disk_at_once() {
     world.message(tombstone(2, 9));
     world.message(tombstone(2, 9));
     assert_eq!(world.flushes(), 1);
+}
+
+#[test]
+fn removed_node_never_comes_back() {
+    let mut directory = directory();
+    for record in history(2, 3, true) {
+        accept(&mut directory, &record).expect("sound");
+    }
+    let back = update(&MemberUpdate::Member(member(2, 9)));
+    assert_eq!(accept(&mut directory, &back), Err(Refusal::Removed));
+    assert_eq!(directory.pop_untold(), history(2, 3, true).pop().map(|(_, token)| token));
+}
+
+/// Records that the coordinator was told of, until it was told of all.
+fn told(world: &mut World) -> Vec<String> {
+    let mut told = Vec::new();
+    loop {
+        world.said.clear();
+        world.feed(Input::Link(name(), LinkEvent::Acked));
+        let known = world.said.iter().find_map(|output| match output {
+            Output::Publish(_, Uplink::Known(token)) => Some(token.clone()),
+            _ => None,
+        });
+        match known {
+            Some(token) => told.push(token),
+            None => return told,
+        }
+    }
+}
+
+#[test]
+fn coordinator_that_was_set_back_is_told_what_it_signed() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    let newest = [assignment(7, &[]), update(&MemberUpdate::Member(member(2, 7))), policy(7)];
+    newest.iter().for_each(|record| world.message(record.clone()));
+    assert_eq!(told(&mut world), Vec::<String>::new());
+    for record in [assignment(3, &[]), update(&MemberUpdate::Member(member(2, 3))), policy(7)] {
+        world.message(record.clone());
+        world.message(record);
+    }
+    let is_told = |world: &World| !world.core.status(world.now).networks[0].failures.is_empty();
+    assert!(is_told(&world), "an older record is a failure");
+    let mut told = told(&mut world);
+    told.sort();
+    let mut expected: Vec<_> = newest[..2].iter().map(|(_, token)| token.clone()).collect();
+    expected.sort();
+    assert_eq!(told, expected);
+    world.message(assignment(8, &[]));
+    world.message(update(&MemberUpdate::Member(member(2, 8))));
+    assert!(!is_told(&world), "a failure that is over vanishes");
+}
+
+/// A coordinator that was restored from a backup may not know this node at all: it then sends none of its records.
+#[test]
+fn coordinator_that_does_not_know_the_node_is_told_of_it() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    world.message(update(&MemberUpdate::Member(member(1, 4))));
+    world.feed(Input::Link(name(), LinkEvent::Lost("cut".to_owned())));
+    world.run(70 * S);
+    world.connect();
+    world.run(S);
+    assert_eq!(told(&mut world), Vec::<String>::new(), "its records may still come");
+    world.run(70 * S);
+    assert_eq!(told(&mut world).len(), 2, "its member record and its assignment");
 }
 
 #[test]

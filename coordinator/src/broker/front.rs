@@ -5,7 +5,12 @@
 //! so the engine can look up its owner, and refuses anybody else who finds the port. (The TLS of the engine
 //! itself is not used: it accepts TLS 1.2, brings a second crypto library, and can't close a connection.)
 
-use super::{BrokerError, links::OpenLink, state::BrokerState, tls};
+use super::{
+    BrokerError,
+    links::{OpenLink, Owner},
+    state::BrokerState,
+    tls,
+};
 use crate::listen;
 use rustls::ServerConfig;
 use std::{future::pending, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -76,15 +81,17 @@ async fn serve(
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let stream = timeout(state.limits.connect_timeout, acceptor.accept(stream)).await??;
-    let name = tls::common_name(stream.get_ref().1.peer_certificates());
-    let node = name.ok_or_else(|| io::Error::other("the certificate's common name is no id"))?;
+    let chain = stream.get_ref().1.peer_certificates();
+    let node =
+        tls::common_name(chain).ok_or_else(|| io::Error::other("the certificate's common name is no id"))?;
+    let owner = Owner { node, peer, identity: tls::identity(chain) };
 
     let link = TcpSocket::new_v4()?;
     link.set_recv_buffer_size(LINK_BUFFER)?;
     let link = link.connect(engine).await?;
     link.set_nodelay(true)?;
     let at = link.local_addr()?;
-    let closed = state.links.add(at, node, peer);
+    let closed = state.links.add(at, owner);
     let closed = closed.ok_or_else(|| io::Error::other("the node has too many connections"))?;
     let open = OpenLink { links: &state.links, at };
     relay(stream, link, closed, &open, state.limits.connect_timeout).await;

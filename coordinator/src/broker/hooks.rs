@@ -106,7 +106,7 @@ impl Hooks {
     fn admit(&self, connect: &ConnectInfo) -> Result<SocketAddr, Refusal> {
         let ConnectInfo::V3(id, connect) = connect else { return Err(Refusal::Version) };
         let link = id.remote_addr.ok_or(Refusal::NoLink)?;
-        let (node, _) = self.state.links.owner(link).ok_or(Refusal::NoLink)?;
+        let node = self.state.links.owner(link).ok_or(Refusal::NoLink)?.node;
         if *id.client_id != *node {
             return Err(Refusal::ForeignClientId(node));
         }
@@ -150,7 +150,9 @@ impl Hooks {
     /// time is not acknowledged: the session ends, and the node sends it again after it has reconnected.
     async fn check_publish(&self, session: &Session, publish: &Publish) -> PublishAclResult {
         let node = &*session.id.client_id;
-        if !self.state.may_publish(node, &publish.topic) {
+        let limits = &self.state.limits;
+        let longest = if publish.topic.ends_with("/reply") { limits.own_payload } else { limits.payload };
+        if publish.payload.len() > longest || !self.state.may_publish(node, &publish.topic) {
             self.refuse_publish(node, &publish.topic);
             return PublishAclResult::rejected(false, None);
         }
@@ -202,10 +204,11 @@ impl Hooks {
             self.state.links.admit(link);
             self.state.links.owner(link)
         });
-        let from = peer.map(|(_, peer)| peer);
+        let identity = peer.as_ref().and_then(|owner| owner.identity);
+        let from = peer.map(|owner| owner.peer);
         tracing::info!(node, ?from, "node connected");
         self.state.session_began(&session.id);
-        self.state.emit(Event::Connected { node, from }).await;
+        self.state.emit(Event::Connected { node, from, identity }).await;
     }
 
     async fn handle_disconnected(&self, session: &Session, reason: &Reason) {

@@ -1,5 +1,6 @@
 //! Open links between the front and the engine, by the source address that the engine sees.
 
+use gatewrt_protocol::PublicKey;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -14,11 +15,21 @@ pub(super) struct Links {
 }
 
 struct Link {
-    node: String,
-    peer: SocketAddr,
+    owner: Owner,
     admitted: bool,
     /// Closes the link when it is dropped; never sent on.
     _close: oneshot::Sender<()>,
+}
+
+/// Owner of a link: the node, as its certificate names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// Id of the node.
+    pub(super) node: String,
+    /// Address of its router.
+    pub(super) peer: SocketAddr,
+    /// Identity key in its certificate, if that is an Ed25519 key.
+    pub(super) identity: Option<PublicKey>,
 }
 
 impl Links {
@@ -26,15 +37,15 @@ impl Links {
         Self { per_node, open: Mutex::default() }
     }
 
-    /// Id of the node that a link belongs to, and the address of its router.
-    pub(super) fn owner(&self, link: SocketAddr) -> Option<(String, SocketAddr)> {
-        self.open().get(&link).map(|link| (link.node.clone(), link.peer))
+    /// Owner of a link.
+    pub(super) fn owner(&self, link: SocketAddr) -> Option<Owner> {
+        self.open().get(&link).map(|link| link.owner.clone())
     }
 
     /// Closes all links of a node but the newest. When a router reconnects, its older connection is dead,
     /// whatever TCP says.
     pub(super) fn close_older(&self, node: &str, newest: SocketAddr) {
-        self.open().retain(|at, link| link.node != node || *at == newest);
+        self.open().retain(|at, link| link.owner.node != node || *at == newest);
     }
 
     /// Marks a link as admitted: the engine has accepted its session.
@@ -46,7 +57,7 @@ impl Links {
 
     /// Closes every link of a node.
     pub(super) fn close(&self, node: &str) {
-        self.open().retain(|_, link| link.node != node);
+        self.open().retain(|_, link| link.owner.node != node);
     }
 
     /// Closes every link.
@@ -55,18 +66,13 @@ impl Links {
     }
 
     /// Adds a link of a node. Returns `None` if the node has as many as allowed.
-    pub(super) fn add(
-        &self,
-        at: SocketAddr,
-        node: String,
-        peer: SocketAddr,
-    ) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn add(&self, at: SocketAddr, owner: Owner) -> Option<oneshot::Receiver<()>> {
         let mut open = self.open();
-        if open.values().filter(|link| link.node == node).count() >= self.per_node {
+        if open.values().filter(|link| link.owner.node == owner.node).count() >= self.per_node {
             return None;
         }
         let (close, closed) = oneshot::channel();
-        open.insert(at, Link { node, peer, admitted: false, _close: close });
+        open.insert(at, Link { owner, admitted: false, _close: close });
         Some(closed)
     }
 

@@ -23,6 +23,7 @@ pub use counters::{ByKind, Counters, MessageKind, Sessions, Tally};
 use crate::{access, listen};
 use bytes::Bytes;
 use bytestring::ByteString;
+use gatewrt_protocol::PublicKey;
 use retained::Retained;
 use rmqtt::{
     codec::types::Publish as Packet,
@@ -73,9 +74,9 @@ pub struct BrokerConfig {
 /// Limits of what the broker accepts and stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest payload that a node may send, in bytes.
+    /// Largest payload that a node may send, in bytes, but for records of the coordinator itself.
     pub payload: usize,
-    /// Largest payload that [`Broker::publish`] accepts, in bytes: the limit of the nodes.
+    /// Largest payload that [`Broker::publish`] accepts, in bytes: the limit of the nodes. One may send it back.
     pub own_payload: usize,
     /// Connections open at the same time, including handshakes. Each takes three file descriptors.
     pub connections: usize,
@@ -126,6 +127,8 @@ pub enum Event {
         node: String,
         /// Address of the router as the coordinator sees it; `None` if it is gone already.
         from: Option<SocketAddr>,
+        /// Identity key in its certificate.
+        identity: Option<PublicKey>,
     },
     /// A node has no session any more.
     Disconnected {
@@ -309,7 +312,7 @@ impl Broker {
 }
 
 fn listener_of_engine(limits: &Limits) -> Builder {
-    let packet = u32::try_from(limits.payload + PACKET_MARGIN).unwrap_or(u32::MAX);
+    let packet = u32::try_from(limits.own_payload + PACKET_MARGIN).unwrap_or(u32::MAX);
     Builder::new()
         .name("gatewrt")
         .laddr((Ipv4Addr::LOCALHOST, 0).into())

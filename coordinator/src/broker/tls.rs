@@ -2,6 +2,7 @@
 
 use super::{BrokerConfig, BrokerError};
 use crate::access::is_id;
+use gatewrt_protocol::PublicKey;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
@@ -10,7 +11,7 @@ use rustls::{
     version::TLS13,
 };
 use std::{error::Error, path::Path, sync::Arc};
-use x509_parser::{parse_x509_certificate, prelude::X509Certificate};
+use x509_parser::{oid_registry::OID_SIG_ED25519, parse_x509_certificate, prelude::X509Certificate};
 
 /// Creates the TLS configuration of the broker, which requires client certificates of the coordinator's CA. The crypto
 /// provider is explicit, as several may be linked into one process.
@@ -43,6 +44,14 @@ pub(super) fn server_config(config: &BrokerConfig) -> Result<Arc<ServerConfig>, 
 pub(super) fn common_name(chain: Option<&[CertificateDer<'_>]>) -> Option<String> {
     let (_, certificate) = parse_x509_certificate(chain?.first()?).ok()?;
     only_common_name(&certificate).filter(|name| is_id(name)).map(str::to_owned)
+}
+
+/// Ed25519 key of a verified client certificate: the node's identity key (RFC 8410).
+pub(super) fn identity(chain: Option<&[CertificateDer<'_>]>) -> Option<PublicKey> {
+    let (_, certificate) = parse_x509_certificate(chain?.first()?).ok()?;
+    let key = certificate.public_key();
+    let is_ed25519 = key.algorithm.algorithm == OID_SIG_ED25519;
+    is_ed25519.then(|| key.subject_public_key.data.as_ref().try_into().ok().map(PublicKey)).flatten()
 }
 
 fn only_common_name<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {

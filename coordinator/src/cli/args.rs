@@ -2,6 +2,7 @@
 
 mod clients;
 mod exits;
+mod recovery;
 mod rules;
 mod tokens;
 
@@ -9,6 +10,7 @@ pub(super) use clients::{
     AddClient, ClientCommand, ConfigOutput, IngressCommand, KeyFile, OneClient, SetClient, TunnelArg,
 };
 pub(super) use exits::{ExitClientCommand, ExitCommand, SetScope};
+pub(super) use recovery::RecoveryCommand;
 pub(super) use rules::{CheckCommand, GroupCommand, OneRule, RuleCommand, TagCommand, Tagged, VerdictArg};
 pub(super) use tokens::{RightsArg, TokenCommand};
 
@@ -110,6 +112,9 @@ pub(super) enum Command {
     /// Tokens of the API: create, list, revoke
     #[command(subcommand)]
     Token(TokenCommand),
+    /// After a backup was restored: show what was found, adopt or cut off who is not known any more
+    #[command(subcommand)]
+    Recovery(RecoveryCommand),
     /// Show the audit log, newest entries first
     Audit {
         /// Only this network

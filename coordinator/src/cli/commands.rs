@@ -2,6 +2,7 @@
 
 mod clients;
 mod exits;
+mod recovery;
 mod rules;
 mod status;
 mod tokens;
@@ -38,6 +39,7 @@ pub(super) fn run(client: &ApiClient, command: Command, as_json: bool) -> Comman
         Command::Tag(tag) => rules::run_tag(client, tag, as_json),
         Command::Check(check) => rules::check(client, &check, as_json),
         Command::Token(token) => tokens::run(client, token, as_json),
+        Command::Recovery(command) => recovery::run(client, command, as_json),
         Command::Audit { network, last } => tokens::audit(client, network.as_deref(), last, as_json),
         Command::Status { network } => status::run(client, network.as_deref(), as_json),
         Command::Watch { network } => watch::run(client, network.as_deref(), as_json),

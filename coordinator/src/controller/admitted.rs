@@ -5,7 +5,10 @@ use crate::{broker::Directory, registry::Registry};
 use gatewrt_protocol::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{mpsc::WeakSender, oneshot};
@@ -15,7 +18,7 @@ const TOMBSTONE_TIME: Duration = Duration::from_millis(500);
 
 /// Nodes that the broker lets connect, and the networks of each. Shared with the broker's threads.
 #[derive(Debug, Clone, Default)]
-pub struct Admitted(Arc<RwLock<BTreeMap<String, BTreeSet<String>>>>);
+pub struct Admitted(Arc<RwLock<BTreeMap<String, BTreeSet<String>>>>, Arc<AtomicBool>);
 
 impl Directory for Admitted {
     fn networks_of(&self, node: &str) -> Option<BTreeSet<String>> {
@@ -29,6 +32,11 @@ impl Admitted {
         for node in ids.filter_map(|id| registry.live_node(id)) {
             nodes.insert(node.id.to_string(), [node.net.to_string()].into());
         }
+    }
+
+    /// Lets nodes connect that are not known, to tell of themselves, or not.
+    pub(super) fn admit_strangers(&self, admit: bool) {
+        self.1.store(admit, Ordering::Relaxed);
     }
 
     /// Revokes a removed node's access: from now on it reads nothing and can't connect again.

@@ -3,14 +3,20 @@
 
 use super::{Controller, WatchEvent, now};
 use crate::broker::Event;
-use gatewrt_protocol::{NetworkId, NodeId, Presence, Record, RecordError, Report, Topic, jws};
+use gatewrt_protocol::{NetworkId, NodeId, Presence, PublicKey, Record, RecordError, Report, Topic, jws};
 use std::net::SocketAddr;
 
 impl Controller {
     pub(super) async fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Connected { node, from } => self.handle_session(&node, true, from),
-            Event::Disconnected { node } => self.handle_session(&node, false, None),
+            Event::Connected { node, from, identity } => {
+                self.handle_stranger(&node, identity);
+                self.handle_session(&node, true, from);
+            }
+            Event::Disconnected { node } => {
+                self.handle_stranger(&node, None);
+                self.handle_session(&node, false, None);
+            }
             Event::Published { node, topic, payload, .. } => {
                 self.handle_published(&node, &topic, &payload).await
             }
@@ -27,17 +33,28 @@ impl Controller {
         self.notify_watchers(WatchEvent::of_session(&self.state.registry, now(), id, connected));
     }
 
+    /// Notes the identity key of a connected node that is not known, or that the node is gone.
+    fn handle_stranger(&mut self, node: &str, identity: Option<PublicKey>) {
+        let Ok(id) = node.parse::<NodeId>() else { return };
+        match identity.filter(|_| self.state.registry.node(id).is_none()) {
+            Some(identity) => self.strangers.insert(id, identity),
+            None => self.strangers.remove(id),
+        }
+    }
+
     fn live_id(&self, node: &str) -> Option<NodeId> {
         let id = node.parse().ok()?;
         self.state.registry.live_node(id).map(|node| node.id)
     }
 
     async fn handle_published(&mut self, node: &str, topic: &str, payload: &[u8]) {
-        let Some(id) = self.live_id(node) else { return };
+        let Ok(id) = node.parse::<NodeId>() else { return };
         let outcome = match topic.parse() {
+            // Also of a node that this coordinator does not know: the record is one of its own.
+            Ok(Topic::Reply(of)) if of == id => self.handle_known(id, payload).await,
+            _ if self.live_id(node).is_none() => return,
             Ok(Topic::Report(of)) if of == id => self.handle_report(id, payload).await,
             Ok(Topic::Presence(of)) if of == id => self.handle_presence(id, payload),
-            Ok(Topic::Reply(of)) if of == id => Ok(()),
             _ => Err("not its topic"),
         };
         if let Err(why) = outcome {
@@ -64,6 +81,7 @@ impl Controller {
         let report: Report = self.verified(id, payload, |report: &Report| (report.net, report.node))?;
         self.state.live.handle_report(id, report.clone(), now()).map_err(|_| "seen before")?;
         self.notify_watchers(WatchEvent::of_report(&self.state.registry, now(), &report));
+        self.handle_revisions(id, &report).await;
         match self.recent.get_mut(&id) {
             Some(more) => *more = true,
             None => self.update_facts(id).await,

@@ -4,7 +4,7 @@
 use crate::{
     api::{
         ClientConfig, ClientIssued, ClientView, CodeView, GroupView, Me, NetworkView, NodeStatus, NodeView,
-        RuleView, ScopeView, Status, TokenView,
+        RecoveryView, RuleView, ScopeView, Status, StrayView, TokenView,
     },
     controller::{ControllerState, now},
     registry::{CheckAnswer, RegistryError},
@@ -84,6 +84,18 @@ impl Resource for NodeStatus {
 impl Resource for Status {
     fn display_name(&self) -> String {
         "the coordinator".into()
+    }
+}
+
+impl Resource for RecoveryView {
+    fn display_name(&self) -> String {
+        "the recovery".into()
+    }
+}
+
+impl Resource for StrayView {
+    fn display_name(&self) -> String {
+        format!("stray {}", self.id)
     }
 }
 

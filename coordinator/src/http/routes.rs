@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     api::{
-        CodeView, EgressSpec, EgressView, Health, NetworkStatus, NetworkView, NodeStatus, NodeView, Status,
-        egress_in_use,
+        CodeView, EgressSpec, EgressView, Health, NetworkStatus, NetworkView, NodeStatus, NodeView,
+        RecoveryView, Status, egress_in_use,
     },
     controller::now,
     registry::{CodeSpec, EgressSetting, Moment, NetworkSpec, NodePatch, Registry},
@@ -249,7 +249,7 @@ pub(super) async fn list_egress(by: Caller, Path(net): Path<String>) -> Listed<E
 #[utoipa::path(get, path = "/v1/status", tag = "coordinator", params(NetworkQuery), responses((status = 200, body = Status)))]
 pub(super) async fn status(by: Caller) -> Answer<Status> {
     let (sessions, uptime_s) = ((by.app.sessions)(), by.app.started.elapsed().as_secs());
-    let filter = by.filter();
+    let (filter, whole) = (by.filter(), by.grant.network.is_none());
     by.show(move |state| {
         let wanted = filter.requested(&state.registry)?;
         let networks =
@@ -257,7 +257,8 @@ pub(super) async fn status(by: Caller) -> Answer<Status> {
         let mut networks: Vec<_> =
             networks.map(|network| NetworkStatus::of(state, network, &sessions, now())).collect();
         networks.sort_by(|one, other| one.network.name.cmp(&other.network.name));
-        Ok(Status { version: VERSION.into(), uptime_s, unsure: state.unsure.clone(), networks })
+        let recovery = whole.then(|| RecoveryView::of(&state.registry).summary).flatten();
+        Ok(Status { version: VERSION.into(), uptime_s, unsure: state.unsure.clone(), recovery, networks })
     })
     .await
 }

@@ -122,7 +122,7 @@ fn size(prefix: &Prefix) -> u128 {
 }
 
 /// Offset of `addr`, which lies in `prefix`, from its first address.
-fn index_of(prefix: &Prefix, addr: IpAddr) -> u128 {
+pub(super) fn index_of(prefix: &Prefix, addr: IpAddr) -> u128 {
     to_bits(addr).wrapping_sub(to_bits(prefix.addr()))
 }
 

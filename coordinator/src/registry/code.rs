@@ -26,6 +26,11 @@ impl fmt::Display for CodeId {
 }
 
 impl CodeId {
+    /// Stands for the join code of a node that was adopted: which one it was is not known any more.
+    pub(super) fn adopted() -> Self {
+        Self("adopted".to_owned())
+    }
+
     fn from_entropy(bytes: [u8; 10]) -> Self {
         // The alphabet of all other ids, but shorter, as admins type it.
         Self(NodeId::from_entropy(bytes).to_string().chars().take(8).collect())

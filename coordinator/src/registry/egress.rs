@@ -36,7 +36,7 @@ impl Registry {
         node.egress.len() + self.clients_at(node).map(|client| client.prefixes.len()).sum::<usize>()
     }
 
-    fn check_egress(&self, node: &Node, prefix: Prefix) -> Result<(), RegistryError> {
+    pub(super) fn check_egress(&self, node: &Node, prefix: Prefix) -> Result<(), RegistryError> {
         check_routed(prefix)?;
         if !node.roles.contains(&Role::Egress) {
             let (code, role) = (node.code.clone(), Role::Egress);

@@ -1,6 +1,6 @@
 //! Errors of all operations on the registry.
 
-use super::{AccessError, ClientError, CodeId, ExitError, Owner};
+use super::{AccessError, ClientError, CodeId, ExitError, Owner, RecoveryError};
 use gatewrt_protocol::{NetworkName, NodeName, Prefix, Role};
 
 /// Overlap: two prefixes that share addresses, and their owners.
@@ -23,6 +23,9 @@ pub enum RegistryError {
     /// Refused by the checks of rules and groups.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// Refused by the checks of strays.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
     /// No network has this name or id.
     #[error("there is no network “{text}”")]
     NoSuchNetwork {
@@ -192,6 +195,7 @@ impl RegistryError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Access(error) => error.kind(),
+            Self::Recovery(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Exit(error) => error.kind(),
             Self::NoSuchNetwork { .. } | Self::NoSuchNode { .. } | Self::NoSuchCode { .. } => "not-found",
@@ -219,6 +223,7 @@ impl RegistryError {
     pub fn advice(&self) -> String {
         match self {
             Self::Access(error) => error.advice(),
+            Self::Recovery(error) => error.advice(),
             Self::Client(error) => error.advice(),
             Self::Exit(error) => error.advice(),
             Self::NoSuchNetwork { known, .. } if known.is_empty() => {

@@ -118,7 +118,7 @@ impl Node {
         if self == before { Vec::new() } else { vec![Row::Node(self.id, Some(Box::new(self.clone())))] }
     }
 
-    pub(super) fn removed_row(&self, now: u64) -> Row {
+    pub(crate) fn removed_row(&self, now: u64) -> Row {
         let (egress, scopes) = (BTreeMap::new(), BTreeMap::new());
         let removed = Node { removed: Some(now), egress, ingress: None, exit: None, scopes, ..self.clone() };
         Row::Node(self.id, Some(Box::new(removed)))
@@ -236,7 +236,7 @@ impl Registry {
     }
 
     /// Free name for a new node: the requested one, with a number if it is taken.
-    fn free_name(&self, network: &Network, wanted: &NodeName) -> NodeName {
+    pub(super) fn free_name(&self, network: &Network, wanted: &NodeName) -> NodeName {
         let nodes = self.live_nodes(network.id).map(|node| node.name.as_str());
         let clients = self.live_clients(network.id).map(|client| client.name.as_str());
         let taken: BTreeSet<_> = nodes.chain(clients).collect();

@@ -139,7 +139,7 @@ fn net(net: &str, what: &str) -> String {
 /// Address of this machine.
 fn has_connected(event: &Event, node: &str) -> bool {
     let local = |from: &Option<SocketAddr>| from.is_some_and(|from| from.ip().is_loopback());
-    matches!(event, Event::Connected { node: who, from } if who == node && local(from))
+    matches!(event, Event::Connected { node: who, from, .. } if who == node && local(from))
 }
 
 fn disconnected(node: &str) -> Event {

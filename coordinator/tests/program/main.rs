@@ -10,6 +10,7 @@ mod exits;
 mod first_start;
 mod joining;
 mod live;
+mod recovery;
 mod router;
 mod rules;
 mod storage;

@@ -242,6 +242,13 @@ impl Link {
         members.map(|update| (update.about().1, update.about().2)).collect()
     }
 
+    /// Signed records as received last, by topic, that are not withdrawn.
+    pub fn all(&self) -> BTreeMap<String, String> {
+        let state = self.state.lock().unwrap();
+        let texts = state.last.iter().filter(|(_, payload)| !payload.is_empty());
+        texts.map(|(topic, payload)| (topic.clone(), String::from_utf8(payload.clone()).unwrap())).collect()
+    }
+
     /// Number of received messages by topic.
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.state.lock().unwrap().count.clone()

@@ -21,6 +21,7 @@ impl Core {
                 network.disagrees_since = network.disagrees_since.map(|_| now);
                 network.check_roster(now);
                 network.reporter.request();
+                network.last_refusal = None;
                 log::info!("{name}: control link is up");
                 let presence = network.presence(&self.about.boot, true);
                 network.session.handle_sent(now);
@@ -36,7 +37,10 @@ impl Core {
                     &Refusal::Record(RecordError::TooLong(bytes, gatewrt_protocol::MAX_ASSIGNMENT)),
                 );
             }
-            LinkEvent::Acked => self.handle_acked(name),
+            LinkEvent::Acked => {
+                self.handle_acked(name);
+                self.tell(name, now);
+            }
             LinkEvent::Unsent => {
                 network.session.handle_unsent();
                 network.trial.handle_unsent(network.session.sent());
@@ -48,12 +52,25 @@ impl Core {
         }
     }
 
+    /// Tells the coordinator of one record that it does not seem to know any more: after each acknowledgement, so that one
+    /// at a time is on its way.
+    fn tell(&mut self, name: &NetworkName, now: Now) {
+        let Some(network) = self.networks.get_mut(name) else { return };
+        let Some(token) = network.directory.pop_untold() else { return };
+        network.session.handle_sent(now);
+        self.outputs.push(Output::Publish(name.clone(), Uplink::Known(token)));
+    }
+
     fn handle_message(&mut self, name: &NetworkName, topic: &str, payload: &[u8], now: Now) {
         let Some(network) = self.networks.get_mut(name) else { return };
         if matches!(topic.parse(), Ok(Topic::Command(_))) {
             return;
         }
-        match network.directory.accept(topic, payload) {
+        let taken = network.directory.accept(topic, payload);
+        if taken.is_ok() {
+            network.forget_refusal(topic);
+        }
+        match taken {
             Ok(Change::Nothing) => network.check_roster(now),
             Ok(change @ (Change::Something | Change::Removal)) => {
                 // More records may be on their way: 500 take a slow router most of a minute.
@@ -71,7 +88,11 @@ impl Core {
                 self.feed_members(name, now);
                 self.request_reconcile(now);
             }
-            Err(refusal) => network.refuse(topic, &refusal),
+            Err(refusal) => {
+                network.refuse(topic, &refusal);
+                // The acknowledgement of the report starts telling the coordinator what it does not know.
+                network.reporter.refresh();
+            }
         }
     }
 

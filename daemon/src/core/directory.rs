@@ -26,7 +26,7 @@ pub enum Refusal {
     #[error("signed for another network or node")]
     Elsewhere,
     /// Older than the known record: replayed or rolled back.
-    #[error("revision {offered} is older than {known}: replayed or rolled back")]
+    #[error("revision {offered} is older than {known}: the coordinator was set back, or a broker replays it")]
     Old {
         /// Known revision.
         known: u64,
@@ -39,6 +39,9 @@ pub enum Refusal {
     /// Topic that this node does not read.
     #[error("not a topic of this node")]
     Topic,
+    /// Member record of a node whose tombstone is known: its id is never used again, whatever the revision.
+    #[error("that node was removed for good")]
+    Removed,
     /// [`MOST_MEMBERS`] reached.
     #[error("more than {MOST_MEMBERS} nodes")]
     Full,
@@ -56,9 +59,15 @@ impl Refusal {
             Self::Elsewhere => "for-another",
             Self::Old { .. } => "old-revision",
             Self::Conflict(_) => "conflict",
+            Self::Removed => "removed",
             Self::Topic => "unknown-topic",
             Self::Full => "full",
         }
+    }
+
+    /// True if the coordinator itself signed a newer record than the refused one.
+    fn is_outdated(&self) -> bool {
+        matches!(self, Self::Old { .. } | Self::Conflict(_) | Self::Removed)
     }
 }
 
@@ -96,6 +105,8 @@ pub struct Directory {
     restored: bool,
     /// Members whose records came since the control link was opened last.
     heard: SortedSet<NodeId>,
+    /// Topics of records that are newer than what the broker offered, and of which the coordinator was not told yet.
+    untold: SortedSet<Topic>,
 }
 
 impl Directory {
@@ -112,6 +123,7 @@ impl Directory {
             before: Before::default(),
             restored: false,
             heard: SortedSet::new(),
+            untold: SortedSet::new(),
         }
     }
 
@@ -126,7 +138,28 @@ impl Directory {
             self.note_heard(&topic);
             return Ok(Change::Nothing);
         }
-        self.take(&topic, payload, Source::Broker)
+        let taken = self.take(&topic, payload, Source::Broker);
+        if taken.as_ref().is_err_and(Refusal::is_outdated) {
+            self.untold.push(topic);
+        }
+        taken
+    }
+
+    /// Signed text of a record that the coordinator does not seem to know any more; each is returned once. It was
+    /// restored from a backup if it offers older records, or does not send this node's own member record.
+    pub fn pop_untold(&mut self) -> Option<String> {
+        let topic = self.untold.last().copied()?;
+        self.untold.remove_item(&topic);
+        self.token(&topic).map(str::to_owned)
+    }
+
+    /// Notes that the link was open long enough for this node's own records to come: if they did not, the coordinator is
+    /// to be told of them.
+    pub fn handle_settled(&mut self) {
+        if self.heard.binary_search(&self.node).is_err() {
+            self.untold.push(Topic::Member(self.net, self.node));
+            self.untold.push(Topic::Assignment(self.node));
+        }
     }
 
     /// Restores a record that was stored on disk into the directory. This router trusts its own disk, so that a start
@@ -189,6 +222,7 @@ impl Directory {
     /// Starts to note which member records come, when the control link is opened: the others may have expired.
     pub fn handle_connecting(&mut self) {
         self.heard.clear();
+        self.untold.clear();
     }
 
     /// True if the roster agrees with the member records; `None` without a roster.
@@ -213,7 +247,7 @@ impl Directory {
         live.map(|(node, held)| (*node, held.rev)).collect()
     }
 
-    fn is_known(&self, topic: &Topic, payload: &[u8]) -> bool {
+    fn token(&self, topic: &Topic) -> Option<&str> {
         let token = match topic {
             Topic::Policy(_) => self.policy.as_ref().map(|held| &held.token),
             Topic::Assignment(_) => self.assignment.as_ref().map(|held| &held.token),
@@ -221,7 +255,11 @@ impl Directory {
             Topic::Member(net, node) if *net == self.net => self.members.get(node).map(|held| &held.token),
             _ => None,
         };
-        token.is_some_and(|token| token.as_bytes() == payload) && self.is_read(topic)
+        token.map(String::as_str)
+    }
+
+    fn is_known(&self, topic: &Topic, payload: &[u8]) -> bool {
+        self.token(topic).is_some_and(|token| token.as_bytes() == payload) && self.is_read(topic)
     }
 
     fn is_read(&self, topic: &Topic) -> bool {
@@ -280,6 +318,9 @@ impl Directory {
             return Err(Refusal::Full);
         }
         let held = self.members.get(&node);
+        if matches!(record, MemberUpdate::Member(_)) && held.is_some_and(|held| live(held).is_none()) {
+            return Err(Refusal::Removed);
+        }
         let was_there = held.map_or(node == self.node, |held| live(held).is_some());
         let goes = was_there && matches!(record, MemberUpdate::Tombstone(_));
         let newer = newer(held.map(|held| (held.rev, held.token.as_str())), rev, ours, payload)?;

@@ -125,6 +125,8 @@ pub enum Uplink {
     Report(Box<Report>),
     /// Presence, to its topic.
     Presence(Presence),
+    /// Record of the coordinator that it does not seem to know any more, as it signed it.
+    Known(String),
 }
 
 /// Request of the core to a driver.
@@ -143,7 +145,7 @@ pub enum Output {
     },
     /// Drop the control link.
     Disconnect(NetworkName),
-    /// Sign and publish, retained.
+    /// Sign and publish, retained; but for what the coordinator signed.
     Publish(NetworkName, Uplink),
     /// Observe the kernel.
     Observe(ObserveQuery),

@@ -10,13 +10,13 @@ use super::{
     session::Session,
 };
 use crate::model::{IfName, MAX_ADDRESSES, split_host_port};
-use gatewrt_protocol::{Applied, Failure, Presence};
+use gatewrt_protocol::{Applied, Failure, Presence, Topic};
 use litemap::LiteMap;
 use sorted_vec::SortedSet;
 use std::{net::SocketAddr, time::Duration};
 
 /// Time for which the roster may disagree with the records before they count as withheld.
-const WITHHELD: Duration = Duration::from_secs(5);
+pub(super) const WITHHELD: Duration = Duration::from_secs(5);
 
 /// State of one network in the core.
 #[derive(Debug)]
@@ -90,8 +90,14 @@ impl Network {
             let network = &self.membership.network;
             log::warn!("{network}: refused a message on {topic}: {refusal} ({count} so far)");
         }
-        let what = format!("take in a message on {}", topic.chars().take(80).collect::<String>());
-        self.last_refusal = Some(Failure { what, why: refusal.to_string() });
+        self.last_refusal = Some(Failure { what: take_in(topic), why: refusal.to_string() });
+    }
+
+    /// Forgets the last refusal if it was of a message like this one, which was taken in.
+    pub(super) fn forget_refusal(&mut self, topic: &str) {
+        if self.last_refusal.as_ref().is_some_and(|last| last.what == take_in(topic)) {
+            self.last_refusal = None;
+        }
     }
 
     /// True if the network is to be in the kernel: neither left nor removed.
@@ -141,4 +147,16 @@ impl Network {
             self.applied.roster = rev(self.directory.roster().map(|roster| roster.rev));
         }
     }
+}
+
+/// What a message on a topic is for, in an admin's words.
+fn take_in(topic: &str) -> String {
+    let what = match topic.parse() {
+        Ok(Topic::Member(..)) => "the record of a node",
+        Ok(Topic::Roster(_)) => "the list of nodes",
+        Ok(Topic::Policy(_)) => "the settings of the network",
+        Ok(Topic::Assignment(_)) => "the settings of this node",
+        _ => "a message",
+    };
+    format!("take in {what}")
 }

@@ -4,6 +4,7 @@ use super::{
     Core, Network, Now, Output, Uplink,
     clients::present,
     desired::is_secondary,
+    network::WITHHELD,
     owner,
     paths::Seen,
     serving::device_of,
@@ -70,6 +71,9 @@ impl Core {
         let Some(network) = self.networks.get_mut(name) else { return };
         if !network.reporter.poll(due, self.config.heartbeat, &facts, &present, now) {
             return;
+        }
+        if network.session.connected_since().is_some_and(|since| since + WITHHELD <= now) {
+            network.directory.handle_settled();
         }
         report.seq = network.reporter.handle_sent(facts, present, now);
         network.session.handle_sent(now);

@@ -81,6 +81,11 @@ impl Links {
         let message = match uplink {
             Uplink::Presence(presence) => self::presence(identity, presence),
             Uplink::Report(report) => signed(identity, Topic::Report(identity.node), report.as_ref()),
+            Uplink::Known(token) => Ok(Message {
+                topic: Topic::Reply(identity.node).to_string(),
+                payload: token.as_bytes().to_vec(),
+                retain: false,
+            }),
         };
         match message.map(|message| link.try_publish(message)) {
             Ok(Ok(())) => return true,

@@ -17,6 +17,9 @@ fn show(status: &Status) -> io::Result<()> {
     if let Some(why) = &status.unsure {
         line(&format!("no change is made: it is not known what is on the disk: {why}"))?;
     }
+    if let Some(recovery) = &status.recovery {
+        line(&format!("{recovery}: see “gatewrt-coordinator recovery show”"))?;
+    }
     if status.networks.is_empty() {
         return line("no network yet: gatewrt-coordinator network create home");
     }

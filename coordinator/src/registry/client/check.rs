@@ -17,7 +17,7 @@ const ROUTES: usize = 256;
 
 impl Registry {
     /// Refuses a client's name that is in use: clients and nodes share one namespace.
-    pub(super) fn check_client_name(
+    pub(in crate::registry) fn check_client_name(
         &self,
         net: NetworkId,
         itself: Option<ClientId>,
@@ -99,10 +99,11 @@ impl Registry {
         }
     }
 
-    /// All addresses that clients of the network have or had.
+    /// All addresses that clients of the network have or had, also those that are strays.
     fn given(&self, net: NetworkId) -> BTreeSet<IpAddr> {
         let clients = self.clients().filter(|client| client.net == net);
-        clients.flat_map(|client| client.seats.values().flatten().copied()).collect()
+        let strays = self.strays().filter(|stray| stray.net() == net).flat_map(|stray| stray.addresses());
+        clients.flat_map(|client| client.seats.values().flatten()).chain(strays).copied().collect()
     }
 
     fn holder(&self, net: NetworkId, address: IpAddr) -> Option<&Client> {

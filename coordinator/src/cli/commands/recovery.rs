@@ -1,0 +1,62 @@
+//! Commands `recovery …`.
+
+use super::{super::args::RecoveryCommand, ApiClient, CommandResult, enc, line, list, print, span, table};
+use crate::{
+    api::{AdoptRequest, RecoveryView, StrayView},
+    controller::now,
+};
+use std::io;
+
+pub(super) fn run(client: &ApiClient, command: RecoveryCommand, as_json: bool) -> CommandResult {
+    match command {
+        RecoveryCommand::Show => print(&client.get::<RecoveryView>("recovery")?, as_json, show),
+        RecoveryCommand::Adopt { stray, name } => {
+            let path = format!("recovery/strays/{}", enc(&stray));
+            let adopted: StrayView = client.post(&path, &AdoptRequest { name })?;
+            print(&adopted, as_json, |adopted| line(&format!("adopted {}", named(adopted))))
+        }
+        RecoveryCommand::CutOff { stray } => {
+            let gone: StrayView = client.delete(&format!("recovery/strays/{}", enc(&stray)))?;
+            print(&gone, as_json, |gone| line(&format!("cut off {}", named(gone))))
+        }
+    }
+}
+
+fn named(stray: &StrayView) -> String {
+    let name = stray.name.as_ref().map_or_else(|| stray.id.clone(), |name| format!("{name} ({})", stray.id));
+    format!("{} {name} of network {}", stray.what, stray.network)
+}
+
+fn show(recovery: &RecoveryView) -> io::Result<()> {
+    let Some(summary) = &recovery.summary else {
+        return line("the coordinator was never set back: it knows all that its routers know");
+    };
+    line(summary)?;
+    let now = now();
+    for finding in &recovery.findings {
+        line(&format!("{} ago: {}", span(now.saturating_sub(finding.at)), finding.what))?;
+    }
+    if !recovery.waiting.is_empty() {
+        line(&format!(
+            "not heard of since: {}; what was changed for them reaches them when they report",
+            list(&recovery.waiting)
+        ))?;
+    }
+    if recovery.strays.is_empty() {
+        return Ok(());
+    }
+    let row = |stray: &StrayView| {
+        vec![
+            stray.what.clone(),
+            stray.id.clone(),
+            list(&stray.name),
+            stray.network.clone(),
+            list(&stray.gateway),
+            list(&stray.addresses),
+            if stray.adoptable { "yes" } else { "not heard yet" }.to_owned(),
+        ]
+    };
+    let heading = ["NOT KNOWN", "ID", "NAME", "NETWORK", "GATEWAY", "ADDRESSES", "CAN BE ADOPTED"];
+    table(&heading, &recovery.strays.iter().map(row).collect::<Vec<_>>())?;
+    line("next: gatewrt-coordinator recovery adopt ID, or recovery cut-off ID")
+}

@@ -1,0 +1,78 @@
+//! Recovery after the coordinator was set back: what nodes tell of is verified, learned from, and made up for.
+
+use super::{Controller, now};
+use crate::{
+    records::Content,
+    recovery::{Teller, learn},
+};
+use gatewrt_protocol::{NodeId, PublicKey, Report, Topic};
+use std::collections::BTreeMap;
+
+/// Largest number of nodes that are not known and whose identity keys are kept.
+const STRANGERS: usize = 1024;
+
+/// Identity keys of connected nodes that the registry does not know.
+#[derive(Debug, Default)]
+pub(super) struct Strangers(BTreeMap<NodeId, PublicKey>);
+
+impl Strangers {
+    pub(super) fn insert(&mut self, node: NodeId, identity: PublicKey) {
+        if self.0.len() < STRANGERS {
+            self.0.insert(node, identity);
+        }
+    }
+
+    pub(super) fn remove(&mut self, node: NodeId) {
+        self.0.remove(&node);
+    }
+}
+
+impl Controller {
+    /// Takes in a record that a node has and this coordinator may not know any more.
+    pub(super) async fn handle_known(&mut self, node: NodeId, payload: &[u8]) -> Result<(), &'static str> {
+        let key = self.state.signer.public();
+        let (topic, told) = Content::open_any(payload, &key).ok_or("no record of this coordinator")?;
+        if !self.state.published.is_behind(&topic, &told) {
+            return Ok(());
+        }
+        let identity = self.strangers.0.get(&node).copied();
+        let at = now();
+        let rows = learn(&self.state.registry, Teller { node, identity }, &told, at)?;
+        self.state.published.raise(topic, told.rev());
+        tracing::warn!(%node, %topic, rev = told.rev(), "a node has a newer record: this coordinator was set back");
+        if let Err(error) = self.commit(rows).await {
+            tracing::error!(%node, "what a node has from before was not stored: {error}");
+            return Ok(());
+        }
+        self.admit_strangers();
+        let topics = [topic, Topic::Roster(told.net())].into();
+        if let Err(error) = self.commit_records(&topics).await {
+            tracing::error!(%topic, "a newer revision was not published: {error}");
+        }
+        Ok(())
+    }
+
+    /// Lets what is assigned to a node wait no longer, if its report shows that it has nothing newer.
+    pub(super) async fn handle_revisions(&mut self, node: NodeId, report: &Report) {
+        if !self.state.registry.is_awaited(node) {
+            return;
+        }
+        let rolled_back = report.rolled_back.as_ref().map_or(0, |rolled_back| rolled_back.assignment);
+        let known = report.applied.assignment.max(rolled_back);
+        let ours = self.state.published.content(&Topic::Assignment(node)).map_or(0, Content::rev);
+        // 0: it has just started, and has not said what it knows.
+        if known == 0 || known > ours {
+            return;
+        }
+        let rows = self.state.registry.handle_heard(node);
+        if let Err(error) = self.commit(rows).await {
+            tracing::error!(%node, "that a node was heard was not stored: {error}");
+        }
+    }
+
+    /// Lets nodes that are not known connect, once this coordinator was set back: they may have joined since, and can tell
+    /// of themselves.
+    pub(super) fn admit_strangers(&self) {
+        self.admitted.admit_strangers(self.state.registry.recovery().is_some());
+    }
+}
