@@ -44,7 +44,8 @@
 //! `{net}`, `{node}` and the like are names or ids. An admin sends a token as `Authorization: Bearer …` or
 //! the cookie of a session; its rights are checked by [`grant`] and [`caller`]. Errors are
 //! [`gatewrt_protocol::Problem`]s. Every change takes `?dry_run=true`, and `If-Match` if it changes an
-//! existing resource; lists take `?limit=&after=`.
+//! existing resource; lists take `?limit=&after=`. Fields and parameters that a path does not take are refused
+//! by [`strict`].
 
 mod caller;
 mod clients;
@@ -65,6 +66,7 @@ mod routes;
 mod rules;
 mod server;
 mod session;
+mod strict;
 mod tls;
 mod tokens;
 mod watch;
@@ -97,6 +99,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use strict::KnownNames;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Version of the coordinator.
@@ -134,11 +137,17 @@ pub struct App {
 
 /// Creates the router of the HTTPS API and the page, with all their paths.
 pub fn router(app: App) -> Router {
-    let known = token_routes().route_layer(from_fn_with_state(app.clone(), grant::require_token));
-    let anyone = open_routes().route_layer(from_fn_with_state(app.clone(), rate_limit::enforce_rate_limits));
+    let known = token_routes()
+        .route_layer(from_fn(strict::refuse_unknown))
+        .route_layer(from_fn_with_state(app.clone(), grant::require_token));
+    let anyone = open_routes()
+        .route_layer(from_fn(strict::refuse_unknown))
+        .route_layer(from_fn_with_state(app.clone(), rate_limit::enforce_rate_limits));
     let (router, paths) = known.merge(anyone).split_for_parts();
+    let document = openapi::complete(paths);
     router
-        .layer(Extension(Document::of(&openapi::complete(paths))))
+        .layer(Extension(KnownNames::of(&document)))
+        .layer(Extension(Document::of(&document)))
         .layer(map_response(no_store))
         .merge(page::router())
         .fallback(|| async { ApiError::no_such_path() })

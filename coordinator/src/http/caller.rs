@@ -44,7 +44,7 @@ pub struct Caller {
     page: Page,
 }
 
-/// Query parameters that every path of the API takes.
+/// Query parameters that many paths of the API take; where one is not taken, [`super::strict`] refuses it.
 #[derive(Deserialize)]
 struct CommonQuery {
     #[serde(default)]

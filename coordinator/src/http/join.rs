@@ -11,6 +11,7 @@ use gatewrt_protocol::{JoinAnswer, JoinRequest, MAX_RECORD, NodeId, Topic, jws};
 use std::net::IpAddr;
 
 /// Lets a router join with a join code. The request is signed; the answer contains all that the router needs.
+/// Unlike elsewhere, unknown fields of the request are ignored, as in all records: a newer router can join.
 #[utoipa::path(post, path = "/v1/join", tag = "coordinator", security(()),
     request_body(content = String, content_type = "text/plain", description = "a join request as a JWS in compact serialisation, signed with the identity key it names"),
     responses((status = 200, body = Object, description = "who the router is from now on: `net`, `node`, `name`, `brokers`, `certificate` and its first signed records")))]

@@ -7,13 +7,14 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         Components, Content, InfoBuilder, KnownFormat, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
         Required, ResponseBuilder, Schema, SchemaFormat, SecurityRequirement, Type,
         path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
+        schema::{AdditionalProperties, ArrayItems},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -59,6 +60,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         complete_path(path, item);
     }
+    close_requests(&mut document);
     let components = document.components.get_or_insert_with(Components::new);
     components.schemas.insert(Problem::name().into_owned(), Problem::schema());
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
@@ -74,7 +76,8 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
 const ABOUT: &str = "API of the coordinator: all that the command line and the page can do. Networks, nodes, clients and groups are \
 named by their names or ids. Errors are problem+json and say what to do. Changes take `?dry_run=true`, which checks and \
 answers without changing anything; PUT, PATCH and DELETE take `If-Match` with the `ETag` that was read, and refuse with \
-412 if the resource was changed meanwhile.";
+412 if the resource was changed meanwhile. Fields and parameters that are not described here, and parameters that are \
+sent twice, are refused with 400. Answers may have more fields in newer versions: ignore those that you don't know.";
 
 fn complete_path(path: &str, item: &mut PathItem) {
     let has_names = path.contains('{');
@@ -103,6 +106,50 @@ fn complete_path(path: &str, item: &mut PathItem) {
     }
 }
 
+/// Closes the schemas of requests, as [`super::strict`] refuses fields that they do not name. Those of answers stay
+/// open.
+fn close_requests(document: &mut OpenApi) {
+    let mut names = Vec::new();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.post, &mut item.put, &mut item.patch].into_iter().flatten();
+        for body in operations.filter_map(|operation| operation.request_body.as_mut()) {
+            let RefOr::T(body) = body else { continue };
+            for content in body.content.values_mut() {
+                let RefOr::T(Content { schema: Some(schema), .. }) = content else { continue };
+                close(schema, &mut names);
+            }
+        }
+    }
+    let components = document.components.get_or_insert_with(Components::new);
+    let mut closed = BTreeSet::new();
+    while let Some(name) = names.pop() {
+        let schema = components.schemas.get_mut(&name).filter(|_| closed.insert(name));
+        schema.into_iter().for_each(|schema| close(schema, &mut names));
+    }
+}
+
+/// Closes a schema and those within it, and adds the names of those that it refers to.
+fn close(schema: &mut RefOr<Schema>, names: &mut Vec<String>) {
+    match schema {
+        RefOr::Ref(reference) => names.extend(reference.ref_location.rsplit('/').next().map(str::to_owned)),
+        RefOr::T(Schema::Object(object)) => {
+            if !object.properties.is_empty() {
+                object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+            }
+            object.properties.values_mut().for_each(|schema| close(schema, names));
+        }
+        RefOr::T(Schema::Array(array)) => {
+            if let ArrayItems::RefOrSchema(items) = &mut array.items {
+                close(items, names);
+            }
+        }
+        RefOr::T(Schema::OneOf(one)) => one.items.iter_mut().for_each(|schema| close(schema, names)),
+        RefOr::T(Schema::AnyOf(any)) => any.items.iter_mut().for_each(|schema| close(schema, names)),
+        // Each part allows the fields of the others.
+        RefOr::T(_) => {}
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OperationKind {
     Look,
@@ -118,7 +165,7 @@ fn problems(
 ) -> impl Iterator<Item = (&'static str, &'static str)> {
     let changes = kind != OperationKind::Look;
     [
-        (true, "400", "the request can't be read"),
+        (true, "400", "the request can't be read, or has an unknown field or parameter"),
         (!is_open || changes, "401", "no valid token was sent"),
         (!is_open || changes, "403", "the token does not allow it"),
         (has_names || !is_open, "404", "nothing has that name"),

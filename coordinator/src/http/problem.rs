@@ -24,6 +24,10 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", title, "")
     }
 
+    pub(super) fn unreadable_body(error: serde_json::Error) -> Self {
+        Self::bad_request(format!("the body can't be read: {error}"))
+    }
+
     pub(super) fn no_admin() -> Self {
         let detail = "send the text of admin.token of the coordinator's directory, or of another valid token, as “Authorization: Bearer …”";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is missing or wrong", detail)
@@ -115,7 +119,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes =
             bytes.map_err(|error| ApiError::new(error.status(), "bad-request", error.body_text(), ""))?;
         let body = serde_json::from_slice(&bytes);
-        body.map(Self).map_err(|error| ApiError::bad_request(format!("the body can't be read: {error}")))
+        body.map(Self).map_err(ApiError::unreadable_body)
     }
 }
 

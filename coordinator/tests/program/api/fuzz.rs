@@ -12,11 +12,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/api/schemath
 
 #[test]
 fn any_request_is_never_a_server_error() {
-    let coordinator = Coordinator::with_home();
-    let api = Api::of(&coordinator);
-    Router::new(1, "office").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
-    Router::new(2, "cabin").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
-    let names = world(&api);
+    let (coordinator, api, names) = world();
     let output = Command::new(SCRIPT)
         .arg(coordinator.url())
         .args(["ca.crt", "admin.token"].map(|file| coordinator.data().join(file)))
@@ -29,8 +25,12 @@ fn any_request_is_never_a_server_error() {
     assert_eq!(api.get("/v1/health").status, 200);
 }
 
-/// Creates one of each object. Returns their ids, as names may change meanwhile.
-fn world(api: &Api) -> Vec<(&'static str, String)> {
+/// Coordinator with one of each object. Returns their ids too, as names may change meanwhile.
+pub fn world() -> (Coordinator, Api, Vec<(&'static str, String)>) {
+    let coordinator = Coordinator::with_home();
+    let api = Api::of(&coordinator);
+    Router::new(1, "office").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
+    Router::new(2, "cabin").join(&coordinator.code(&[]), &text(&coordinator.data().join("ca.crt"))).unwrap();
     let id = |answer: super::Answer, at: &str| {
         assert!(answer.status < 300, "{answer:?}");
         answer.body.pointer(at).map(|id| id.as_str().map_or(id.to_string(), str::to_owned)).unwrap()
@@ -44,7 +44,7 @@ fn world(api: &Api) -> Vec<(&'static str, String)> {
     put("groups/all-of-it", &json!({"members": ["all"]}));
     let client = api.post(&home("clients"), &json!({"name": "phone", "gateways": ["office"]}));
     let rule = json!({"verdict": "allow", "from": ["client:phone"], "to": ["all"]});
-    vec![
+    let ids = vec![
         ("net", id(api.get("/v1/networks/home"), "/id")),
         ("node", id(api.get(&home("nodes/office")), "/id")),
         ("code", id(api.post(&home("codes"), &json!({})), "/id")),
@@ -53,7 +53,8 @@ fn world(api: &Api) -> Vec<(&'static str, String)> {
         ("group", "all-of-it".into()),
         ("scope", id(scope, "/name")),
         ("id", id(api.post("/v1/tokens", &json!({"name": "t", "rights": "read"})), "/id")),
-    ]
+    ];
+    (coordinator, api, ids)
 }
 
 fn errors(coordinator: &Coordinator) -> String {

@@ -43,6 +43,10 @@ fn session_allows_changes_from_our_own_page_only() {
     let login = open.call("POST", "/v1/login", &evil, Some(&json!({"token": root.token})));
     assert_eq!(login.status, 403, "no other site logs a browser in");
 
+    let tried =
+        open.call("POST", "/v1/logout?dry_run=true", &[&[("cookie", cookie)], &own[..]].concat(), None);
+    assert_eq!((tried.status, tried.header("set-cookie")), (204, ""));
+    assert_eq!(open.call("GET", "/v1/me", &[("cookie", cookie)], None).status, 200, "it was only tried");
     let out = open.call("POST", "/v1/logout", &[&[("cookie", cookie)], &own[..]].concat(), None);
     assert_eq!((out.status, out.header("set-cookie").contains("Max-Age=0")), (204, true));
     assert_eq!(open.call("GET", "/v1/me", &[("cookie", cookie)], None).status, 401);
