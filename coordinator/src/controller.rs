@@ -90,6 +90,9 @@ pub enum ControllerError {
     /// The database failed. Nothing was changed, unless it is [`StoreError::Unsure`].
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The change was not tried: it isn't known what an earlier one has left on the disk.
+    #[error(transparent)]
+    NotTried(StoreError),
     /// A record would be longer than routers accept. Nothing was changed.
     #[error("a record would be too long: {0}")]
     Record(RecordError),
@@ -301,7 +304,10 @@ impl Controller {
             }
             Job::Change(mode, order) => {
                 // A change is planned, and answered if there is nothing to do, by what is in memory.
-                let settled = self.settle().await;
+                let settled = match self.settle().await {
+                    Err(ControllerError::Store(error)) => Err(ControllerError::NotTried(error)),
+                    settled => settled,
+                };
                 let moment = Moment { now: now(), entropy: crate::pki::random() };
                 let Some((changes, done)) = order(settled.map(|_| (&self.state, &moment))) else { return };
                 match mode {

@@ -80,6 +80,14 @@ pub enum StoreError {
         "another program reads the database and does not end: end it, and leave the file to this coordinator"
     )]
     Busy,
+    /// SQLite can't keep a write-ahead log there.
+    #[error(
+        "the database can't have a write-ahead log where it is (its journal is “{mode}”): move the directory to a local disk"
+    )]
+    NoLog {
+        /// Journal mode of the database.
+        mode: String,
+    },
     /// It isn't known whether the last change was stored.
     #[error(
         "it is not known what is on the disk: {why}. No change is made until the database can be read again"
@@ -234,6 +242,9 @@ impl Store {
             }
             Err(error) => {
                 let why = error.to_string();
+                if self.why_unsure() != Some(&why) {
+                    tracing::error!("it is not known what is on the disk: {why}");
+                }
                 self.state = State::Unsure(why.clone());
                 Err(StoreError::Unsure { why })
             }
@@ -257,7 +268,11 @@ async fn reopen(
     let mut connections = Connections::open(path, false).await?;
     let found = async {
         let settled = match connections.mark().await? {
-            mark if mark == last => Settled::NotStored,
+            // What was written of the failed one must not come back later.
+            mark if mark == last => match connections.checkpoint().await {
+                Ok(()) | Err(StoreError::Full) => Settled::NotStored,
+                Err(error) => return Err(error),
+            },
             // What failed may have been the write to the disk: it has to succeed before this counts.
             mark if mark == tried => connections.checkpoint().await.map(|()| Settled::Stored)?,
             _ => return Err(StoreError::Foreign),

@@ -4,6 +4,19 @@
 //!
 //! Trust: only a record's signature counts (RFC 7515 compact JWS, Ed25519 by RFC 8037), never the broker that delivered
 //! it. [`jws::open`] verifies before it parses.
+//!
+//! # Set back and brought up to date
+//!
+//! A node keeps, of each topic, the highest revision that it ever had, across reboots. Whatever is older, or has the same
+//! revision and other content, it refuses, from whomever it comes; and the id of a removed node never comes back. This
+//! alone is what a broker, or anyone else, would have to get past to roll a node back, and nothing opens it: there is no
+//! epoch, no reset, no message that makes a node forget.
+//!
+//! A coordinator that was restored from a backup is behind. A node answers what it refuses as too old with the newer record
+//! as it has it, on [`Topic::Reply`]. That record bears the coordinator's own signature, so it proves to the coordinator,
+//! whatever the node, the broker or anyone between wants, that this revision existed, and what was in it. The coordinator,
+//! who alone holds the record key, signs anew with a higher revision. A node can bring nothing else: what is not signed by
+//! the coordinator, or not newer than what it publishes, is dropped, so nobody can drive revisions up.
 
 #![cfg_attr(
     not(test),

@@ -22,7 +22,8 @@ pub enum Topic {
     Command(NodeId),
     /// Report of a node on itself; written by the node, retained.
     Report(NodeId),
-    /// Answer to a command; written by the node, not retained.
+    /// Record of the coordinator that a node has and the coordinator does not seem to know any more, as it was signed;
+    /// written by the node, not retained.
     Reply(NodeId),
     /// Presence of a node, online or offline; written by the node and as its will, retained.
     Presence(NodeId),

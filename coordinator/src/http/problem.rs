@@ -79,6 +79,10 @@ impl From<ControllerError> for ApiError {
                 let detail = "the change may have been stored or not: look when the coordinator answers again; it tries each second";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage-unsure", error, detail)
             }
+            ControllerError::NotTried(error) => {
+                let detail = "this change was not tried: an earlier one failed; the coordinator tries each second to read the disk again";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage-unsure", error, detail)
+            }
             ControllerError::Store(error) => {
                 let detail = "nothing was changed; the coordinator's log says more";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error, detail)

@@ -9,7 +9,7 @@
 use super::{SCHEMA, Signed, StoreError, TABLES, bodies, read, set_meta, write_record, write_row};
 use crate::registry::Row;
 use data_encoding::HEXLOWER;
-use sqlx::{AnyConnection, Connection as _, Executor};
+use sqlx::{AnyConnection, Connection as _, Executor, Row as _};
 use std::{
     ffi::OsString,
     fs,
@@ -90,7 +90,7 @@ impl Connections {
     /// Moves all that the write-ahead log has into the database file, and to the disk.
     pub(super) async fn checkpoint(&mut self) -> Result<(), StoreError> {
         let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut self.writer).await?;
-        match sqlx::Row::try_get::<i64, _>(&row, 0)? {
+        match row.try_get::<i64, _>(0)? {
             0 => Ok(()),
             _ => Err(StoreError::Busy),
         }
@@ -121,7 +121,11 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 async fn prepare(connection: &mut AnyConnection) -> Result<(), StoreError> {
-    connection.execute("PRAGMA journal_mode = WAL").await?;
+    let mode: String =
+        sqlx::query("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await?.try_get(0)?;
+    if mode != "wal" {
+        return Err(StoreError::NoLog { mode });
+    }
     connection.execute("PRAGMA synchronous = FULL").await?;
     Ok(())
 }

@@ -6,6 +6,8 @@ export const state = {
   /** Name and rights of the session's token: { name, rights, network } */
   me: null,
   version: "",
+  /** What concerns the coordinator itself: that it makes no change, that it was restored from a backup */
+  notices: [],
   /** NetworkViews, by name */
   networks: [],
   /** NetworkStatus by the network's name */
@@ -36,13 +38,20 @@ export const statusOf = (net) => state.status.get(net);
 export async function loadNetworks() {
   const status = await get("/status");
   state.version = status.version;
+  takeNotices(status);
   for (const one of status.networks) state.status.set(one.network.name, one);
   state.networks = status.networks.map((one) => one.network);
 }
 
 export async function loadStatus(net) {
   const status = await get(`/status${query({ network: net })}`);
+  takeNotices(status);
   for (const one of status.networks) take(one);
+}
+
+function takeNotices({ unsure, recovery }) {
+  const notices = [unsure && `No change is made: it is not known what is on the disk: ${unsure}`, recovery && `Set back: ${recovery}. See “gatewrt-coordinator recovery show”.`];
+  state.notices = notices.filter(Boolean);
 }
 
 function take(one) {

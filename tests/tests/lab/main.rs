@@ -30,6 +30,7 @@ mod qr;
 mod removal;
 mod repair;
 mod restart;
+mod restored;
 mod rpcd;
 mod rules;
 mod sites;

@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { get, list, opened, path, query, remove, save } from "../api.js";
-import { isWhole, loadNetworks, mayChange, statusOf } from "../state.js";
+import { isWhole, loadNetworks, mayChange, state, statusOf } from "../state.js";
 import { badge, button, empty, facts, icon, section, titleBar } from "../ui.js";
 import { confirm, formDialog, text } from "../forms.js";
 import { outcome, scopesOf } from "../exits.js";
@@ -58,6 +58,7 @@ function first(net, page) {
 function attention(net, { nodes, warnings }, clients) {
   const nodeLink = (node) => h("a", { href: `#/n/${net}/nodes/${node.name}` }, node.name);
   const lines = [
+    ...state.notices.map((notice) => [notice]),
     ...warnings.map((warning) => [warning]),
     ...nodes.filter((node) => !node.online).map((node) => [nodeLink(node), ` is ${condition(node).text}`]),
     ...nodes.filter((node) => node.online && node.report?.failures?.length).map((node) => [nodeLink(node), " could not apply all settings", failuresOf(node)]),
