@@ -245,9 +245,14 @@ impl Controller {
 
     /// Brings the stored records up to date before anything is served: changed settings of this start,
     /// expired tombstones, fields that an earlier version did not have.
-    pub async fn reconcile_records(&mut self, control: BTreeSet<SocketAddr>) -> Result<(), ControllerError> {
+    pub async fn reconcile_records(
+        &mut self,
+        control: BTreeSet<SocketAddr>,
+        brokers: Vec<String>,
+    ) -> Result<(), ControllerError> {
         let mut rows = self.state.registry.begin_recovery();
         rows.extend(self.state.registry.set_control(control));
+        rows.extend(self.state.registry.set_brokers(brokers));
         self.commit(rows).await?;
         self.expires = Some(now());
         self.refresh().await

@@ -259,7 +259,9 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
         Row::Recovery(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
         // Handled by `access`.
         Row::Rule(..) | Row::Group(..) => Vec::new(),
-        Row::Control(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
+        Row::Control(_) | Row::Brokers(_) => {
+            registry.nodes().map(|node| Topic::Assignment(node.id)).collect()
+        }
     }
 }
 
@@ -379,6 +381,7 @@ fn assignment(registry: &Registry, node: &Node, now: u64) -> Assignment {
         attempt: node.attempt,
         access: Access::default(),
         control: registry.control().to_vec(),
+        brokers: registry.brokers().to_vec(),
     }
 }
 

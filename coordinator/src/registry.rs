@@ -93,6 +93,8 @@ pub enum Row {
     Group(NetworkId, GroupName, Option<Group>),
     /// Addresses of the coordinator itself.
     Control(Vec<SocketAddr>),
+    /// Brokers of the coordinator as `host:port`, best first.
+    Brokers(Vec<String>),
     /// A token of the HTTPS API.
     Token(TokenId, Option<Token>),
     /// Recovery of the coordinator.
@@ -120,6 +122,7 @@ pub struct Registry {
     rules: BTreeMap<RuleId, Rule>,
     groups: BTreeMap<(NetworkId, GroupName), Group>,
     control: Vec<SocketAddr>,
+    brokers: Vec<String>,
     tokens: BTreeMap<TokenId, Token>,
     recovery: Option<Recovery>,
     strays: BTreeMap<String, Stray>,
@@ -148,6 +151,7 @@ impl Registry {
                 Row::Group(net, name.clone(), swap(&mut self.groups, (net, name), value))
             }
             Row::Control(value) => Row::Control(std::mem::replace(&mut self.control, value)),
+            Row::Brokers(value) => Row::Brokers(std::mem::replace(&mut self.brokers, value)),
             Row::Token(id, value) => Row::Token(id.clone(), swap(&mut self.tokens, id, value)),
             Row::Recovery(value) => Row::Recovery(std::mem::replace(&mut self.recovery, value)),
             Row::Stray(id, value) => {
@@ -224,6 +228,16 @@ impl Registry {
     /// Addresses of the coordinator. Routers must never reach them through a network.
     pub fn control(&self) -> &[SocketAddr] {
         &self.control
+    }
+
+    /// Brokers of the coordinator, best first, as routers are to try them.
+    pub fn brokers(&self) -> &[String] {
+        &self.brokers
+    }
+
+    /// Sets the brokers of the coordinator.
+    pub fn set_brokers(&self, brokers: Vec<String>) -> Changes {
+        if brokers == self.brokers { Vec::new() } else { vec![Row::Brokers(brokers)] }
     }
 
     /// Sets the addresses of the coordinator.

@@ -180,7 +180,8 @@ impl Running {
         let delivery = tokio::spawn(deliver(broker, delivered));
 
         let control = advertised.resolve(https_addr.port(), mqtt_addr.port(), controller.control()).await;
-        controller.reconcile_records(control).await.map_err(ServeError::Reconcile)?;
+        let brokers = advertised.brokers(mqtt_addr.port());
+        controller.reconcile_records(control, brokers).await.map_err(ServeError::Reconcile)?;
         let controller = tokio::spawn(controller.run(events));
         let app = App {
             url: advertised.url(https_addr.port()),

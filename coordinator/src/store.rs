@@ -328,6 +328,9 @@ async fn load(connection: &mut AnyConnection, key: &PublicKey) -> Result<Loaded,
         let stray: Box<crate::registry::Stray> = read("a stray", &body)?;
         rows.push(Row::Stray(stray.id(), Some(stray)));
     }
+    for body in bodies(connection, "SELECT value FROM meta WHERE name = 'brokers'").await? {
+        rows.push(Row::Brokers(read("the coordinator's brokers", &body)?));
+    }
     let mut loaded = Loaded::default();
     loaded.registry.apply(rows);
     loaded.published.apply(records(connection, key).await?);
@@ -413,6 +416,7 @@ async fn write_row(connection: &mut AnyConnection, row: &Row) -> Result<(), Stor
             sqlx::query("DELETE FROM access_group WHERE id = $1").bind(format!("{net}/{name}"))
         }
         Row::Control(addrs) => return set_meta(connection, "control", &json(addrs)).await,
+        Row::Brokers(brokers) => return set_meta(connection, "brokers", &json(brokers)).await,
         Row::Token(id, Some(token)) => sqlx::query(
             "INSERT INTO token (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
         )

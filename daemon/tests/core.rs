@@ -317,6 +317,46 @@ fn coordinator_that_was_set_back_is_told_what_it_signed() {
     assert!(!is_told(&world), "a failure that is over vanishes");
 }
 
+/// Where the router connects next after it was cut off.
+fn next_broker(world: &mut World) -> String {
+    world.said.clear();
+    world.feed(Input::Link(name(), LinkEvent::Lost("cut".to_owned())));
+    world.run(70 * S);
+    let to = world.said.iter().find_map(|output| match output {
+        Output::Connect { broker, .. } => Some(broker.clone()),
+        _ => None,
+    });
+    to.expect("it connects")
+}
+
+/// A coordinator moves: it names its new address while the old one works, then the old one goes.
+#[test]
+fn router_tries_the_brokers_that_the_coordinator_names_and_the_first() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    let brokers = || vec!["new.example:8883".to_owned(), "gw.example:8883".to_owned()];
+    world.message(world::assignment_of(|assignment| gatewrt_protocol::Assignment {
+        rev: 2,
+        brokers: brokers(),
+        ..assignment
+    }));
+    let mut tried: Vec<String> = (0..4).map(|_| next_broker(&mut world)).collect();
+    tried.sort();
+    tried.dedup();
+    let mut all = brokers();
+    all.sort();
+    assert_eq!(tried, all);
+    world.connect();
+    world.message(world::assignment_of(|assignment| gatewrt_protocol::Assignment {
+        rev: 3,
+        brokers: vec!["new.example:8883".to_owned()],
+        ..assignment
+    }));
+    let tried: Vec<String> = (0..4).map(|_| next_broker(&mut world)).collect();
+    assert!(tried.contains(&"gw.example:8883".to_owned()), "that of the join is never forgotten: {tried:?}");
+    assert!(tried.contains(&"new.example:8883".to_owned()), "{tried:?}");
+}
+
 /// A coordinator that was restored from a backup may not know this node at all: it then sends none of its records.
 #[test]
 fn coordinator_that_does_not_know_the_node_is_told_of_it() {

@@ -332,6 +332,10 @@ pub struct Assignment {
     /// Addresses of the control plane, which are never reached through the network itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub control: Vec<SocketAddr>,
+    /// Brokers of the coordinator as `host:port`, best first; where absent, those of the join answer. The node tries these,
+    /// then those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brokers: Vec<String>,
 }
 record!(Assignment, Assignment);
 

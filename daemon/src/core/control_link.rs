@@ -98,12 +98,14 @@ impl Core {
 
     pub(super) fn poll_link(&mut self, name: &NetworkName, now: Now) {
         let Some(network) = self.networks.get_mut(name) else { return };
+        let mut brokers = network.brokers();
+        network.session.set_brokers(brokers.len());
         match network.session.poll(now) {
-            Some(Action::Connect(broker)) => {
-                network.broker = broker;
+            Some(Action::Connect(place)) => {
                 network.directory.handle_connecting();
                 let will = network.presence(&self.about.boot, false);
-                let broker = network.membership.brokers.get(broker).cloned().unwrap_or_default();
+                let broker = if place < brokers.len() { brokers.swap_remove(place) } else { String::new() };
+                network.broker.clone_from(&broker);
                 let known = network.known_at(&broker);
                 self.outputs.push(Output::Connect { network: name.clone(), broker, known, will });
             }

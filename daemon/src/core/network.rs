@@ -37,7 +37,8 @@ pub struct Network {
     pub(super) trial: Trial,
     /// Revisions of the policy and the assignment that the trial is about.
     pub(super) trial_revisions: (u64, u64),
-    pub(super) broker: usize,
+    /// Broker of the last connection.
+    pub(super) broker: String,
     pub(super) applied: Applied,
     pub(super) refused: LiteMap<&'static str, u64>,
     pub(super) last_refusal: Option<Failure>,
@@ -67,7 +68,7 @@ impl Network {
             session,
             trial: Trial::default(),
             trial_revisions: (0, 0),
-            broker: 0,
+            broker: String::new(),
             applied: Applied::default(),
             refused: LiteMap::new(),
             last_refusal: None,
@@ -103,6 +104,18 @@ impl Network {
     /// True if the network is to be in the kernel: neither left nor removed.
     pub(super) fn is_active(&self) -> bool {
         !self.leaving && !self.directory.is_removed()
+    }
+
+    /// Brokers of the network: those that the coordinator names now, best first, then those of the join.
+    pub(super) fn brokers(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let named = self.directory.newest().map(|(_, assignment)| assignment.brokers.as_slice());
+        for broker in named.unwrap_or_default().iter().chain(&self.membership.brokers) {
+            if !all.contains(broker) {
+                all.push(broker.clone());
+            }
+        }
+        all
     }
 
     /// Known addresses of a network's brokers according to the coordinator, where the port is that of `broker`.

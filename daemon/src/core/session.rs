@@ -82,6 +82,12 @@ impl Session {
         }
     }
 
+    /// Sets the number of brokers to try in turn: the coordinator may name others.
+    pub fn set_brokers(&mut self, brokers: usize) {
+        self.brokers = brokers.max(1);
+        self.broker %= self.brokers;
+    }
+
     /// True if the session is connected to a broker.
     pub fn is_connected(&self) -> bool {
         matches!(self.state, State::Connected { .. })

@@ -176,7 +176,7 @@ impl Core {
             port: membership.port,
             addresses: assignment.map(|assignment| assignment.addresses.clone()).unwrap_or_default(),
             control: control.to_owned(),
-            broker: membership.brokers.get(network.broker).cloned().unwrap_or_default(),
+            broker: network.broker.clone(),
             control_error: network.session.last_error().map(str::to_owned),
             egress: assignment.map(|assignment: &Assignment| assignment.egress.clone()).unwrap_or_default(),
             ingress: assignment.is_some_and(|assignment| assignment.ingress.is_some()),

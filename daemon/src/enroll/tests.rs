@@ -60,6 +60,7 @@ fn assignment() -> Assignment {
         attempt: 0,
         access: gatewrt_protocol::Access::default(),
         control: Vec::new(),
+        brokers: Vec::new(),
     }
 }
 

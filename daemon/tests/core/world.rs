@@ -70,6 +70,7 @@ pub fn assignment_of(fill: impl FnOnce(Assignment) -> Assignment) -> (String, St
         attempt: 0,
         access: gatewrt_protocol::Access::default(),
         control: Vec::new(),
+        brokers: Vec::new(),
     });
     (Topic::Assignment(node(1)).to_string(), signer().sign(&assignment).expect("short"))
 }

@@ -130,6 +130,7 @@ impl Router {
             attempt: 0,
             access: Access::default(),
             control: Vec::new(),
+            brokers: Vec::new(),
         };
         let token = signer().sign(&assignment).expect("short");
         let topic = Topic::Assignment(node(1)).to_string();
