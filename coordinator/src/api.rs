@@ -61,6 +61,9 @@ pub struct NetworkView {
     pub nodes: usize,
     /// Creation time, in seconds since 1970.
     pub created: u64,
+    /// Warnings about the network that was created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl NetworkView {
@@ -78,7 +81,13 @@ impl NetworkView {
             dns: network.dns.clone(),
             nodes: state.registry.live_nodes(network.id).count(),
             created: network.created,
+            warnings: Vec::new(),
         }
+    }
+
+    /// Creates the view of a network, with warnings about its prefixes.
+    pub fn with_warnings(state: &ControllerState, network: &Network) -> Self {
+        Self { warnings: state.registry.network_warnings(network), ..Self::of(state, network) }
     }
 }
 
@@ -209,11 +218,9 @@ impl NodeView {
         }
     }
 
-    /// Creates the view of a node, with those warnings about its network that name the node.
+    /// Creates the view of a node, with the warnings that concern it.
     pub fn with_warnings(state: &ControllerState, node: &Node) -> Self {
-        let name = node.name.as_str();
-        let names_it = |warning: &String| warning.split([' ', ':']).any(|word| word == name);
-        let warnings = state.registry.warnings(node.net).into_iter().filter(names_it);
+        let warnings = state.registry.node_warnings(node).into_iter();
         let warnings = warnings.chain(state.registry.ingress_warnings(node));
         let warnings = warnings.chain(state.registry.exit_warnings(node)).collect();
         Self { warnings, ..Self::of(state, node) }

@@ -10,6 +10,7 @@
 mod access_error;
 mod address;
 mod check;
+mod claim;
 mod client;
 mod code;
 mod egress;

@@ -123,6 +123,9 @@ pub struct ClientView {
     /// State as its gateway reported it last; none if it never connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<ClientLive>,
+    /// Warnings about the change that was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// External client with its newly issued file. Has no `Debug`: the file contains the private key.
@@ -207,7 +210,13 @@ impl ClientView {
             issued: client.issued,
             stale: registry.stale(client),
             live: live(state, client, at),
+            warnings: Vec::new(),
         }
+    }
+
+    /// Creates the view of an external client, with warnings about the prefixes behind it.
+    pub fn with_warnings(state: &ControllerState, client: &Client, at: u64) -> Self {
+        Self { warnings: state.registry.client_warnings(client), ..Self::of(state, client, at) }
     }
 }
 

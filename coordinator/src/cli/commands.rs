@@ -75,6 +75,7 @@ fn run_network(client: &ApiClient, command: NetworkCommand, as_json: bool) -> Co
             let made: NetworkView = client.post("networks", &spec)?;
             print(&made, as_json, |made| {
                 line(&format!("created network {}: {} and {}", made.name, made.prefix4, made.prefix6))?;
+                warn(&made.warnings);
                 eprintln!("next: gatewrt-coordinator code create {}", made.name);
                 Ok(())
             })

@@ -117,7 +117,7 @@ pub(super) async fn change_client(
     let act = AuditedChange::of("client.change", current_client(&net, &client)).with_detail(&patch);
     let plan =
         move |registry: &Registry, moment: &Moment| registry.change_client(&net, &client, &patch, moment);
-    by.change(act, plan, |state, client| ClientView::of(state, &client, now())).await
+    by.change(act, plan, |state, client| ClientView::with_warnings(state, &client, now())).await
 }
 
 /// Deletes an external client permanently: its key is refused from now on.
@@ -189,7 +189,8 @@ fn issued(
     let private = private.filter(|_| !tried).map_or(Secret::Hidden, Secret::Shown);
     let text = wgconf::text(&client.file, private, client.psk.map_or(Secret::None, shown));
     let qr = Qr::new(&text).map(|qr| Zeroizing::new(qr.svg()));
-    let warnings = warnings(&client.file, client.tunnel, qr.is_some());
+    let mut warnings = warnings(&client.file, client.tunnel, qr.is_some());
+    warnings.extend(state.registry.client_warnings(client));
     ClientIssued { client: ClientView::of(state, client, now()), config: text, qr, warnings }
 }
 

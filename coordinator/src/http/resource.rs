@@ -40,7 +40,7 @@ impl Resource for NetworkView {
         format!("network {}", self.name)
     }
     fn spec(&self) -> Option<Value> {
-        without(self, &["nodes"])
+        without(self, &["nodes", "warnings"])
     }
 }
 
@@ -113,7 +113,7 @@ impl Resource for ClientView {
         format!("client {}", self.name)
     }
     fn spec(&self) -> Option<Value> {
-        without(self, &["live", "stale", "state"])
+        without(self, &["live", "stale", "state", "warnings"])
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn list_networks(by: Caller) -> Listed<NetworkView> {
 pub(super) async fn create_network(by: Caller, Body(spec): Body<NetworkSpec>) -> Answer<NetworkView> {
     let act = AuditedChange::new("network.create", format!("network {}", spec.name)).with_detail(&spec);
     let plan = move |registry: &Registry, moment: &Moment| registry.create_network(&spec, moment);
-    by.create(act, plan, |state, network| NetworkView::of(state, &network)).await
+    by.create(act, plan, |state, network| NetworkView::with_warnings(state, &network)).await
 }
 
 /// Shows one network.

@@ -184,19 +184,15 @@ impl Registry {
         }
     }
 
-    /// First free default prefix for a new network. The search starts at a random one, so that two coordinators seldom
-    /// choose the same.
+    /// First free default prefix for a new network, one of which no node says that it is in use there if there is any.
+    /// The search starts at a random one, so that two coordinators seldom choose the same.
     fn default_prefix(&self, ipv4: bool, moment: &Moment) -> Result<Prefix, RegistryError> {
         let candidates =
             (0..=255).map(|step| if ipv4 { default4(moment, step) } else { default6(moment, step) });
-        let free =
-            |prefix: &Prefix| self.conflict(*prefix, None, None).is_none() && !self.is_on_a_lan(prefix);
-        candidates.into_iter().find(free).ok_or(RegistryError::NoFreePrefix)
-    }
-
-    fn is_on_a_lan(&self, prefix: &Prefix) -> bool {
-        let mut lans = self.nodes().filter(|node| node.is_live()).flat_map(|node| node.facts.lans());
-        lans.any(|(_, lan)| lan.overlaps(prefix))
+        let free: Vec<Prefix> =
+            candidates.filter(|prefix| self.conflict(*prefix, None, None).is_none()).collect();
+        let unclaimed = free.iter().find(|prefix| !self.is_claimed(prefix));
+        unclaimed.or(free.first()).copied().ok_or(RegistryError::NoFreePrefix)
     }
 }
 

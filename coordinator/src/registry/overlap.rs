@@ -1,9 +1,7 @@
 //! Overlaps of prefixes, and the owners of both.
 
 use super::{Client, Node, Registry};
-use gatewrt_protocol::{
-    ClientId, ClientName, Endpoint, EndpointKind, NetworkId, NetworkName, NodeName, Prefix,
-};
+use gatewrt_protocol::{ClientId, ClientName, NetworkId, NetworkName, NodeName, Prefix};
 use std::{fmt, net::SocketAddr};
 
 /// Owner of a prefix or an address, in an admin's words.
@@ -15,7 +13,7 @@ pub enum Owner {
     Site(NetworkName, NodeName),
     /// Prefix behind an external client of a network.
     Client(NetworkName, ClientName),
-    /// Endpoint of a node's WireGuard.
+    /// Endpoint for clients of a node.
     Endpoint(NodeName, SocketAddr),
     /// Address of the coordinator.
     Coordinator(SocketAddr),
@@ -27,7 +25,7 @@ impl fmt::Display for Owner {
             Self::Network(name) => write!(f, "the addresses of network {name}"),
             Self::Site(network, node) => write!(f, "served by node {node} of network {network}"),
             Self::Client(network, client) => write!(f, "behind client {client} of network {network}"),
-            Self::Endpoint(node, addr) => write!(f, "holds {addr}, where node {node} is reached"),
+            Self::Endpoint(node, addr) => write!(f, "holds {addr}, where clients reach node {node}"),
             Self::Coordinator(addr) => write!(f, "holds {addr}, where this coordinator is reached"),
         }
     }
@@ -43,8 +41,8 @@ pub(super) enum Changing {
 }
 
 impl Registry {
-    /// Finds the first conflict of `prefix` with another prefix or address, and its owner. A network's own prefix
-    /// (`net` is `None`) is compared with every network, site, endpoint and the coordinator. A prefix served in `net`
+    /// Finds the first conflict of `prefix` with another prefix or address that an admin has set, and its owner. A
+    /// network's own prefix (`net` is `None`) is compared with every network, site, endpoint and the coordinator. A prefix served in `net`
     /// is compared with the sites, clients and endpoints of that network only, as networks are isolated from each
     /// other. Blocks of clients lie in their network's prefix.
     pub(super) fn conflict(
@@ -67,7 +65,7 @@ impl Registry {
         let clients = clients.filter(|client| Some(Changing::Client(client.id)) != except);
         let behind = clients.flat_map(|client| client.prefixes.iter().map(move |prefix| (client, *prefix)));
         let behind = behind.map(|(client, prefix)| (prefix, self.behind(client)));
-        let endpoints = nodes().flat_map(reached_at);
+        let endpoints = nodes().filter_map(stated_at);
         let control = self.control().iter().map(|addr| (Prefix::host(addr.ip()), Owner::Coordinator(*addr)));
         let mut all = networks.chain(sites).chain(behind).chain(endpoints).chain(control);
         all.find(|(taken, _)| taken.overlaps(&prefix))
@@ -84,65 +82,11 @@ impl Registry {
         let network = self.network(client.net).expect("a live client's network exists");
         Owner::Client(network.name.clone(), client.name.clone())
     }
-
-    /// Warnings about a network: allowed, but probably not intended.
-    pub fn warnings(&self, net: NetworkId) -> Vec<String> {
-        let nodes: Vec<_> = self.live_nodes(net).collect();
-        let served: Vec<_> =
-            nodes.iter().flat_map(|node| node.egress.keys().map(move |prefix| (*node, *prefix))).collect();
-        let own = nodes.iter().flat_map(|node| self.overlay_warnings(net, node));
-        let lans = nodes.iter().flat_map(|node| lan_warnings(node, &served));
-        let endpoints = nodes.iter().flat_map(|node| endpoint_warnings(node, &served));
-        own.chain(lans).chain(endpoints).collect()
-    }
-
-    fn overlay_warnings(&self, net: NetworkId, node: &Node) -> Vec<String> {
-        let overlay = self.network(net).map(|network| network.prefixes()).into_iter().flatten();
-        let clash = |prefix: Prefix| node.facts.lans().filter(move |(_, lan)| lan.overlaps(&prefix));
-        let say = |prefix: Prefix, name: &str, lan: Prefix| {
-            format!(
-                "{lan} on {name} of {} overlaps the network's own {prefix}: hosts there can't reach the network",
-                node.name
-            )
-        };
-        overlay.flat_map(|prefix| clash(prefix).map(move |(name, lan)| say(prefix, name, lan))).collect()
-    }
 }
 
-/// Warnings about prefixes served by others that are also a LAN of `node`, whose hosts will not reach them.
-fn lan_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
-    let served = served.iter().filter(|(by, _)| by.id != node.id);
-    let pairs =
-        served.flat_map(|(by, prefix)| node.facts.lans().map(move |(name, lan)| (by, prefix, name, lan)));
-    // A node that serves the same prefix is a stand-in.
-    let clashes =
-        pairs.filter(|(_, prefix, _, lan)| prefix.overlaps(lan) && !node.egress.contains_key(prefix));
-    let say = |(by, prefix, name, lan): (&&Node, &Prefix, &str, Prefix)| {
-        format!(
-            "{prefix} served by {} overlaps {lan} on {name} of {}: hosts there will not reach it",
-            by.name, node.name
-        )
-    };
-    clashes.map(say).collect()
-}
-
-/// Warnings about endpoints of `node` that lie inside served prefixes.
-fn endpoint_warnings(node: &Node, served: &[(&Node, Prefix)]) -> Vec<String> {
-    let clash = |at: &Prefix| served.iter().filter(move |(_, prefix)| prefix.covers(at)).collect::<Vec<_>>();
-    let say = |owner: &Owner, by: &Node, prefix: &Prefix| format!("{prefix} served by {} {owner}", by.name);
-    let reached = reached_at(node);
-    reached
-        .flat_map(|(at, owner)| clash(&at).into_iter().map(move |(by, prefix)| say(&owner, by, prefix)))
-        .collect()
-}
-
-/// Addresses at which a node is reached. LAN addresses are left out: they lie in prefixes that the node
-/// itself serves.
-fn reached_at(node: &Node) -> impl Iterator<Item = (Prefix, Owner)> {
-    let endpoints =
-        node.facts.candidates(&[]).into_iter().filter(|endpoint| endpoint.kind != EndpointKind::Lan);
-    let stated = node.ingress.as_ref().and_then(|ingress| ingress.endpoint.as_ref()?.parse().ok());
-    let name = node.name.clone();
-    let addrs = endpoints.into_iter().map(|Endpoint { addr, .. }| addr).chain(stated);
-    addrs.map(move |addr| (Prefix::host(addr.ip()), Owner::Endpoint(name.clone(), addr)))
+/// Endpoint for clients that an admin has set for a node, if it is an address. What a node reports of itself is a
+/// [claim](super::claim), and no reason to refuse anything.
+fn stated_at(node: &Node) -> Option<(Prefix, Owner)> {
+    let addr: SocketAddr = node.ingress.as_ref()?.endpoint.as_ref()?.parse().ok()?;
+    Some((Prefix::host(addr.ip()), Owner::Endpoint(node.name.clone(), addr)))
 }

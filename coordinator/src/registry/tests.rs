@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{Op, World, any_op, report, request};
-use gatewrt_protocol::{Endpoint, EndpointKind, Prefix};
+use gatewrt_protocol::{Endpoint, EndpointKind, InterfaceKind, InterfaceReport, Prefix};
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};
 
@@ -314,10 +314,12 @@ fn overlapping_lans_are_warned_of() {
 }
 
 #[test]
-fn egress_covering_an_endpoint_is_refused() {
+fn egress_covering_what_an_admin_has_set_is_refused() {
     let (mut registry, secret) = home();
     registry.apply(registry.set_control(["198.18.5.1:8883".parse::<SocketAddr>().unwrap()].into()));
     let (one, two) = (join(&mut registry, secret, 1).unwrap(), join(&mut registry, secret, 2).unwrap());
+    let stated = IngressSpec { endpoint: Some("198.51.100.7:51820".into()), ..IngressSpec::default() };
+    registry.apply(registry.set_ingress("home", &two.to_string(), &stated).unwrap().0);
     let set = |node: NodeId, prefix: &str| {
         let setting = EgressSetting { nat: false, metric: 0 };
         registry
@@ -327,7 +329,7 @@ fn egress_covering_an_endpoint_is_refused() {
     };
     assert_eq!(set(one, "192.168.1.0/24"), Ok(()));
     for (prefix, parts) in [
-        ("203.0.113.2/32", ["node node-0 of network home", "203.0.113.2:51820"]),
+        ("198.51.100.0/24", ["node node-0 of network home", "198.51.100.7:51820, where clients reach node"]),
         (
             "198.18.0.0/16",
             ["node node-0 of network home", "198.18.5.1:8883, where this coordinator is reached"],
@@ -338,6 +340,109 @@ fn egress_covering_an_endpoint_is_refused() {
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     }
     assert!(set(two, "0.0.0.0/0").unwrap_err().contains("default route"));
+}
+
+/// Reports any endpoints and LANs.
+fn claims(registry: &mut Registry, node: NodeId, endpoints: &[&str], lans: &[&str]) {
+    let endpoint = |text: &&str| Endpoint { addr: text.parse().unwrap(), kind: EndpointKind::Wan };
+    let mut said = report(node, 1, 1);
+    said.endpoints = endpoints.iter().map(endpoint).collect();
+    let interface = |(number, prefixes): (usize, &[&str])| InterfaceReport {
+        name: format!("lan{number}"),
+        kind: InterfaceKind::Lan,
+        prefixes: prefixes.iter().map(|lan| p(lan)).collect(),
+    };
+    said.interfaces = lans.chunks(16).enumerate().map(interface).collect();
+    registry.apply(registry.update_facts(node, &said, None));
+}
+
+#[test]
+fn invented_endpoints_and_lans_refuse_nothing_and_are_warned_of() {
+    let (mut registry, secret) = home();
+    let (one, liar) = (join(&mut registry, secret, 1).unwrap(), join(&mut registry, secret, 2).unwrap());
+    let patch = NodePatch { name: Some("liar".parse().unwrap()), ..NodePatch::default() };
+    registry.apply(registry.change_node("home", &liar.to_string(), &patch).unwrap().0);
+    claims(
+        &mut registry,
+        liar,
+        &["192.168.5.1:51820", "10.90.0.1:1", "[fd90::1]:1"],
+        &["192.168.5.0/24", "10.91.0.0/16"],
+    );
+    let setting = EgressSetting { nat: true, metric: 0 };
+    let (rows, node) = registry.set_egress("home", &one.to_string(), p("192.168.5.0/24"), setting).unwrap();
+    registry.apply(rows);
+    let said = registry.node_warnings(&node);
+    assert_eq!(
+        said,
+        [
+            "192.168.5.0/24 served by node-0 overlaps 192.168.5.0/24 on lan0 of liar: hosts there will not reach it",
+            "192.168.5.0/24 served by node-0 holds 192.168.5.1:51820, where liar says that it is reached",
+        ]
+    );
+    assert_eq!(registry.warnings(node.net), said);
+    let liar = registry.node(liar).unwrap();
+    assert_eq!(registry.node_warnings(liar), said, "and at the node that says so");
+
+    let (prefix4, prefix6) = (Some(p("10.90.0.0/15")), Some(p("fd90::/64")));
+    let spec = NetworkSpec { prefix4, prefix6, ..spec("other") };
+    let (rows, network) = registry.create_network(&spec, &moment(9)).unwrap();
+    registry.apply(rows);
+    assert_eq!(
+        registry.network_warnings(&network),
+        [
+            "10.90.0.0/15 overlaps 10.91.0.0/16 on lan0 of liar of network home: hosts there can't reach this network",
+            "10.90.0.0/15 holds 10.90.0.1:1, where liar of network home says that it is reached",
+            "fd90::/64 holds [fd90::1]:1, where liar of network home says that it is reached",
+        ]
+    );
+    assert!(registry.warnings(network.id).is_empty(), "they are another network's affairs");
+}
+
+#[test]
+fn own_address_inside_its_own_prefix_is_no_warning() {
+    let (mut registry, secret) = home();
+    let node = join(&mut registry, secret, 1).unwrap();
+    // Behind a provider's box, whose LAN it serves.
+    claims(&mut registry, node, &["192.168.0.2:51820"], &["192.168.0.0/24"]);
+    let setting = EgressSetting { nat: true, metric: 0 };
+    let (rows, node) = registry.set_egress("home", &node.to_string(), p("192.168.0.0/24"), setting).unwrap();
+    registry.apply(rows);
+    assert!(registry.node_warnings(&node).is_empty());
+}
+
+#[test]
+fn claims_of_one_node_drown_no_others() {
+    let (mut registry, secret) = home();
+    let ids: Vec<_> = (1..=3).map(|key| join(&mut registry, secret, key).unwrap()).collect();
+    let lans: Vec<String> = (0..=255).map(|number| format!("192.168.{number}.0/24")).collect();
+    claims(&mut registry, ids[1], &["192.168.7.1:1"], &lans.iter().map(String::as_str).collect::<Vec<_>>());
+    claims(&mut registry, ids[2], &["192.168.7.2:2"], &[]);
+    let setting = EgressSetting { nat: true, metric: 0 };
+    let (rows, node) =
+        registry.set_egress("home", &ids[0].to_string(), p("192.168.0.0/16"), setting).unwrap();
+    registry.apply(rows);
+    for warnings in [registry.node_warnings(&node), registry.warnings(node.net)] {
+        assert!(warnings.len() < 20, "{} warnings", warnings.len());
+        assert!(warnings.iter().any(|warning| warning.contains("192.168.7.2:2")), "{warnings:?}");
+    }
+}
+
+#[test]
+fn default_prefix_is_found_though_all_are_claimed() {
+    let (mut registry, secret) = home();
+    let liar = join(&mut registry, secret, 1).unwrap();
+    let create = |registry: &Registry| registry.create_network(&spec("other"), &moment(3)).unwrap().1;
+    let first = create(&registry).prefix4;
+    claims(&mut registry, liar, &[], &[&first.to_string()]);
+    let second = create(&registry).prefix4;
+    assert!(!second.overlaps(&first), "{second} is free of claims");
+    claims(&mut registry, liar, &[&format!("{}:1", second.nth(1).unwrap())], &[&first.to_string()]);
+    let third = create(&registry).prefix4;
+    assert!(!third.overlaps(&first) && !third.overlaps(&second), "{third} is free of claims");
+    claims(&mut registry, liar, &[], &["10.0.0.0/8", "fd00::/8"]);
+    let network = create(&registry);
+    assert_eq!(network.prefix4, first, "as if nobody had said anything");
+    assert!(!registry.network_warnings(&network).is_empty());
 }
 
 #[test]

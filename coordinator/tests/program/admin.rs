@@ -156,7 +156,6 @@ fn egress_commands_set_change_list_and_unset() {
     for (prefix, parts) in [
         ("192.168.0.0/16", &["cabin", "192.168.1.0/24", "served by node office of network home"][..]),
         (&network, &["cabin", "the addresses of network home"]),
-        ("203.0.113.1/32", &["203.0.113.1:51820", "node office is reached"]),
         ("0.0.0.0/0", &["default route", "exit"]),
         ("::/0", &["default route", "exit"]),
         (control, &["can't be used here"]),
@@ -166,6 +165,25 @@ fn egress_commands_set_change_list_and_unset() {
             assert!(said.contains(part), "{part} in {said}");
         }
     }
+    // What a router says of itself warns only.
+    let warned = coordinator.command(&["egress", "set", "home", "cabin", "203.0.113.0/24"]);
+    assert!(warned.status.success(), "{warned:?}");
+    let said = String::from_utf8(warned.stderr).unwrap();
+    let claim =
+        "203.0.113.0/24 served by cabin holds 203.0.113.1:51820, where office says that it is reached";
+    assert!(said.contains(&format!("warning: {claim}")), "{said}");
+    assert!(coordinator.ok(&["status", "home"]).contains(claim));
+    coordinator.ok(&["egress", "unset", "home", "cabin", "203.0.113.0/24"]);
+    let warned = coordinator.command(&["network", "create", "wide", "--prefix4", "203.0.112.0/23"]);
+    assert!(warned.status.success(), "{warned:?}");
+    let said = String::from_utf8(warned.stderr).unwrap();
+    assert!(
+        said.contains("203.0.113.2:51820, where cabin of network home says that it is reached"),
+        "{said}"
+    );
+    let made = coordinator.json(&["network", "show", "wide"]);
+    assert_eq!((&made["prefix4"], &made["warnings"]), (&"203.0.112.0/23".into(), &serde_json::Value::Null));
+    coordinator.ok(&["network", "delete", "wide"]);
     let said = coordinator.refused(&["network", "create", "other", "--prefix4", "192.168.0.0/16"]);
     assert!(said.contains("network other") && said.contains("node office"), "{said}");
 

@@ -229,6 +229,7 @@ fn change(
         for stale in &changed.stale {
             eprintln!("its file is stale: {}", harmless(stale));
         }
+        warn(&changed.warnings);
         Ok(())
     })
 }

@@ -211,6 +211,8 @@ fn prefix_behind_a_client_is_checked_like_an_egress() {
     let mut registry = home("10.80.0.0/16");
     let setting = EgressSetting { nat: true, metric: 0 };
     registry.apply(registry.set_egress("home", "node-3", p("192.168.9.0/24"), setting).unwrap().0);
+    let stated = IngressSpec { endpoint: Some("198.51.100.7:51820".into()), ..IngressSpec::default() };
+    registry.apply(registry.set_ingress("home", "node-2", &stated).unwrap().0);
     let behind = |name: &str, prefixes: &[&str]| ClientSpec {
         prefixes: prefixes.iter().map(|text| p(text)).collect(),
         ..spec(name, &["node-1"])
@@ -218,7 +220,7 @@ fn prefix_behind_a_client_is_checked_like_an_egress() {
     for (prefixes, part) in [
         (&["192.168.9.0/25"][..], "served by node node-3"),
         (&["10.80.0.0/24"], "the addresses of network home"),
-        (&["203.0.113.1/32"], "where node node-1 is reached"),
+        (&["198.51.100.7/32"], "holds 198.51.100.7:51820, where clients reach node node-2"),
         (&["0.0.0.0/0"], "default route"),
         (&["127.0.0.0/8"], "not for hosts"),
         (&["192.168.1.0/24", "192.168.1.0/25"], "behind client van"),
@@ -237,6 +239,21 @@ fn prefix_behind_a_client_is_checked_like_an_egress() {
     registry.apply(rows);
     registry.apply(registry.delete_client("home", "van", &moment(2)).unwrap().0);
     registry.set_egress("home", "node-3", p("192.168.77.0/24"), setting).unwrap();
+}
+
+#[test]
+fn prefix_behind_a_client_that_a_node_claims_is_warned_of() {
+    let mut registry = home("10.80.0.0/16");
+    let behind = ClientSpec { prefixes: [p("203.0.113.0/24")].into(), ..spec("van", &["node-1"]) };
+    let van = add(&mut registry, &behind, 50).unwrap();
+    let warnings = registry.client_warnings(&van).join("\n");
+    let said =
+        "203.0.113.0/24 behind client van holds 203.0.113.2:51820, where node-2 says that it is reached";
+    assert!(warnings.contains(said), "{warnings}");
+    assert!(
+        registry.warnings(van.net).iter().any(|warning| warning == said),
+        "the network's status says it too"
+    );
 }
 
 #[test]

@@ -88,16 +88,6 @@ pub enum ExitError {
         /// The other scope.
         other: Tag,
     },
-    /// The prefix is no LAN of the node.
-    #[error("{prefix} is no LAN of {node}")]
-    NoLan {
-        /// Name of the node.
-        node: NodeName,
-        /// Prefix as it was entered.
-        prefix: Prefix,
-        /// LANs of the node.
-        lans: Vec<Prefix>,
-    },
     /// The excluded prefix covers all traffic.
     #[error("{prefix} can't be excluded: that is all traffic")]
     AllExcluded {
@@ -118,7 +108,6 @@ impl ExitError {
             Self::BadName(_) => "bad-name",
             Self::BadTraffic(_) | Self::NoTraffic { .. } => "bad-traffic",
             Self::Twice { .. } => "overlap",
-            Self::NoLan { .. } => "not-its-lan",
             Self::AllExcluded { .. } => "default-route",
         }
     }
@@ -151,8 +140,6 @@ impl ExitError {
                 "remove it there first, or name less here: a longer prefix takes precedence over a shorter one"
                     .into()
             }
-            Self::NoLan { lans, .. } if lans.is_empty() => "it has none that it knows of".into(),
-            Self::NoLan { lans, .. } => format!("what it has: {}", list(lans)),
             Self::AllExcluded { .. } => "delete the scope instead: “exit-client unset”".into(),
         }
     }

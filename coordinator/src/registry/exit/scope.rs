@@ -10,6 +10,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 const PARTS: usize = 32;
 /// Largest number of excluded destinations of one scope.
 const EXCLUDED: usize = 64;
+/// Largest number of LANs that a warning lists.
+const LANS: usize = 8;
 
 /// Scope as the registry stores it; see [`ExitScope`]. Its name is its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,9 +156,6 @@ impl Registry {
                 let (node, other) = (node.name.clone(), other.clone());
                 return Err(ExitError::Twice { node, traffic, other }.into());
             }
-            if let Traffic::Prefix(prefix) = traffic {
-                check_lan(node, prefix)?;
-            }
             all.insert(traffic);
         }
         if all.is_empty() {
@@ -242,15 +241,6 @@ fn excluded(spec: &BTreeSet<Prefix>) -> Result<BTreeSet<Prefix>, RegistryError> 
     Ok(spec.clone())
 }
 
-/// Refuses traffic of a scope from a prefix that is no LAN of the node, as far as the node has reported its LANs.
-fn check_lan(node: &Node, prefix: Prefix) -> Result<(), RegistryError> {
-    let lans = attached(node, prefix);
-    if lans.is_empty() || lans.iter().any(|lan| lan.overlaps(&prefix)) {
-        return Ok(());
-    }
-    Err(ExitError::NoLan { node: node.name.clone(), prefix, lans }.into())
-}
-
 /// LANs and served prefixes of a node, in the family of `prefix`.
 fn attached(node: &Node, prefix: Prefix) -> Vec<Prefix> {
     let interfaces = node.facts.interfaces.iter().flat_map(|interface| &interface.prefixes);
@@ -262,9 +252,14 @@ fn attached(node: &Node, prefix: Prefix) -> Vec<Prefix> {
 fn unknown(node: &Node, traffic: &Traffic) -> Option<String> {
     let name = &node.name;
     match traffic {
-        Traffic::Prefix(prefix) => attached(node, *prefix)
-            .is_empty()
-            .then(|| format!("{name} has not said yet what LANs it has: make sure that {prefix} is one")),
+        Traffic::Prefix(prefix) => match &attached(node, *prefix)[..] {
+            [] => Some(format!("{name} has not said yet what LANs it has: make sure that {prefix} is one")),
+            lans if lans.iter().any(|lan| lan.overlaps(prefix)) => None,
+            lans => {
+                let lans = lans.iter().take(LANS).map(Prefix::to_string).collect::<Vec<_>>().join(", ");
+                Some(format!("{prefix} is no LAN of {name}, as far as it says: what it has: {lans}"))
+            }
+        },
         Traffic::Device(device) => {
             let known = node.facts.interfaces.iter().any(|interface| interface.name == *device);
             (!known).then(|| format!("{name} has not said that it has an interface {device}"))

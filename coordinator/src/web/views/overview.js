@@ -59,7 +59,6 @@ function attention(net, { nodes, warnings }, clients) {
   const nodeLink = (node) => h("a", { href: `#/n/${net}/nodes/${node.name}` }, node.name);
   const lines = [
     ...state.notices.map((notice) => [notice]),
-    ...warnings.map((warning) => [warning]),
     ...nodes.filter((node) => !node.online).map((node) => [nodeLink(node), ` is ${condition(node).text}`]),
     ...nodes.filter((node) => node.online && node.report?.failures?.length).map((node) => [nodeLink(node), " could not apply all settings", failuresOf(node)]),
     ...nodes.filter((node) => node.rolled_back).map((node) => [nodeLink(node), ` rolled back its last change: ${node.rolled_back.why}`]),
@@ -67,6 +66,8 @@ function attention(net, { nodes, warnings }, clients) {
       .map(({ name, live }) => [nodeLink(node), `: “${name}” is ${outcome(node, live).text}`])),
     ...clients.filter((client) => client.stale.length).map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has an old file"]),
     ...clients.filter((client) => client.state === "no-gateway").map((client) => [h("a", { href: `#/n/${net}/clients/${client.name}` }, client.name), " has no gateway"]),
+    // Last: a router's claims cause most of them, and may be invented.
+    ...warnings.map((warning) => [warning]),
   ];
   const rest = lines.splice(MOST);
   if (rest.length > 0) lines.push([`and ${rest.length} more`]);
