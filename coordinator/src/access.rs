@@ -7,6 +7,13 @@
 //! | `node/{itself}/assignment`, `…/command` | reads |
 //! | `node/{itself}/report`, `…/reply`, `…/presence` | writes |
 //! | everything else | neither |
+//!
+//! A node that was removed reads `net/{its network}/member/{itself}` alone, its tombstone, and writes nothing.
+//! It may subscribe as it did before and have a will, as it does not know yet: what it subscribes to in its
+//! network is narrowed to its tombstone, and its will is never published.
+//!
+//! A node that is not known, but has a certificate, is a stranger: a coordinator that was restored from a backup lets it
+//! connect and write `node/{itself}/reply` alone, to tell of itself. It reads nothing.
 
 use std::collections::BTreeSet;
 
@@ -17,48 +24,109 @@ const READ_OF_OWN: [&str; 2] = ["assignment", "command"];
 const WRITE_OF_OWN: [&str; 3] = ["report", "reply", "presence"];
 const MAX_ID: usize = 64;
 
+/// Standing of a node that the broker lets connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is a member of the networks with these ids.
+    Member(BTreeSet<String>),
+    /// It was removed from the network with this id.
+    Removed(String),
+    /// It is not known, and may tell of itself.
+    Stranger,
+}
+
 /// Rights of one node on MQTT topics, at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Access<'a> {
     node: &'a str,
-    networks: Option<&'a BTreeSet<String>>,
+    standing: Option<&'a Standing>,
 }
 
 impl<'a> Access<'a> {
-    /// Creates the rights of `node`, which is the MQTT client id and the common name of its certificate. `networks` are
-    /// the ids of its networks; `None` for a node that is unknown or removed, which has no rights at all.
-    pub fn new(node: &'a str, networks: Option<&'a BTreeSet<String>>) -> Self {
-        Self { node, networks: networks.filter(|_| is_id(node)) }
+    /// Creates the rights of `node`, which is the MQTT client id and the common name of its certificate. Without a
+    /// standing, as an unknown node, it has no rights at all.
+    pub fn new(node: &'a str, standing: Option<&'a Standing>) -> Self {
+        Self { node, standing: standing.filter(|_| is_id(node)) }
     }
 
     /// True if the node may connect to the broker.
     pub fn may_connect(self) -> bool {
-        self.networks.is_some()
+        self.standing.is_some()
+    }
+
+    /// True if the node was removed, and may read its tombstone.
+    pub fn is_removed(self) -> bool {
+        matches!(self.standing, Some(Standing::Removed(_)))
     }
 
     /// True if the node may publish to this topic. A last will counts as a publish.
     pub fn may_publish(self, topic: &str) -> bool {
+        let may = match self.standing {
+            Some(Standing::Member(_)) => true,
+            Some(Standing::Stranger) => topic.ends_with("/reply"),
+            Some(Standing::Removed(_)) | None => false,
+        };
+        may && self.may_have_will(topic)
+    }
+
+    /// True if the node may connect with a last will for this topic.
+    pub fn may_have_will(self, topic: &str) -> bool {
         match levels(topic) {
             Some(["node", node, what]) => self.is_itself(node) && WRITE_OF_OWN.contains(&what),
             _ => false,
         }
     }
 
-    /// True if the node may subscribe to this topic filter.
+    /// True if the node may subscribe to this topic filter, which is narrowed if it was removed.
     pub fn may_subscribe(self, filter: &str) -> bool {
         if let Some(["node", node, what]) = levels(filter) {
             return self.is_itself(node) && READ_OF_OWN.contains(&what);
         }
-        let below_network = filter.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix("/net/"));
-        let Some((network, below)) = below_network.and_then(|rest| rest.split_once('/')) else {
-            return false;
-        };
-        self.is_in(network) && is_filter(below)
+        match self.standing {
+            Some(Standing::Member(_)) => self.is_below_network(filter),
+            Some(Standing::Removed(_)) => self.is_tombstone(filter),
+            Some(Standing::Stranger) => self.narrowed(filter).is_some_and(|narrowed| narrowed == filter),
+            None => false,
+        }
+    }
+
+    /// Filter that a removed node or a stranger gets in place of one in its network: its tombstone alone.
+    pub fn narrowed(self, filter: &str) -> Option<String> {
+        match self.standing {
+            Some(Standing::Removed(_)) => self.tombstone().filter(|_| self.is_below_network(filter)),
+            Some(Standing::Stranger) => {
+                let (network, below) = below_network(filter)?;
+                let sound = is_id(network) && is_filter(below);
+                sound.then(|| format!("{PREFIX}/net/{network}/member/{}", self.node))
+            }
+            Some(Standing::Member(_)) | None => None,
+        }
     }
 
     /// True if the broker may deliver this topic, which has no wildcards, to the node.
     pub fn may_read(self, topic: &str) -> bool {
+        match self.standing {
+            Some(Standing::Removed(_)) => return self.is_tombstone(topic),
+            Some(Standing::Stranger) => return false,
+            Some(Standing::Member(_)) | None => {}
+        }
         !topic.contains(['+', '#']) && self.may_subscribe(topic)
+    }
+
+    /// True for the topic of the node's own tombstone, if it was removed.
+    pub fn is_tombstone(self, topic: &str) -> bool {
+        self.tombstone().is_some_and(|tombstone| tombstone == topic)
+    }
+
+    fn tombstone(self) -> Option<String> {
+        match self.standing {
+            Some(Standing::Removed(network)) => Some(format!("{PREFIX}/net/{network}/member/{}", self.node)),
+            _ => None,
+        }
+    }
+
+    fn is_below_network(self, filter: &str) -> bool {
+        below_network(filter).is_some_and(|(network, below)| self.is_in(network) && is_filter(below))
     }
 
     fn is_itself(self, node: &str) -> bool {
@@ -66,8 +134,18 @@ impl<'a> Access<'a> {
     }
 
     fn is_in(self, network: &str) -> bool {
-        is_id(network) && self.networks.is_some_and(|networks| networks.contains(network))
+        is_id(network)
+            && match self.standing {
+                Some(Standing::Member(networks)) => networks.contains(network),
+                Some(Standing::Removed(from)) => from == network,
+                Some(Standing::Stranger) | None => false,
+            }
     }
+}
+
+/// Network of a topic filter, and the rest behind it.
+fn below_network(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix(PREFIX)?.strip_prefix("/net/")?.split_once('/')
 }
 
 /// Splits a topic that has exactly three levels below [`PREFIX`] into these levels.
@@ -111,8 +189,8 @@ mod tests {
             .replace("{foreign}", FOREIGN)
     }
 
-    fn mine() -> BTreeSet<String> {
-        [MINE, ALSO_MINE].map(String::from).into()
+    fn mine() -> Standing {
+        Standing::Member([MINE, ALSO_MINE].map(String::from).into())
     }
 
     const SUBSCRIBED: [&str; 10] = [
@@ -202,8 +280,8 @@ mod tests {
 
     #[test]
     fn node_may_read_only_its_networks_and_itself() {
-        let networks = mine();
-        let access = Access::new(ME, Some(&networks));
+        let standing = mine();
+        let access = Access::new(ME, Some(&standing));
         for filter in SUBSCRIBED.map(fill) {
             assert!(access.may_subscribe(&filter), "{filter}");
         }
@@ -215,8 +293,8 @@ mod tests {
 
     #[test]
     fn node_may_write_only_its_own_three_topics() {
-        let networks = mine();
-        let access = Access::new(ME, Some(&networks));
+        let standing = mine();
+        let access = Access::new(ME, Some(&standing));
         for topic in PUBLISHED.map(fill) {
             assert!(access.may_publish(&topic), "{topic}");
         }
@@ -227,8 +305,8 @@ mod tests {
 
     #[test]
     fn topic_with_wildcard_is_never_delivered() {
-        let networks = mine();
-        let access = Access::new(ME, Some(&networks));
+        let standing = mine();
+        let access = Access::new(ME, Some(&standing));
         for topic in
             ["{p}/net/{mine}/roster", "{p}/net/{mine}/member/{other}", "{p}/node/{me}/command"].map(fill)
         {
@@ -239,7 +317,7 @@ mod tests {
 
     #[test]
     fn unknown_node_has_no_rights_and_one_without_networks_only_its_own() {
-        let (unknown, none) = (Access::new(ME, None), BTreeSet::new());
+        let (unknown, none) = (Access::new(ME, None), Standing::Member(BTreeSet::new()));
         let lonely = Access::new(ME, Some(&none));
         for filter in SUBSCRIBED.map(fill) {
             assert!(!unknown.may_subscribe(&filter), "{filter}");
@@ -253,8 +331,64 @@ mod tests {
     }
 
     #[test]
+    fn removed_node_reads_its_tombstone_alone_and_writes_nothing() {
+        let standing = Standing::Removed(MINE.into());
+        let access = Access::new(ME, Some(&standing));
+        let tombstone = fill("{p}/net/{mine}/member/{me}");
+        assert!(access.may_connect() && access.is_removed() && !Access::new(ME, Some(&mine())).is_removed());
+        assert!(
+            access.may_subscribe(&tombstone)
+                && access.may_read(&tombstone)
+                && access.is_tombstone(&tombstone)
+        );
+        for filter in SUBSCRIBED.map(fill) {
+            let in_network = filter.contains(MINE);
+            assert_eq!(access.narrowed(&filter), in_network.then(|| tombstone.clone()), "{filter}");
+            // Its own topics are granted, as a daemon takes a refusal for a fault, and nothing comes there.
+            assert_eq!(access.may_subscribe(&filter), filter.contains("/node/"), "{filter}");
+            assert!(!access.may_read(&filter), "{filter}");
+        }
+        for filter in NEVER_SUBSCRIBED.map(fill) {
+            assert_eq!(access.narrowed(&filter), None, "{filter}");
+            assert!(!access.may_subscribe(&filter) && !access.may_read(&filter), "{filter}");
+        }
+        for topic in PUBLISHED.map(fill) {
+            assert!(!access.may_publish(&topic) && access.may_have_will(&topic), "{topic}");
+        }
+        for topic in NEVER_PUBLISHED.map(fill) {
+            assert!(!access.may_publish(&topic) && !access.may_have_will(&topic), "{topic}");
+        }
+    }
+
+    #[test]
+    fn stranger_writes_its_replies_alone_and_reads_nothing() {
+        let access = Access::new(ME, Some(&Standing::Stranger));
+        assert!(access.may_connect() && !access.is_removed());
+        for filter in SUBSCRIBED.map(fill) {
+            // Granted, as a daemon takes a refusal for a fault, but for its own end alone.
+            match access.narrowed(&filter) {
+                Some(narrowed) => {
+                    assert!(narrowed.ends_with(&format!("/member/{ME}")), "{filter}: {narrowed}");
+                    assert!(access.may_subscribe(&narrowed) && !access.may_read(&narrowed), "{filter}");
+                }
+                None => assert!(filter.contains("/node/") && access.may_subscribe(&filter), "{filter}"),
+            }
+            assert!(!access.may_read(&filter), "{filter}");
+        }
+        for filter in NEVER_SUBSCRIBED.map(fill).iter().filter(|filter| !filter.contains(FOREIGN)) {
+            assert!(!access.may_subscribe(filter) && !access.may_read(filter), "{filter}");
+        }
+        for topic in PUBLISHED.map(fill) {
+            assert_eq!(access.may_publish(&topic), topic.ends_with("/reply"), "{topic}");
+        }
+        for topic in NEVER_PUBLISHED.map(fill) {
+            assert!(!access.may_publish(&topic) && !access.may_have_will(&topic), "{topic}");
+        }
+    }
+
+    #[test]
     fn node_name_that_is_no_id_has_no_rights() {
-        let networks: BTreeSet<String> = ["+", "#", "", MINE].map(String::from).into();
+        let networks = Standing::Member(["+", "#", "", MINE].map(String::from).into());
         for name in ["", "+", "#", "a/b", "A", "$sys", "a b", &"a".repeat(65)] {
             let access = Access::new(name, Some(&networks));
             assert!(!access.may_connect(), "{name}");

@@ -4,6 +4,7 @@ mod clients;
 mod egress;
 mod exits;
 mod recovery;
+mod removed;
 mod rules;
 mod tokens;
 
@@ -11,6 +12,7 @@ pub use clients::*;
 pub use egress::*;
 pub use exits::*;
 pub use recovery::*;
+pub use removed::*;
 pub use rules::*;
 pub use tokens::*;
 
@@ -350,6 +352,9 @@ pub struct Status {
     pub recovery: Option<String>,
     /// Networks, by name.
     pub networks: Vec<NetworkStatus>,
+    /// Removed nodes that have not read yet that they are, the latest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<UntoldView>,
 }
 
 /// Answer of the coordinator's health check.

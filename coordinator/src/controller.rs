@@ -31,7 +31,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-/// Interval of removing expired tombstones.
+/// Interval of removing expired tombstones, and the rows and the access of their nodes.
 const TOMBSTONE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Shortest interval between updates of one node's facts. Others get each update, and no node may keep them
 /// busy.
@@ -217,7 +217,7 @@ impl Controller {
         deliveries: mpsc::Sender<Delivery>,
     ) -> (Self, ControllerHandle, Admitted) {
         let admitted = Admitted::default();
-        admitted.admit(&loaded.registry, loaded.registry.nodes().map(|node| node.id));
+        admitted.update(&loaded.registry, loaded.registry.nodes().map(|node| node.id), now());
         let (sender, jobs) = mpsc::channel(JOBS);
         let (watch, _) = broadcast::channel(WATCH);
         let state = ControllerState {
@@ -360,8 +360,7 @@ impl Controller {
         if self.expires.is_none() && rows.iter().any(|row| matches!(row, Row::Client(..))) {
             self.expires = Some(at);
         }
-        let node = |row: &Row| if let Row::Node(id, _) = row { Some(*id) } else { None };
-        self.handle_changed_nodes(rows.iter().filter_map(node).collect()).await;
+        self.handle_changed_nodes(rows.iter().filter_map(node_of).collect()).await;
         Ok(())
     }
 
@@ -375,9 +374,14 @@ impl Controller {
         }
     }
 
+    /// Brings all records up to date. Nodes whose tombstones have expired lose their access, and their rows if their
+    /// network is gone.
     async fn refresh(&mut self) -> Result<(), ControllerError> {
         let topics = records::all_topics(&self.state.registry, &self.state.published);
-        self.commit_records(&topics).await
+        self.commit_records(&topics).await?;
+        let nodes = self.state.registry.nodes().map(|node| node.id);
+        self.admitted.update(&self.state.registry, nodes, now());
+        self.commit(self.state.registry.purge(now())).await
     }
 
     /// Commits the records of topics that follow from the registry as it is.
@@ -428,11 +432,12 @@ impl Controller {
         let changes = self.state.published.changes_to(&loaded.published);
         self.state.published = loaded.published;
         let signed = changes.iter().map(|change| self.sign(change).expect("it was signed before")).collect();
-        self.publish(&changes, signed).await;
         let nodes: BTreeSet<NodeId> =
             before.nodes().chain(self.state.registry.nodes()).map(|node| node.id).collect();
         let changed = |id: &NodeId| before.node(*id) != self.state.registry.node(*id);
         let changed: Vec<NodeId> = nodes.into_iter().filter(changed).collect();
+        self.admitted.update(&self.state.registry, changed.iter().copied(), now());
+        self.publish(&changes, signed).await;
         self.handle_changed_nodes(changed).await;
         // From the beginning: a client that is new here may have expired meanwhile.
         self.expires = Some(self.expires.unwrap_or(0));
@@ -450,6 +455,8 @@ impl Controller {
             return Ok(());
         }
         self.store.commit(rows, &signed).await?;
+        // Before publishing: a node that is removed reads nothing of it but its own tombstone.
+        self.admitted.update(&self.state.registry, rows.iter().filter_map(node_of), now());
         self.publish(&changes, signed).await;
         self.state.published.apply(changes);
         Ok(())
@@ -473,9 +480,8 @@ impl Controller {
         Ok(Signed { topic: *topic, record })
     }
 
-    /// Lets nodes in that have joined, and ends the sessions of those that were removed.
+    /// Ends the sessions of nodes that were removed.
     async fn handle_changed_nodes(&mut self, mut nodes: Vec<NodeId>) {
-        self.admitted.admit(&self.state.registry, nodes.iter().copied());
         nodes.retain(|id| self.state.registry.live_node(*id).is_none());
         for id in nodes {
             self.state.live.forget(id);
@@ -493,6 +499,11 @@ impl Controller {
         // Fails if there is no watcher.
         let _ = self.watch.send(Arc::new(event));
     }
+}
+
+/// Node whose row it is, if it is a node's.
+fn node_of(row: &Row) -> Option<NodeId> {
+    if let Row::Node(id, _) = row { Some(*id) } else { None }
 }
 
 /// Ticks at an interval. Those that nobody waited for, as there was nothing to do, are not made up for.

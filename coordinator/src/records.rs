@@ -18,10 +18,6 @@ use gatewrt_protocol::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Lifetime of a tombstone, in seconds. A router that was off for longer is missing in the roster, and drops
-/// whatever is not in it.
-pub const TOMBSTONE_S: u64 = 30 * 86_400;
-
 /// Content of a record of the coordinator: what is signed and published on one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
@@ -303,8 +299,8 @@ fn draft(registry: &Registry, now: u64, topic: &Topic, rules: &mut access::Rules
     match *topic {
         Topic::Policy(net) => registry.network(net).map(policy).map(Content::Policy),
         Topic::Member(net, node) => {
-            let network = registry.network(net)?;
-            member_update(registry, network, registry.node(node)?, now).map(Content::Member)
+            let node = registry.node(node).filter(|node| node.net == net)?;
+            member_update(registry, node, now).map(Content::Member)
         }
         Topic::Assignment(node) => {
             let node = registry.live_node(node)?;
@@ -327,14 +323,14 @@ fn policy(network: &Network) -> Policy {
     }
 }
 
-fn member_update(registry: &Registry, network: &Network, node: &Node, now: u64) -> Option<MemberUpdate> {
-    match node.removed {
-        None => Some(MemberUpdate::Member(member(registry, network, node, now))),
-        Some(removed) if now < removed + TOMBSTONE_S => {
-            Some(MemberUpdate::Tombstone(Tombstone { net: node.net, node: node.id, rev: 0 }))
-        }
-        Some(_) => None,
+/// Record on the member topic of a node. The tombstone of a removed node outlives its network.
+fn member_update(registry: &Registry, node: &Node, now: u64) -> Option<MemberUpdate> {
+    if node.is_live() {
+        let network = registry.network(node.net)?;
+        return Some(MemberUpdate::Member(member(registry, network, node, now)));
     }
+    let tombstone = Tombstone { net: node.net, node: node.id, rev: 0 };
+    node.has_tombstone(now).then_some(MemberUpdate::Tombstone(tombstone))
 }
 
 fn member(registry: &Registry, network: &Network, node: &Node, now: u64) -> Member {

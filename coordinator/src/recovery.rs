@@ -74,7 +74,8 @@ fn of_member(
 fn of_tombstone(registry: &Registry, tombstone: &Tombstone, now: u64, findings: &mut Vec<String>) -> Changes {
     let Some(node) = registry.live_node(tombstone.node) else { return Vec::new() };
     findings.push(format!("node {} was removed after the backup: it stays removed", node.name));
-    vec![node.removed_row(now)]
+    let network = registry.network(node.net).map(|network| network.name.clone());
+    network.map_or_else(Vec::new, |network| vec![node.removed_row(&network, now)])
 }
 
 fn of_assignment(

@@ -25,6 +25,7 @@ mod node;
 mod overlap;
 mod range;
 mod recovery;
+mod removal;
 mod rule;
 mod selector;
 mod selector_context;
@@ -48,6 +49,7 @@ pub use network::{Network, NetworkPatch, NetworkSpec};
 pub use node::{CONFIRM_S, EgressSetting, Node, NodePatch};
 pub use overlap::Owner;
 pub use recovery::{Finding, Recovery, RecoveryError, Stray};
+pub use removal::TOMBSTONE_S;
 pub use rule::{Rule, RulePatch, RuleSpec};
 pub use selector::Selector;
 pub use selector_context::{SelectorContext, of_client};
@@ -82,7 +84,7 @@ impl Moment {
 pub enum Row {
     /// A network.
     Network(NetworkId, Option<Network>),
-    /// A node. A removed one stays, so that its keys and addresses are never reused.
+    /// A node. A removed one stays as long as its network, so that its keys and addresses are never reused.
     Node(NodeId, Option<Box<Node>>),
     /// An external client. A deleted one stays, so that its keys and addresses are never reused.
     Client(ClientId, Option<Box<Client>>),

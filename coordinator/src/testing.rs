@@ -27,8 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     CreateNetwork(u8, Option<u8>),
-    DeleteNetwork(u8),
-    RemoveAll(u8),
+    DeleteNetwork(u8, bool),
+    Purge,
     CreateCode(u8, u8),
     RevokeCode(u8),
     Join { code: u8, key: u8, name: u8, endpoint: u8 },
@@ -52,8 +52,8 @@ pub(crate) enum Op {
 pub(crate) fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         2 => (0u8..5, proptest::option::of(0u8..6)).prop_map(|(name, prefix)| Op::CreateNetwork(name, prefix)),
-        1 => any::<u8>().prop_map(Op::DeleteNetwork),
-        1 => any::<u8>().prop_map(Op::RemoveAll),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(net, force)| Op::DeleteNetwork(net, force)),
+        1 => Just(Op::Purge),
         3 => (any::<u8>(), 0u8..4).prop_map(|(net, uses)| Op::CreateCode(net, uses)),
         1 => any::<u8>().prop_map(Op::RevokeCode),
         8 => (any::<u8>(), 0u8..24, 0u8..3, 0u8..8)
@@ -138,8 +138,10 @@ impl World {
                 let spec = NetworkSpec { name, prefix4, prefix6: None, mtu: None, keepalive: None };
                 self.registry.create_network(&spec, moment).map(quiet)
             }
-            Op::DeleteNetwork(net) => self.registry.delete_network(&self.net(net), moment).map(quiet),
-            Op::RemoveAll(net) => self.registry.remove_all_nodes(&self.net(net), moment),
+            Op::DeleteNetwork(net, force) => {
+                self.registry.delete_network(&self.net(net), force, moment).map(quiet)
+            }
+            Op::Purge => Ok((self.registry.purge(moment.now), ())),
             Op::CreateCode(net, uses) => {
                 let spec = CodeSpec { uses: uses.into(), expires_in: 86_400, roles: BTreeSet::new() };
                 let (rows, (code, secret)) = self.registry.create_code(&self.net(net), &spec, moment)?;
@@ -235,6 +237,11 @@ impl World {
                 Ok((Vec::new(), ()))
             }
         }
+    }
+
+    /// Number by which operations choose a join code.
+    pub fn code(&self, id: &str) -> u8 {
+        self.secrets.keys().position(|known| known == id).expect("a code of this world") as u8
     }
 
     fn net(&self, which: u8) -> String {

@@ -9,8 +9,8 @@ use rmqtt::{
     hook::{Handler, HookResult, Parameter, ReturnType, Type},
     session::Session,
     types::{
-        AuthResult, ConnectInfo, From as Author, FromType, LastWill, Publish, PublishAclResult, QoS, Reason,
-        Subscribe, SubscribeAclResult,
+        AuthResult, ConnectInfo, From as Author, FromType, Id, LastWill, Publish, PublishAclResult, QoS,
+        Reason, Subscribe, SubscribeAclResult,
     },
 };
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -19,15 +19,17 @@ use tokio::time::{sleep, timeout};
 /// Poll interval for the end of a session: the engine doesn't signal it.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-const ASKED: [Type; 9] = [
+const ASKED: [Type; 11] = [
     Type::ClientAuthenticate,
     Type::ClientConnected,
     Type::ClientDisconnected,
+    Type::ClientSubscribe,
     Type::ClientSubscribeCheckAcl,
     Type::MessagePublishCheckAcl,
     Type::MessagePublish,
     Type::MessageExpiryCheck,
     Type::MessageDelivered,
+    Type::MessageAcked,
     Type::MessageDropped,
 ];
 
@@ -52,6 +54,7 @@ impl Handler for Hooks {
             Parameter::ClientAuthenticate(connect) => {
                 Some(HookResult::AuthResult(self.authenticate(connect).await))
             }
+            Parameter::ClientSubscribe(session, subscribe) => self.narrow(session, subscribe).or(so_far),
             Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
                 Some(HookResult::SubscribeAclResult(self.check_subscribe(session, subscribe)))
             }
@@ -75,6 +78,10 @@ impl Handler for Hooks {
             }
             Parameter::MessageDelivered(session, _, publish) => {
                 self.state.count_delivered(&session.id.client_id, &publish.topic, &publish.payload);
+                so_far
+            }
+            Parameter::MessageAcked(session, _, publish) => {
+                self.handle_acked(session, publish).await;
                 so_far
             }
             Parameter::MessageDropped(Some(to), ..) => {
@@ -116,7 +123,7 @@ impl Hooks {
         let will = connect.last_will.as_ref().map(LastWill::V3);
         self.state.access(&node, |access| match will {
             _ if !access.may_connect() => Err(Refusal::Unknown),
-            Some(LastWill::V3(will)) if !access.may_publish(&will.topic) => {
+            Some(LastWill::V3(will)) if !access.may_have_will(&will.topic) => {
                 Err(Refusal::Will(will.topic.to_string()))
             }
             _ => Ok(link),
@@ -133,6 +140,14 @@ impl Hooks {
             }
         };
         let _ = timeout(END_OF_SESSION, ended).await;
+    }
+
+    /// Narrows what a removed node subscribes to in its network to its own tombstone. Else it would get all that is
+    /// retained there, each record to be withheld.
+    fn narrow(&self, session: &Session, subscribe: &Subscribe) -> Option<HookResult> {
+        let (node, filter) = (&*session.id.client_id, &*subscribe.topic_filter);
+        let narrowed = self.state.access(node, |access| access.narrowed(filter))?;
+        Some(HookResult::TopicFilter(Some(narrowed.into())))
     }
 
     fn check_subscribe(&self, session: &Session, subscribe: &Subscribe) -> SubscribeAclResult {
@@ -184,7 +199,11 @@ impl Hooks {
     }
 
     fn refuse_publish(&self, node: &str, topic: &str) {
-        tracing::info!(node, topic, "message refused");
+        // A removed node that does not know yet says that it is online, and reports.
+        match self.state.is_removed(node) {
+            true => tracing::debug!(node, topic, "message of a removed node refused"),
+            false => tracing::info!(node, topic, "message refused"),
+        }
         self.state.count(|counters| counters.refused_publishes += 1);
     }
 
@@ -206,15 +225,31 @@ impl Hooks {
         });
         let identity = peer.as_ref().and_then(|owner| owner.identity);
         let from = peer.map(|owner| owner.peer);
-        tracing::info!(node, ?from, "node connected");
         self.state.session_began(&session.id);
+        if self.state.is_removed(&node) {
+            tracing::debug!(node, ?from, "removed node connected");
+            tokio::spawn(end_in_time(self.state.clone(), session.id.clone()));
+        } else {
+            tracing::info!(node, ?from, "node connected");
+        }
         self.state.emit(Event::Connected { node, from, identity }).await;
+    }
+
+    /// Emits an event when a removed node has acknowledged its tombstone.
+    async fn handle_acked(&self, session: &Session, publish: &Publish) {
+        let node = &*session.id.client_id;
+        if self.state.access(node, |access| access.is_tombstone(&publish.topic)) {
+            self.state.emit(Event::Told { node: node.to_owned(), record: publish.payload.clone() }).await;
+        }
     }
 
     async fn handle_disconnected(&self, session: &Session, reason: &Reason) {
         if self.state.session_ended(&session.id) {
             let node = session.id.client_id.to_string();
-            tracing::info!(node, %reason, "node disconnected");
+            match self.state.is_removed(&node) {
+                true => tracing::debug!(node, %reason, "removed node disconnected"),
+                false => tracing::info!(node, %reason, "node disconnected"),
+            }
             self.state.emit(Event::Disconnected { node }).await;
         }
     }
@@ -222,6 +257,15 @@ impl Hooks {
     fn handle_dropped(&self, node: &str) {
         tracing::debug!(node, "delivery dropped");
         self.state.count(|counters| counters.dropped += 1);
+    }
+}
+
+/// Ends the session of a removed node, if it is still there after the time to read a tombstone.
+async fn end_in_time(state: Arc<BrokerState>, session: Id) {
+    sleep(state.limits.removed_session).await;
+    let is_there = state.sessions.borrow().get(&*session.client_id) == Some(&session);
+    if is_there {
+        state.links.close(&session.client_id);
     }
 }
 

@@ -18,6 +18,7 @@ mod router;
 mod state;
 mod tls;
 
+pub use crate::access::Standing;
 pub use counters::{ByKind, Counters, MessageKind, Sessions, Tally};
 
 use crate::{access, listen};
@@ -91,6 +92,8 @@ pub struct Limits {
     pub events: usize,
     /// Time for the TLS handshake, and again until an accepted CONNECT.
     pub connect_timeout: Duration,
+    /// Longest session of a node that was removed: it has one record to read.
+    pub removed_session: Duration,
     /// Longest keepalive that a node may request, in whole seconds. A longer one, or none, is refused.
     pub keepalive: Duration,
 }
@@ -106,6 +109,7 @@ impl Default for Limits {
             subscriptions: 256,
             events: 1024,
             connect_timeout: Duration::from_secs(10),
+            removed_session: Duration::from_secs(30),
             keepalive: Duration::from_secs(3600),
         }
     }
@@ -113,8 +117,8 @@ impl Default for Limits {
 
 /// Directory of nodes and their networks. It is asked at every connect, publish, subscribe and delivery.
 pub trait Directory: Send + Sync + 'static {
-    /// Ids of the networks of a node; `None` for a node that is unknown or removed.
-    fn networks_of(&self, node: &str) -> Option<BTreeSet<String>>;
+    /// Standing of a node; `None` for one that is unknown, or was removed too long ago.
+    fn standing_of(&self, node: &str) -> Option<Standing>;
 }
 
 /// Event of the broker: a session that began or ended, or a message of a node. Events are lost, and counted, if nobody
@@ -145,6 +149,13 @@ pub enum Event {
         payload: Bytes,
         /// Set if the message is retained for later subscribers.
         retain: bool,
+    },
+    /// A node that was removed has acknowledged the record on the topic of its tombstone.
+    Told {
+        /// Id of the node.
+        node: String,
+        /// Record as it was sent; its last member record, if that was still on its way.
+        record: Bytes,
     },
 }
 
@@ -374,8 +385,8 @@ mod tests {
     pub(super) struct Known;
 
     impl Directory for Known {
-        fn networks_of(&self, node: &str) -> Option<BTreeSet<String>> {
-            (node == NODE).then(BTreeSet::new)
+        fn standing_of(&self, node: &str) -> Option<Standing> {
+            (node == NODE).then(|| Standing::Member(BTreeSet::new()))
         }
     }
 }

@@ -43,10 +43,14 @@ impl BrokerState {
         (Arc::new(Self { limits, links, sessions, directory, events, counted }), receiver)
     }
 
-    /// Asks for a right of a node, by the networks that it is in now.
+    /// Asks for a right of a node, by its standing now.
     pub(super) fn access<T>(&self, node: &str, ask: impl FnOnce(Access<'_>) -> T) -> T {
-        let networks = self.directory.networks_of(node);
-        ask(Access::new(node, networks.as_ref()))
+        let standing = self.directory.standing_of(node);
+        ask(Access::new(node, standing.as_ref()))
+    }
+
+    pub(super) fn is_removed(&self, node: &str) -> bool {
+        self.access(node, |access| access.is_removed())
     }
 
     pub(super) fn may_publish(&self, node: &str, topic: &str) -> bool {

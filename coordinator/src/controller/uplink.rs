@@ -2,8 +2,10 @@
 //! counted and change nothing.
 
 use super::{Controller, WatchEvent, now};
-use crate::broker::Event;
-use gatewrt_protocol::{NetworkId, NodeId, Presence, PublicKey, Record, RecordError, Report, Topic, jws};
+use crate::{broker::Event, records::Content};
+use gatewrt_protocol::{
+    MemberUpdate, NetworkId, NodeId, Presence, PublicKey, Record, RecordError, Report, Topic, jws,
+};
 use std::net::SocketAddr;
 
 impl Controller {
@@ -20,6 +22,7 @@ impl Controller {
             Event::Published { node, topic, payload, .. } => {
                 self.handle_published(&node, &topic, &payload).await
             }
+            Event::Told { node, record } => self.handle_told(&node, &record).await,
         }
     }
 
@@ -45,6 +48,28 @@ impl Controller {
     fn live_id(&self, node: &str) -> Option<NodeId> {
         let id = node.parse().ok()?;
         self.state.registry.live_node(id).map(|node| node.id)
+    }
+
+    /// Records that a removed node has read its tombstone, and ends its session.
+    async fn handle_told(&mut self, node: &str, record: &[u8]) {
+        let Some(node) = node.parse().ok().and_then(|id| self.state.registry.node(id)) else { return };
+        let (id, topic) = (node.id, Topic::Member(node.net, node.id));
+        // It may have acknowledged its last member record, which was on its way when it was removed.
+        let read = Content::open(topic, record, &self.state.signer.public());
+        if !matches!(read, Some(Content::Member(MemberUpdate::Tombstone(_)))) {
+            return;
+        }
+        let rows = self.state.registry.note_told(id, now());
+        if rows.is_empty() {
+            return self.end_session(id).await;
+        }
+        match self.commit(rows).await {
+            Ok(()) => {
+                tracing::info!(node = %id, "a removed node has read its tombstone");
+                self.notify_watchers(WatchEvent::of_told(&self.state.registry, now(), id));
+            }
+            Err(error) => tracing::error!(node = %id, "that a removed node knows was not stored: {error}"),
+        }
     }
 
     async fn handle_published(&mut self, node: &str, topic: &str, payload: &[u8]) {

@@ -16,7 +16,7 @@ pub struct WatchEvent {
     /// Time of the change, in seconds since 1970.
     pub at: u64,
     /// Kind of the change: `member`, `tombstone`, `roster`, `policy`, `assignment`, `withdrawn`, `report`,
-    /// `presence`, `connected`, `disconnected`.
+    /// `presence`, `connected`, `disconnected`, `told` (a removed node has read its tombstone).
     pub what: String,
     /// Name of the network that the change belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +53,11 @@ impl WatchEvent {
         about(registry, at, what, registry.node(node).map(|node| node.net), Some(node))
     }
 
+    /// Creates the event of a removed node that has read its tombstone.
+    pub fn of_told(registry: &Registry, at: u64, node: NodeId) -> Self {
+        about(registry, at, "told", registry.node(node).map(|node| node.net), Some(node))
+    }
+
     /// Creates the event of a node's report.
     pub fn of_report(registry: &Registry, at: u64, report: &Report) -> Self {
         let event = about(registry, at, "report", Some(report.net), Some(report.node));
@@ -86,8 +91,11 @@ fn about(
     net: Option<NetworkId>,
     node: Option<NodeId>,
 ) -> WatchEvent {
+    let node = node.and_then(|node| registry.node(node));
     let network = net.and_then(|net| registry.network(net)).map(|network| network.name.clone());
-    let node = node.and_then(|node| registry.node(node)).map(|node| node.name.clone());
+    // The network may have been deleted with its nodes.
+    let network = network.or_else(|| node.and_then(|node| node.removed_from.clone()));
+    let node = node.map(|node| node.name.clone());
     WatchEvent { at, what: what.into(), network, node, topic: String::new(), record: Value::Null }
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         CodeView, EgressSpec, EgressView, Health, NetworkStatus, NetworkView, NodeStatus, NodeView,
-        RecoveryView, Status, egress_in_use,
+        RecoveryView, Status, UntoldView, egress_in_use,
     },
     controller::now,
     registry::{CodeSpec, EgressSetting, Moment, NetworkSpec, NodePatch, Registry},
@@ -94,19 +94,8 @@ pub(super) async fn delete_network(
     Path(net): Path<String>,
     Params(DeleteQuery { force }): Params<DeleteQuery>,
 ) -> Answer<NetworkView> {
-    if force {
-        let (act, wanted) = (AuditedChange::of("network.empty", current_network(&net)), net.clone());
-        let plan = move |registry: &Registry, moment: &Moment| {
-            let network = registry.find_network(&wanted)?.clone();
-            registry.remove_all_nodes(&wanted, moment).map(|(rows, ())| (rows, network))
-        };
-        let emptied = by.change(act, plan, |state, network| NetworkView::of(state, &network)).await?;
-        if by.is_dry_run() {
-            return Ok(emptied);
-        }
-    }
     let act = AuditedChange::of("network.delete", current_network(&net));
-    let plan = move |registry: &Registry, moment: &Moment| registry.delete_network(&net, moment);
+    let plan = move |registry: &Registry, moment: &Moment| registry.delete_network(&net, force, moment);
     by.change(act, plan, |state, network| NetworkView::of(state, &network)).await
 }
 
@@ -258,7 +247,15 @@ pub(super) async fn status(by: Caller) -> Answer<Status> {
             networks.map(|network| NetworkStatus::of(state, network, &sessions, now())).collect();
         networks.sort_by(|one, other| one.network.name.cmp(&other.network.name));
         let recovery = whole.then(|| RecoveryView::of(&state.registry).summary).flatten();
-        Ok(Status { version: VERSION.into(), uptime_s, unsure: state.unsure.clone(), recovery, networks })
+        let untold = UntoldView::all_of(state, wanted, now());
+        Ok(Status {
+            version: VERSION.into(),
+            uptime_s,
+            unsure: state.unsure.clone(),
+            recovery,
+            networks,
+            untold,
+        })
     })
     .await
 }

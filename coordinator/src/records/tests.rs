@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    registry::TOMBSTONE_S,
     store::{Signed, Store},
     testing::{ExitOp, Op, World, any_op},
 };

@@ -137,33 +137,29 @@ impl Registry {
     }
 
     /// Deletes a network with its codes, rules, groups, tokens and clients. Keys of its clients are never
-    /// accepted again. Refused while it has nodes.
-    pub fn delete_network(&self, net: &str, moment: &Moment) -> Outcome<Network> {
+    /// accepted again. Refused while it has nodes, unless it is forced: then they are removed, and their tombstones
+    /// tell them so although the network is gone.
+    pub fn delete_network(&self, net: &str, force: bool, moment: &Moment) -> Outcome<Network> {
         let network = self.find_network(net)?;
-        let nodes: Vec<_> = self.live_nodes(network.id).map(|node| node.name.clone()).collect();
-        if !nodes.is_empty() {
-            return Err(RegistryError::NetworkInUse { network: network.name.clone(), nodes });
+        let names: Vec<_> = self.live_nodes(network.id).map(|node| node.name.clone()).collect();
+        if !names.is_empty() && !force {
+            return Err(RegistryError::NetworkInUse { network: network.name.clone(), nodes: names });
         }
+        let nodes = self.live_nodes(network.id).map(|node| node.removed_row(&network.name, moment.now));
         let codes = self.codes(network.id).map(|code| Row::Code(code.id.clone(), None));
         let rules = self.rules(network.id).into_iter().map(|rule| Row::Rule(rule.id, None));
         let groups = self.groups(network.id).map(|group| Row::Group(network.id, group.name.clone(), None));
         let tokens = self.tokens().filter(|token| token.net == Some(network.id));
         let tokens = tokens.map(|token| Row::Token(token.id.clone(), None));
         let clients = self.live_clients(network.id).map(|client| client.deleted_row(moment.now));
-        let rows = codes
+        let rows = nodes
+            .chain(codes)
             .chain(clients)
             .chain(rules)
             .chain(groups)
             .chain(tokens)
             .chain([Row::Network(network.id, None)]);
         Ok((rows.collect(), network.clone()))
-    }
-
-    /// Removes every node of a network. This is a step of its own before the network is deleted, so that
-    /// tombstones tell the nodes.
-    pub fn remove_all_nodes(&self, net: &str, moment: &Moment) -> Outcome<()> {
-        let network = self.find_network(net)?;
-        Ok((self.live_nodes(network.id).map(|node| node.removed_row(moment.now)).collect(), ()))
     }
 
     fn chosen(

@@ -8,7 +8,7 @@ use super::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use gatewrt_protocol::{
-    JoinRequest, NetworkId, NodeId, NodeName, Prefix, PublicKey, Report, Role, Tag, WgPublicKey,
+    JoinRequest, NetworkId, NetworkName, NodeId, NodeName, Prefix, PublicKey, Report, Role, Tag, WgPublicKey,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -79,6 +79,12 @@ pub struct Node {
     /// Time when it was removed, in seconds since 1970.
     #[serde(default)]
     pub removed: Option<u64>,
+    /// Name of the network that it was removed from: the network may be gone too.
+    #[serde(default)]
+    pub removed_from: Option<NetworkName>,
+    /// Time when it acknowledged its tombstone, in seconds since 1970.
+    #[serde(default)]
+    pub told: Option<u64>,
 }
 
 /// Changes to a node; fields that are left out stay.
@@ -117,12 +123,6 @@ impl Node {
     pub(super) fn row_if_changed(&self, before: &Node) -> Vec<Row> {
         if self == before { Vec::new() } else { vec![Row::Node(self.id, Some(Box::new(self.clone())))] }
     }
-
-    pub(crate) fn removed_row(&self, now: u64) -> Row {
-        let (egress, scopes) = (BTreeMap::new(), BTreeMap::new());
-        let removed = Node { removed: Some(now), egress, ingress: None, exit: None, scopes, ..self.clone() };
-        Row::Node(self.id, Some(Box::new(removed)))
-    }
 }
 
 impl Registry {
@@ -160,6 +160,8 @@ impl Registry {
             tags: BTreeSet::new(),
             facts: Facts::of_request(request, seen),
             removed: None,
+            removed_from: None,
+            told: None,
         };
         let id = node.id;
         let code = Row::Code(taken.id.clone(), Some(taken));
@@ -207,7 +209,8 @@ impl Registry {
         let node = self.find_node(net, node)?;
         self.check_clients_of(node, force)?;
         self.check_users_of(node, force)?;
-        Ok((vec![node.removed_row(moment.now)], node.clone()))
+        let network = self.network(node.net).expect("a live node's network exists");
+        Ok((vec![node.removed_row(&network.name, moment.now)], node.clone()))
     }
 
     /// Updates the facts of a node from its verified report; no rows if nothing is new.

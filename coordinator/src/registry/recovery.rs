@@ -106,6 +106,12 @@ pub enum RecoveryError {
         /// Name of the node.
         name: NodeName,
     },
+    /// The network of the stray is not known either.
+    #[error("its network {net} is not known either")]
+    NoNetwork {
+        /// Id of the network.
+        net: NetworkId,
+    },
     /// A client is to be adopted without a name: its gateway does not know any.
     #[error("a client needs a name to be adopted")]
     Unnamed,
@@ -125,6 +131,7 @@ impl RecoveryError {
         match self {
             Self::NoSuchStray { .. } => "not-found",
             Self::Unheard { .. } => "not-reachable",
+            Self::NoNetwork { .. } => "not-found",
             Self::Unnamed | Self::BadName { .. } => "bad-name",
         }
     }
@@ -135,6 +142,9 @@ impl RecoveryError {
             Self::NoSuchStray { known, .. } if known.is_empty() => "every node and client is known".into(),
             Self::NoSuchStray { known, .. } => format!("strays: {}", known.join(", ")),
             Self::Unheard { .. } => "adopt it when it is online, or cut it off".into(),
+            Self::NoNetwork { .. } => {
+                "it was created after the backup: create it anew, and have its routers leave and join again".into()
+            }
             Self::Unnamed => "add --name NAME".into(),
             Self::BadName { .. } => "1 to 63 characters of a-z, 0-9 and “-”".into(),
         }
@@ -319,7 +329,9 @@ impl Registry {
             Stray::Node(node) => {
                 // A removed node signs nothing that counts; the key only has to be one that no other node has.
                 let identity = node.identity.unwrap_or(PublicKey(node.member.key.0));
-                self.adopted_node(node, identity, None)?.removed_row(moment.now)
+                let network = self.network(node.member.net).map(|network| &network.name);
+                let network = network.ok_or(RecoveryError::NoNetwork { net: node.member.net })?;
+                self.adopted_node(node, identity, None)?.removed_row(network, moment.now)
             }
             Stray::Client(client) => {
                 let client = self.adopted_client(client, Some(&format!("cut-off-{}", &id[..8])), moment)?;
@@ -337,10 +349,7 @@ impl Registry {
         name: Option<&str>,
     ) -> Result<Node, RegistryError> {
         let member = &stray.member;
-        let network = self.network(member.net).ok_or_else(|| RegistryError::NoSuchNetwork {
-            text: member.net.to_string(),
-            known: self.networks().map(|network| network.name.clone()).collect(),
-        })?;
+        let network = self.network(member.net).ok_or(RecoveryError::NoNetwork { net: member.net })?;
         let wanted = match name {
             Some(name) => parse_name::<NodeName>(name)?,
             None => member.name.clone(),
@@ -366,6 +375,8 @@ impl Registry {
             tags: BTreeSet::new(),
             facts: Facts::default(),
             removed: None,
+            removed_from: None,
+            told: None,
         };
         let assigned = stray.assignment.iter().flat_map(|assignment| &assignment.egress);
         // What another site serves by now stays that site's.

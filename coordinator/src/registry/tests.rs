@@ -63,6 +63,12 @@ proptest! {
                     "a key comes back"
                 );
             }
+            for row in &step.rows {
+                if let Row::Node(id, None) = row {
+                    // Its network is gone, so that nobody knows the key any more.
+                    prop_assert!(keys.remove(&before.node(*id).unwrap().key));
+                }
+            }
             if let Some(id) = step.joined {
                 prop_assert!(keys.insert(world.registry.node(id).unwrap().key), "a key comes back");
                 for addr in &world.registry.node(id).unwrap().addresses {

@@ -10,7 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt, time::Duration};
 use tokio::net::TcpStream;
 
-fn is_refused(answer: &Result<Client, ConnectionError>) -> bool {
+pub(crate) fn is_refused(answer: &Result<Client, ConnectionError>) -> bool {
     matches!(answer, Err(ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized)))
 }
 
@@ -149,7 +149,7 @@ async fn connection_without_certificate_of_our_ca_is_refused() {
 }
 
 #[tokio::test]
-async fn removed_node_is_disconnected_and_refused() {
+async fn forgotten_node_is_disconnected_and_refused() {
     let mut bed = Bed::new().await;
     let mut options = bed.options(BOB);
     options.set_last_will(LastWill::new(own(BOB, "presence"), "offline", QoS::AtLeastOnce, true));

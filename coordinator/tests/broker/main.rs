@@ -8,14 +8,15 @@ mod client;
 mod delivery;
 mod pki;
 mod raw;
+mod removed;
 mod sessions;
 
 use bytes::Bytes;
 use client::Client;
-use gatewrt_coordinator::broker::{Broker, BrokerConfig, BrokerError, Directory, Event, Limits};
+use gatewrt_coordinator::broker::{Broker, BrokerConfig, BrokerError, Directory, Event, Limits, Standing};
 use pki::Pki;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::Future,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -31,23 +32,29 @@ const HOME: &str = "homenetwork22222";
 const AWAY: &str = "awaynetwork33333";
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Networks of each node; changed while the broker runs.
+/// Standing of each node; changed while the broker runs.
 #[derive(Default)]
-struct People(Mutex<BTreeMap<String, BTreeSet<String>>>);
+struct People(Mutex<BTreeMap<String, Standing>>);
 
 impl People {
     fn put(&self, node: &str, networks: &[&str]) {
         let networks = networks.iter().map(|network| network.to_string()).collect();
-        self.0.lock().unwrap().insert(node.to_owned(), networks);
+        self.0.lock().unwrap().insert(node.to_owned(), Standing::Member(networks));
     }
 
+    /// Removes a node from a network; it may read its tombstone.
+    fn expel(&self, node: &str, network: &str) {
+        self.0.lock().unwrap().insert(node.to_owned(), Standing::Removed(network.to_owned()));
+    }
+
+    /// Forgets a node.
     fn remove(&self, node: &str) {
         self.0.lock().unwrap().remove(node);
     }
 }
 
 impl Directory for People {
-    fn networks_of(&self, node: &str) -> Option<BTreeSet<String>> {
+    fn standing_of(&self, node: &str) -> Option<Standing> {
         self.0.lock().unwrap().get(node).cloned()
     }
 }

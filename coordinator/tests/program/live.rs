@@ -11,22 +11,24 @@ use gatewrt_protocol::{
 };
 use std::collections::BTreeMap;
 
-struct Home {
-    coordinator: Coordinator,
-    code: String,
-    ca: String,
-    record_key: PublicKey,
+/// A coordinator with a network `home` and a code for it.
+pub struct Home {
+    pub coordinator: Coordinator,
+    pub code: String,
+    pub ca: String,
+    pub record_key: PublicKey,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let coordinator = Coordinator::with_home();
         let (code, ca) = (coordinator.code(&["--uses", "9"]), text(&coordinator.data().join("ca.crt")));
         let record_key = code.parse::<JoinCode>().unwrap().record_key;
         Self { coordinator, code, ca, record_key }
     }
 
-    fn join(&self, number: u8, name: &str) -> (Router, JoinAnswer, Link) {
+    /// Has a router join and connect.
+    pub fn join(&self, number: u8, name: &str) -> (Router, JoinAnswer, Link) {
         let router = Router::new(number, name);
         let answer = router.join(&self.code, &self.ca).unwrap();
         let link = router.connect(&answer, self.record_key);
@@ -46,7 +48,7 @@ fn member(update: &MemberUpdate) -> &Member {
     }
 }
 
-fn describes(roster: &Roster, revs: &[(NodeId, u64)]) -> bool {
+pub fn describes(roster: &Roster, revs: &[(NodeId, u64)]) -> bool {
     roster.describes(&revs.iter().copied().collect::<BTreeMap<_, _>>())
 }
 
@@ -197,41 +199,6 @@ fn message_of_a_node_without_rights_is_refused_and_counted() {
     }
     assert_eq!(home.coordinator.node("office")["report"]["seq"], 1);
     assert_eq!(home.coordinator.node("cabin")["report"], serde_json::Value::Null);
-}
-
-#[test]
-fn removed_node_is_cut_off_and_stays_out() {
-    let home = Home::new();
-    let (_, office, link) = home.join(1, "office");
-    let (router, cabin, gone) = home.join(2, "cabin");
-    gone.wait_for(Topic::Roster(office.net), |roster: &Roster| roster.count == 2);
-    home.coordinator.ok(&["node", "remove", "home", "cabin"]);
-    let tombstone =
-        |update: &MemberUpdate| matches!(update, MemberUpdate::Tombstone(_)) && update.about().2 == 2;
-    link.wait_for(Topic::Member(office.net, cabin.node), tombstone);
-    link.wait_for(Topic::Roster(office.net), |roster: &Roster| describes(roster, &[(office.node, 1)]));
-    gone.wait_for(Topic::Member(office.net, cabin.node), tombstone);
-    eventually("its session to end", || gone.has_ended().then_some(()));
-    let again = router.connect(&cabin, home.record_key);
-    eventually("the broker to refuse it", || again.has_ended().then_some(()));
-    assert!(again.counts().is_empty());
-
-    let (_, _, late) = home.join(3, "shop");
-    late.wait_for(Topic::Member(office.net, cabin.node), tombstone);
-}
-
-#[test]
-fn deleted_network_publishes_tombstones_first() {
-    let home = Home::new();
-    let (_, office, link) = home.join(1, "office");
-    link.wait_for(Topic::Roster(office.net), |roster: &Roster| roster.count == 1);
-    assert!(home.coordinator.refused(&["network", "delete", "home"]).contains("office"));
-    let before = link.counts();
-    home.coordinator.ok(&["network", "delete", "home", "--force"]);
-    eventually("its session to end", || link.has_ended().then_some(()));
-    let topic = Topic::Member(office.net, office.node).to_string();
-    assert_eq!(link.counts()[&topic], before[&topic] + 2, "a tombstone, then nothing stands there");
-    assert_eq!(home.coordinator.json(&["network", "list"]).as_array().unwrap().len(), 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod first_start;
 mod joining;
 mod live;
 mod recovery;
+mod removal;
 mod router;
 mod rules;
 mod storage;

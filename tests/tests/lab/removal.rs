@@ -1,8 +1,9 @@
-//! Removal of a node: all its peers drop it within seconds, and it can't return.
+//! Removal of nodes and networks: all peers drop a removed node within seconds, it can't return, and one that is away
+//! takes its tunnels down when it is back.
 
 use crate::common::{Stolen, file_of};
 use anyhow::{Context, Result, ensure};
-use gatewrt_protocol::JoinCode;
+use gatewrt_protocol::{JoinCode, Topic, topic::ROOT};
 use gatewrt_tests::{
     lab::{Host, UdpStream, eventually, ping},
     mesh::{INTERFACE, Mesh, NETWORK},
@@ -10,6 +11,7 @@ use gatewrt_tests::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -17,6 +19,8 @@ use std::{
 /// Longest time until all peers have dropped a removed node.
 const CUT_OFF: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(10);
+/// Longest time until routers reconnect: their backoff grows while the coordinator is away.
+const COMES_BACK: Duration = Duration::from_secs(30);
 /// Silence after which a stream of a hundred packets a second has ended.
 const QUIET: Duration = Duration::from_secs(1);
 /// Seconds in which WireGuard tries two handshakes: it retries every five seconds.
@@ -46,8 +50,7 @@ fn removed_node_is_cut_off_and_cannot_return() -> Result<()> {
     mesh.host("home")?.reboot()?;
     mesh.start_daemon("home")?;
     stays_out(&mesh, &stolen, "after a reboot")?;
-    let refused = stolen.connect(&mesh.host("home")?).err().context("its certificate was accepted")?;
-    ensure!(refused.to_string().contains("NotAuthorized"), "{refused}");
+    reads_its_end_alone(&mesh, &stolen)?;
 
     let again = mesh.host("home")?.output(&["gatewrt", "join", &mesh.code(1)?])?;
     ensure!(again.code() == 1 && again.stderr.contains("is in network home already"), "{again:?}");
@@ -61,9 +64,9 @@ fn removed_node_is_cut_off_and_cannot_return() -> Result<()> {
     Ok(())
 }
 
-/// A node that is removed while its daemon is dead is refused everywhere when it returns.
+/// A node that is removed while its daemon is dead reads it when it returns, and takes its tunnels down.
 #[test]
-fn node_removed_while_away_is_refused_on_return() -> Result<()> {
+fn node_removed_while_away_takes_its_tunnels_down_on_return() -> Result<()> {
     let mut mesh = Mesh::three_sites()?;
     let (office, home, barn) = (mesh.host("office-pc")?, mesh.host("home-pc")?, mesh.host("barn-pc")?);
     let kept = UdpStream::start_echo(&office, &barn, barn.ip4()?.into(), 100)?;
@@ -72,17 +75,67 @@ fn node_removed_while_away_is_refused_on_return() -> Result<()> {
     ping(&office, home.ip4()?.into()).context("a tunnel needs no daemon")?;
     let doomed = UdpStream::start_echo(&office, &home, home.ip4()?.into(), 100)?;
     remove_and_measure(&mesh, "home", &["office", "barn"], &doomed)?;
+    wait_until_untold(&mesh, &["home"])?;
 
+    mesh.forget_interface("home");
     mesh.start_daemon("home")?;
-    eventually(SOON, "the broker refuses it, and it says so", || {
-        let status = mesh.status("home")?;
-        let why = status["control_error"].to_string();
-        ensure!(status["control"] == "connecting" && why.contains("was the node removed"), "{status:#}");
-        Ok::<_, anyhow::Error>(())
-    })?;
+    eventually(SOON, "its own tunnel is down", || is_out(&mesh, "home"))?;
+    wait_until_untold(&mesh, &[])?;
     let back = ping(&home, office.ip4()?.into());
     ensure!(back.is_err(), "it reaches the office");
     kept.finish()?.assert_lossless();
+    Ok(())
+}
+
+/// A network is deleted while two of its routers can't reach the coordinator. It lives on between them, also when their
+/// daemons start anew and the coordinator does, until they reach it again: then both take their tunnels down.
+#[test]
+fn network_deleted_while_routers_are_away_ends_when_they_are_back() -> Result<()> {
+    const AWAY: [&str; 2] = ["office", "home"];
+    let mut mesh = Mesh::three_sites()?;
+    let (office, home) = (mesh.host("office-pc")?, mesh.host("home-pc")?);
+    let stream = UdpStream::start_echo(&office, &home, home.ip4()?.into(), 100)?;
+    let barn = key_of(&mesh, "barn")?;
+    ["office", "home", "barn"].iter().for_each(|router| mesh.forget_interface(router));
+    for router in AWAY {
+        mesh.lab.partition("coordinator", router)?;
+    }
+    mesh.admin(&["network", "delete", NETWORK, "--force"])?;
+    eventually(CUT_OFF, "barn, which can hear it, is out", || is_out(&mesh, "barn"))?;
+    wait_until_untold(&mesh, &AWAY)?;
+
+    for router in AWAY {
+        mesh.daemon(router)?.kill(Signal::SIGKILL)?;
+        mesh.daemon(router)?.wait(SOON)?;
+        mesh.start_daemon(router)?;
+    }
+    mesh.coordinator.restart()?;
+    eventually(SOON, "the coordinator answers", || mesh.admin(&["status"]))?;
+    wait_until_untold(&mesh, &AWAY)?;
+    let count = stream.arrived();
+    eventually(SOON, "the network lives on", || stream.arrived() > count + 200)?;
+    for router in AWAY {
+        ensure!(mesh.status(router)?["control"] == "connecting", "{}", mesh.status(router)?["control"]);
+        ensure!(knows(&mesh, router, &barn)?, "{router} has heard something");
+    }
+
+    mesh.lab.heal()?;
+    let healed = Instant::now();
+    for router in AWAY {
+        eventually(COMES_BACK, &format!("{router} is out"), || is_out(&mesh, router))?;
+        mesh.wait_until_settled(router)?;
+    }
+    let last = wait_until_ended(&stream)?;
+    println!("the last packet came {:?} after the coordinator was in reach, at the latest", last - healed);
+    ensure!(ping(&office, home.ip4()?.into()).is_err() && ping(&home, office.ip4()?.into()).is_err());
+    wait_until_untold(&mesh, &[])?;
+
+    mesh.coordinator.restart()?;
+    eventually(SOON, "the coordinator answers", || mesh.admin(&["status"]))?;
+    wait_until_untold(&mesh, &[])?;
+    for router in AWAY {
+        is_out(&mesh, router)?;
+    }
     Ok(())
 }
 
@@ -141,6 +194,17 @@ fn remove_and_measure(mesh: &Mesh, node: &str, peers: &[&str], stream: &UdpStrea
         })?;
         println!("{peer} dropped {node} {:?} after its removal was asked for", start.elapsed());
     }
+    let last = wait_until_ended(stream)?;
+    println!(
+        "the last packet through {node} came {:?} after its removal was asked for, at the latest",
+        last - start
+    );
+    ensure!(last - start < CUT_OFF, "packets came for {:?}", last - start);
+    Ok(())
+}
+
+/// Waits until a stream has ended; returns the time of its last packet, at the latest.
+fn wait_until_ended(stream: &UdpStream) -> Result<Instant> {
     let (mut count, mut last) = (stream.arrived(), Instant::now());
     eventually(CUT_OFF + QUIET, "the stream has ended", || {
         if stream.arrived() != count {
@@ -148,12 +212,37 @@ fn remove_and_measure(mesh: &Mesh, node: &str, peers: &[&str], stream: &UdpStrea
         }
         last.elapsed() >= QUIET
     })?;
-    println!(
-        "the last packet through {node} came {:?} after its removal was asked for, at the latest",
-        last - start
-    );
-    ensure!(last - start < CUT_OFF, "packets came for {:?}", last - start);
-    Ok(())
+    Ok(last)
+}
+
+/// Waits until these are the removed nodes that the coordinator has not told yet.
+fn wait_until_untold(mesh: &Mesh, expected: &[&str]) -> Result<()> {
+    let expected: BTreeSet<String> = expected.iter().map(|node| (*node).to_owned()).collect();
+    eventually(SOON, &format!("{expected:?} are not told yet"), || {
+        let status = mesh.admin_json(&["status"])?;
+        let untold = status["untold"].as_array().cloned().unwrap_or_default();
+        let names = untold.iter().map(|node| node["name"].as_str().unwrap_or_default().to_owned());
+        let names: BTreeSet<String> = names.collect();
+        ensure!(names == expected, "{names:?}");
+        Ok(())
+    })
+}
+
+/// Asserts that the certificate of a removed node is good for reading its own end, and for nothing else.
+fn reads_its_end_alone(mesh: &Mesh, stolen: &Stolen) -> Result<()> {
+    let mut client = stolen.connect(&mesh.host("home")?)?;
+    for filter in Topic::filters_of(stolen.net, stolen.node) {
+        ensure!(client.subscribe(&filter)?, "{filter}: a daemon takes a refusal for a fault");
+    }
+    ensure!(!client.subscribe(&format!("{ROOT}/net/+/roster"))?);
+    let mut read = Vec::new();
+    eventually(SOON, "it reads something", || {
+        read.extend(client.take());
+        !read.is_empty()
+    })?;
+    let own = Topic::Member(stolen.net, stolen.node).to_string();
+    ensure!(read.iter().all(|publish| publish.topic == own), "{read:?}");
+    client.wait_for_end(SOON)
 }
 
 fn knows(mesh: &Mesh, router: &str, key: &str) -> Result<bool> {

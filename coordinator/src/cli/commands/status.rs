@@ -3,7 +3,7 @@
 use super::{
     ApiClient, CommandResult, enc, exits, line, list, print, span, stack, stacked_table, table, word,
 };
-use crate::api::{NetworkStatus, NodeStatus, Status};
+use crate::api::{NetworkStatus, NodeStatus, Status, UntoldView};
 use gatewrt_protocol::{PeerReport, Report};
 use std::{collections::BTreeMap, io};
 
@@ -21,9 +21,26 @@ fn show(status: &Status) -> io::Result<()> {
         line(&format!("{recovery}: see “gatewrt-coordinator recovery show”"))?;
     }
     if status.networks.is_empty() {
-        return line("no network yet: gatewrt-coordinator network create home");
+        line("no network yet: gatewrt-coordinator network create home")?;
     }
-    status.networks.iter().try_for_each(show_network)
+    status.networks.iter().try_for_each(show_network)?;
+    show_untold(&status.untold)
+}
+
+/// Lists removed nodes that do not know it yet.
+fn show_untold(untold: &[UntoldView]) -> io::Result<()> {
+    if untold.is_empty() {
+        return Ok(());
+    }
+    line("")?;
+    line(
+        "removed, and not told yet; each reads it when it reaches this coordinator, and goes on till then with others that have not heard of it either:",
+    )?;
+    let row = |node: &UntoldView| {
+        let days = node.ends_in.div_ceil(86_400);
+        vec![node.name.to_string(), node.network.clone(), format!("{days} days")]
+    };
+    table(&["NODE", "NETWORK", "CAN READ IT FOR"], &untold.iter().map(row).collect::<Vec<_>>())
 }
 
 fn show_network(status: &NetworkStatus) -> io::Result<()> {
