@@ -480,12 +480,17 @@ impl Controller {
         Ok(Signed { topic: *topic, record })
     }
 
-    /// Ends the sessions of nodes that were removed.
-    async fn handle_changed_nodes(&mut self, mut nodes: Vec<NodeId>) {
-        nodes.retain(|id| self.state.registry.live_node(*id).is_none());
+    /// Ends the sessions of nodes that were removed, and of those that were not known until now: they connect again, and
+    /// read what they may read.
+    async fn handle_changed_nodes(&mut self, nodes: Vec<NodeId>) {
         for id in nodes {
-            self.state.live.forget(id);
-            self.end_session(id).await;
+            let is_live = self.state.registry.live_node(id).is_some();
+            if !is_live {
+                self.state.live.forget(id);
+            }
+            if !is_live || self.strangers.remove(id) {
+                self.end_session(id).await;
+            }
         }
     }
 

@@ -22,8 +22,9 @@ impl Strangers {
         }
     }
 
-    pub(super) fn remove(&mut self, node: NodeId) {
-        self.0.remove(&node);
+    /// Forgets a node; true if it was there.
+    pub(super) fn remove(&mut self, node: NodeId) -> bool {
+        self.0.remove(&node).is_some()
     }
 }
 

@@ -41,7 +41,7 @@ impl Controller {
         let Ok(id) = node.parse::<NodeId>() else { return };
         match identity.filter(|_| self.state.registry.node(id).is_none()) {
             Some(identity) => self.strangers.insert(id, identity),
-            None => self.strangers.remove(id),
+            None => _ = self.strangers.remove(id),
         }
     }
 

@@ -143,7 +143,8 @@ impl RecoveryError {
             Self::NoSuchStray { known, .. } => format!("strays: {}", known.join(", ")),
             Self::Unheard { .. } => "adopt it when it is online, or cut it off".into(),
             Self::NoNetwork { .. } => {
-                "it was created after the backup: create it anew, and have its routers leave and join again".into()
+                "it was created after the backup: create it anew, and have its routers leave and join again"
+                    .into()
             }
             Self::Unnamed => "add --name NAME".into(),
             Self::BadName { .. } => "1 to 63 characters of a-z, 0-9 and “-”".into(),

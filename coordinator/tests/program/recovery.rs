@@ -221,7 +221,7 @@ fn restored_coordinator_is_brought_up_to_date_and_lets_nobody_in_silently() {
     home.coordinator.ok(&["recovery", "adopt", &id("node")]);
     home.assignment("office", &office, |assignment| keys(assignment).contains(&tablet));
     assert_eq!(home.coordinator.node("late")["addresses"], late_addresses);
-    stranger.cut();
+    eventually("the stranger's session to end", || stranger.has_ended().then_some(()));
     let adopted = home.tell("late");
     let last: Assignment =
         jws::open(home.flash["late"][&Topic::Assignment(late.node).to_string()].as_bytes(), &home.key())
