@@ -15,7 +15,7 @@ const DETAIL: usize = 2048;
 pub struct Entry {
     /// Time of the change, in seconds since 1970.
     pub at: u64,
-    /// Author: a token's name, `join code …` or `command line`.
+    /// Author: a token's name, `join code …`, `command line` with the admin token, or `local root` without one.
     pub who: String,
     /// Source address of the request.
     pub from: IpAddr,

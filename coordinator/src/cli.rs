@@ -1,5 +1,5 @@
-//! Command line. `serve` runs the coordinator. All other commands are clients of its HTTPS API, on the same
-//! machine or another, and check nothing themselves.
+//! Command line. `serve` runs the coordinator. All other commands are clients of its API, over its unix socket on the
+//! same machine or over HTTPS, and check nothing themselves.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached, 4 the answer of
 //! `check` is no.
@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod commands;
+mod local;
 mod output;
 
 pub use args::Cli;
@@ -54,7 +55,7 @@ fn print_error(error: &CommandError) -> ExitCode {
 }
 
 fn serve_here(config: crate::serve::ServeConfig) -> ExitCode {
-    start_log();
+    crate::log::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives threads to a new process");
     match runtime.block_on(crate::serve::serve(config)) {
@@ -64,16 +65,4 @@ fn serve_here(config: crate::serve::ServeConfig) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Starts the program's log on stderr. `GATEWRT_LOG` selects messages in the syntax of `RUST_LOG`.
-fn start_log() {
-    use std::io::IsTerminal;
-    let filter = std::env::var("GATEWRT_LOG").unwrap_or_else(|_| "info,rmqtt=warn,sqlx=warn".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

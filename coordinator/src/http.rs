@@ -42,7 +42,7 @@
 //! | `/v1/openapi.json` | GET | anyone | OpenAPI document |
 //!
 //! `{net}`, `{node}` and the like are names or ids. An admin sends a token as `Authorization: Bearer …` or
-//! the cookie of a session; its rights are checked by [`grant`] and [`caller`]. Errors are
+//! the cookie of a session, or comes over the unix socket of [`local`]; its rights are checked by [`grant`] and [`caller`]. Errors are
 //! [`gatewrt_protocol::Problem`]s. Every change takes `?dry_run=true`, and `If-Match` if it changes an
 //! existing resource; lists take `?limit=&after=`. Fields and parameters that a path does not take are refused
 //! by [`strict`].
@@ -54,6 +54,7 @@ mod events;
 mod exits;
 mod grant;
 mod join;
+mod local;
 mod openapi;
 mod page;
 mod problem;
@@ -74,6 +75,7 @@ mod watch;
 pub use caller::{AuditedChange, Caller, NetworkFilter};
 pub use custom_certificate::CustomCertificate;
 pub use grant::USER_AGENT;
+pub use local::{LOCAL_SOCKET, LocalServer};
 pub use problem::{ApiError, Body, Params};
 pub use rate_limit::RateLimits;
 pub use reply::{Answer, Listed, Page, Reply};

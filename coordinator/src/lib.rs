@@ -20,12 +20,14 @@
 //! | [`broker`], [`access`] | the embedded MQTT broker, and the rights of nodes on its topics |
 //! | [`wgconf`], [`secret`] | configuration file and QR code of an external client; its private key |
 //! | [`http`], [`api`] | the HTTPS API and its values |
-//! | [`listen`] | sockets for both address families |
+//! | [`listen`], [`admission`] | sockets for both address families, and room for all callers |
+//! | [`log`] | log of the program, with a limit |
 //! | [`serve`] | start and stop of all parts |
 //! | [`cli`] | the command line: a client of the HTTPS API |
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod admission;
 pub mod api;
 pub mod audit;
 pub mod broker;
@@ -35,6 +37,7 @@ pub mod data_dir;
 pub mod http;
 pub mod listen;
 pub mod live;
+pub mod log;
 pub mod pki;
 pub mod records;
 pub mod recovery;

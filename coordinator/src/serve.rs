@@ -8,11 +8,17 @@ use crate::{
     broker::{Broker, BrokerConfig, BrokerError, Limits},
     controller::{Admitted, Controller, ControllerError, ControllerHandle, Delivery},
     data_dir::{DEFAULT_DATA, DataDir, DirError, LOCAL_URL},
-    http::{self, App, CustomCertificate, HttpsError, HttpsServer},
+    http::{self, App, CustomCertificate, HttpsError, HttpsServer, LocalServer},
     pki::{Pki, TRUSTED},
     store::{Store, StoreError},
 };
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -143,6 +149,7 @@ struct Running {
     controller: JoinHandle<()>,
     https: JoinHandle<()>,
     custom_certificate: Option<JoinHandle<()>>,
+    local: Option<JoinHandle<()>>,
     delivery: JoinHandle<Arc<Broker>>,
     _dir: DataDir,
 }
@@ -153,14 +160,16 @@ impl Running {
         let advertised = Advertised::new(&config)?;
         let pki = Arc::new(Pki::open(&dir, &advertised.certificate_names())?);
         let (cert, key) = pki.server_files();
-        let https = HttpsServer::bind(config.https, &cert, &key).await.map_err(https_error)?;
+        let https = HttpsServer::bind(config.https, &cert, &key).map_err(https_error)?;
         let https_addr = https.local_addr()?;
         let custom_certificate = match config.custom_certificate.clone() {
             Some((cert, addr)) => {
-                Some(HttpsServer::bind_custom(addr, cert).await.map_err(custom_certificate_error)?)
+                Some(HttpsServer::bind_custom(addr, cert).map_err(custom_certificate_error)?)
             }
             None => None,
         };
+
+        let local = bind_local(&config.data);
 
         let (deliveries, delivered) = mpsc::channel(DELIVERIES);
         let (mut controller, handle, admitted) = open_controller(&dir, &pki, deliveries).await?;
@@ -200,14 +209,15 @@ impl Running {
         let router = http::router(app);
         let custom_certificate =
             custom_certificate.map(|custom_certificate| custom_certificate.spawn(router.clone()));
+        let local = local.map(|local| local.spawn(router.clone()));
         let https = https.spawn(router);
-        Ok(Self { controller, https, custom_certificate, delivery, _dir: dir })
+        Ok(Self { controller, https, custom_certificate, local, delivery, _dir: dir })
     }
 
     /// Stops the coordinator from the outside in: first no more requests, then all changes are stored and published,
     /// then sessions end.
     async fn stop(self) {
-        for task in [Some(self.https), self.custom_certificate].into_iter().flatten() {
+        for task in [Some(self.https), self.custom_certificate, self.local].into_iter().flatten() {
             task.abort();
             let _ = task.await;
         }
@@ -216,6 +226,12 @@ impl Running {
             broker.stop().await;
         }
     }
+}
+
+/// Binds the socket for commands on this machine. They use HTTPS and `admin.token` without it.
+fn bind_local(data: &Path) -> Option<LocalServer> {
+    let bound = LocalServer::bind(data);
+    bound.inspect_err(|error| tracing::warn!("commands on this machine use HTTPS: no socket: {error}")).ok()
 }
 
 async fn open_controller(

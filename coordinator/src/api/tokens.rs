@@ -83,7 +83,7 @@ pub struct AuditView {
     pub id: i64,
     /// Time of the change, in seconds since 1970.
     pub at: u64,
-    /// Author: a token's name, `join code …` or `command line`.
+    /// Author: a token's name, `join code …`, `command line` with the admin token, or `local root` without one.
     pub who: String,
     /// Source address of the request.
     #[schema(value_type = String)]

@@ -11,13 +11,16 @@ use super::{
     state::BrokerState,
     tls,
 };
-use crate::listen;
+use crate::{
+    admission::{Room, Rooms, Stage, WhenFull},
+    listen::{Connection, Listener},
+};
 use rustls::ServerConfig;
 use std::{future::pending, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncWriteExt, copy, split},
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Semaphore, oneshot},
+    net::{TcpSocket, TcpStream},
+    sync::oneshot,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -27,8 +30,17 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 const LINK_BUFFER: u32 = 64 * 1024;
 /// Time for either side to finish after the other has closed.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// Pause after a failed accept, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Room for connections without a verified certificate. After the coordinator's restart all routers connect at once, those of
+/// a site from one address; each needs a fraction of a second.
+const HANDSHAKES: Room = Room { total: 1024, per_source: 256, when_full: WhenFull::CloseOldest };
+
+/// Binds the listener of the broker. Connections with a verified certificate have no shares: [`super::Limits::links_per_node`]
+/// bounds each node's.
+pub(super) fn bind(addr: SocketAddr, connections: usize) -> io::Result<Listener> {
+    let routers = Room { total: connections, per_source: connections, when_full: WhenFull::Refuse };
+    let rooms = Rooms { handshake: HANDSHAKES, anonymous: HANDSHAKES, authenticated: routers };
+    Listener::bind("MQTT", addr, rooms, None)
+}
 
 /// Checks that the engine's port on the loopback interface can be reached. It is down in a new network namespace.
 pub(super) async fn probe(engine: SocketAddr) -> Result<(), BrokerError> {
@@ -37,34 +49,28 @@ pub(super) async fn probe(engine: SocketAddr) -> Result<(), BrokerError> {
 
 /// Accepts connections of routers until the future is dropped; they end with it.
 pub(super) async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     tls: Arc<ServerConfig>,
     engine: SocketAddr,
     state: Arc<BrokerState>,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let room = Arc::new(Semaphore::new(state.limits.connections));
     let mut connections = JoinSet::new();
     loop {
+        let refused = || state.count(|counters| counters.refused_connects += 1);
+        let connection = listener.accept(refused).await;
         while connections.try_join_next().is_some() {}
-        let (stream, peer) = match listen::accept(&listener).await {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                tracing::warn!("can't accept a connection: {e}");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(permit) = room.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "refused: {} connections are open", state.limits.connections);
-            state.count(|counters| counters.refused_connects += 1);
-            continue;
-        };
         let (acceptor, state) = (acceptor.clone(), state.clone());
         connections.spawn(async move {
-            let _permit = permit;
-            if let Err(e) = serve(stream, peer, acceptor, engine, &state).await {
-                tracing::debug!(%peer, "connection refused: {e}");
+            let (peer, permit) = (connection.peer(), connection.permit());
+            let served = tokio::select! {
+                () = permit.closed() => Err(io::Error::other("closed to make room for others")),
+                served = serve(connection, acceptor, engine, &state) => served,
+            };
+            if let Err(e) = served {
+                if !permit.is_closed() {
+                    tracing::info!(service = "MQTT", from = %peer.ip(), "connection refused: {e}");
+                }
                 state.count(|counters| counters.refused_connects += 1);
             }
         });
@@ -73,18 +79,19 @@ pub(super) async fn accept(
 
 /// Serves one connection of a router from the TLS handshake to its end. An error means that it was never linked.
 async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
+    connection: Connection,
     acceptor: TlsAcceptor,
     engine: SocketAddr,
     state: &BrokerState,
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let stream = timeout(state.limits.connect_timeout, acceptor.accept(stream)).await??;
+    let (peer, permit) = (connection.peer(), connection.permit());
+    let handshake = timeout(state.limits.connect_timeout, acceptor.accept(connection)).await;
+    let stream = handshake.map_err(|_| io::Error::other("no TLS handshake in time"))??;
     let chain = stream.get_ref().1.peer_certificates();
     let node =
         tls::common_name(chain).ok_or_else(|| io::Error::other("the certificate's common name is no id"))?;
     let owner = Owner { node, peer, identity: tls::identity(chain) };
+    permit.rise_to(Stage::Authenticated).map_err(io::Error::other)?;
 
     let link = TcpSocket::new_v4()?;
     link.set_recv_buffer_size(LINK_BUFFER)?;
@@ -101,7 +108,7 @@ async fn serve(
 /// Relays bytes between a router and the engine until either side ends, the link is closed, or no session was accepted
 /// in time.
 async fn relay(
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Connection>,
     link: TcpStream,
     closed: oneshot::Receiver<()>,
     open: &OpenLink<'_>,

@@ -21,7 +21,7 @@ mod tls;
 pub use crate::access::Standing;
 pub use counters::{ByKind, Counters, MessageKind, Sessions, Tally};
 
-use crate::{access, listen};
+use crate::access;
 use bytes::Bytes;
 use bytestring::ByteString;
 use gatewrt_protocol::PublicKey;
@@ -79,7 +79,7 @@ pub struct Limits {
     pub payload: usize,
     /// Largest payload that [`Broker::publish`] accepts, in bytes: the limit of the nodes. One may send it back.
     pub own_payload: usize,
-    /// Connections open at the same time, including handshakes. Each takes three file descriptors.
+    /// Connections with a verified certificate open at the same time. Each takes three file descriptors.
     pub connections: usize,
     /// Connections open at the same time with one certificate: one session, others being opened or closed.
     pub links_per_node: usize,
@@ -221,7 +221,7 @@ impl Broker {
     ) -> Result<(Self, mpsc::Receiver<Event>), BrokerError> {
         let tls = tls::server_config(&config)?;
         let listen_fault = |source| BrokerError::Listen { addr: config.listen, source };
-        let listener = listen::bind(config.listen).await.map_err(listen_fault)?;
+        let listener = front::bind(config.listen, config.limits.connections).map_err(listen_fault)?;
         let addr = listener.local_addr().map_err(listen_fault)?;
         let retained = checked(retained, config.limits.own_payload)?;
 

@@ -1,6 +1,10 @@
-//! HTTPS client of the coordinator's API. It trusts the coordinator's CA only.
+//! Client of the coordinator's API: over its unix socket on the same machine, or over HTTPS. It trusts the coordinator's
+//! CA only.
 
-use super::args::Connection;
+use super::{
+    args::Connection,
+    local::{LocalConnector, NoResolver},
+};
 use crate::{data_dir::LOCAL_URL, pki};
 use gatewrt_protocol::Problem;
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,9 +15,11 @@ use std::{
     time::Duration,
 };
 use ureq::{
-    Agent, Body,
+    Agent, Body, RequestBuilder,
+    config::ConfigBuilder,
     http::Response,
     tls::{Certificate, RootCerts, TlsConfig, TlsProvider},
+    typestate::AgentScope,
 };
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -94,17 +100,39 @@ impl CommandError {
     }
 }
 
-/// HTTPS client of the coordinator's API. See the module.
+/// URL of the API over the unix socket; its host is only for the form.
+const LOCAL_URL_OF_SOCKET: &str = "http://coordinator";
+
+/// Client of the coordinator's API. See the module.
 pub(super) struct ApiClient {
     agent: Agent,
+    /// URL of the API, without a path.
     url: String,
-    token: String,
+    /// Address for messages: the URL, or the path of the socket.
+    shown: String,
+    /// Token; none over the unix socket, where the kernel says who the user is.
+    token: Option<String>,
 }
 
 impl ApiClient {
+    /// Client over the unix socket in the data directory, unless options name another way or the coordinator can't be
+    /// reached there; else over HTTPS.
     pub(super) fn new(connection: &Connection) -> Result<Self, CommandError> {
+        let url = connection.url.as_ref().filter(|url| !url.is_empty());
+        let is_remote = url.is_some() || connection.token_file.is_some() || connection.ca_file.is_some();
+        let local = if is_remote { None } else { LocalConnector::find(&connection.data) };
+        local.map_or_else(|| Self::remote(connection, url), |local| Ok(Self::local(local)))
+    }
+
+    fn local(connector: LocalConnector) -> Self {
+        let shown = connector.path().display().to_string();
+        let agent = Agent::with_parts(config().build(), connector, NoResolver);
+        Self { agent, url: LOCAL_URL_OF_SOCKET.to_owned(), shown, token: None }
+    }
+
+    fn remote(connection: &Connection, url: Option<&String>) -> Result<Self, CommandError> {
         let beside = |name: &str| connection.data.join(name);
-        let url = match connection.url.as_ref().filter(|url| !url.is_empty()) {
+        let url = match url {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => read(&beside(LOCAL_URL))?.trim().to_owned(),
         };
@@ -114,11 +142,11 @@ impl ApiClient {
             path: ca_file,
             source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
         })?;
-        Ok(Self { agent: agent(ca), url, token: token.trim().to_owned() })
+        Ok(Self { agent: https_agent(ca), shown: url.clone(), url, token: Some(token.trim().to_owned()) })
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
-        self.answer(self.agent.get(self.at(path)).header("Authorization", self.bearer()).call())
+        self.answer(self.authorized(self.agent.get(self.at(path))).call())
     }
 
     /// Reads all parts of a list of the API.
@@ -134,7 +162,7 @@ impl ApiClient {
     ) -> Result<Vec<T>, CommandError> {
         let (mut all, mut next) = (Vec::new(), Some(self.at(path)));
         while let Some(url) = next.filter(|_| all.len() < enough) {
-            let outcome = self.agent.get(url).header("Authorization", self.bearer()).call();
+            let outcome = self.authorized(self.agent.get(url)).call();
             let response = self.sound(outcome)?;
             let link = response.headers().get("link").and_then(|link| link.to_str().ok());
             next = link.and_then(|link| next_of(link)).map(|path| format!("{}{path}", self.url));
@@ -144,7 +172,7 @@ impl ApiClient {
     }
 
     pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
-        self.answer(self.agent.delete(self.at(path)).header("Authorization", self.bearer()).call())
+        self.answer(self.authorized(self.agent.delete(self.at(path))).call())
     }
 
     pub(super) fn post<T: DeserializeOwned>(
@@ -152,7 +180,7 @@ impl ApiClient {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, CommandError> {
-        self.answer(self.agent.post(self.at(path)).header("Authorization", self.bearer()).send_json(body))
+        self.answer(self.authorized(self.agent.post(self.at(path))).send_json(body))
     }
 
     pub(super) fn put<T: DeserializeOwned>(
@@ -160,7 +188,7 @@ impl ApiClient {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, CommandError> {
-        self.answer(self.agent.put(self.at(path)).header("Authorization", self.bearer()).send_json(body))
+        self.answer(self.authorized(self.agent.put(self.at(path))).send_json(body))
     }
 
     pub(super) fn patch<T: DeserializeOwned>(
@@ -168,12 +196,12 @@ impl ApiClient {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, CommandError> {
-        self.answer(self.agent.patch(self.at(path)).header("Authorization", self.bearer()).send_json(body))
+        self.answer(self.authorized(self.agent.patch(self.at(path))).send_json(body))
     }
 
     /// Reads a resource of the API with its entity tag.
     pub(super) fn get_seen<T: DeserializeOwned>(&self, path: &str) -> Result<(T, String), CommandError> {
-        let request = self.agent.get(self.at(path)).header("Authorization", self.bearer());
+        let request = self.authorized(self.agent.get(self.at(path)));
         let response = self.sound(request.call())?;
         let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok());
         let tag = tag.unwrap_or("*").to_owned();
@@ -187,7 +215,7 @@ impl ApiClient {
         body: &impl Serialize,
         seen: &str,
     ) -> Result<T, CommandError> {
-        let request = self.agent.patch(self.at(path)).header("Authorization", self.bearer());
+        let request = self.authorized(self.agent.patch(self.at(path)));
         self.answer(request.header("If-Match", seen).send_json(body))
     }
 
@@ -197,7 +225,7 @@ impl ApiClient {
         path: &str,
         mut each: impl FnMut(&str, &str) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
-        let request = self.agent.get(self.at(path)).header("Authorization", self.bearer());
+        let request = self.authorized(self.agent.get(self.at(path)));
         let request = request.config().timeout_global(None).build();
         let response = self.sound(request.call())?;
         let mut event = String::new();
@@ -241,16 +269,19 @@ impl ApiClient {
         format!("{}/v1/{path}", self.url)
     }
 
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.token)
+    fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     fn unreachable(&self, why: impl ToString) -> CommandError {
-        CommandError::Unreachable { url: self.url.clone(), why: why.to_string() }
+        CommandError::Unreachable { url: self.shown.clone(), why: why.to_string() }
     }
 
     fn unexpected(&self, why: impl ToString) -> CommandError {
-        CommandError::UnexpectedAnswer { url: self.url.clone(), why: why.to_string() }
+        CommandError::UnexpectedAnswer { url: self.shown.clone(), why: why.to_string() }
     }
 }
 
@@ -260,21 +291,22 @@ fn next_of(link: &str) -> Option<&str> {
     (path.starts_with('/') && rest.contains("rel=\"next\"")).then_some(path)
 }
 
-fn agent(ca: Certificate<'static>) -> Agent {
+fn https_agent(ca: Certificate<'static>) -> Agent {
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::new_with_certs(&[ca]))
         .build();
+    config().tls_config(tls).build().into()
+}
+
+fn config() -> ConfigBuilder<AgentScope> {
     Agent::config_builder()
-        .tls_config(tls)
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT))
         .timeout_global(Some(ANSWER))
         .user_agent(format!("{}/{}", crate::http::USER_AGENT, crate::http::VERSION))
         .proxy(None)
-        .build()
-        .into()
 }
 
 fn read(path: &Path) -> Result<String, CommandError> {

@@ -1,9 +1,10 @@
 //! Authorization: looks up the token, which is in the header of each request or was sent once to begin a
-//! session. Its rights go with the request as a [`Grant`]. Access to networks is checked by
+//! session; commands on this machine need none (see [`super::local`]). Its rights go with the request as a [`Grant`]. Access to networks is checked by
 //! [`super::caller::NetworkFilter`].
 
-use super::{App, problem::ApiError, session::is_own};
+use super::{App, local::LocalAdmin, problem::ApiError, session::is_own};
 use crate::{
+    admission::{Permit, Stage},
     controller::{ControllerState, now},
     registry::{Rights, Token, TokenId, token_hash},
 };
@@ -14,7 +15,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use gatewrt_protocol::NetworkId;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Name of the admin token from the file, in the audit log and in `/v1/me`.
 pub const ROOT: &str = "admin.token";
@@ -104,8 +108,15 @@ async fn granted(app: &App, request: &Parts) -> Result<Grant, ApiError> {
     let looks = [Method::GET, Method::HEAD].contains(&request.method);
     let grant = match bearer(&request.headers) {
         Some(token) => grant_of(app, token, is_command_line(&request.headers)).await?,
-        None => grant_in_session(app, &request.headers, looks).await?,
+        None => match request.extensions.get::<LocalAdmin>() {
+            Some(admin) => admin.grant(),
+            None => grant_in_session(app, &request.headers, looks).await?,
+        },
     };
+    if let Some(permit) = request.extensions.get::<Arc<Permit>>() {
+        // Without room there, the connection goes on where it is.
+        let _ = permit.rise_to(Stage::Authenticated);
+    }
     let path = request.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
     if path != "/v1/networks" || !looks {
         grant.may_use(path)?;

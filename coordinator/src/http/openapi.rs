@@ -7,7 +7,8 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use bytes::Bytes;
+use std::collections::BTreeSet;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -25,9 +26,9 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(openapi))
 }
 
-/// OpenAPI document as it is served: its JSON.
+/// OpenAPI document as it is served: its JSON, shared by all answers.
 #[derive(Clone)]
-pub(super) struct Document(Arc<str>);
+pub(super) struct Document(Bytes);
 
 impl Document {
     pub(super) fn of(document: &OpenApi) -> Self {
@@ -38,7 +39,7 @@ impl Document {
 /// This document. Open to anyone.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "coordinator", security(()), responses((status = 200, body = Object)))]
 pub(super) async fn openapi(Extension(Document(text)): Extension<Document>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// Error of a request (RFC 9457, `application/problem+json`).

@@ -16,10 +16,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use ring::digest::{Context, SHA256};
 use rust_embed::RustEmbed;
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 #[derive(RustEmbed)]
 #[folder = "src/web/"]
@@ -53,7 +54,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 async fn index(headers: HeaderMap) -> Response {
     let page = Files::get("index.html").expect("the page is built in");
     let text = String::from_utf8_lossy(&page.data).replace(PLACEHOLDER, &format!("/assets/{}", version()));
-    send(&headers, "text/html; charset=utf-8", REVALIDATE, text.into_bytes())
+    send(&headers, "text/html; charset=utf-8", REVALIDATE, text.into())
 }
 
 async fn icon(headers: HeaderMap) -> Response {
@@ -69,8 +70,16 @@ async fn asset(Path((asked, name)): Path<(String, String)>, headers: HeaderMap) 
 
 fn file(headers: &HeaderMap, name: &str, caching: &'static str) -> Response {
     match (Files::get(name), kind(name)) {
-        (Some(file), Some(kind)) => send(headers, kind, caching, file.data.into_owned()),
+        (Some(file), Some(kind)) => send(headers, kind, caching, shared(file.data)),
         _ => super::ApiError::no_such_path().into_response(),
+    }
+}
+
+/// Content of a page's file, which all answers share.
+fn shared(content: Cow<'static, [u8]>) -> Bytes {
+    match content {
+        Cow::Borrowed(built_in) => Bytes::from_static(built_in),
+        Cow::Owned(read) => read.into(),
     }
 }
 
@@ -84,7 +93,7 @@ fn kind(name: &str) -> Option<&'static str> {
     }
 }
 
-fn send(headers: &HeaderMap, kind: &'static str, caching: &'static str, body: Vec<u8>) -> Response {
+fn send(headers: &HeaderMap, kind: &'static str, caching: &'static str, body: Bytes) -> Response {
     let tag = format!("\"{}\"", short(&ring::digest::digest(&SHA256, &body)));
     let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let is_known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));

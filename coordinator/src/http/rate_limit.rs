@@ -1,7 +1,8 @@
-//! Rate limits of logins and joins: a token bucket for each source address; an IPv6 source is its /64, the
-//! prefix of one host. The table is bounded. Pure except for the middleware at the end.
+//! Rate limits of logins and joins: a token bucket for each [`Source`]. The table is bounded. Pure except for the
+//! middleware at the end.
 
 use super::{App, Remote, problem::ApiError};
+use crate::admission::Source;
 use axum::{
     extract::{MatchedPath, Request, State as Shared},
     http::{HeaderValue, StatusCode},
@@ -10,7 +11,7 @@ use axum::{
 };
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -35,7 +36,7 @@ struct Rate {
 #[derive(Debug)]
 struct Buckets {
     rate: Rate,
-    full_at: BTreeMap<IpAddr, Instant>,
+    full_at: BTreeMap<Source, Instant>,
 }
 
 impl Buckets {
@@ -45,7 +46,7 @@ impl Buckets {
 
     /// Takes a token from the bucket of a source. An error is the time to wait for one.
     fn take(&mut self, from: IpAddr, now: Instant) -> Result<(), Duration> {
-        let source = source_of(from);
+        let source = Source::of(from);
         let full_at = self.full_at.get(&source).copied().unwrap_or(now).max(now) + self.rate.every;
         let most = self.rate.every * self.rate.burst;
         if let Some(wait) = (full_at - now).checked_sub(most).filter(|wait| !wait.is_zero()) {
@@ -66,13 +67,6 @@ impl Buckets {
             let least = self.full_at.iter().min_by_key(|(_, full_at)| **full_at).map(|(source, _)| *source);
             least.and_then(|least| self.full_at.remove(&least));
         }
-    }
-}
-
-fn source_of(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 => v4,
     }
 }
 
@@ -146,14 +140,12 @@ mod tests {
     }
 
     #[test]
-    fn source_is_an_ipv4_address_or_an_ipv6_64() {
+    fn hosts_of_one_ipv6_64_share_a_bucket() {
         let (mut buckets, now) = (buckets(), Instant::now());
         let mut take = |from: &str| buckets.take(from.parse().unwrap(), now).is_ok();
         assert!(take("2001:db8::1") && take("2001:db8::2") && take("2001:db8::ffff:0:1"));
         assert!(!take("2001:db8::3"), "the same /64");
         assert!(take("2001:db8:0:1::1"), "another /64");
-        assert!(take("192.0.2.1") && take("::ffff:192.0.2.1") && take("192.0.2.1"));
-        assert!(!take("::ffff:192.0.2.1"), "the same IPv4 address");
     }
 
     #[test]

@@ -20,7 +20,7 @@ const LONGEST: u64 = 3650 * 86_400;
 const NAME: usize = 64;
 
 /// Names that no API token may have, as the audit log uses them for other callers.
-const RESERVED: [&str; 3] = ["admin.token", "command line", "join code"];
+const RESERVED: [&str; 4] = ["admin.token", "command line", "join code", "local "];
 
 /// Id of an API token, by which admins refer to it. It reveals nothing about the token.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -330,7 +330,8 @@ fn holds(content: &[u8], wanted: &[u8]) -> bool {
 
 fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    let files = |path: std::path::PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    entries.flat_map(files).filter(|path| path.is_file()).collect()
 }
 
 #[test]

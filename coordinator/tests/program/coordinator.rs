@@ -97,8 +97,17 @@ impl Coordinator {
     pub fn finds(&self, bytes: &[u8]) -> bool {
         let files =
             [self.data(), self.logs.path().to_owned()].into_iter().flat_map(|dir| dir.read_dir().unwrap());
-        let mut texts = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        let files = files.map(|file| file.unwrap().path()).filter(|path| path.is_file());
+        let mut texts = files.map(|path| std::fs::read(path).unwrap());
         texts.any(|text| text.windows(bytes.len()).any(|part| part == bytes))
+    }
+
+    /// Memory of its process, in KiB.
+    pub fn memory(&self) -> u64 {
+        let pid = self.child.as_ref().expect("it runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     pub fn url(&self) -> String {
@@ -184,6 +193,12 @@ pub fn run(args: &[&str], more: &[&str]) -> Output {
 
 pub fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
+}
+
+/// Name of this process's user in the audit log.
+pub fn local_admin() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap();
+    format!("local {}", user.expect("this user has a name").name)
 }
 
 /// Output up to the last line of its banner; `None` if it ends before.

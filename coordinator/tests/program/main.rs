@@ -3,6 +3,7 @@
 
 mod admin;
 mod api;
+mod attack;
 mod clients;
 mod coordinator;
 mod crash;

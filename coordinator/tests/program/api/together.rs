@@ -2,7 +2,7 @@
 
 use super::{client::Api, names};
 use crate::{
-    coordinator::{Coordinator, text},
+    coordinator::{Coordinator, local_admin, text},
     eventually,
     router::Router,
 };
@@ -158,9 +158,9 @@ fn audit_log_has_author_action_and_source() {
     let [who, action, target, network] = line(1);
     assert!(who.starts_with("join code "), "{who}");
     assert_eq!([action, target, network], ["node.join", "node office", "home"]);
-    assert_eq!(line(2), ["command line", "code.create", "a join code", "home"]);
+    assert_eq!(line(2), [&*local_admin(), "code.create", "a join code", "home"]);
     assert_eq!(line(3), ["admin.token", "token.create", "token ci", "-"]);
-    assert_eq!(line(4), ["command line", "network.create", "network home", "-"]);
+    assert_eq!(line(4), [&*local_admin(), "network.create", "network home", "-"]);
     assert!(log[0]["from"].as_str().unwrap().starts_with("127."));
     let secret = code.rsplit('.').next().unwrap();
     assert!(!log.to_string().contains(secret) && !log.to_string().contains("gwt_"), "{log}");
