@@ -121,7 +121,7 @@ impl CodeView {
             id: code.id.to_string(),
             uses: code.uses,
             used: code.used,
-            expires_in: code.expires.saturating_sub(now),
+            expires_in: if code.expired.is_some() { 0 } else { code.expires.saturating_sub(now) },
             roles: code.roles.clone(),
             state: code.state(now),
             code: None,
@@ -350,6 +350,10 @@ pub struct Status {
     /// Recovery in one sentence, if the coordinator was set back; with a token for all networks only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<String>,
+    /// Seconds by which the clock of the coordinator's machine is behind the latest time that it has shown; none while it
+    /// is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_behind_s: Option<u64>,
     /// Networks, by name.
     pub networks: Vec<NetworkStatus>,
     /// Removed nodes that have not read yet that they are, the latest first.
@@ -364,4 +368,8 @@ pub struct Health {
     pub status: String,
     /// Version of the coordinator.
     pub version: String,
+    /// Seconds by which the clock of the coordinator's machine is behind the latest time that it has shown; none while it
+    /// is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_behind_s: Option<u64>,
 }

@@ -12,13 +12,20 @@ mod output;
 
 pub use args::Cli;
 
-use args::Command;
+use crate::clock;
+use args::{Command, TokenCommand};
 use clap::CommandFactory;
 use client::{ApiClient, CommandError};
 use std::process::ExitCode;
 
 /// Runs a command of the coordinator's command line.
 pub fn run(cli: Cli) -> ExitCode {
+    if !clock::is_usable() {
+        eprintln!(
+            "gatewrt-coordinator: this machine's clock shows a time before 1970: set it, then try again"
+        );
+        return ExitCode::FAILURE;
+    }
     match cli.command {
         Command::Serve(serve) => serve_here(serve.config(cli.connection.data)),
         Command::Completions { shell } => {
@@ -28,6 +35,7 @@ pub fn run(cli: Cli) -> ExitCode {
             let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
             ExitCode::SUCCESS
         }
+        Command::Token(TokenCommand::ResetAdmin) => reset_admin(&cli.connection.data),
         command => {
             let outcome =
                 ApiClient::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json));
@@ -52,6 +60,19 @@ fn print_error(error: &CommandError) -> ExitCode {
         eprintln!("  {advice}");
     }
     ExitCode::from(error.exit_code())
+}
+
+fn reset_admin(data: &std::path::Path) -> ExitCode {
+    match crate::serve::reset_admin_token(data) {
+        Ok(path) => {
+            println!("new admin token in {}: it is valid from the next start on", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("gatewrt-coordinator: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn serve_here(config: crate::serve::ServeConfig) -> ExitCode {

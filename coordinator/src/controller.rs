@@ -3,17 +3,21 @@
 //! from it in one transaction, and only then published and answered. After a transaction that failed, what is on disk
 //! replaces what is in memory.
 
+mod admin_token;
 mod admitted;
 mod recovery;
+mod time;
 mod uplink;
 mod watch;
 
+pub use crate::clock::now;
 pub use admitted::Admitted;
 pub use watch::WatchEvent;
 
 use crate::{
     audit::Entry,
     broker::Event,
+    clock,
     live::Live,
     records::{self, Change, PublishedRecords},
     registry::{Changes, Moment, Registry, RegistryError, Row},
@@ -24,11 +28,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{
     sync::{broadcast, mpsc, oneshot},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 
 /// Interval of removing expired tombstones, and the rows and the access of their nodes.
@@ -36,8 +40,8 @@ const TOMBSTONE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Shortest interval between updates of one node's facts. Others get each update, and no node may keep them
 /// busy.
 const FACTS_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval of looking for expired clients, if any client can expire.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of looking at the clock, and for what has expired.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of attempts to find out what is on disk, after a failure.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Largest number of queries and changes that wait for the controller.
@@ -78,6 +82,11 @@ impl ControllerState {
     /// Signed text of the record that is published on a topic.
     pub fn signed(&self, topic: &Topic) -> Option<String> {
         self.published.content(topic).map(|content| content.sign(&self.signer).expect("it was signed before"))
+    }
+
+    /// Seconds by which the clock is behind the latest time that was seen; `None` while it is not.
+    pub fn clock_behind(&self) -> Option<u64> {
+        self.registry.seen().behind(clock::shown())
     }
 }
 
@@ -203,8 +212,12 @@ pub struct Controller {
     recent: BTreeMap<NodeId, bool>,
     /// Connected nodes that are not known.
     strangers: recovery::Strangers,
-    /// Time up to which expired clients were handled; none if no client will expire.
-    expires: Option<u64>,
+    /// Time at which the running operation began: all that had expired by then was handled before.
+    time: u64,
+    /// Time at which something expires next; none if nothing will.
+    next_expiry: Option<u64>,
+    /// Moment since which the time can't be stored; none while it can.
+    time_unstored: Option<Instant>,
 }
 
 impl Controller {
@@ -220,6 +233,8 @@ impl Controller {
         admitted.update(&loaded.registry, loaded.registry.nodes().map(|node| node.id), now());
         let (sender, jobs) = mpsc::channel(JOBS);
         let (watch, _) = broadcast::channel(WATCH);
+        clock::count_from(loaded.registry.seen().latest);
+        let next_expiry = loaded.registry.next_expiry();
         let state = ControllerState {
             registry: loaded.registry,
             published: loaded.published,
@@ -237,7 +252,9 @@ impl Controller {
             watch,
             recent: BTreeMap::new(),
             strangers: recovery::Strangers::default(),
-            expires: None,
+            time: now(),
+            next_expiry,
+            time_unstored: None,
         };
         controller.admit_strangers();
         (controller, handle, admitted)
@@ -250,11 +267,11 @@ impl Controller {
         control: BTreeSet<SocketAddr>,
         brokers: Vec<String>,
     ) -> Result<(), ControllerError> {
+        self.keep_time().await;
         let mut rows = self.state.registry.begin_recovery();
         rows.extend(self.state.registry.set_control(control));
         rows.extend(self.state.registry.set_brokers(brokers));
         self.commit(rows).await?;
-        self.expires = Some(now());
         self.refresh().await
     }
 
@@ -273,7 +290,7 @@ impl Controller {
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut tombstones = interval(TOMBSTONE_INTERVAL);
         let mut facts = interval(FACTS_INTERVAL);
-        let mut expiry = interval(EXPIRY_INTERVAL);
+        let mut clock = interval(CLOCK_INTERVAL);
         let mut settling = interval(SETTLE_INTERVAL);
         let mut listening = true;
         loop {
@@ -288,7 +305,7 @@ impl Controller {
                     None => listening = false,
                 },
                 _ = facts.tick(), if is_sure && !self.recent.is_empty() => self.update_waiting_facts().await,
-                _ = expiry.tick(), if is_sure && self.expires.is_some() => self.expire().await,
+                _ = clock.tick(), if is_sure => self.keep_time().await,
                 // Until it is settled, each of the others would fail.
                 _ = settling.tick(), if !is_sure => drop(self.settle().await),
                 _ = tombstones.tick(), if is_sure => {
@@ -298,10 +315,12 @@ impl Controller {
                 }
             }
         }
+        self.store_time().await;
         self.store.close().await;
     }
 
     async fn handle_job(&mut self, job: Job) {
+        self.keep_time().await;
         match job {
             Job::View(ask) => {
                 self.state.unsure = self.store.why_unsure().map(str::to_owned);
@@ -313,7 +332,7 @@ impl Controller {
                     Err(ControllerError::Store(error)) => Err(ControllerError::NotTried(error)),
                     settled => settled,
                 };
-                let moment = Moment { now: now(), entropy: crate::pki::random() };
+                let moment = Moment { now: self.time, entropy: crate::pki::random() };
                 let Some((changes, done)) = order(settled.map(|_| (&self.state, &moment))) else { return };
                 match mode {
                     Mode::Real => self.carry_out(changes, done).await,
@@ -339,39 +358,27 @@ impl Controller {
     fn dry_run(&mut self, changes: Changes, done: Completion) {
         let undo = self.state.registry.apply(changes.clone());
         let topics = records::touched(&self.state.registry, &changes, &undo);
-        let records = self.state.published.plan(&self.state.registry, now(), &topics);
+        let records = self.state.published.plan(&self.state.registry, self.time, &topics);
         let signed = records.iter().try_for_each(|change| self.sign(change).map(drop));
         done(signed.map(|()| &self.state));
         self.state.registry.apply(undo);
     }
 
     /// Commits rows and the records that follow from them: in memory, on disk, then at the nodes.
-    async fn commit(&mut self, rows: Changes) -> Result<(), ControllerError> {
+    async fn commit(&mut self, mut rows: Changes) -> Result<(), ControllerError> {
         if rows.is_empty() {
             return Ok(());
         }
-        let at = now();
+        rows.extend(self.seen_row());
         let undo = self.state.registry.apply(rows.clone());
         let topics = records::touched(&self.state.registry, &rows, &undo);
         if let Err(error) = self.store_and_publish(&rows, &topics).await {
             self.state.registry.apply(undo);
             self.is_stored_after_all(error).await?;
         }
-        if self.expires.is_none() && rows.iter().any(|row| matches!(row, Row::Client(..))) {
-            self.expires = Some(at);
-        }
+        self.next_expiry = self.state.registry.next_expiry();
         self.handle_changed_nodes(rows.iter().filter_map(node_of).collect()).await;
         Ok(())
-    }
-
-    /// Publishes the assignments that shut out external clients which have expired.
-    async fn expire(&mut self) {
-        let (Some(after), until) = (self.expires, now()) else { return };
-        let topics = records::touched_by_expiry(&self.state.registry, after, until);
-        match self.commit_records(&topics).await {
-            Ok(()) => self.expires = self.state.registry.expiring(until, u64::MAX).next().map(|_| until),
-            Err(error) => tracing::error!("an expired client was not shut out: {error}"),
-        }
     }
 
     /// Brings all records up to date. Nodes whose tombstones have expired lose their access, and their rows if their
@@ -439,8 +446,7 @@ impl Controller {
         self.admitted.update(&self.state.registry, changed.iter().copied(), now());
         self.publish(&changes, signed).await;
         self.handle_changed_nodes(changed).await;
-        // From the beginning: a client that is new here may have expired meanwhile.
-        self.expires = Some(self.expires.unwrap_or(0));
+        self.next_expiry = self.state.registry.next_expiry();
     }
 
     /// Signs the records of topics that follow from the registry, stores them with `rows`, and then publishes them.
@@ -449,7 +455,7 @@ impl Controller {
         rows: &[Row],
         topics: &BTreeSet<Topic>,
     ) -> Result<(), ControllerError> {
-        let changes = self.state.published.plan(&self.state.registry, now(), topics);
+        let changes = self.state.published.plan(&self.state.registry, self.time, topics);
         let signed = changes.iter().map(|change| self.sign(change)).collect::<Result<Vec<_>, _>>()?;
         if rows.is_empty() && signed.is_empty() {
             return Ok(());
@@ -516,9 +522,4 @@ fn interval(period: Duration) -> tokio::time::Interval {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-/// Current time in seconds since 1970; 0 if the clock is set earlier.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

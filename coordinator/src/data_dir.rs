@@ -1,4 +1,4 @@
-//! Directory of the coordinator: its files, their modes (directory 0700, files 0600), and a lock so that one
+//! Directory of the coordinator: its files, their modes (files 0600, a new directory 0700), and a lock so that one
 //! process at a time uses it. Files are written atomically, so that an interrupted first start can be
 //! repeated.
 
@@ -36,6 +36,21 @@ pub enum DirError {
     /// Another coordinator uses the directory.
     #[error("another coordinator runs on {}: stop it first, or give this one its own with --data", path.display())]
     Locked {
+        /// Path of the directory.
+        path: PathBuf,
+    },
+    /// Others could replace the files of the directory.
+    #[error(
+        "others than its owner can write to {path}, and so replace the coordinator's keys: chmod go-w {path}, or choose another directory with --data",
+        path = path.display()
+    )]
+    Writable {
+        /// Path of the directory.
+        path: PathBuf,
+    },
+    /// The directory is not that of a coordinator.
+    #[error("there is no coordinator in {}: name its directory with --data", path.display())]
+    NoCoordinator {
         /// Path of the directory.
         path: PathBuf,
     },
@@ -90,11 +105,16 @@ impl DataDir {
         Ok(dir)
     }
 
+    /// Opens the data directory of a coordinator that has run there, for a command that needs it alone.
+    pub fn of_coordinator(path: &Path, trusted: &[&str]) -> Result<Self, DirError> {
+        if !trusted.iter().all(|name| path.join(name).exists()) {
+            return Err(DirError::NoCoordinator { path: path.into() });
+        }
+        Self::lock(path)
+    }
+
     fn lock(path: &Path) -> Result<Self, DirError> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|source| DirError::Io { what: "create", path: path.into(), source })?;
-        let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-        closed.map_err(|source| DirError::Io { what: "set the mode of", path: path.into(), source })?;
+        make_or_check(path)?;
         let lock = path.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
         let file = file.map_err(|source| DirError::Io { what: "create", path: lock.clone(), source })?;
@@ -175,5 +195,68 @@ impl DataDir {
     /// Error for a file of the data directory whose content is not valid.
     pub fn damaged(&self, name: &str, why: impl ToString) -> DirError {
         DirError::Damaged { path: self.file(name), why: why.to_string() }
+    }
+}
+
+/// Creates the directory for its owner alone. The mode of one that is there is its owner's business: it is refused if others
+/// could write to it. All files in it are private in any case.
+fn make_or_check(path: &Path) -> Result<(), DirError> {
+    let is_there = path.exists();
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| DirError::Io { what: "create", path: path.into(), source })?;
+    let about = fs::metadata(path);
+    let about = about.map_err(|source| DirError::Io { what: "read", path: path.into(), source })?;
+    let mode = about.permissions().mode();
+    if is_there && mode & 0o022 != 0 {
+        return Err(DirError::Writable { path: path.into() });
+    }
+    if is_there && mode & 0o055 != 0 {
+        let path = path.display();
+        tracing::warn!("others can see the names of the files in {path}: chmod 700 {path}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_mode(mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        (dir, path)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn mode_of_a_foreign_directory_stays() {
+        for allowed in [0o700, 0o755, 0o750, 0o2755] {
+            let (_dir, path) = with_mode(allowed);
+            DataDir::open(&path, &[]).unwrap();
+            assert_eq!(mode(&path), allowed);
+        }
+    }
+
+    #[test]
+    fn directory_that_others_can_write_to_is_refused_untouched() {
+        for refused in [0o777, 0o1777, 0o775, 0o702] {
+            let (_dir, path) = with_mode(refused);
+            let error = DataDir::open(&path, &[]).unwrap_err().to_string();
+            assert!(error.contains("chmod go-w"), "{error}");
+            assert_eq!((mode(&path), fs::read_dir(&path).unwrap().count()), (refused, 0));
+        }
+    }
+
+    #[test]
+    fn new_directory_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        DataDir::open(&path, &[]).unwrap();
+        assert_eq!(mode(&path), 0o700);
     }
 }

@@ -15,6 +15,7 @@
 //! | [`audit`] | entries of the audit log |
 //! | [`live`] | current sessions, presence and last reports of nodes |
 //! | [`controller`] | the one task that owns the state: plan, store, publish, answer |
+//! | [`clock`] | the time, and the latest time that was seen |
 //! | [`store`] | SQL database |
 //! | [`pki`], [`data_dir`] | keys and certificates, and their directory |
 //! | [`broker`], [`access`] | the embedded MQTT broker, and the rights of nodes on its topics |
@@ -32,6 +33,7 @@ pub mod api;
 pub mod audit;
 pub mod broker;
 pub mod cli;
+pub mod clock;
 pub mod controller;
 pub mod data_dir;
 pub mod http;

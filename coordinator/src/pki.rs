@@ -35,7 +35,6 @@ pub struct Pki {
     ca_hash: [u8; 32],
     issuer: Issuer<'static, KeyPair>,
     signer: Arc<Signer>,
-    admin_token: String,
     server: (PathBuf, PathBuf),
     ca_path: PathBuf,
 }
@@ -63,7 +62,6 @@ impl Pki {
             ca_hash: ca_hash.as_ref().try_into().expect("SHA-256 has 32 bytes"),
             issuer,
             signer: Arc::new(Signer::from_seed(&seed)),
-            admin_token: admin_token(dir)?,
             server: (dir.file(SERVER_CERT), dir.file(SERVER_KEY)),
             ca_path: dir.file(CA_CERT),
         };
@@ -94,11 +92,6 @@ impl Pki {
     /// Signer of the coordinator's records.
     pub fn signer(&self) -> Arc<Signer> {
         self.signer.clone()
-    }
-
-    /// Admin token of the HTTPS API, which grants all rights.
-    pub fn admin_token(&self) -> &str {
-        &self.admin_token
     }
 
     /// Paths of the server certificate and its key.
@@ -194,15 +187,4 @@ fn der(pem: &str) -> Option<Vec<u8>> {
 
 fn decode_seed(text: &str) -> Option<[u8; 32]> {
     BASE64URL_NOPAD.decode(text.trim().as_bytes()).ok()?.try_into().ok()
-}
-
-/// Reads the admin token from its file, and creates it if it is missing. A lost one is replaced: whoever can restart
-/// the coordinator owns the directory anyway.
-fn admin_token(dir: &DataDir) -> Result<String, DirError> {
-    if let Some(token) = dir.read(ADMIN_TOKEN)?.filter(|token| token.trim().len() >= 32) {
-        return Ok(token.trim().to_owned());
-    }
-    let token = BASE64URL_NOPAD.encode(&random::<32>());
-    dir.write(ADMIN_TOKEN, &format!("{token}\n"))?;
-    Ok(token)
 }

@@ -204,6 +204,8 @@ impl PublishedRecords {
         let floor = self.floors.get(&topic).copied();
         match (self.records.get(&topic), draft) {
             (None, None) => None,
+            // One that was withdrawn stays so when the clock goes back: its revisions would begin anew.
+            (None, Some(Content::Member(MemberUpdate::Tombstone(_)))) => None,
             (Some(_), None) => Some((topic, None)),
             (None, Some(draft)) => Some((topic, Some(draft.with_rev(floor.unwrap_or_default() + 1)))),
             (Some(stands), Some(draft)) => {
@@ -250,7 +252,7 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
         Row::Client(client, _) => {
             registry.client(*client).map(|client| client_topics(registry, client)).unwrap_or_default()
         }
-        Row::Code(..) | Row::Token(..) | Row::Audit(_) | Row::Stray(..) => Vec::new(),
+        Row::Code(..) | Row::Token(..) | Row::Seen(_) | Row::Audit(_) | Row::Stray(..) => Vec::new(),
         // What was awaited may be assigned now.
         Row::Recovery(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
         // Handled by `access`.
@@ -282,12 +284,6 @@ fn network_topics(registry: &Registry, net: NetworkId) -> Vec<Topic> {
 /// from one to another.
 fn client_topics(registry: &Registry, client: &Client) -> Vec<Topic> {
     client.seats.keys().filter_map(|node| registry.node(*node)).flat_map(node_topics).collect()
-}
-
-/// Topics of the records whose content may have changed because clients expired after `after` and not later than
-/// `until`.
-pub fn touched_by_expiry(registry: &Registry, after: u64, until: u64) -> BTreeSet<Topic> {
-    registry.expiring(after, until).flat_map(|client| client_topics(registry, client)).collect()
 }
 
 fn node_topics(node: &Node) -> Vec<Topic> {

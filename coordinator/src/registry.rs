@@ -9,6 +9,7 @@
 
 mod access_error;
 mod address;
+mod admin_token;
 mod check;
 mod claim;
 mod client;
@@ -16,6 +17,7 @@ mod code;
 mod egress;
 mod error;
 mod exit;
+mod expiry;
 mod facts;
 mod file;
 mod group;
@@ -34,6 +36,7 @@ mod tests;
 mod token;
 
 pub use access_error::AccessError;
+pub use admin_token::{ADMIN_TOKEN_NAME, AdminToken};
 pub use check::CheckAnswer;
 pub use client::{
     Client, ClientError, ClientPatch, ClientSpec, ClientState, NewKeys, ReissueRequest, Tunnel,
@@ -55,7 +58,7 @@ pub use selector::Selector;
 pub use selector_context::{SelectorContext, of_client};
 pub use token::{Rights, TOKEN_PREFIX, Token, TokenId, TokenSpec, token_hash};
 
-use crate::audit::Entry;
+use crate::{audit::Entry, clock::Seen};
 use gatewrt_protocol::{ClientId, GroupName, NetworkId, NodeId, Role, RuleId};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -98,6 +101,8 @@ pub enum Row {
     Control(Vec<SocketAddr>),
     /// Brokers of the coordinator as `host:port`, best first.
     Brokers(Vec<String>),
+    /// Latest time that the coordinator has seen.
+    Seen(Seen),
     /// A token of the HTTPS API.
     Token(TokenId, Option<Token>),
     /// Recovery of the coordinator.
@@ -126,6 +131,7 @@ pub struct Registry {
     groups: BTreeMap<(NetworkId, GroupName), Group>,
     control: Vec<SocketAddr>,
     brokers: Vec<String>,
+    seen: Seen,
     tokens: BTreeMap<TokenId, Token>,
     recovery: Option<Recovery>,
     strays: BTreeMap<String, Stray>,
@@ -155,6 +161,7 @@ impl Registry {
             }
             Row::Control(value) => Row::Control(std::mem::replace(&mut self.control, value)),
             Row::Brokers(value) => Row::Brokers(std::mem::replace(&mut self.brokers, value)),
+            Row::Seen(value) => Row::Seen(std::mem::replace(&mut self.seen, value)),
             Row::Token(id, value) => Row::Token(id.clone(), swap(&mut self.tokens, id, value)),
             Row::Recovery(value) => Row::Recovery(std::mem::replace(&mut self.recovery, value)),
             Row::Stray(id, value) => {
@@ -241,6 +248,11 @@ impl Registry {
     /// Sets the brokers of the coordinator.
     pub fn set_brokers(&self, brokers: Vec<String>) -> Changes {
         if brokers == self.brokers { Vec::new() } else { vec![Row::Brokers(brokers)] }
+    }
+
+    /// Latest time that the coordinator has seen.
+    pub fn seen(&self) -> Seen {
+        self.seen
     }
 
     /// Sets the addresses of the coordinator.

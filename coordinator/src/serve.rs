@@ -1,8 +1,10 @@
 //! Start and stop of the coordinator: directory, keys, database, controller, broker, HTTPS.
 
 mod addresses;
+mod admin_token;
 
 pub use addresses::Advertised;
+pub use admin_token::reset as reset_admin_token;
 
 use crate::{
     broker::{Broker, BrokerConfig, BrokerError, Limits},
@@ -59,8 +61,13 @@ pub enum ServeError {
         source: StoreError,
     },
     /// The text can't be advertised.
-    #[error("“{0}” can't be advertised: give a host name or an IP address, without a port")]
-    Advertise(String),
+    #[error("“{host}” can't be advertised: {why}")]
+    Advertise {
+        /// Text as it was given.
+        host: String,
+        /// Reason why routers could not use it, and what to do.
+        why: &'static str,
+    },
     /// The address can't be listened on.
     #[error("can't listen for {what} on {addr}: {}", listen_advice(source, what))]
     Listen {
@@ -191,6 +198,7 @@ impl Running {
         let control = advertised.resolve(https_addr.port(), mqtt_addr.port(), controller.control()).await;
         let brokers = advertised.brokers(mqtt_addr.port());
         controller.reconcile_records(control, brokers).await.map_err(ServeError::Reconcile)?;
+        admin_token::adopt(&dir, &mut controller).await?;
         let controller = tokio::spawn(controller.run(events));
         let app = App {
             url: advertised.url(https_addr.port()),

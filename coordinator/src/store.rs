@@ -331,6 +331,9 @@ async fn load(connection: &mut AnyConnection, key: &PublicKey) -> Result<Loaded,
     for body in bodies(connection, "SELECT value FROM meta WHERE name = 'brokers'").await? {
         rows.push(Row::Brokers(read("the coordinator's brokers", &body)?));
     }
+    for body in bodies(connection, "SELECT value FROM meta WHERE name = 'seen'").await? {
+        rows.push(Row::Seen(read("the latest time seen", &body)?));
+    }
     let mut loaded = Loaded::default();
     loaded.registry.apply(rows);
     loaded.published.apply(records(connection, key).await?);
@@ -417,6 +420,7 @@ async fn write_row(connection: &mut AnyConnection, row: &Row) -> Result<(), Stor
         }
         Row::Control(addrs) => return set_meta(connection, "control", &json(addrs)).await,
         Row::Brokers(brokers) => return set_meta(connection, "brokers", &json(brokers)).await,
+        Row::Seen(seen) => return set_meta(connection, "seen", &json(seen)).await,
         Row::Token(id, Some(token)) => sqlx::query(
             "INSERT INTO token (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body",
         )

@@ -123,8 +123,7 @@ impl World {
             Err(refused) => step.refused = Some(refused),
         }
         step.undo = self.registry.apply(step.rows.clone());
-        let mut topics = records::touched(&self.registry, &step.rows, &step.undo);
-        topics.extend(records::touched_by_expiry(&self.registry, moment.now, self.now));
+        let topics = records::touched(&self.registry, &step.rows, &step.undo);
         step.records = self.published.plan(&self.registry, self.now, &topics);
         self.published.apply(step.records.clone());
         step
@@ -234,7 +233,7 @@ impl World {
             }
             Op::Wait(seconds) => {
                 self.now += u64::from(seconds);
-                Ok((Vec::new(), ()))
+                Ok((self.registry.expire(self.now), ()))
             }
         }
     }

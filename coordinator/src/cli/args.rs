@@ -109,7 +109,7 @@ pub(super) enum Command {
     Tag(TagCommand),
     /// Check if X may reach Y, and explain why
     Check(CheckCommand),
-    /// Tokens of the API: create, list, revoke
+    /// Tokens of the API: create, list, revoke, reset-admin
     #[command(subcommand)]
     Token(TokenCommand),
     /// After a backup was restored: show what was found, adopt or cut off who is not known any more

@@ -1,12 +1,11 @@
 //! Live state as server-sent events, for the page: the status of each network at first and after changes, and
 //! each change as in [`super::watch`].
 
-use super::{
-    App, Caller, NetworkFilter,
-    grant::{Grant, RECHECK},
-    problem::ApiError,
-    query::NetworkQuery,
-};
+mod stream;
+
+pub(super) use stream::while_granted;
+
+use super::{App, Caller, NetworkFilter, problem::ApiError, query::NetworkQuery};
 use crate::{
     api::NetworkStatus,
     broker::Sessions,
@@ -38,8 +37,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
 }
 
 /// Live state as an endless stream of server-sent events: `status` with a network's state at first and after
-/// changes (at most once a second), `change` with each change, `gone` with the name of a deleted network, and
-/// `gap` if the reader was too slow.
+/// changes (at most once a second), `change` with each change, `gone` with the name of a deleted network,
+/// `gap` if the reader was too slow, and `end` with the reason when the session or the token is not valid any more.
 #[utoipa::path(get, path = "/v1/events", tag = "coordinator", params(NetworkQuery),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub(super) async fn events(
@@ -50,7 +49,6 @@ pub(super) async fn events(
     let wanted = by.view(move |state| filter.requested(&state.registry)).await?;
     let feed = Feed {
         app: by.app.clone(),
-        grant: by.grant.clone(),
         filter: by.filter(),
         wanted,
         changes,
@@ -59,16 +57,14 @@ pub(super) async fn events(
         stale: BTreeSet::new(),
         has_others: true,
         next_status: Instant::now(),
-        next_check: Instant::now() + RECHECK,
     };
-    let stream = unfold(feed, |mut feed| async move { feed.next().await.map(|event| (Ok(event), feed)) });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+    let events = unfold(feed, |mut feed| async move { feed.next().await.map(|event| (event, feed)) });
+    Ok(Sse::new(while_granted(by.app, by.grant, events)).keep_alive(KeepAlive::default()))
 }
 
 /// State of one reader's stream of events.
 struct Feed {
     app: App,
-    grant: Grant,
     filter: NetworkFilter,
     wanted: Option<NetworkId>,
     changes: Receiver<Arc<WatchEvent>>,
@@ -80,11 +76,10 @@ struct Feed {
     /// Set if there may be networks that the reader does not know.
     has_others: bool,
     next_status: Instant,
-    next_check: Instant,
 }
 
 impl Feed {
-    /// Next event for the reader; `None` when the reader's token is not valid any more.
+    /// Next event for the reader; `None` when the coordinator stops.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -94,7 +89,6 @@ impl Feed {
             tokio::select! {
                 change = self.changes.recv() => self.handle_change(change)?,
                 () = sleep_until(self.next_status), if waits => self.send_status().await?,
-                () = sleep_until(self.next_check) => self.check().await?,
             }
         }
     }
@@ -122,7 +116,6 @@ impl Feed {
     }
 
     async fn send_status(&mut self) -> Option<()> {
-        self.check().await?;
         let (stale, all) = (std::mem::take(&mut self.stale), std::mem::take(&mut self.has_others));
         let (filter, wanted, sessions) = (self.filter.clone(), self.wanted, (self.app.sessions)());
         let known: BTreeSet<_> = self.names.keys().copied().collect();
@@ -141,12 +134,6 @@ impl Feed {
         let more = u32::try_from(nodes).unwrap_or(u32::MAX) / NODES_A_PACE;
         self.next_status = Instant::now() + PACE.saturating_mul(more.saturating_add(1));
         Some(())
-    }
-
-    /// Ends the stream if the token was revoked or has expired.
-    async fn check(&mut self) -> Option<()> {
-        self.next_check = Instant::now() + RECHECK;
-        self.grant.still_holds(&self.app).await.then_some(())
     }
 }
 

@@ -2,11 +2,16 @@
 //! session; commands on this machine need none (see [`super::local`]). Its rights go with the request as a [`Grant`]. Access to networks is checked by
 //! [`super::caller::NetworkFilter`].
 
-use super::{App, local::LocalAdmin, problem::ApiError, session::is_own};
+use super::{
+    App,
+    local::LocalAdmin,
+    problem::ApiError,
+    session::{SessionId, is_own},
+};
 use crate::{
     admission::{Permit, Stage},
     controller::{ControllerState, now},
-    registry::{Rights, Token, TokenId, token_hash},
+    registry::{Rights, Token, TokenId},
 };
 use axum::{
     extract::{MatchedPath, Request, State as Shared},
@@ -15,19 +20,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use gatewrt_protocol::NetworkId;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-/// Name of the admin token from the file, in the audit log and in `/v1/me`.
-pub const ROOT: &str = "admin.token";
+use std::{sync::Arc, time::Instant};
 
 /// Path that read-only tokens may use too.
 const LOGOUT: &str = "/v1/logout";
-
-/// Interval of checking that the token of an endless answer is still valid.
-pub(super) const RECHECK: Duration = Duration::from_secs(2);
 
 /// Grant of a request: the token that it was made with, and the token's rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,34 +34,37 @@ pub struct Grant {
     pub rights: Rights,
     /// Only network of the token; none means all.
     pub network: Option<NetworkId>,
-    /// Id of the token; none for the admin token from the file.
+    /// Id of the token; none if none was needed.
     pub token: Option<TokenId>,
-    /// Set if a session's cookie was used.
-    pub in_session: bool,
+    /// Session whose cookie was used; none if a token was sent.
+    pub session: Option<SessionId>,
 }
 
 impl Grant {
-    /// Grant with all rights, of the admin token from the file.
-    pub fn root(who: &str) -> Self {
-        Self { who: who.to_owned(), rights: Rights::Admin, network: None, token: None, in_session: false }
-    }
-
     /// Grant with the rights of a valid token.
     pub fn of(token: &Token) -> Self {
         let (who, token_id) = (token.name.clone(), token.id.clone());
-        Self { who, rights: token.rights, network: token.net, token: Some(token_id), in_session: false }
+        Self { who, rights: token.rights, network: token.net, token: Some(token_id), session: None }
     }
 
-    /// True unless the token of the grant was revoked or has expired.
-    pub async fn still_holds(&self, app: &App) -> bool {
-        let Some(id) = self.token.clone() else { return true };
-        app.controller.view(move |state| state.registry.token(&id, now()).is_some()).await.unwrap_or(false)
+    /// Grant with all rights, of a caller on this machine who needs no token.
+    pub fn local(who: &str) -> Self {
+        Self { who: who.to_owned(), rights: Rights::Admin, network: None, token: None, session: None }
     }
 
-    /// Waits until the token of the grant is not valid any more, to end an endless answer.
-    pub async fn ended(&self, app: &App) {
-        while self.still_holds(app).await {
-            tokio::time::sleep(RECHECK).await;
+    /// Reason why the grant is not valid any more, for an endless answer: its session has ended, or its token was revoked,
+    /// has expired or grants something else now.
+    pub async fn why_ended(&self, app: &App) -> Option<&'static str> {
+        if self.session.as_ref().is_some_and(|session| !app.logins.is_open(session, Instant::now())) {
+            return Some("the session has ended: log in again");
+        }
+        let (id, rights, network) = (self.token.clone()?, self.rights, self.network);
+        let is_same = move |token: &Token| (token.rights, token.net) == (rights, network);
+        let asked = move |state: &ControllerState| state.registry.token(&id, now()).is_some_and(is_same);
+        match app.controller.view(asked).await {
+            Ok(true) => None,
+            Ok(false) => Some("the token is not valid any more: it was revoked or has expired"),
+            Err(_) => Some("the coordinator is stopping"),
         }
     }
 
@@ -133,14 +132,10 @@ async fn grant_in_session(app: &App, headers: &HeaderMap, looks: bool) -> Result
     if !looks && !is_own(&session, headers) {
         return Err(ApiError::not_own());
     }
-    let grant = match session.token {
-        None => Grant::root(ROOT),
-        Some(id) => {
-            let find = move |state: &ControllerState| state.registry.token(&id, now()).map(Grant::of);
-            app.controller.view(find).await?.ok_or_else(ApiError::no_admin)?
-        }
-    };
-    Ok(Grant { in_session: true, ..grant })
+    let id = session.token;
+    let find = move |state: &ControllerState| state.registry.token(&id, now()).map(Grant::of);
+    let grant = app.controller.view(find).await?.ok_or_else(ApiError::no_admin)?;
+    Ok(Grant { session: Some(session.id), ..grant })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -157,11 +152,13 @@ fn is_command_line(headers: &HeaderMap) -> bool {
 
 /// Grant of the token with this text. Hashes are compared, so that the time it takes reveals nothing about the text.
 pub(super) async fn grant_of(app: &App, text: &str, command_line: bool) -> Result<Grant, ApiError> {
-    if token_hash(text) == token_hash(app.pki.admin_token()) {
-        return Ok(Grant::root(if command_line { "command line" } else { ROOT }));
-    }
     let text = text.to_owned();
-    let find = move |state: &ControllerState| state.registry.token_of(&text, now()).map(Grant::of);
+    let find = move |state: &ControllerState| {
+        let token = state.registry.token_of(&text, now())?;
+        let of_command_line = command_line && token.is_admin_token();
+        let who = if of_command_line { "command line".to_owned() } else { token.name.clone() };
+        Some(Grant { who, ..Grant::of(token) })
+    };
     app.controller.view(find).await?.ok_or_else(ApiError::no_admin)
 }
 

@@ -37,7 +37,7 @@ pub(super) struct LocalAdmin(Arc<str>);
 impl LocalAdmin {
     /// Grant with all rights.
     pub(super) fn grant(&self) -> Grant {
-        Grant::root(&self.0)
+        Grant::local(&self.0)
     }
 }
 

@@ -29,7 +29,7 @@ impl ApiError {
     }
 
     pub(super) fn no_admin() -> Self {
-        let detail = "send the text of admin.token of the coordinator's directory, or of another valid token, as “Authorization: Bearer …”";
+        let detail = "send the text of admin.token of the coordinator's directory, or of another valid token, as “Authorization: Bearer …”; if admin.token was revoked, “gatewrt-coordinator token reset-admin” on the coordinator's machine makes a new one";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the admin token is missing or wrong", detail)
     }
 

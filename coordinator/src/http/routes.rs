@@ -46,12 +46,13 @@ pub(super) fn router() -> OpenApiRouter<App> {
     (status = 503, body = Health, description = "no change is made: it is not known what is on the disk"),
 ))]
 pub(super) async fn health(State(app): State<App>) -> Result<(StatusCode, Json<Health>), ApiError> {
-    let unsure = app.controller.view(|state| state.unsure.is_some()).await?;
+    let (unsure, clock_behind_s) =
+        app.controller.view(|state| (state.unsure.is_some(), state.clock_behind())).await?;
     let (code, status) = match unsure {
         false => (StatusCode::OK, "ok"),
         true => (StatusCode::SERVICE_UNAVAILABLE, "storage-unsure"),
     };
-    Ok((code, Json(Health { status: status.into(), version: VERSION.into() })))
+    Ok((code, Json(Health { status: status.into(), version: VERSION.into(), clock_behind_s })))
 }
 
 /// Lists all networks that the caller may see, by name.
@@ -253,6 +254,7 @@ pub(super) async fn status(by: Caller) -> Answer<Status> {
             uptime_s,
             unsure: state.unsure.clone(),
             recovery,
+            clock_behind_s: state.clock_behind(),
             networks,
             untold,
         })

@@ -20,14 +20,26 @@ const COOKIE: &str = "__Host-gatewrt";
 /// Header of a change that proves that it comes from the page: no other site can read its value.
 const CSRF: &str = "x-csrf-token";
 
+/// Id of a session of the page: the hash of its cookie.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(String);
+
 /// Session of one login to the page.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Token of the login; `None` for the admin token from the file.
-    pub token: Option<TokenId>,
+    /// Id of the session.
+    pub id: SessionId,
+    /// Token of the login.
+    pub token: TokenId,
     /// Value that each change has to send.
     pub csrf: String,
     began: Instant,
+}
+
+impl SessionId {
+    fn of(cookie: &str) -> Self {
+        Self(token_hash(cookie))
+    }
 }
 
 impl Session {
@@ -37,39 +49,45 @@ impl Session {
     }
 }
 
-/// All sessions of the page, by the hashes of their cookies. See the module.
+/// All sessions of the page. See the module.
 #[derive(Debug, Default)]
-pub struct Logins(Mutex<BTreeMap<String, Session>>);
+pub struct Logins(Mutex<BTreeMap<SessionId, Session>>);
 
 impl Logins {
     /// Begins a session of the page. Returns the value of its cookie, and the session.
-    pub fn begin(&self, token: Option<TokenId>, now: Instant) -> (String, Session) {
+    pub fn begin(&self, token: TokenId, now: Instant) -> (String, Session) {
         let secret = || BASE64URL_NOPAD.encode(&crate::pki::random::<32>());
-        let (cookie, session) = (secret(), Session { token, csrf: secret(), began: now });
+        let cookie = secret();
+        let session = Session { id: SessionId::of(&cookie), token, csrf: secret(), began: now };
         let mut sessions = self.all();
         sessions.retain(|_, session| session.left(now) > 0);
         if sessions.len() >= LIMIT {
             let oldest = sessions.iter().min_by_key(|(_, session)| session.began).map(|(key, _)| key.clone());
             oldest.and_then(|oldest| sessions.remove(&oldest));
         }
-        sessions.insert(token_hash(&cookie), session.clone());
+        sessions.insert(session.id.clone(), session.clone());
         (cookie, session)
     }
 
     /// Session that a request's cookie belongs to.
     pub fn of(&self, headers: &HeaderMap, now: Instant) -> Option<Session> {
-        let key = token_hash(cookie_in(headers)?);
-        self.all().get(&key).filter(|session| session.left(now) > 0).cloned()
+        let id = SessionId::of(cookie_in(headers)?);
+        self.all().get(&id).filter(|session| session.left(now) > 0).cloned()
+    }
+
+    /// True until a session of the page ends.
+    pub fn is_open(&self, id: &SessionId, now: Instant) -> bool {
+        self.all().get(id).is_some_and(|session| session.left(now) > 0)
     }
 
     /// Ends the session that a request's cookie belongs to.
     pub fn end(&self, headers: &HeaderMap) {
         if let Some(cookie) = cookie_in(headers) {
-            self.all().remove(&token_hash(cookie));
+            self.all().remove(&SessionId::of(cookie));
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Session>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<SessionId, Session>> {
         self.0.lock().expect("no holder of this lock panics")
     }
 }
@@ -107,6 +125,10 @@ pub(super) fn same_origin(headers: &HeaderMap) -> Option<bool> {
 mod tests {
     use super::*;
 
+    fn token() -> TokenId {
+        serde_json::from_value("1".into()).unwrap()
+    }
+
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         HeaderMap::from_iter(pairs.collect::<Vec<(axum::http::HeaderName, _)>>())
@@ -115,21 +137,22 @@ mod tests {
     #[test]
     fn session_ends_after_its_lifetime_and_at_logout() {
         let (logins, now) = (Logins::default(), Instant::now());
-        let (cookie, _) = logins.begin(None, now);
+        let (cookie, Session { id, .. }) = logins.begin(token(), now);
         let shown = headers(&[("cookie", &format!("a=b; {COOKIE}={cookie}"))]);
         assert!(logins.of(&shown, now + LIFE - Duration::from_secs(2)).is_some());
         assert!(logins.of(&shown, now + LIFE).is_none());
+        assert!(logins.is_open(&id, now) && !logins.is_open(&id, now + LIFE));
         assert!(logins.of(&headers(&[("cookie", &format!("{COOKIE}=x"))]), now).is_none());
         logins.end(&shown);
-        assert!(logins.of(&shown, now).is_none());
+        assert!(logins.of(&shown, now).is_none() && !logins.is_open(&id, now));
     }
 
     #[test]
     fn sessions_over_the_limit_replace_the_oldest() {
         let (logins, now) = (Logins::default(), Instant::now());
-        let (first, _) = logins.begin(None, now);
+        let (first, _) = logins.begin(token(), now);
         for number in 1..=LIMIT {
-            logins.begin(None, now + Duration::from_millis(number as u64));
+            logins.begin(token(), now + Duration::from_millis(number as u64));
         }
         assert_eq!(logins.all().len(), LIMIT);
         assert!(logins.of(&headers(&[("cookie", &format!("{COOKIE}={first}"))]), now).is_none());
@@ -137,7 +160,7 @@ mod tests {
 
     #[test]
     fn change_from_another_origin_is_not_our_own() {
-        let session = Logins::default().begin(None, Instant::now()).1;
+        let session = Logins::default().begin(token(), Instant::now()).1;
         let csrf = session.csrf.as_str();
         for (pairs, own) in [
             (&[("x-csrf-token", csrf), ("sec-fetch-site", "same-origin")][..], true),

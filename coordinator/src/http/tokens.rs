@@ -38,7 +38,8 @@ pub(super) fn open_router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(login))
 }
 
-/// Lists all API tokens by name, without their texts. The admin token from the file `admin.token` is not listed.
+/// Lists all API tokens by name, without their texts. That from the file `admin.token` of the coordinator's directory has
+/// this name.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", responses((status = 200, body = Vec<TokenView>)))]
 pub(super) async fn list_tokens(by: Caller) -> Listed<TokenView> {
     by.list(|state| {
@@ -60,7 +61,8 @@ pub(super) async fn create_token(by: Caller, Body(spec): Body<TokenSpec>) -> Ans
     .await
 }
 
-/// Revokes an API token at once. Its sessions end too.
+/// Revokes an API token at once. Its sessions and its endless answers end too. After that of the file `admin.token`, root
+/// on the coordinator's machine makes a new one by “gatewrt-coordinator token reset-admin”.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens", responses((status = 200, body = TokenView)))]
 pub(super) async fn revoke_token(by: Caller, Path(id): Path<String>) -> Answer<TokenView> {
     let named = id.clone();
@@ -68,7 +70,7 @@ pub(super) async fn revoke_token(by: Caller, Path(id): Path<String>) -> Answer<T
         let token = state.registry.find_token(&named)?;
         Ok(TokenView::of(&state.registry, token, now()))
     });
-    let plan = move |registry: &Registry, _: &Moment| registry.revoke_token(&id);
+    let plan = move |registry: &Registry, moment: &Moment| registry.revoke_token(&id, moment);
     let gone = |state: &ControllerState, token| TokenView {
         valid: false,
         ..TokenView::of(&state.registry, &token, now())
@@ -91,7 +93,8 @@ pub(super) async fn login(
     let grant = grant::grant_of(&app, spec.token.trim(), false)
         .await
         .inspect_err(|_| tracing::warn!(%remote, "a login was refused"))?;
-    let (cookie, session) = app.logins.begin(grant.token.clone(), Instant::now());
+    let token = grant.token.clone().ok_or_else(ApiError::no_admin)?;
+    let (cookie, session) = app.logins.begin(token, Instant::now());
     tracing::info!(%remote, who = grant.who, "logged in");
     let me = me_of(&app, &grant, Some((session.csrf.clone(), session.left(Instant::now())))).await?;
     Ok(([(header::SET_COOKIE, set_cookie(&cookie))], Json(me)).into_response())
@@ -110,7 +113,7 @@ pub(super) async fn logout(by: Caller, headers: HeaderMap) -> Response {
 /// Name and rights of the token that the request was made with.
 #[utoipa::path(get, path = "/v1/me", tag = "tokens", responses((status = 200, body = Me)))]
 pub(super) async fn me(by: Caller, headers: HeaderMap) -> Answer<Me> {
-    let session = by.app.logins.of(&headers, Instant::now()).filter(|_| by.grant.in_session);
+    let session = by.app.logins.of(&headers, Instant::now()).filter(|_| by.grant.session.is_some());
     let session = session.map(|session| (session.csrf.clone(), session.left(Instant::now())));
     Ok(Reply::of(me_of(&by.app, &by.grant, session).await?))
 }

@@ -1,6 +1,6 @@
 //! Changes as server-sent events, each one [`WatchEvent`] in JSON.
 
-use super::{App, Caller, problem::ApiError, query::NetworkQuery};
+use super::{App, Caller, events::while_granted, problem::ApiError, query::NetworkQuery};
 use crate::controller::{ControllerState, WatchEvent};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use gatewrt_protocol::NetworkName;
@@ -13,8 +13,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(watch))
 }
 
-/// Changes as an endless stream of server-sent events: `change` with one JSON object each, and `gap` if the
-/// reader was too slow.
+/// Changes as an endless stream of server-sent events: `change` with one JSON object each, `gap` if the reader was too
+/// slow, and `end` with the reason when the session or the token is not valid any more.
 #[utoipa::path(get, path = "/v1/watch", tag = "coordinator", params(NetworkQuery),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub(super) async fn watch(
@@ -27,14 +27,12 @@ pub(super) async fn watch(
         Ok(wanted.and_then(|net| state.registry.network(net)).map(|network| network.name.clone()))
     };
     let wanted = by.view(name).await?;
-    let (grant, app) = (by.grant.clone(), by.app.clone());
     let events = changes.filter_map(move |change| match change {
-        Ok(change) => concerns(&change, wanted.as_ref()).then(|| Ok(event(&change))),
+        Ok(change) => concerns(&change, wanted.as_ref()).then(|| event(&change)),
         // The watcher was too slow for the queue. It is told, as it can't see the gap itself.
-        Err(lagged) => Some(Ok(Event::default().event("gap").data(lagged.to_string()))),
+        Err(lagged) => Some(Event::default().event("gap").data(lagged.to_string())),
     });
-    let events = futures_util::StreamExt::take_until(events, async move { grant.ended(&app).await });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(while_granted(by.app, by.grant, events)).keep_alive(KeepAlive::default()))
 }
 
 fn concerns(change: &Arc<WatchEvent>, wanted: Option<&NetworkName>) -> bool {

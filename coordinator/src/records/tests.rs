@@ -227,6 +227,24 @@ fn disabled_or_expired_client_is_not_admitted() {
 }
 
 #[test]
+fn withdrawn_tombstone_stays_so_when_the_clock_goes_back() {
+    let mut world = World::default();
+    for op in [
+        Op::CreateNetwork(0, None),
+        Op::CreateCode(0, 2),
+        Op::Join { code: 0, key: 1, name: 0, endpoint: 0 },
+        Op::Remove(0, false),
+    ] {
+        world.step(&op);
+    }
+    let topics = all_topics(&world.registry, &world.published);
+    let over = world.published.plan(&world.registry, world.now + TOMBSTONE_S, &topics);
+    assert!(matches!(over.first(), Some((Topic::Member(..), None))), "{over:?}");
+    world.published.apply(over);
+    assert_eq!(world.published.plan(&world.registry, world.now, &topics), []);
+}
+
+#[test]
 fn nat_change_affects_only_the_nodes_assignment() {
     let mut world = World::default();
     world.step(&Op::CreateNetwork(0, None));

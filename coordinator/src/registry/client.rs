@@ -96,6 +96,9 @@ pub struct Client {
     /// Expiry time, in seconds since 1970: from then on the client is not let in.
     #[serde(default)]
     pub expires: Option<u64>,
+    /// Time when it expired, in seconds since 1970: it stays so if the clock goes back, until it gets another expiry.
+    #[serde(default)]
+    pub expired: Option<u64>,
     /// Creation time, in seconds since 1970.
     pub created: u64,
     /// Time when its current file was issued, in seconds since 1970.
@@ -177,7 +180,7 @@ impl Registry {
         let gateway = self.live_node(client.gateway).filter(|node| node.ingress.is_some());
         if !client.enabled {
             ClientState::Disabled
-        } else if client.expires.is_some_and(|expires| expires <= now) {
+        } else if client.expired.is_some() || client.expires.is_some_and(|expires| expires <= now) {
             ClientState::Expired
         } else if gateway.is_none() {
             ClientState::NoGateway
@@ -190,12 +193,6 @@ impl Registry {
     pub fn admitted(&self, node: &Node, now: u64) -> impl Iterator<Item = &Client> {
         let admitted = move |client: &&Client| self.client_state(client, now) == ClientState::Enabled;
         self.clients_at(node).filter(admitted)
-    }
-
-    /// Clients that expire after `after` and not later than `until`.
-    pub fn expiring(&self, after: u64, until: u64) -> impl Iterator<Item = &Client> {
-        let expires = move |client: &&Client| client.expires.is_some_and(|at| after < at && at <= until);
-        self.clients().filter(|client| client.is_live()).filter(expires)
     }
 
     /// Name of a node, also of a removed one.

@@ -52,6 +52,9 @@ pub struct Code {
     pub used: u32,
     /// Expiry time, in seconds since 1970.
     pub expires: u64,
+    /// Time when it expired, in seconds since 1970: it stays so if the clock goes back.
+    #[serde(default)]
+    pub expired: Option<u64>,
     /// Roles of the nodes that join with it.
     pub roles: BTreeSet<Role>,
     /// Time when an admin revoked it, in seconds since 1970.
@@ -111,6 +114,7 @@ impl Registry {
             uses: spec.uses,
             used: 0,
             expires: moment.now + spec.expires_in,
+            expired: None,
             roles: if spec.roles.is_empty() { every() } else { spec.roles.clone() },
             revoked: None,
             created: moment.now,
@@ -160,7 +164,7 @@ impl Code {
             CodeState::Revoked
         } else if self.used >= self.uses {
             CodeState::Used
-        } else if now >= self.expires {
+        } else if self.expired.is_some() || now >= self.expires {
             CodeState::Expired
         } else {
             CodeState::Usable
@@ -190,6 +194,7 @@ mod tests {
             uses: 2,
             used: 0,
             expires: 100,
+            expired: None,
             roles: BTreeSet::new(),
             revoked: None,
             created: 0,

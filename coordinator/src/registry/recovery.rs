@@ -414,6 +414,7 @@ impl Registry {
             enabled: true,
             reachable: known.reachable,
             expires: None,
+            expired: None,
             created: stray.at,
             issued: stray.at,
             file: ClientFile::placeholder(),

@@ -4,7 +4,7 @@
 //! The hash is one round of SHA-256. A slow hash protects passwords that people choose; a token is 256 random
 //! bits, which nobody can guess at any speed.
 
-use super::{Moment, Outcome, Registry, RegistryError, Row, range::check_range};
+use super::{ADMIN_TOKEN_NAME, Moment, Outcome, Registry, RegistryError, Row, range::check_range};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use gatewrt_protocol::NetworkId;
 use ring::digest;
@@ -20,12 +20,19 @@ const LONGEST: u64 = 3650 * 86_400;
 const NAME: usize = 64;
 
 /// Names that no API token may have, as the audit log uses them for other callers.
-const RESERVED: [&str; 4] = ["admin.token", "command line", "join code", "local "];
+const RESERVED: [&str; 4] = [ADMIN_TOKEN_NAME, "command line", "join code", "local "];
 
 /// Id of an API token, by which admins refer to it. It reveals nothing about the token.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenId(String);
+
+impl TokenId {
+    /// Eight hexadecimal digits of the hash distinguish a thousand tokens; the other digits stay secret.
+    pub(super) fn of(hash: &str) -> Self {
+        Self(hash.chars().take(8).collect())
+    }
+}
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,12 +71,18 @@ pub struct Token {
     /// Expiry time, in seconds since 1970; none means that it never expires.
     #[serde(default)]
     pub expires: Option<u64>,
+    /// Time when it expired, in seconds since 1970: it stays so if the clock goes back.
+    #[serde(default)]
+    pub expired: Option<u64>,
+    /// Time when it was revoked, in seconds since 1970. Only a revoked admin token is kept, as its file may be there still.
+    #[serde(default)]
+    pub revoked: Option<u64>,
 }
 
 impl Token {
-    /// True until the API token expires.
+    /// True until the API token expires or is revoked.
     pub fn holds(&self, now: u64) -> bool {
-        self.expires.is_none_or(|expires| now < expires)
+        self.revoked.is_none() && self.expired.is_none() && self.expires.is_none_or(|expires| now < expires)
     }
 }
 
@@ -98,10 +111,10 @@ impl Registry {
         if RESERVED.iter().any(|taken| name.starts_with(taken)) {
             return Err(RegistryError::NameTaken { what: "a token", name: name.to_owned() });
         }
-        if self.tokens.values().any(|token| token.name == name) {
+        if self.tokens().any(|token| token.name == name) {
             return Err(RegistryError::NameTaken { what: "a token", name: name.to_owned() });
         }
-        if self.tokens.len() >= LIMIT {
+        if self.tokens().count() >= LIMIT {
             return Err(RegistryError::TooManyTokens { limit: LIMIT });
         }
         if let Some(seconds) = spec.expires_in {
@@ -111,47 +124,48 @@ impl Registry {
         let text = format!("{TOKEN_PREFIX}{}", BASE64URL_NOPAD.encode(&moment.entropy));
         let hash = token_hash(&text);
         let token = Token {
-            // Eight hexadecimal digits of the hash distinguish a thousand tokens; the other digits stay
-            // secret.
-            id: TokenId(hash.chars().take(8).collect()),
+            id: TokenId::of(&hash),
             name: name.to_owned(),
             hash,
             rights: spec.rights,
             net: net.map(|network| network.id),
             created: moment.now,
             expires: spec.expires_in.map(|seconds| moment.now + seconds),
+            expired: None,
+            revoked: None,
         };
         Ok((vec![Row::Token(token.id.clone(), Some(token.clone()))], (token, text)))
     }
 
     /// Revokes an API token.
-    pub fn revoke_token(&self, id: &str) -> Outcome<Token> {
+    pub fn revoke_token(&self, id: &str, moment: &Moment) -> Outcome<Token> {
         let token = self.find_token(id)?;
-        Ok((vec![Row::Token(token.id.clone(), None)], token.clone()))
+        let kept = token.is_admin_token().then(|| token.revoked_at(moment.now));
+        Ok((vec![Row::Token(token.id.clone(), kept)], token.clone()))
     }
 
     /// Finds an API token by its id or its name.
     pub fn find_token(&self, text: &str) -> Result<&Token, RegistryError> {
-        let by_id = self.tokens.get(&TokenId(text.to_owned()));
-        let found = by_id.or_else(|| self.tokens.values().find(|token| token.name == text));
+        let by_id = self.tokens().find(|token| token.id.0 == text);
+        let found = by_id.or_else(|| self.tokens().find(|token| token.name == text));
         found.ok_or_else(|| RegistryError::NoSuchToken { text: text.to_owned() })
     }
 
-    /// Looks up an API token by its id, unless it has expired.
+    /// Looks up an API token by its id, unless it has expired or was revoked.
     pub fn token(&self, id: &TokenId, now: u64) -> Option<&Token> {
         self.tokens.get(id).filter(|token| token.holds(now))
     }
 
-    /// Finds the API token with this text, unless it has expired. Hashes are compared, so that the time it takes
+    /// Finds the API token with this text, unless it has expired or was revoked. Hashes are compared, so that the time it takes
     /// reveals nothing about the text.
     pub fn token_of(&self, text: &str, now: u64) -> Option<&Token> {
         let hash = token_hash(text);
         self.tokens.values().find(|token| token.hash == hash).filter(|token| token.holds(now))
     }
 
-    /// All API tokens of the registry.
+    /// All API tokens of the registry, without revoked ones.
     pub fn tokens(&self) -> impl Iterator<Item = &Token> {
-        self.tokens.values()
+        self.tokens.values().filter(|token| token.revoked.is_none())
     }
 }
 

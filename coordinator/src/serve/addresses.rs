@@ -1,7 +1,9 @@
 //! Advertised addresses: the names and addresses by which routers reach the coordinator.
 
+mod host;
+mod own;
+
 use super::{ServeConfig, ServeError};
-use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -15,13 +17,27 @@ pub struct Advertised {
 }
 
 impl Advertised {
-    /// Chooses the advertised names: the configured ones; without any, the listen addresses; without any, all addresses
-    /// of this machine.
+    /// Chooses the advertised names: the configured ones; without any, the listen addresses; without any, the addresses of
+    /// this machine that others can reach.
     pub fn new(config: &ServeConfig) -> Result<Self, ServeError> {
-        let listen =
-            [config.https.ip(), config.mqtt.ip()].into_iter().filter(|addr| !addr.is_unspecified()).collect();
-        let hosts = config.advertise.iter().map(|host| checked(host)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { hosts: if hosts.is_empty() { default_hosts(&listen) } else { hosts }, listen })
+        let listen = [config.https.ip(), config.mqtt.ip()].map(|addr| addr.to_canonical());
+        let listen = listen.into_iter().filter(|addr| !addr.is_unspecified()).collect();
+        let mut hosts: Vec<String> = Vec::new();
+        for given in &config.advertise {
+            let host =
+                host::checked(given).map_err(|why| ServeError::Advertise { host: given.clone(), why })?;
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        if hosts.is_empty() {
+            hosts = default_hosts(&listen);
+            tracing::warn!(
+                "routers get bare addresses of this coordinator: {}. They lose it when these change; give a name that can move: --advertise gw.example.org",
+                hosts.join(", ")
+            );
+        }
+        Ok(Self { hosts, listen })
     }
 
     /// Names in the coordinator's server certificate, including the loopback names that local commands use.
@@ -74,18 +90,8 @@ pub(super) fn local_url(listen: SocketAddr) -> String {
     format!("https://{}", SocketAddr::new(ip, listen.port()))
 }
 
-fn checked(host: &str) -> Result<String, ServeError> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(addr) = bare.parse::<IpAddr>() {
-        return Ok(addr.to_string());
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    let sound = !host.is_empty() && host.len() <= 253 && host.chars().all(plain);
-    sound.then(|| host.to_ascii_lowercase()).ok_or_else(|| ServeError::Advertise(host.to_owned()))
-}
-
 fn default_hosts(listen: &BTreeSet<IpAddr>) -> Vec<String> {
-    let addrs = if listen.is_empty() { own_addresses() } else { listen.iter().copied().collect() };
+    let addrs = if listen.is_empty() { own::addresses() } else { listen.iter().copied().collect() };
     let mut hosts: Vec<_> = addrs.iter().map(IpAddr::to_string).collect();
     if hosts.is_empty() {
         tracing::warn!("this machine has no address that others could reach: advertising 127.0.0.1");
@@ -94,24 +100,40 @@ fn default_hosts(listen: &BTreeSet<IpAddr>) -> Vec<String> {
     hosts
 }
 
-/// Addresses of this machine's interfaces that are up, in the kernel's order, without loopback, link-local and overlay
-/// addresses.
-fn own_addresses() -> Vec<IpAddr> {
-    let all = getifaddrs().into_iter().flatten();
-    let up = all.filter(|interface| {
-        let flags = interface.flags;
-        flags.contains(InterfaceFlags::IFF_UP)
-            && !flags.contains(InterfaceFlags::IFF_LOOPBACK)
-            && !interface.interface_name.starts_with("gw-")
-    });
-    let addr = |interface: nix::ifaddrs::InterfaceAddress| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    };
-    let routable = |addr: &IpAddr| match addr {
-        IpAddr::V4(v4) => !v4.is_link_local(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
-    };
-    up.filter_map(addr).filter(routable).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(https: &str, advertise: &[&str]) -> ServeConfig {
+        ServeConfig {
+            data: "/nonexistent".into(),
+            https: https.parse().unwrap(),
+            mqtt: "[::]:8883".parse().unwrap(),
+            advertise: advertise.iter().map(|&host| host.to_owned()).collect(),
+            custom_certificate: None,
+        }
+    }
+
+    #[test]
+    fn names_are_advertised_once_each_in_their_order() {
+        let given = ["GW.example.org.", "gw.example.org", "[2001:db8::1]", "2001:0db8::1", "192.0.2.1"];
+        let advertised = Advertised::new(&config("[::]:8443", &given)).unwrap();
+        assert_eq!(advertised.brokers(1), ["gw.example.org:1", "[2001:db8::1]:1", "192.0.2.1:1"]);
+        assert_eq!(advertised.url(2), "https://gw.example.org:2");
+    }
+
+    #[test]
+    fn text_that_is_no_host_is_refused_with_the_reason() {
+        let error = Advertised::new(&config("[::]:8443", &["gw.example.org", "gw:8443"])).unwrap_err();
+        assert!(
+            error.to_string().contains("“gw:8443” can't be advertised: give it without a port"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn listen_addresses_are_advertised_where_no_name_is_given() {
+        let advertised = Advertised::new(&config("[::ffff:192.0.2.7]:8443", &[])).unwrap();
+        assert_eq!(advertised.brokers(1), ["192.0.2.7:1"]);
+    }
 }

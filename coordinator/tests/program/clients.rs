@@ -223,7 +223,14 @@ fn file_is_stale_until_the_new_one_is_issued() {
     let path = dir.path().join("laptop.conf");
     let out = path.to_str().unwrap();
     assert_eq!(home.add("laptop", &["--psk", "--out", out]), "");
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    let foreign = dir.path().join("foreign");
+    std::fs::write(&foreign, "").unwrap();
+    std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let get = ["client", "config", "home", "laptop", "--out", foreign.to_str().unwrap()];
+    assert!(home.coordinator.refused(&get).contains("chmod 600"), "others could read the keys in it");
+    assert_eq!(mode(&foreign), 0o644, "its mode is its owner's business");
     let old = text(&path);
     assert_eq!(home.client("laptop")["stale"], serde_json::json!([]));
     home.coordinator.ok(&["egress", "set", "home", "cabin", "192.168.9.0/24"]);

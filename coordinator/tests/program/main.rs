@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod admin_token;
+mod advertise;
 mod api;
 mod attack;
 mod clients;
@@ -16,6 +18,7 @@ mod removal;
 mod router;
 mod rules;
 mod storage;
+mod weather;
 
 use std::time::{Duration, Instant};
 

@@ -27,12 +27,21 @@ pub(in crate::cli) enum TokenCommand {
     },
     /// List all tokens, without their texts
     List,
-    /// Revoke a token at once
+    /// Revoke a token at once; admin.token too
     Revoke {
         /// Name or id as in "token list"
         token: String,
     },
+    /// Make a new admin.token in --data, for root on the coordinator's machine; the one before becomes invalid
+    #[command(after_help = RESET_EXAMPLES)]
+    ResetAdmin,
 }
+
+const RESET_EXAMPLES: &str = "\
+The coordinator must not run meanwhile:
+  systemctl stop gatewrt-coordinator
+  gatewrt-coordinator token reset-admin
+  systemctl start gatewrt-coordinator";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(in crate::cli) enum RightsArg {

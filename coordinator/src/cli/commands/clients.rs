@@ -18,6 +18,7 @@ use crate::{
         client::ApiClient,
         output::{harmless, json},
     },
+    clock::date,
     registry::Tunnel,
     wgconf::Qr,
 };
@@ -225,6 +226,12 @@ fn change(
         let state = word(&changed.state);
         if changed.enabled && state != "enabled" {
             eprintln!("but it is not let in: {}", state_text(changed));
+            if state == "expired" {
+                eprintln!(
+                    "for a new expiry: gatewrt-coordinator client set {} {} --expires 30d",
+                    changed.network, changed.name
+                );
+            }
         }
         for stale in &changed.stale {
             eprintln!("its file is stale: {}", harmless(stale));
@@ -285,10 +292,6 @@ fn seen(client: &ClientView) -> String {
 
 fn details(client: &ClientView) -> std::io::Result<()> {
     let seat = |seat: &crate::api::SeatView| format!("{} ({})", seat.node, list(&seat.addresses));
-    let date = |at: u64| {
-        let at = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(at));
-        at.map_or_else(|| "-".to_owned(), |at| humantime::format_rfc3339_seconds(at).to_string())
-    };
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     let or = |text: String, none: &str| if text == "-" { none.to_owned() } else { text };
     let rows = [

@@ -20,6 +20,12 @@ fn show(status: &Status) -> io::Result<()> {
     if let Some(recovery) = &status.recovery {
         line(&format!("{recovery}: see “gatewrt-coordinator recovery show”"))?;
     }
+    if let Some(behind) = status.clock_behind_s {
+        line(&format!(
+            "the clock of this coordinator is {} behind the latest time that it has shown: set it, if it is wrong; what has expired stays so",
+            span(behind)
+        ))?;
+    }
     if status.networks.is_empty() {
         line("no network yet: gatewrt-coordinator network create home")?;
     }

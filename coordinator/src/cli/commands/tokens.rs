@@ -6,9 +6,13 @@ use super::{
 };
 use crate::{
     api::{AuditView, TokenView},
-    controller::now,
-    registry::{Rights, TokenSpec},
+    clock::{date, now},
+    registry::{ADMIN_TOKEN_NAME, Rights, TokenSpec},
 };
+
+/// Steps to a new admin token.
+const RESET_ADMIN: &str =
+    "stop the coordinator, run “gatewrt-coordinator token reset-admin” on its machine, start it again";
 
 pub(super) fn run(client: &ApiClient, command: TokenCommand, as_json: bool) -> CommandResult {
     match command {
@@ -22,10 +26,18 @@ pub(super) fn run(client: &ApiClient, command: TokenCommand, as_json: bool) -> C
                 Ok(())
             })
         }
+        // This does not use the API.
+        TokenCommand::ResetAdmin => Ok(()),
         TokenCommand::List => print(&client.list::<TokenView>("tokens")?, as_json, |all| token_table(all)),
         TokenCommand::Revoke { token } => {
             let gone: TokenView = client.delete(&format!("tokens/{}", enc(&token)))?;
-            print(&gone, as_json, |gone| line(&format!("revoked token {} ({})", gone.name, gone.id)))
+            print(&gone, as_json, |gone| {
+                line(&format!("revoked token {} ({})", gone.name, gone.id))?;
+                if gone.name == ADMIN_TOKEN_NAME {
+                    eprintln!("its file has no effect any more; for a new one: {RESET_ADMIN}");
+                }
+                Ok(())
+            })
         }
     }
 }
@@ -61,9 +73,8 @@ pub(super) fn audit(client: &ApiClient, network: Option<&str>, last: u32, as_jso
     entries.truncate(last as usize);
     print(&entries, as_json, |entries| {
         let row = |entry: &AuditView| {
-            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(entry.at);
             vec![
-                humantime::format_rfc3339_seconds(at).to_string(),
+                date(entry.at),
                 entry.who.clone(),
                 entry.from.to_string(),
                 list(&entry.network),

@@ -1,7 +1,8 @@
 //! Command `watch`: one line for each change.
 
-use super::{ApiClient, CommandResult, enc, line, list};
+use super::{ApiClient, CommandError, CommandResult, enc, line, list};
 use crate::controller::WatchEvent;
+use gatewrt_protocol::Problem;
 use serde_json::Value;
 
 pub(super) fn run(client: &ApiClient, network: Option<&str>, as_json: bool) -> CommandResult {
@@ -12,12 +13,21 @@ pub(super) fn run(client: &ApiClient, network: Option<&str>, as_json: bool) -> C
             eprintln!("some changes were missed: this watcher was too slow ({data})");
             return Ok(());
         }
+        if event == "end" {
+            return Err(ended(data));
+        }
         match serde_json::from_str::<WatchEvent>(data) {
             Ok(change) if !as_json => line(&text(&change))?,
             _ => line(data)?,
         }
         Ok(())
     })
+}
+
+/// The coordinator has ended the answer, for this reason.
+fn ended(why: &str) -> CommandError {
+    let detail = "watch again with a valid token".to_owned();
+    CommandError::Refused(Problem { status: 401, kind: "unauthorized".into(), title: why.to_owned(), detail })
 }
 
 fn text(change: &WatchEvent) -> String {

@@ -41,6 +41,7 @@ impl Registry {
             enabled: true,
             reachable: spec.reachable,
             expires: spec.expires,
+            expired: None,
             created: moment.now,
             issued: moment.now,
             file: ClientFile::placeholder(),
@@ -73,9 +74,14 @@ impl Registry {
             check::tags(tags)?;
             changed.tags.clone_from(tags);
         }
-        if let Some(expires) = patch.expires.filter(|expires| *expires != client.expires) {
+        // The same again lets a client in that has expired before its time, by a clock that was ahead.
+        let lets_in = |expires: &Option<u64>| {
+            client.expired.is_some() && expires.is_none_or(|expires| expires > moment.now)
+        };
+        if let Some(expires) = patch.expires.filter(|expires| *expires != client.expires || lets_in(expires))
+        {
             check::expires(expires, moment.now)?;
-            changed.expires = expires;
+            (changed.expires, changed.expired) = (expires, None);
         }
         if let Some(dns) = &patch.dns {
             check::dns(dns)?;

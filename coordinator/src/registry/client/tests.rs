@@ -281,6 +281,28 @@ fn reissued_client_moves_to_its_other_gateway() {
 }
 
 #[test]
+fn expiry_is_carried_out_once_until_a_new_one_is_set() {
+    let mut registry = home("10.80.0.0/16");
+    add(&mut registry, &ClientSpec { expires: Some(2000), ..spec("phone", &["node-1"]) }, 50).unwrap();
+    let state =
+        |registry: &Registry, now| registry.client_state(registry.find_client("home", "phone").unwrap(), now);
+    assert_eq!(registry.next_expiry(), Some(1060), "the join code");
+    registry.apply(registry.expire(1060));
+    assert_eq!((registry.next_expiry(), registry.expire(1999)), (Some(2000), vec![]));
+    registry.apply(registry.expire(2000));
+    assert_eq!((registry.next_expiry(), registry.expire(3000)), (None, vec![]));
+    assert_eq!(state(&registry, 1000), ClientState::Expired, "also by a clock that went back");
+    let set = |registry: &mut Registry, expires| {
+        let patch = ClientPatch { expires: Some(expires), ..ClientPatch::default() };
+        registry.apply(registry.change_client("home", "phone", &patch, &moment(1)).unwrap().0);
+        (state(registry, 1000), registry.next_expiry())
+    };
+    assert_eq!(set(&mut registry, Some(2000)), (ClientState::Enabled, Some(2000)));
+    registry.apply(registry.expire(2000));
+    assert_eq!(set(&mut registry, None), (ClientState::Enabled, None));
+}
+
+#[test]
 fn stale_file_lists_the_changes_since() {
     let mut registry = home("10.80.0.0/16");
     let phone = add(&mut registry, &spec("phone", &["node-1"]), 50).unwrap();

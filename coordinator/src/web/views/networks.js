@@ -1,20 +1,30 @@
 // All networks.
 
 import { h } from "../dom.js";
-import { post } from "../api.js";
+import { get, post } from "../api.js";
 import { isWhole, loadNetworks, mayChange, state, statusOf } from "../state.js";
-import { badge, button, empty, titleBar } from "../ui.js";
+import { badge, button, empty, icon, titleBar } from "../ui.js";
 import { formDialog, nameField, text } from "../forms.js";
-import { count } from "../words.js";
+import { count, span } from "../words.js";
 
 export default {
   title: () => "Networks",
-  load: loadNetworks,
-  draw({ page }) {
+  async load() {
+    const [health] = await Promise.all([get("/health").catch(() => ({})), loadNetworks()]);
+    return { health };
+  },
+  draw({ data, page }) {
     const make = mayChange() && isWhole() && button("New network", () => create(page), { kind: "primary", symbol: "plus" });
-    return [titleBar("Networks", { actions: make }), body()];
+    return [titleBar("Networks", { actions: make }), clock(data.health), body()];
   },
 };
+
+/** Warning about a clock that went back; nothing while it is right. */
+function clock({ clock_behind_s: behind }) {
+  return behind > 0 && h("section", { class: "note", "aria-label": "Clock", "data-key": "clock" }, icon("warn"),
+    h("div", null, h("strong", null, `The coordinator's clock is ${span(behind)} behind`),
+      h("p", null, "It has shown a later time before. Set it, if it is wrong. What has expired stays expired.")));
+}
 
 function body() {
   if (state.networks.length === 0) {

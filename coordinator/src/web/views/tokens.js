@@ -7,6 +7,8 @@ import { badge, button, empty, icon, section, snippet, table, titleBar } from ".
 import { choice, confirm, dialog, formDialog, select, text } from "../forms.js";
 import { moment, span } from "../words.js";
 
+/** Name of the token in the file of the coordinator's directory. */
+const ADMIN_TOKEN = "admin.token";
 const LIFETIMES = [["", "never"], ["86400", "1 day"], ["2592000", "30 days"], ["31536000", "1 year"]];
 
 export default {
@@ -16,20 +18,20 @@ export default {
     const add = mayChange() && button("New token", () => create(page), { kind: "primary", symbol: "plus" });
     const title = titleBar("Tokens", { actions: add });
     const lead = "A token logs in here; scripts send it as “Authorization: Bearer”. The coordinator stores only a hash.";
-    if (data.length === 0) return [title, empty("Only the token in the coordinator's directory, admin.token. Create one for each person and script, so that the log says who did what.")];
-    return [title, section("Who may log in", { lead }, table("Tokens", ["Name", "Rights", "Network", "Expires", ""], data.map((token) => row(token, page))))];
+    const lonely = data.every((token) => token.name === ADMIN_TOKEN) && empty("Only the token in the coordinator's directory, admin.token. Create one for each person and script, so that the log says who did what.");
+    return [title, lonely, section("Who may log in", { lead }, table("Tokens", ["Name", "Rights", "Network", "Expires", ""], data.map((token) => row(token, page))))];
   },
 };
 
 function row(token, page) {
-  const isOver = token.expires && token.expires < Date.now() / 1000;
-  const revoke = () => confirm(`Revoke the token ${token.name}?`, "Whoever uses it is logged out at once.", "Revoke it", async () => {
+  const loss = token.name === ADMIN_TOKEN ? " Only root on the coordinator's machine can make a new one: gatewrt-coordinator token reset-admin." : "";
+  const revoke = () => confirm(`Revoke the token ${token.name}?`, `Whoever uses it is logged out at once.${loss}`, "Revoke it", async () => {
     await remove(path`/tokens/${token.id}`);
     await page.reload();
   });
   return { key: `${token.id}`, testid: `token-${token.name}`, cells: [
     token.name, badge(token.rights === "admin" ? "info" : "quiet", token.rights === "admin" ? "may change" : "read only"), token.network ?? "all",
-    token.expires ? [moment(token.expires), isOver && badge("warn", "expired")] : "never",
+    token.expires ? [moment(token.expires), !token.valid && badge("warn", "expired")] : "never",
     mayChange() ? h("div", { class: "right" }, button("Revoke", revoke, { class: "button danger small", "aria-label": `Revoke token ${token.name}` })) : "",
   ] };
 }

@@ -3,8 +3,8 @@
 use super::{ConfigOutput, OneClient, print_qr};
 use crate::{api::ClientView, cli::client::CommandError, secret::PrivateKey};
 use std::{
-    fs::{File, OpenOptions, Permissions},
-    io::{IsTerminal, Write},
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -17,11 +17,16 @@ pub(super) struct Out {
 }
 
 impl Out {
-    /// Opens the file, if one is named. Its content stays until there is something to write.
+    /// Opens the file, if one is named. Its content stays until there is something to write. A new one is private; one that
+    /// is there keeps its mode, and is refused if others could read the keys in it.
     pub(super) fn open(output: &ConfigOutput) -> Result<Self, CommandError> {
         let open = |path: &PathBuf| {
             let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-            file.set_permissions(Permissions::from_mode(0o600))?;
+            let about = file.metadata()?;
+            if about.is_file() && about.permissions().mode() & 0o077 != 0 {
+                let why = format!("it is there and open to others: chmod 600 {}", path.display());
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+            }
             Ok((path.clone(), file))
         };
         let file = output.out.as_ref().map(|path| open(path).map_err(|source| unwritable(path, source)));
