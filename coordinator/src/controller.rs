@@ -216,7 +216,7 @@ pub struct Controller {
     time: u64,
     /// Time at which something expires next; none if nothing will.
     next_expiry: Option<u64>,
-    /// Moment since which the time can't be stored; none while it can.
+    /// Moment of the last attempt to store the time, if it failed.
     time_unstored: Option<Instant>,
 }
 

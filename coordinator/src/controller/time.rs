@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 /// Number of seconds after which the latest time is stored again, though nothing else is.
 const STORE_INTERVAL: u64 = 3600;
-/// Interval of attempts to store it where that failed: the disk is full, say.
-const RETRY_INTERVAL: Duration = Duration::from_secs(3600);
+/// Intervals of attempts to store what has expired, and the time alone, where that failed: the disk is full, say.
+const RETRY_EXPIRY: Duration = Duration::from_secs(1);
+const RETRY_TIME: Duration = Duration::from_secs(3600);
 /// Number of seconds after which the latest time is stored with a change.
 const STORE_WITH_CHANGES: u64 = 60;
 
@@ -26,8 +27,9 @@ impl Controller {
         let is_news = seen.behind_since.is_some() != stored.behind_since.is_some()
             || seen.latest < stored.latest
             || seen.latest >= stored.latest.saturating_add(STORE_INTERVAL);
-        let waits = self.time_unstored.is_some_and(|since| since.elapsed() < RETRY_INTERVAL);
-        if !self.store.is_sure() || !(is_due || is_news && !waits) {
+        let may_retry = |after| self.time_unstored.is_none_or(|last: Instant| last.elapsed() >= after);
+        let is_wanted = (is_due && may_retry(RETRY_EXPIRY)) || (is_news && may_retry(RETRY_TIME));
+        if !is_wanted || !self.store.is_sure() {
             return;
         }
         let mut rows = self.state.registry.expire(self.time);

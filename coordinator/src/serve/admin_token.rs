@@ -8,7 +8,11 @@ use crate::{
     pki::{ADMIN_TOKEN, TRUSTED, random},
 };
 use data_encoding::BASE64URL_NOPAD;
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, chown},
+    path::{Path, PathBuf},
+};
 
 /// Least length of an admin token, in bytes: a shorter one could be guessed.
 const SHORTEST: usize = 32;
@@ -36,11 +40,15 @@ pub(super) async fn adopt(dir: &DataDir, controller: &mut Controller) -> Result<
 }
 
 /// Writes a new admin token to the directory of a coordinator that does not run. It is valid from the next start on.
-/// Returns the path of its file.
+/// Returns the path of its file, which belongs to the user who has the keys: the coordinator may run as another than root.
 pub fn reset(data: &Path) -> Result<PathBuf, DirError> {
     let dir = DataDir::of_coordinator(data, &TRUSTED)?;
     write_new(&dir)?;
-    Ok(dir.file(ADMIN_TOKEN))
+    let path = dir.file(ADMIN_TOKEN);
+    let keys = fs::metadata(dir.file(TRUSTED[0]));
+    let given = keys.and_then(|keys| chown(&path, Some(keys.uid()), Some(keys.gid())));
+    given.map_err(|source| DirError::Io { what: "change the owner of", path: path.clone(), source })?;
+    Ok(path)
 }
 
 fn read(dir: &DataDir) -> Result<Option<String>, DirError> {
