@@ -1,5 +1,5 @@
-//! Command line. `serve` runs the coordinator. All other commands are clients of its API, over its unix socket on the
-//! same machine or over HTTPS, and check nothing themselves.
+//! Command line. `serve` runs the coordinator; `backup` and `restore` work on its directory. All other commands are
+//! clients of its API, over its unix socket on the same machine or over HTTPS, and check nothing themselves.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached, 4 the answer of
 //! `check` is no.
@@ -36,20 +36,24 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Token(TokenCommand::ResetAdmin) => reset_admin(&cli.connection.data),
-        command => {
-            let outcome =
-                ApiClient::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json));
-            match outcome {
-                Ok(()) => ExitCode::SUCCESS,
-                // The reader has closed the pipe, as in `status | head`.
-                Err(CommandError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                    ExitCode::SUCCESS
-                }
-                // The answer was printed to stdout.
-                Err(error @ CommandError::NotAllowed) => ExitCode::from(error.exit_code()),
-                Err(error) => print_error(&error),
-            }
+        Command::Backup(backup) => ended(commands::backup(&cli.connection.data, &backup, cli.json)),
+        Command::Restore(restore) => ended(commands::restore(&cli.connection.data, &restore, cli.json)),
+        command => ended(
+            ApiClient::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json)),
+        ),
+    }
+}
+
+fn ended(outcome: Result<(), CommandError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has closed the pipe, as in `status | head`.
+        Err(CommandError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
         }
+        // The answer was printed to stdout.
+        Err(error @ CommandError::NotAllowed) => ExitCode::from(error.exit_code()),
+        Err(error) => print_error(&error),
     }
 }
 

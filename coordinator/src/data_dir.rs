@@ -2,6 +2,10 @@
 //! process at a time uses it. Files are written atomically, so that an interrupted first start can be
 //! repeated.
 
+mod replace;
+
+pub(crate) use replace::Replacement;
+
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
@@ -14,9 +18,11 @@ pub const DEFAULT_DATA: &str = "/var/lib/gatewrt";
 /// Name of the file with the API's address for local commands.
 pub const LOCAL_URL: &str = "url";
 /// Name of the file that is there until a first start is complete: without it, keys and database must be there.
-const FIRST_START: &str = "first-start";
+pub(crate) const FIRST_START: &str = "first-start";
+/// Name of the file whose lock is held by the process that uses the directory.
+pub(crate) const LOCK: &str = "lock";
 /// Name of the database.
-const DATABASE: &str = "gatewrt.db";
+pub(crate) const DATABASE: &str = "gatewrt.db";
 /// Name of the database's write-ahead log.
 const DATABASE_LOG: &str = "gatewrt.db-wal";
 
@@ -56,15 +62,35 @@ pub enum DirError {
     },
     /// A file is missing that can't be created again: routers would not trust the new one.
     #[error(
-        "{} is missing, and this is no first start: restore the file from a backup (a new one would not be trusted by any router)",
+        "{} is missing, and this is no first start: restore the file from a backup, or all with gatewrt-coordinator restore FILE --force (a new one would not be trusted by any router)",
         path.display()
     )]
     Lost {
         /// Path of the file.
         path: PathBuf,
     },
+    /// A restore into the empty directory was interrupted.
+    #[error(
+        "a restore into {} was interrupted, and nothing is there yet: run gatewrt-coordinator restore again; to begin anew, remove the directory",
+        path.display()
+    )]
+    NotRestored {
+        /// Path of the directory.
+        path: PathBuf,
+    },
+    /// A restore is complete on the disk, and its files can't be moved to their places.
+    #[error(
+        "a restore is not finished, at {}: {source}. Make it possible to move the files of that directory; the next start, or the next restore, finishes it",
+        path.display()
+    )]
+    Unfinished {
+        /// Path of the file that can't be moved.
+        path: PathBuf,
+        /// Error of the kernel.
+        source: io::Error,
+    },
     /// The content of a file is not valid.
-    #[error("{} is damaged ({why}): restore it from a backup", path.display())]
+    #[error("{} is damaged ({why}): restore it from a backup, or all with gatewrt-coordinator restore FILE --force", path.display())]
     Damaged {
         /// Path of the file.
         path: PathBuf,
@@ -99,7 +125,16 @@ impl DataDir {
     /// a database nor any file of `trusted`, and lasts until its end is said, also if it was interrupted.
     pub fn open(path: &Path, trusted: &[&str]) -> Result<Self, DirError> {
         let dir = Self::lock(path)?;
-        if !trusted.iter().chain([&DATABASE, &DATABASE_LOG]).any(|name| dir.file(name).exists()) {
+        if Self::has_decision(path) {
+            dir.finish_replacement()?;
+            tracing::warn!("finished a restore that was interrupted");
+        }
+        let is_first = !trusted.iter().chain([&DATABASE, &DATABASE_LOG]).any(|name| dir.file(name).exists());
+        if is_first && dir.has_waiting() {
+            return Err(DirError::NotRestored { path: path.into() });
+        }
+        dir.drop_waiting()?;
+        if is_first {
             dir.write(FIRST_START, "")?;
         }
         Ok(dir)
@@ -113,9 +148,10 @@ impl DataDir {
         Self::lock(path)
     }
 
-    fn lock(path: &Path) -> Result<Self, DirError> {
+    /// Creates the data directory if it is missing, and locks it. Nothing else is read or written.
+    pub(crate) fn lock(path: &Path) -> Result<Self, DirError> {
         make_or_check(path)?;
-        let lock = path.join("lock");
+        let lock = path.join(LOCK);
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
         let file = file.map_err(|source| DirError::Io { what: "create", path: lock.clone(), source })?;
         match file.try_lock() {
@@ -180,16 +216,21 @@ impl DataDir {
 
     /// Writes a file of the data directory with mode 0600 atomically: after a crash it has the old or the new content.
     pub fn write(&self, name: &str, text: &str) -> Result<(), DirError> {
-        let (path, aside) = (self.file(name), self.file(&format!(".{name}.new")));
+        let (path, draft) = (self.file(name), self.draft(name));
         let written = (|| {
             let mut options = OpenOptions::new();
-            let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
+            let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            fs::rename(&aside, &path)?;
+            fs::rename(&draft, &path)?;
             File::open(&self.path)?.sync_all()
         })();
         written.map_err(|source| DirError::Io { what: "write", path, source })
+    }
+
+    /// Path under which a file is written before it gets its name.
+    fn draft(&self, name: &str) -> PathBuf {
+        self.file(&format!(".{name}.new"))
     }
 
     /// Error for a file of the data directory whose content is not valid.

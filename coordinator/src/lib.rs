@@ -18,6 +18,7 @@
 //! | [`clock`] | the time, and the latest time that was seen |
 //! | [`store`] | SQL database |
 //! | [`pki`], [`data_dir`] | keys and certificates, and their directory |
+//! | [`backup`] | one file with all of it, and its restore |
 //! | [`broker`], [`access`] | the embedded MQTT broker, and the rights of nodes on its topics |
 //! | [`wgconf`], [`secret`] | configuration file and QR code of an external client; its private key |
 //! | [`http`], [`api`] | the HTTPS API and its values |
@@ -31,6 +32,7 @@ pub mod access;
 pub mod admission;
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod broker;
 pub mod cli;
 pub mod clock;

@@ -19,11 +19,11 @@ use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc};
 
 /// File with the CA certificate, which is public.
 pub const CA_CERT: &str = "ca.crt";
-const CA_KEY: &str = "ca.key";
-const SERVER_CERT: &str = "server.crt";
-const SERVER_KEY: &str = "server.key";
-const SERVER_NAMES: &str = "server.names";
-const RECORD_KEY: &str = "record.key";
+pub(crate) const CA_KEY: &str = "ca.key";
+pub(crate) const SERVER_CERT: &str = "server.crt";
+pub(crate) const SERVER_KEY: &str = "server.key";
+pub(crate) const SERVER_NAMES: &str = "server.names";
+pub(crate) const RECORD_KEY: &str = "record.key";
 /// Files that are made once, and that routers trust from then on.
 pub const TRUSTED: [&str; 3] = [CA_KEY, CA_CERT, RECORD_KEY];
 /// File with the admin token, which grants all rights.
@@ -180,11 +180,11 @@ fn san(name: &str) -> Result<SanType, rcgen::Error> {
     }
 }
 
-fn der(pem: &str) -> Option<Vec<u8>> {
+pub(crate) fn der(pem: &str) -> Option<Vec<u8>> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     CertificateDer::from_pem_slice(pem.as_bytes()).ok().map(|der| der.to_vec())
 }
 
-fn decode_seed(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn decode_seed(text: &str) -> Option<[u8; 32]> {
     BASE64URL_NOPAD.decode(text.trim().as_bytes()).ok()?.try_into().ok()
 }

@@ -17,6 +17,9 @@
 
 mod audit;
 mod connections;
+mod dump;
+
+pub use dump::{Dump, Restored};
 
 use crate::{
     records::{Content, PublishedRecords},
@@ -64,7 +67,7 @@ pub enum StoreError {
     },
     /// There is no database file, or one without tables, where there was one.
     #[error(
-        "the database is missing, or is a copy without its tables, beside keys that routers trust: an empty one would cut off every router. Put it back as it was when a coordinator had stopped, with the file gatewrt.db-wal if there was one; to begin anew, remove the whole directory"
+        "the database is missing, or is a copy without its tables, beside keys that routers trust: an empty one would cut off every router. Put it back as it was when a coordinator had stopped, with the file gatewrt.db-wal if there was one; or restore a backup with gatewrt-coordinator restore FILE --force; to begin anew, remove the whole directory"
     )]
     Missing,
     /// Another program has written to the database.

@@ -1,11 +1,13 @@
 //! Arguments of all commands.
 
+mod backup;
 mod clients;
 mod exits;
 mod recovery;
 mod rules;
 mod tokens;
 
+pub(super) use backup::{BackupArgs, RestoreArgs};
 pub(super) use clients::{
     AddClient, ClientCommand, ConfigOutput, IngressCommand, KeyFile, OneClient, SetClient, TunnelArg,
 };
@@ -74,6 +76,10 @@ pub(super) struct Connection {
 pub(super) enum Command {
     /// Run the coordinator
     Serve(Serve),
+    /// Write keys, settings and tokens to one file, also while the coordinator runs
+    Backup(BackupArgs),
+    /// Make a coordinator's directory of a backup
+    Restore(RestoreArgs),
     /// Networks: create, list, show, set, delete
     #[command(subcommand)]
     Network(NetworkCommand),

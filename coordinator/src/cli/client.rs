@@ -5,7 +5,7 @@ use super::{
     args::Connection,
     local::{LocalConnector, NoResolver},
 };
-use crate::{data_dir::LOCAL_URL, pki};
+use crate::{backup::BackupError, data_dir::LOCAL_URL, pki};
 use gatewrt_protocol::Problem;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -58,6 +58,9 @@ pub(super) enum CommandError {
     /// The arguments make no sense.
     #[error("{0}")]
     Usage(String),
+    /// A backup or a restore failed. Its text says what to do.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// Writing to stdout failed.
     #[error("can't print: {0}")]
     Print(#[from] io::Error),
@@ -86,7 +89,7 @@ impl CommandError {
             }
             Self::TooLong => "hand it over as a file: --out FILE".into(),
             Self::UnexpectedAnswer { .. } => "check --url, and that both are of the same version".into(),
-            Self::NotAllowed | Self::Usage(_) | Self::Print(_) => String::new(),
+            Self::NotAllowed | Self::Usage(_) | Self::Backup(_) | Self::Print(_) => String::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Commands: each sends a request, and prints the answer as JSON or for people.
 
+mod backup;
 mod clients;
 mod exits;
 mod recovery;
@@ -7,6 +8,8 @@ mod rules;
 mod status;
 mod tokens;
 mod watch;
+
+pub(super) use backup::{backup, restore};
 
 use super::{
     args::{CodeCommand, Command, EgressCommand, NetworkCommand, NodeCommand, OnOff},
@@ -25,7 +28,7 @@ type CommandResult = Result<(), CommandError>;
 pub(super) fn run(client: &ApiClient, command: Command, as_json: bool) -> CommandResult {
     match command {
         // These do not use the API.
-        Command::Serve(_) | Command::Completions { .. } => Ok(()),
+        Command::Serve(_) | Command::Backup(_) | Command::Restore(_) | Command::Completions { .. } => Ok(()),
         Command::Network(network) => run_network(client, network, as_json),
         Command::Code(code) => run_code(client, code, as_json),
         Command::Node(node) => run_node(client, node, as_json),

@@ -135,7 +135,7 @@ async fn has_tables(connection: &mut AnyConnection) -> Result<bool, StoreError> 
     Ok(!tables.is_empty())
 }
 
-async fn migrate(connection: &mut AnyConnection) -> Result<(), StoreError> {
+pub(super) async fn migrate(connection: &mut AnyConnection) -> Result<(), StoreError> {
     connection.execute("BEGIN IMMEDIATE").await?;
     for table in TABLES {
         connection.execute(*table).await?;

@@ -66,7 +66,7 @@ fn server_certificate_has_the_advertised_names() {
 }
 
 /// Runs it until it is ready, then ends it as Ctrl-C does.
-fn stopped_soon(command: &mut Command) -> Output {
+pub fn stopped_soon(command: &mut Command) -> Output {
     use std::io::{BufRead, BufReader};
     let mut child =
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
@@ -188,13 +188,13 @@ fn disk_that_fills_up_refuses_changes_and_loses_none() {
 }
 
 /// A file system of its own with 2 MB. Needs root, as `make test` has.
-struct SmallDisk {
-    path: PathBuf,
+pub struct SmallDisk {
+    pub path: PathBuf,
     _dir: Option<TempDir>,
 }
 
 impl SmallDisk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut disk = Self::at(dir.path().to_owned());
         disk._dir = Some(dir);
@@ -208,12 +208,12 @@ impl SmallDisk {
         Self { path, _dir: None }
     }
 
-    fn fill(&self) {
+    pub fn fill(&self) {
         let mut file = fs::File::create(self.path.join("filler")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    fn empty(&self) {
+    pub fn empty(&self) {
         fs::remove_file(self.path.join("filler")).unwrap();
     }
 }
