@@ -27,7 +27,7 @@ pub(super) const DATABASE: &str = "database.json";
 const SMALL: u64 = 1 << 20;
 /// Largest size of the database, in bytes: a hundred times that of a thousand nodes.
 const LARGE: u64 = 1 << 30;
-/// Beginnings of a file of age, of one in its text form, and of gzip.
+/// Beginnings of a file of age and of one of gzip.
 const AGE: &[u8] = b"age-encryption.org/";
 const GZIP: &[u8] = &[0x1f, 0x8b];
 

@@ -76,6 +76,8 @@ impl<'a> Replacement<'a> {
             synced.map_err(fault(&path))?;
         }
         sync(&self.waiting).map_err(fault(&self.waiting))?;
+        let lock = self.dir.file(LOCK);
+        owned_as(&lock, &self.dir.path).map_err(fault(&lock))?;
         let has_old = !self.dir.old_files(None)?.is_empty();
         if has_old {
             let folder = self.dir.file(aside);

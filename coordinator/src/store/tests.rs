@@ -80,3 +80,23 @@ async fn database_of_a_later_version_is_refused() {
     let refused = Store::open(&path, false).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooNew { found: 3 }), "{refused}");
 }
+
+#[tokio::test]
+async fn dump_of_the_first_version_is_restored() {
+    let (dir, path) = file_with(VERSION_1).await;
+    let key = Signer::from_seed(&[1; 32]).public();
+    let dump = Dump::read(&path).await.unwrap();
+    assert_eq!(dump.schema(), 1);
+    let restored = dir.path().join("restored");
+    std::fs::write(&restored, "").unwrap();
+    dump.write(&restored, Restored { at: 2, backup_at: 1 }, &key).await.unwrap();
+    assert_eq!(Dump::read(&restored).await.unwrap().schema(), SCHEMA);
+    let mut stores = [Store::open(&path, false).await.unwrap(), Store::open(&restored, false).await.unwrap()];
+    let [one, other] = &mut stores;
+    let (one, other) = (one.load(&key).await.unwrap(), other.load(&key).await.unwrap());
+    assert_eq!(one.registry, other.registry);
+    assert_eq!(one.registry.nodes().count(), 1);
+    for store in stores {
+        store.close().await;
+    }
+}
