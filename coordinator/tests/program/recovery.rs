@@ -10,7 +10,7 @@ use gatewrt_protocol::{
     Assignment, JoinAnswer, JoinCode, MemberUpdate, PublicKey, Roster, Signer, Topic, WgPublicKey, jws,
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 /// A coordinator with routers that remember what it signed.
@@ -87,36 +87,21 @@ impl Home {
         findings.iter().any(|finding| finding["what"].as_str().unwrap().contains(what))
     }
 
-    fn back_up(&mut self) -> TempDir {
-        assert_eq!(self.coordinator.terminate(), Some(0));
+    fn back_up(&self) -> TempDir {
         let backup = TempDir::new().unwrap();
-        copy(&self.coordinator.data(), backup.path());
-        self.coordinator.start_again();
+        self.coordinator.ok(&["backup", backup.path().join("file").to_str().unwrap()]);
         backup
     }
 
     fn restore(&mut self, backup: &TempDir) {
         assert_eq!(self.coordinator.terminate(), Some(0));
-        std::fs::remove_dir_all(self.coordinator.data()).unwrap();
-        std::fs::create_dir(self.coordinator.data()).unwrap();
-        copy(backup.path(), &self.coordinator.data());
-        let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
-                      db.execute(\"INSERT INTO meta VALUES ('restored', '{\\\"at\\\": 2000, \\\"backup_at\\\": 1000}')\"); \
-                      db.commit()";
-        let database = self.coordinator.data().join("gatewrt.db");
-        let done = Command::new("python3").args(["-c", script]).arg(database).status().unwrap();
-        assert!(done.success());
+        self.coordinator.ok(&["restore", backup.path().join("file").to_str().unwrap(), "--force"]);
         self.coordinator.start_again();
     }
 
     fn assignment(&self, name: &str, link: &Link, holds: impl Fn(&Assignment) -> bool) -> Assignment {
         link.wait_for(Topic::Assignment(self.answer(name).node), holds)
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
-    assert!(done.success());
 }
 
 fn keys(assignment: &Assignment) -> Vec<WgPublicKey> {
