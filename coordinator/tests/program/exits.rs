@@ -126,7 +126,6 @@ fn scope_from_the_command_line_reaches_its_router_and_status() {
     };
     refused(&["--of", "all", "--exit", "office"], "exit set … office");
     home.coordinator.ok(&["exit", "set", "home", "office"]);
-    refused(&["--of", "192.168.8.0/24", "--exit", "office"], "what it has: 192.168.7.0/24");
     refused(&["--of", "all", "--exit", "cabin"], "can't be its own exit");
     let set = ["exit-client", "set", "home", "cabin", "tv", "--of", "192.168.7.9", "--of", "dev:br-lan"];
     let more = ["--exit", "office", "--auto", "--no-kill-switch", "--forbid-lan", "--ipv6", "wan"];
@@ -152,6 +151,7 @@ fn scope_from_the_command_line_reaches_its_router_and_status() {
     let exit = office.answer.node;
     home.report(&mut cabin, |report| {
         let (name, why) = ("tv".parse().unwrap(), String::new());
+        report.interfaces = vec![lan("br-lan", "192.168.7.0/24")];
         report.scopes =
             vec![ScopeReport { name, state: ScopeState::Exit, exit: Some(exit), rtt_ms: Some(17), why }];
         report.peers = vec![PeerReport {
@@ -204,6 +204,12 @@ fn scope_from_the_command_line_reaches_its_router_and_status() {
     home.coordinator.ok(&["exit-client", "unset", "home", "cabin", "tv"]);
     cabin.assignment(|assignment| assignment.scopes.is_empty());
     home.coordinator.ok(&["exit", "unset", "home", "office"]);
+    // What a router says of its LANs warns only.
+    home.coordinator.ok(&["exit", "set", "home", "office"]);
+    let set = ["exit-client", "set", "home", "cabin", "desk", "--of", "192.168.8.0/24", "--exit", "office"];
+    let warned = home.coordinator.command(&set);
+    let said = String::from_utf8(warned.stderr).unwrap();
+    assert!(warned.status.success() && said.contains("192.168.8.0/24 is no LAN of cabin"), "{said}");
 }
 
 #[test]
