@@ -19,6 +19,7 @@ use crate::{
     broker::Event,
     clock,
     live::Live,
+    obeyed::Ordered,
     records::{self, Change, PublishedRecords},
     registry::{Changes, Moment, Registry, RegistryError, Row},
     store::{Loaded, Settled, Signed, Store, StoreError},
@@ -75,6 +76,8 @@ pub struct ControllerState {
     pub live: Live,
     /// Reason why no change is made: it isn't known what is on the disk.
     pub unsure: Option<String>,
+    /// Records that the last change published, or holds back.
+    pub ordered: Ordered,
     signer: Arc<Signer>,
 }
 
@@ -240,6 +243,7 @@ impl Controller {
             published: loaded.published,
             live: Live::default(),
             unsure: None,
+            ordered: Ordered::new(),
             signer,
         };
         let handle = ControllerHandle { jobs: sender, watch: watch.clone() };
@@ -332,6 +336,7 @@ impl Controller {
                     Err(ControllerError::Store(error)) => Err(ControllerError::NotTried(error)),
                     settled => settled,
                 };
+                self.state.ordered.clear();
                 let moment = Moment { now: self.time, entropy: crate::pki::random() };
                 let Some((changes, done)) = order(settled.map(|_| (&self.state, &moment))) else { return };
                 match mode {
@@ -376,6 +381,11 @@ impl Controller {
             self.state.registry.apply(undo);
             self.is_stored_after_all(error).await?;
         }
+        let registry = &self.state.registry;
+        let is_held_back =
+            |topic: &Topic| matches!(topic, Topic::Assignment(node) if registry.is_awaited(*node));
+        let held_back = topics.into_iter().filter(is_held_back).map(|topic| (topic, None));
+        self.state.ordered.extend(held_back);
         self.next_expiry = self.state.registry.next_expiry();
         self.handle_changed_nodes(rows.iter().filter_map(node_of).collect()).await;
         Ok(())
@@ -470,6 +480,8 @@ impl Controller {
 
     /// Publishes changes of records, and tells watchers.
     async fn publish(&mut self, changes: &[Change], signed: Vec<Signed>) {
+        let revision = |(topic, content): &Change| Some((*topic, Some(content.as_ref()?.rev())));
+        self.state.ordered = changes.iter().filter_map(revision).collect();
         for change in changes {
             self.notify_watchers(WatchEvent::of_change(&self.state.registry, now(), change));
         }

@@ -42,19 +42,22 @@
 //! | `/v1/openapi.json` | GET | anyone | OpenAPI document |
 //!
 //! `{net}`, `{node}` and the like are names or ids. An admin sends a token as `Authorization: Bearer …` or
-//! the cookie of a session, or comes over the unix socket of [`local`]; its rights are checked by [`grant`] and [`caller`]. Errors are
-//! [`gatewrt_protocol::Problem`]s. Every change takes `?dry_run=true`, and `If-Match` if it changes an
-//! existing resource; lists take `?limit=&after=`. Fields and parameters that a path does not take are refused
+//! the cookie of a session, or comes over the unix socket of [`local`]; its rights are checked by [`grant`] and
+//! [`caller`]. Errors are [`gatewrt_protocol::Problem`]s. Every change takes `?dry_run=true`, `?wait=SECONDS` for the
+//! nodes that have to obey ([`obeyed`]), and `If-Match` if it changes an existing resource; lists take `?limit=&after=`.
+//! Fields and parameters that a path does not take are refused
 //! by [`strict`].
 
 mod caller;
 mod clients;
 mod custom_certificate;
+mod deadline;
 mod events;
 mod exits;
 mod grant;
 mod join;
 mod local;
+mod obeyed;
 mod openapi;
 mod page;
 mod problem;
@@ -109,7 +112,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Largest body of a request to the API, in bytes.
 const MAX_BODY: usize = 64 * 1024;
-/// Time from the end of a request's head to its answer.
+/// Time from the end of a request's head to its answer, without the wait for nodes that it asks for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Source address of an HTTP request.
@@ -154,7 +157,7 @@ pub fn router(app: App) -> Router {
         .merge(page::router())
         .fallback(|| async { ApiError::no_such_path() })
         .method_not_allowed_fallback(|| async { ApiError::no_such_method() })
-        .layer(from_fn(with_timeout))
+        .layer(from_fn(deadline::with_deadline))
         .with_state(app)
 }
 
@@ -185,11 +188,6 @@ async fn no_store(mut response: Response) -> Response {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-async fn with_timeout(request: Request, next: Next) -> Response {
-    let answer = tokio::time::timeout(REQUEST_TIMEOUT, with_body(request, next)).await;
-    answer.unwrap_or_else(|_| ApiError::too_slow().into_response())
 }
 
 /// Middleware that reads a request's body before anything is answered. If a request is refused before its body was

@@ -14,6 +14,7 @@
 //! | [`space`] | sets of addresses and of services, of which access rules consist |
 //! | [`audit`] | entries of the audit log |
 //! | [`live`] | current sessions, presence and last reports of nodes |
+//! | [`obeyed`] | which nodes have a change in effect, and why others have not |
 //! | [`controller`] | the one task that owns the state: plan, store, publish, answer |
 //! | [`clock`] | the time, and the latest time that was seen |
 //! | [`store`] | SQL database |
@@ -42,6 +43,7 @@ pub mod http;
 pub mod listen;
 pub mod live;
 pub mod log;
+pub mod obeyed;
 pub mod pki;
 pub mod records;
 pub mod recovery;

@@ -108,6 +108,11 @@ impl Now {
         self.presence.as_ref().is_some_and(|presence| presence.online)
     }
 
+    /// True if the node has a session and says that it is online.
+    pub fn is_online(&self) -> bool {
+        self.from.is_some() && self.says_online()
+    }
+
     /// Last report about an external client of the node, with its time in seconds since 1970.
     pub fn client(&self, key: WgPublicKey) -> Option<&(u64, ClientReport)> {
         self.clients.get(&key)

@@ -1,5 +1,5 @@
 //! Caller of the API, and the way of every query and change: a [`Caller`] checks rights and `If-Match`,
-//! handles paging and `?dry_run=true`, and writes the audit log. A handler only says what it plans and what
+//! handles paging, `?dry_run=true` and `?wait=`, and writes the audit log. A handler only says what it plans and what
 //! it answers:
 //!
 //! ```ignore
@@ -12,7 +12,9 @@
 
 use super::{
     App, Remote,
+    deadline::Deadline,
     grant::Grant,
+    obeyed::Wait,
     problem::ApiError,
     reply::{Answer, EntityTag, Listed, Page, Reply},
     resource::Resource,
@@ -20,6 +22,7 @@ use super::{
 use crate::{
     audit::{Entry, detail},
     controller::{ControllerError, ControllerState, Mode},
+    obeyed::Expected,
     registry::{Changes, Moment, Outcome, Registry, RegistryError, Row},
 };
 use axum::{
@@ -41,6 +44,8 @@ pub struct Caller {
     if_match: Option<String>,
     if_none_match: Option<String>,
     mode: Mode,
+    wait: Wait,
+    deadline: Deadline,
     page: Page,
 }
 
@@ -49,6 +54,7 @@ pub struct Caller {
 struct CommonQuery {
     #[serde(default)]
     dry_run: bool,
+    wait: Option<u64>,
     limit: Option<u32>,
     after: Option<String>,
     network: Option<String>,
@@ -66,6 +72,7 @@ impl FromRequestParts<App> for Caller {
         let grant = parts.extensions.get::<Grant>().cloned().ok_or_else(ApiError::no_admin)?;
         let Remote(from) =
             *parts.extensions.get::<Remote>().expect("the server adds the source address to each request");
+        let deadline = parts.extensions.get::<Deadline>().expect("each request has one").clone();
         let filter = NetworkFilter { only: grant.network, net: in_path.or(common.network) };
         if filter.only.is_some() {
             // This is checked again for each query and change. Here it keeps the answer from revealing
@@ -84,6 +91,8 @@ impl FromRequestParts<App> for Caller {
             if_match: header(&parts.headers, "if-match"),
             if_none_match: header(&parts.headers, "if-none-match"),
             mode: if common.dry_run { Mode::DryRun } else { Mode::Real },
+            wait: Wait::of(common.wait)?,
+            deadline,
             page: Page::new(&parts.uri, common.limit, common.after)?,
         })
     }
@@ -224,18 +233,24 @@ impl Caller {
         Ok(self.change(act, plan, answer).await?.with(status))
     }
 
-    /// Changes a resource of the API, and answers with it.
+    /// Changes a resource of the API, and answers with it once the nodes obey, or the wait for them is over.
     pub async fn change<T: Send + 'static, V: Resource + Send + 'static>(
         &self,
         act: AuditedChange,
         plan: impl FnOnce(&Registry, &Moment) -> Outcome<T> + Send + 'static,
         answer: impl FnOnce(&ControllerState, T) -> V + Send + 'static,
     ) -> Answer<V> {
-        Ok(Reply::of(self.carry_out(act, plan, answer).await?))
+        // From before the change on: a node may obey at once.
+        let events = self.app.controller.watch();
+        let answer = |state: &ControllerState, outcome| {
+            (answer(state, outcome), Expected::of(&state.registry, &state.live, &state.ordered))
+        };
+        let (view, expected) = self.carry_out(act, plan, answer).await?;
+        let obeyed = self.wait.wait(&self.app, &self.deadline, expected, events).await;
+        Ok(Reply::of(view).obeyed(obeyed))
     }
 
-    /// Carries out a change as [`Caller::change`] does, for answers that are not a resource.
-    pub async fn carry_out<T: Send + 'static, U: Send + 'static>(
+    async fn carry_out<T: Send + 'static, U: Send + 'static>(
         &self,
         act: AuditedChange,
         plan: impl FnOnce(&Registry, &Moment) -> Outcome<T> + Send + 'static,

@@ -1,7 +1,8 @@
 //! OpenAPI document, served at `/v1/openapi.json`. Handlers describe their own requests and answers.
 //! Parameters and errors that all share are added here.
 
-use super::{App, VERSION, reply::PAGE};
+use super::{App, VERSION, obeyed, reply::PAGE};
+use crate::obeyed::{Obeyed, PendingNode};
 use axum::{
     Extension,
     http::header,
@@ -12,8 +13,8 @@ use std::collections::BTreeSet;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Components, Content, InfoBuilder, KnownFormat, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-        Required, ResponseBuilder, Schema, SchemaFormat, SecurityRequirement, Type,
+        AllOfBuilder, Components, Content, InfoBuilder, KnownFormat, ObjectBuilder, OpenApi, OpenApiBuilder,
+        Ref, RefOr, Required, ResponseBuilder, Schema, SchemaFormat, SecurityRequirement, Type,
         path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
         schema::{AdditionalProperties, ArrayItems},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -64,6 +65,8 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     close_requests(&mut document);
     let components = document.components.get_or_insert_with(Components::new);
     components.schemas.insert(Problem::name().into_owned(), Problem::schema());
+    components.schemas.insert(Obeyed::name().into_owned(), Obeyed::schema());
+    components.schemas.insert(PendingNode::name().into_owned(), PendingNode::schema());
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));
     let cookie = ApiKeyValue::with_description("__Host-gatewrt", "a session of the page: see /v1/login");
@@ -76,7 +79,9 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
 
 const ABOUT: &str = "API of the coordinator: all that the command line and the page can do. Networks, nodes, clients and groups are \
 named by their names or ids. Errors are problem+json and say what to do. Changes take `?dry_run=true`, which checks and \
-answers without changing anything; PUT, PATCH and DELETE take `If-Match` with the `ETag` that was read, and refuse with \
+answers without changing anything, and `?wait=SECONDS`, which is how long the answer waits for the nodes that have to \
+obey: it names those that have it in effect in `applied`, and those that have not confirmed it, with the reason, in \
+`pending`. PUT, PATCH and DELETE take `If-Match` with the `ETag` that was read, and refuse with \
 412 if the resource was changed meanwhile. Fields and parameters that are not described here, and parameters that are \
 sent twice, are refused with 400. Answers may have more fields in newer versions: ignore those that you don't know.";
 
@@ -90,6 +95,9 @@ fn complete_path(path: &str, item: &mut PathItem) {
     {
         let is_open = operation.security.is_some();
         add_parameters(operation, kind, is_open);
+        if kind != OperationKind::Look && !is_open {
+            add_wait(operation);
+        }
         if let Some(RefOr::T(mut tried)) = operation.responses.responses.get("201").cloned() {
             tried.description = "what would be created, with `dry_run`".into();
             operation.responses.responses.insert("200".into(), RefOr::T(tried));
@@ -212,6 +220,31 @@ fn add_parameters(operation: &mut Operation, kind: OperationKind, is_open: bool)
                 .map(RefOr::T),
         );
     }
+}
+
+/// Adds the wait for nodes to an operation whose answer can tell of it.
+fn add_wait(operation: &mut Operation) {
+    let answers = operation.responses.responses.values_mut().filter_map(|answer| match answer {
+        RefOr::T(answer) => answer.content.get_mut("application/json"),
+        RefOr::Ref(_) => None,
+    });
+    let schemas = answers.filter_map(|content| match content {
+        RefOr::T(content) => content.schema.as_mut(),
+        RefOr::Ref(_) => None,
+    });
+    let mut schemas: Vec<_> = schemas.collect();
+    for schema in &mut schemas {
+        let both = AllOfBuilder::new().item(schema.clone()).item(Ref::from_schema_name("Obeyed"));
+        **schema = RefOr::T(Schema::AllOf(both.build()));
+    }
+    if schemas.is_empty() {
+        return;
+    }
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    let seconds = seconds.maximum(Some(obeyed::LONGEST_S as f64));
+    let what = "seconds to wait until all nodes that are online obey; 0 answers at once [default: 3]";
+    let wait = ParameterBuilder::from(query("wait", what, Type::Integer)).schema(Some(seconds)).build();
+    operation.parameters.get_or_insert_default().push(wait.into());
 }
 
 fn query(name: &str, what: &str, kind: Type) -> Parameter {

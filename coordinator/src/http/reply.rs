@@ -5,6 +5,7 @@
 //! with 304: that state is not in the tag and may differ.
 
 use super::{problem::ApiError, resource::Resource};
+use crate::obeyed::{Changed, Obeyed};
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
@@ -54,12 +55,18 @@ pub struct Reply<V> {
     pub body: V,
     tag: EntityTag,
     link: Option<String>,
+    obeyed: Option<Obeyed>,
 }
 
 impl<V: Resource> Reply<V> {
     /// Reply to a request that changed a resource, with status 200.
     pub fn of(body: V) -> Self {
-        Self { status: StatusCode::OK, tag: EntityTag::of(&body), body, link: None }
+        Self { status: StatusCode::OK, tag: EntityTag::of(&body), body, link: None, obeyed: None }
+    }
+
+    /// Adds who obeys the change that the reply is about. It is no part of the entity tag.
+    pub(super) fn obeyed(self, obeyed: Option<Obeyed>) -> Self {
+        Self { obeyed, ..self }
     }
 
     pub(super) fn with(self, status: StatusCode) -> Self {
@@ -70,14 +77,15 @@ impl<V: Resource> Reply<V> {
         let has_it =
             |tag: &EntityTag| body.spec().is_none() && if_none_match.is_some_and(|seen| tag.is_in(seen));
         let tag = EntityTag::of(&body);
-        Self { status: status(has_it(&tag)), body, tag, link: None }
+        Self { status: status(has_it(&tag)), body, tag, link: None, obeyed: None }
     }
 }
 
 impl<V: Serialize> Reply<Vec<V>> {
     pub(super) fn listed(body: Vec<V>, link: Option<String>, if_none_match: Option<&str>) -> Self {
         let tag = EntityTag::exact(&json(&body));
-        Self { status: status(if_none_match.is_some_and(|seen| tag.is_in(seen))), body, tag, link }
+        let status = status(if_none_match.is_some_and(|seen| tag.is_in(seen)));
+        Self { status, body, tag, link, obeyed: None }
     }
 }
 
@@ -91,7 +99,11 @@ impl<V: Serialize> IntoResponse for Reply<V> {
         let mut headers =
             HeaderMap::from_iter([(header::CONTENT_TYPE, kind), (header::ETAG, text(self.tag.0))]);
         headers.extend(self.link.map(|link| (header::LINK, text(link))));
-        let body = if self.status == StatusCode::NOT_MODIFIED { Vec::new() } else { json(&self.body) };
+        let body = match (self.status, self.obeyed) {
+            (StatusCode::NOT_MODIFIED, _) => Vec::new(),
+            (_, None) => json(&self.body),
+            (_, obeyed) => json(&Changed { view: &self.body, obeyed }),
+        };
         (self.status, headers, body).into_response()
     }
 }

@@ -302,7 +302,7 @@ fn misspelled_field_or_parameter_changes_nothing_and_is_explained() {
             400,
             "unknown-parameter",
             "unknown parameter “dryrun” in the query",
-            "did you mean “dry_run”? parameters here: force, dry_run"
+            "did you mean “dry_run”? parameters here: force, dry_run, wait"
         )
     );
     assert_eq!(
