@@ -2,7 +2,7 @@
 //! clients of its API, over its unix socket on the same machine or over HTTPS, and check nothing themselves.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached, 4 the answer of
-//! `check` is no.
+//! `check` is no, 5 with `--wait`: stored, but not all nodes have confirmed it.
 
 mod args;
 mod client;
@@ -38,9 +38,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Token(TokenCommand::ResetAdmin) => reset_admin(&cli.connection.data),
         Command::Backup(backup) => ended(commands::backup(&cli.connection.data, &backup, cli.json)),
         Command::Restore(restore) => ended(commands::restore(&cli.connection.data, &restore, cli.json)),
-        command => ended(
-            ApiClient::new(&cli.connection).and_then(|client| commands::run(&client, command, cli.json)),
-        ),
+        command => ended(ApiClient::new(&cli.connection, cli.wait.seconds()).and_then(|client| {
+            commands::run(&client, command, cli.json)?;
+            commands::print_obeyed(&client, cli.wait.is_firm(), cli.json)
+        })),
     }
 }
 
@@ -52,7 +53,7 @@ fn ended(outcome: Result<(), CommandError>) -> ExitCode {
             ExitCode::SUCCESS
         }
         // The answer was printed to stdout.
-        Err(error @ CommandError::NotAllowed) => ExitCode::from(error.exit_code()),
+        Err(error @ (CommandError::NotAllowed | CommandError::Pending)) => ExitCode::from(error.exit_code()),
         Err(error) => print_error(&error),
     }
 }

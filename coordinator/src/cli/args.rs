@@ -6,6 +6,7 @@ mod exits;
 mod recovery;
 mod rules;
 mod tokens;
+mod wait;
 
 pub(super) use backup::{BackupArgs, RestoreArgs};
 pub(super) use clients::{
@@ -15,6 +16,7 @@ pub(super) use exits::{ExitClientCommand, ExitCommand, SetScope};
 pub(super) use recovery::RecoveryCommand;
 pub(super) use rules::{CheckCommand, GroupCommand, OneRule, RuleCommand, TagCommand, Tagged, VerdictArg};
 pub(super) use tokens::{RightsArg, TokenCommand};
+pub(super) use wait::Wait;
 
 use crate::{data_dir::DEFAULT_DATA, http::CustomCertificate, serve::ServeConfig};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -32,6 +34,7 @@ Examples:
   gatewrt-coordinator exit set home office
   gatewrt-coordinator exit-client set home cabin guests --of dev:br-guest --exit office
   gatewrt-coordinator rule add home deny --from tag:guests --to site:office
+  gatewrt-coordinator node remove home cabin --wait 60  # until all routers obey
   gatewrt-coordinator check home phone 192.168.10.5 --service tcp/443
   gatewrt-coordinator status home
   gatewrt-coordinator watch
@@ -40,7 +43,7 @@ From another machine, with the files ca.crt and admin.token of the coordinator's
   gatewrt-coordinator --url https://gw.example.org:8443 --ca-file ca.crt --token-file admin.token status
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't be reached,
-4 the answer of \"check\" is no.";
+4 the answer of \"check\" is no, 5 with --wait: the change is stored, but not all routers have confirmed it.";
 
 /// Joins sites of OpenWrt routers into WireGuard networks: the coordinator and its commands.
 #[derive(Debug, Parser)]
@@ -48,6 +51,8 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the coordinator can't 
 pub struct Cli {
     #[command(flatten)]
     pub(super) connection: Connection,
+    #[command(flatten)]
+    pub(super) wait: Wait,
     /// Print JSON instead of tables
     #[arg(long, global = true)]
     pub(super) json: bool,

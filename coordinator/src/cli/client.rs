@@ -5,10 +5,16 @@ use super::{
     args::Connection,
     local::{LocalConnector, NoResolver},
 };
-use crate::{backup::BackupError, data_dir::LOCAL_URL, pki};
+use crate::{
+    backup::BackupError,
+    data_dir::LOCAL_URL,
+    obeyed::{Changed, Obeyed},
+    pki,
+};
 use gatewrt_protocol::Problem;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    cell::RefCell,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     sync::Arc,
@@ -52,6 +58,9 @@ pub(super) enum CommandError {
     /// The answer is not one of the API.
     #[error("{url} does not answer like a coordinator: {why}")]
     UnexpectedAnswer { url: String, why: String },
+    /// Nodes have not confirmed a change in the time that it was to wait for them. They were printed.
+    #[error("not all nodes have confirmed the change")]
+    Pending,
     /// The answer of `check` is no. It was printed.
     #[error("not allowed")]
     NotAllowed,
@@ -89,7 +98,9 @@ impl CommandError {
             }
             Self::TooLong => "hand it over as a file: --out FILE".into(),
             Self::UnexpectedAnswer { .. } => "check --url, and that both are of the same version".into(),
-            Self::NotAllowed | Self::Usage(_) | Self::Backup(_) | Self::Print(_) => String::new(),
+            Self::Pending | Self::NotAllowed | Self::Usage(_) | Self::Backup(_) | Self::Print(_) => {
+                String::new()
+            }
         }
     }
 
@@ -98,6 +109,7 @@ impl CommandError {
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::NotAllowed => 4,
+            Self::Pending => 5,
             _ => 1,
         }
     }
@@ -115,25 +127,30 @@ pub(super) struct ApiClient {
     shown: String,
     /// Token; none over the unix socket, where the kernel says who the user is.
     token: Option<String>,
+    /// Seconds that changes wait for nodes; none leaves it to the coordinator.
+    wait: Option<u64>,
+    /// Answers to changes: who obeys them.
+    obeyed: RefCell<Vec<Obeyed>>,
 }
 
 impl ApiClient {
     /// Client over the unix socket in the data directory, unless options name another way or the coordinator can't be
-    /// reached there; else over HTTPS.
-    pub(super) fn new(connection: &Connection) -> Result<Self, CommandError> {
+    /// reached there; else over HTTPS. Changes wait `wait` seconds for nodes.
+    pub(super) fn new(connection: &Connection, wait: Option<u64>) -> Result<Self, CommandError> {
         let url = connection.url.as_ref().filter(|url| !url.is_empty());
         let is_remote = url.is_some() || connection.token_file.is_some() || connection.ca_file.is_some();
         let local = if is_remote { None } else { LocalConnector::find(&connection.data) };
-        local.map_or_else(|| Self::remote(connection, url), |local| Ok(Self::local(local)))
+        local.map_or_else(|| Self::remote(connection, url, wait), |local| Ok(Self::local(local, wait)))
     }
 
-    fn local(connector: LocalConnector) -> Self {
+    fn local(connector: LocalConnector, wait: Option<u64>) -> Self {
         let shown = connector.path().display().to_string();
-        let agent = Agent::with_parts(config().build(), connector, NoResolver);
-        Self { agent, url: LOCAL_URL_OF_SOCKET.to_owned(), shown, token: None }
+        let agent = Agent::with_parts(config(wait).build(), connector, NoResolver);
+        let (url, obeyed) = (LOCAL_URL_OF_SOCKET.to_owned(), RefCell::default());
+        Self { agent, url, shown, token: None, wait, obeyed }
     }
 
-    fn remote(connection: &Connection, url: Option<&String>) -> Result<Self, CommandError> {
+    fn remote(connection: &Connection, url: Option<&String>, wait: Option<u64>) -> Result<Self, CommandError> {
         let beside = |name: &str| connection.data.join(name);
         let url = match url {
             Some(url) => url.trim_end_matches('/').to_owned(),
@@ -145,7 +162,9 @@ impl ApiClient {
             path: ca_file,
             source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
         })?;
-        Ok(Self { agent: https_agent(ca), shown: url.clone(), url, token: Some(token.trim().to_owned()) })
+        let (agent, token, obeyed) =
+            (https_agent(ca, wait), Some(token.trim().to_owned()), RefCell::default());
+        Ok(Self { agent, shown: url.clone(), url, token, wait, obeyed })
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
@@ -174,32 +193,32 @@ impl ApiClient {
         Ok(all)
     }
 
-    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
-        self.answer(self.authorized(self.agent.delete(self.at(path))).call())
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<Changed<T>, CommandError> {
+        self.changed(self.authorized(self.agent.delete(self.change_at(path))).call())
     }
 
     pub(super) fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, CommandError> {
-        self.answer(self.authorized(self.agent.post(self.at(path))).send_json(body))
+    ) -> Result<Changed<T>, CommandError> {
+        self.changed(self.authorized(self.agent.post(self.change_at(path))).send_json(body))
     }
 
     pub(super) fn put<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, CommandError> {
-        self.answer(self.authorized(self.agent.put(self.at(path))).send_json(body))
+    ) -> Result<Changed<T>, CommandError> {
+        self.changed(self.authorized(self.agent.put(self.change_at(path))).send_json(body))
     }
 
     pub(super) fn patch<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, CommandError> {
-        self.answer(self.authorized(self.agent.patch(self.at(path))).send_json(body))
+    ) -> Result<Changed<T>, CommandError> {
+        self.changed(self.authorized(self.agent.patch(self.change_at(path))).send_json(body))
     }
 
     /// Reads a resource of the API with its entity tag.
@@ -217,9 +236,9 @@ impl ApiClient {
         path: &str,
         body: &impl Serialize,
         seen: &str,
-    ) -> Result<T, CommandError> {
-        let request = self.authorized(self.agent.patch(self.at(path)));
-        self.answer(request.header("If-Match", seen).send_json(body))
+    ) -> Result<Changed<T>, CommandError> {
+        let request = self.authorized(self.agent.patch(self.change_at(path)));
+        self.changed(request.header("If-Match", seen).send_json(body))
     }
 
     /// Reads server-sent events of the API, each with its name and data, until `each` fails.
@@ -243,6 +262,22 @@ impl ApiClient {
         Err(self.unreachable("it ended the connection"))
     }
 
+    /// Who obeys the changes that were made.
+    pub(super) fn obeyed(&self) -> Vec<Obeyed> {
+        self.obeyed.borrow().clone()
+    }
+
+    /// Content of the answer to a change.
+    fn changed<T: DeserializeOwned>(
+        &self,
+        outcome: Result<Response<Body>, ureq::Error>,
+    ) -> Result<Changed<T>, CommandError> {
+        let text = self.text(self.sound(outcome)?)?;
+        let obeyed = Some(self.parsed::<Obeyed>(&text)?).filter(|obeyed| *obeyed != Obeyed::default());
+        self.obeyed.borrow_mut().extend(obeyed.clone());
+        Ok(Changed { view: self.parsed(&text)?, obeyed })
+    }
+
     fn answer<T: DeserializeOwned>(
         &self,
         outcome: Result<Response<Body>, ureq::Error>,
@@ -251,8 +286,15 @@ impl ApiClient {
     }
 
     fn content<T: DeserializeOwned>(&self, response: Response<Body>) -> Result<T, CommandError> {
-        let text = response.into_body().read_to_string().map_err(|error| self.unreachable(error))?;
-        serde_json::from_str(&text).map_err(|error| self.unexpected(error))
+        self.parsed(&self.text(response)?)
+    }
+
+    fn text(&self, response: Response<Body>) -> Result<String, CommandError> {
+        response.into_body().read_to_string().map_err(|error| self.unreachable(error))
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, text: &str) -> Result<T, CommandError> {
+        serde_json::from_str(text).map_err(|error| self.unexpected(error))
     }
 
     fn sound(&self, outcome: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, CommandError> {
@@ -270,6 +312,13 @@ impl ApiClient {
 
     fn at(&self, path: &str) -> String {
         format!("{}/v1/{path}", self.url)
+    }
+
+    /// URL of a change, which says how long to wait for nodes.
+    fn change_at(&self, path: &str) -> String {
+        let Some(wait) = self.wait else { return self.at(path) };
+        let mark = if path.contains('?') { '&' } else { '?' };
+        format!("{}{mark}wait={wait}", self.at(path))
     }
 
     fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
@@ -294,20 +343,20 @@ fn next_of(link: &str) -> Option<&str> {
     (path.starts_with('/') && rest.contains("rel=\"next\"")).then_some(path)
 }
 
-fn https_agent(ca: Certificate<'static>) -> Agent {
+fn https_agent(ca: Certificate<'static>, wait: Option<u64>) -> Agent {
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::new_with_certs(&[ca]))
         .build();
-    config().tls_config(tls).build().into()
+    config(wait).tls_config(tls).build().into()
 }
 
-fn config() -> ConfigBuilder<AgentScope> {
+fn config(wait: Option<u64>) -> ConfigBuilder<AgentScope> {
     Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT))
-        .timeout_global(Some(ANSWER))
+        .timeout_global(Some(ANSWER + Duration::from_secs(wait.unwrap_or_default())))
         .user_agent(format!("{}/{}", crate::http::USER_AGENT, crate::http::VERSION))
         .proxy(None)
 }

@@ -3,6 +3,7 @@
 mod backup;
 mod clients;
 mod exits;
+mod obeyed;
 mod recovery;
 mod rules;
 mod status;
@@ -18,10 +19,13 @@ use super::{
 };
 use crate::{
     api::{CodeView, EgressSpec, EgressView, NetworkView, NodeStatus, NodeView},
+    obeyed::Changed,
     registry::{CodeSpec, NetworkPatch, NetworkSpec, NodePatch},
 };
 use serde::Serialize;
 use std::net::IpAddr;
+
+pub(super) use obeyed::print_obeyed;
 
 type CommandResult = Result<(), CommandError>;
 
@@ -75,7 +79,7 @@ fn run_network(client: &ApiClient, command: NetworkCommand, as_json: bool) -> Co
     match command {
         NetworkCommand::Create { name, prefix4, prefix6, mtu, keepalive } => {
             let spec = NetworkSpec { name, prefix4, prefix6, mtu, keepalive };
-            let made: NetworkView = client.post("networks", &spec)?;
+            let made: Changed<NetworkView> = client.post("networks", &spec)?;
             print(&made, as_json, |made| {
                 line(&format!("created network {}: {} and {}", made.name, made.prefix4, made.prefix6))?;
                 warn(&made.warnings);
@@ -96,7 +100,8 @@ fn run_network(client: &ApiClient, command: NetworkCommand, as_json: bool) -> Co
             rules::set_network(client, &network, &patch, as_json)
         }
         NetworkCommand::Delete { network, force } => {
-            let gone: NetworkView = client.delete(&format!("networks/{}?force={force}", enc(&network)))?;
+            let gone: Changed<NetworkView> =
+                client.delete(&format!("networks/{}?force={force}", enc(&network)))?;
             print(&gone, as_json, |gone| line(&format!("deleted network {}", gone.name)))
         }
     }
@@ -135,7 +140,7 @@ fn run_code(client: &ApiClient, command: CodeCommand, as_json: bool) -> CommandR
         CodeCommand::Create { network, uses, expires, roles } => {
             let roles = roles.into_iter().map(Into::into).collect();
             let spec = CodeSpec { uses, expires_in: expires.as_secs(), roles };
-            let made: CodeView = client.post(&format!("networks/{}/codes", enc(&network)), &spec)?;
+            let made: Changed<CodeView> = client.post(&format!("networks/{}/codes", enc(&network)), &spec)?;
             print(&made, as_json, |made| {
                 line(made.code.as_deref().unwrap_or_default())?;
                 let times = if made.uses == 1 { "once".to_owned() } else { format!("{} times", made.uses) };
@@ -149,7 +154,7 @@ fn run_code(client: &ApiClient, command: CodeCommand, as_json: bool) -> CommandR
             print(&all, as_json, |all| code_table(all))
         }
         CodeCommand::Revoke { network, code } => {
-            let gone: CodeView =
+            let gone: Changed<CodeView> =
                 client.delete(&format!("networks/{}/codes/{}", enc(&network), enc(&code)))?;
             print(&gone, as_json, |gone| line(&format!("revoked code {}", gone.id)))
         }
@@ -177,22 +182,24 @@ fn run_node(client: &ApiClient, command: NodeCommand, as_json: bool) -> CommandR
         }
         NodeCommand::Rename { network, node, name } => {
             let patch = NodePatch { name: Some(name), ..NodePatch::default() };
-            let renamed: NodeView = client.patch(&node_path(&network, &node), &patch)?;
+            let renamed: Changed<NodeView> = client.patch(&node_path(&network, &node), &patch)?;
             print(&renamed, as_json, |renamed| line(&format!("node {} is now {}", renamed.id, renamed.name)))
         }
         NodeCommand::Remove { network, node, force } => {
-            let gone: NodeView = client.delete(&format!("{}?force={force}", node_path(&network, &node)))?;
+            let gone: Changed<NodeView> =
+                client.delete(&format!("{}?force={force}", node_path(&network, &node)))?;
             print(&gone, as_json, |gone| line(&format!("removed node {} ({})", gone.name, gone.id)))
         }
         NodeCommand::Retry { network, node } => {
-            let node: NodeView = client.post(&format!("{}/retry", node_path(&network, &node)), &())?;
+            let node: Changed<NodeView> =
+                client.post(&format!("{}/retry", node_path(&network, &node)), &())?;
             print(&node, as_json, |node| {
                 line(&format!("{} retries the change that it rolled back", node.name))
             })
         }
         NodeCommand::SetConfirm { network, node, seconds } => {
             let patch = NodePatch { confirm_s: Some(seconds), ..NodePatch::default() };
-            let node: NodeView = client.patch(&node_path(&network, &node), &patch)?;
+            let node: Changed<NodeView> = client.patch(&node_path(&network, &node), &patch)?;
             print(&node, as_json, |node| {
                 let after = node.confirm_s;
                 line(&format!("{} rolls back a change that cuts it off for {after} s", node.name))
@@ -209,7 +216,8 @@ fn run_egress(client: &ApiClient, command: EgressCommand, as_json: bool) -> Comm
     match command {
         EgressCommand::Set { network, node, prefix, nat, metric } => {
             let spec = EgressSpec { prefix, nat: nat == OnOff::On, metric };
-            let node: NodeView = client.put(&format!("{}/egress", node_path(&network, &node)), &spec)?;
+            let node: Changed<NodeView> =
+                client.put(&format!("{}/egress", node_path(&network, &node)), &spec)?;
             print(&node, as_json, |node| {
                 let nat = if spec.nat { "on" } else { "off" };
                 line(&format!("{} serves {} to {}, NAT {nat}", node.name, spec.prefix, node.network))?;
@@ -219,7 +227,7 @@ fn run_egress(client: &ApiClient, command: EgressCommand, as_json: bool) -> Comm
         }
         EgressCommand::Unset { network, node, prefix } => {
             let path = format!("{}/egress?prefix={}", node_path(&network, &node), enc(&prefix.to_string()));
-            let node: NodeView = client.delete(&path)?;
+            let node: Changed<NodeView> = client.delete(&path)?;
             print(&node, as_json, |node| line(&format!("{} no longer serves {prefix}", node.name)))
         }
         EgressCommand::List { network } => {

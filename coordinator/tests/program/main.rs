@@ -14,6 +14,7 @@ mod exits;
 mod first_start;
 mod joining;
 mod live;
+mod obeyed;
 mod recovery;
 mod removal;
 mod restore;

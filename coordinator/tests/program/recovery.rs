@@ -151,7 +151,11 @@ fn restored_coordinator_is_brought_up_to_date_and_lets_nobody_in_silently() {
     // let the phone in again.
     let rev = |assignment: &Assignment| assignment.rev;
     for step in 0..12 {
-        home.coordinator.ok(&["egress", "set", "home", "office", &format!("172.31.{step}.0/24")]);
+        let set = ["egress", "set", "home", "office", &format!("172.31.{step}.0/24")];
+        let pending = home.coordinator.json(&set)["pending"].clone();
+        let pending = pending.as_array().unwrap().iter().find(|pending| pending["node"] == "office");
+        let why = pending.expect("it is pending")["why"].as_str().unwrap();
+        assert!(why.starts_with("waits for its first report"), "{why}");
     }
     let office = home.connect("office");
     let old = home.assignment("office", &office, |_| true);

@@ -19,6 +19,7 @@ use crate::{
         output::{harmless, json},
     },
     clock::date,
+    obeyed::Changed,
     registry::Tunnel,
     wgconf::Qr,
 };
@@ -29,7 +30,8 @@ pub(super) fn run_ingress(client: &ApiClient, command: IngressCommand, as_json: 
     match command {
         IngressCommand::Set { network, node, endpoint, block4, block6 } => {
             let spec = IngressSpec { endpoint, block4, block6 };
-            let node: NodeView = client.put(&format!("{}/ingress", node_path(&network, &node)), &spec)?;
+            let node: Changed<NodeView> =
+                client.put(&format!("{}/ingress", node_path(&network, &node)), &spec)?;
             print(&node, as_json, |node| {
                 let ingress = node.ingress.iter();
                 for ingress in ingress {
@@ -46,7 +48,7 @@ pub(super) fn run_ingress(client: &ApiClient, command: IngressCommand, as_json: 
         }
         IngressCommand::Unset { network, node, force } => {
             let path = format!("{}/ingress?force={force}", node_path(&network, &node));
-            let node: NodeView = client.delete(&path)?;
+            let node: Changed<NodeView> = client.delete(&path)?;
             print(&node, as_json, |node| line(&format!("{} no longer lets external clients in", node.name)))
         }
         IngressCommand::List { network } => {
@@ -113,7 +115,7 @@ pub(super) fn run(client: &ApiClient, command: ClientCommand, as_json: bool) -> 
             change(client, &which, &patch, as_json, "is changed")
         }
         ClientCommand::Delete(which) => {
-            let gone: ClientView = client.delete(&path(&which))?;
+            let gone: Changed<ClientView> = client.delete(&path(&which))?;
             print(&gone, as_json, |gone| {
                 line(&format!("deleted client {}: its key is never accepted again", gone.name))
             })
@@ -122,7 +124,7 @@ pub(super) fn run(client: &ApiClient, command: ClientCommand, as_json: bool) -> 
             let psk = psk.map(|psk| psk == OnOff::On);
             let spec = ReissueRequest { gateway, key, psk };
             let out = Out::open(&output)?;
-            let issued: ClientIssued = client.post(&format!("{}/reissue", path(&which)), &spec)?;
+            let issued: Changed<ClientIssued> = client.post(&format!("{}/reissue", path(&which)), &spec)?;
             print_issued(issued, out, as_json)
         }
     }
@@ -150,11 +152,12 @@ fn run_add(client: &ApiClient, add: AddClient, as_json: bool) -> CommandResult {
     };
     // Opened before the client is created: a key that can't be written would be lost.
     let out = Out::open(&add.output)?;
-    let issued: ClientIssued = client.post(&format!("networks/{}/clients", enc(&add.network)), &spec)?;
+    let issued: Changed<ClientIssued> =
+        client.post(&format!("networks/{}/clients", enc(&add.network)), &spec)?;
     print_issued(issued, out, as_json)
 }
 
-fn print_issued(issued: ClientIssued, out: Out, as_json: bool) -> CommandResult {
+fn print_issued(issued: Changed<ClientIssued>, out: Out, as_json: bool) -> CommandResult {
     let client = &issued.client;
     let made_here = !issued.config.contains("# PrivateKey");
     if as_json {
@@ -207,7 +210,7 @@ fn run_config(
         out.write(&view, &shown.config)?;
     }
     if key.mark {
-        let _: ClientView = client.post(&format!("{}/config", path(which)), &())?;
+        let _: Changed<ClientView> = client.post(&format!("{}/config", path(which)), &())?;
         eprintln!("recorded: {} has this file", view.name);
     }
     Ok(())
@@ -220,7 +223,7 @@ fn change(
     as_json: bool,
     done: &str,
 ) -> CommandResult {
-    let changed: ClientView = client.patch(&path(which), patch)?;
+    let changed: Changed<ClientView> = client.patch(&path(which), patch)?;
     print(&changed, as_json, |changed| {
         line(&format!("client {} {done}", changed.name))?;
         let state = word(&changed.state);

@@ -11,6 +11,7 @@ use crate::{
         client::ApiClient,
         output::harmless,
     },
+    obeyed::Changed,
 };
 use gatewrt_protocol::{Path, ScopeState};
 use std::io;
@@ -19,7 +20,8 @@ pub(super) fn run(client: &ApiClient, command: ExitCommand, as_json: bool) -> Co
     match command {
         ExitCommand::Set { network, node, dns, no_ipv4, no_ipv6 } => {
             let spec = ExitSpec { dns, v4: Some(!no_ipv4), v6: Some(!no_ipv6) };
-            let node: NodeView = client.put(&format!("{}/exit", node_path(&network, &node)), &spec)?;
+            let node: Changed<NodeView> =
+                client.put(&format!("{}/exit", node_path(&network, &node)), &spec)?;
             print(&node, as_json, |node| {
                 let offer = node.exit.as_ref().map(families).unwrap_or_default();
                 line(&format!("{} is an exit: {offer}", node.name))?;
@@ -29,7 +31,7 @@ pub(super) fn run(client: &ApiClient, command: ExitCommand, as_json: bool) -> Co
         }
         ExitCommand::Unset { network, node, force } => {
             let path = format!("{}/exit?force={force}", node_path(&network, &node));
-            let node: NodeView = client.delete(&path)?;
+            let node: Changed<NodeView> = client.delete(&path)?;
             print(&node, as_json, |node| line(&format!("{} is no longer an exit", node.name)))
         }
         ExitCommand::List { network } => {
@@ -48,7 +50,7 @@ pub(super) fn run_client(client: &ApiClient, command: ExitClientCommand, as_json
     match command {
         ExitClientCommand::Set(set) => {
             let path = scope_path(&set.network, &set.node, set.scope.as_str());
-            let set: ScopeView = client.put(&path, &spec(&set))?;
+            let set: Changed<ScopeView> = client.put(&path, &spec(&set))?;
             print(&set, as_json, |set| {
                 let of = list(&set.of);
                 line(&format!(
@@ -62,7 +64,7 @@ pub(super) fn run_client(client: &ApiClient, command: ExitClientCommand, as_json
             })
         }
         ExitClientCommand::Unset { network, node, scope } => {
-            let gone: ScopeView = client.delete(&scope_path(&network, &node, scope.as_str()))?;
+            let gone: Changed<ScopeView> = client.delete(&scope_path(&network, &node, scope.as_str()))?;
             print(&gone, as_json, |gone| {
                 line(&format!("{}: {} goes out over its WAN again", gone.node, list(&gone.of)))
             })

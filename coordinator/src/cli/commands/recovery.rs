@@ -4,6 +4,7 @@ use super::{super::args::RecoveryCommand, ApiClient, CommandResult, enc, line, l
 use crate::{
     api::{AdoptRequest, RecoveryView, StrayView},
     controller::now,
+    obeyed::Changed,
 };
 use std::io;
 
@@ -12,11 +13,11 @@ pub(super) fn run(client: &ApiClient, command: RecoveryCommand, as_json: bool) -
         RecoveryCommand::Show => print(&client.get::<RecoveryView>("recovery")?, as_json, show),
         RecoveryCommand::Adopt { stray, name } => {
             let path = format!("recovery/strays/{}", enc(&stray));
-            let adopted: StrayView = client.post(&path, &AdoptRequest { name })?;
+            let adopted: Changed<StrayView> = client.post(&path, &AdoptRequest { name })?;
             print(&adopted, as_json, |adopted| line(&format!("adopted {}", named(adopted))))
         }
         RecoveryCommand::CutOff { stray } => {
-            let gone: StrayView = client.delete(&format!("recovery/strays/{}", enc(&stray)))?;
+            let gone: Changed<StrayView> = client.delete(&format!("recovery/strays/{}", enc(&stray)))?;
             print(&gone, as_json, |gone| line(&format!("cut off {}", named(gone))))
         }
     }

@@ -7,8 +7,9 @@ use super::{
     },
     CommandResult, enc, line, list, print, stack, stacked_table, warn, word,
 };
-use crate::api::{
-    CheckAnswer, GroupSpec, GroupView, NetworkPatch, NetworkView, RulePatch, RuleSpec, RuleView,
+use crate::{
+    api::{CheckAnswer, GroupSpec, GroupView, NetworkPatch, NetworkView, RulePatch, RuleSpec, RuleView},
+    obeyed::Changed,
 };
 use gatewrt_protocol::{Problem, Tag, Verdict};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub(super) fn set_network(
     patch: &NetworkPatch,
     as_json: bool,
 ) -> CommandResult {
-    let changed: NetworkView = client.patch(&format!("networks/{}", enc(network)), patch)?;
+    let changed: Changed<NetworkView> = client.patch(&format!("networks/{}", enc(network)), patch)?;
     print(&changed, as_json, |changed| {
         let access = if changed.access == Verdict::Allow { "allowed" } else { "denied" };
         line(&format!(
@@ -39,7 +40,7 @@ pub(super) fn run_rule(client: &ApiClient, command: RuleCommand, as_json: bool) 
         RuleCommand::Add { network, verdict, from, to, service, note, disabled } => {
             let verdict = verdict.into();
             let spec = RuleSpec { verdict, from, to, services: service, enabled: !disabled, note };
-            let made: RuleView = client.post(&format!("networks/{}/rules", enc(&network)), &spec)?;
+            let made: Changed<RuleView> = client.post(&format!("networks/{}/rules", enc(&network)), &spec)?;
             print(&made, as_json, |made| print_rule("created", made))
         }
         RuleCommand::List { network } => {
@@ -53,7 +54,7 @@ pub(super) fn run_rule(client: &ApiClient, command: RuleCommand, as_json: bool) 
         RuleCommand::Enable(one) => switch(client, &one, true, as_json),
         RuleCommand::Disable(one) => switch(client, &one, false, as_json),
         RuleCommand::Delete(one) => {
-            let gone: RuleView = client.delete(&rule_path(&one))?;
+            let gone: Changed<RuleView> = client.delete(&rule_path(&one))?;
             print(&gone, as_json, |gone| line(&format!("deleted rule {}", gone.id)))
         }
     }
@@ -65,7 +66,7 @@ fn rule_path(one: &OneRule) -> String {
 
 fn switch(client: &ApiClient, one: &OneRule, enabled: bool, as_json: bool) -> CommandResult {
     let patch = RulePatch { enabled: Some(enabled), ..RulePatch::default() };
-    let changed: RuleView = client.patch(&rule_path(one), &patch)?;
+    let changed: Changed<RuleView> = client.patch(&rule_path(one), &patch)?;
     print(&changed, as_json, |changed| print_rule(if enabled { "enabled" } else { "disabled" }, changed))
 }
 
@@ -102,7 +103,7 @@ pub(super) fn run_group(client: &ApiClient, command: GroupCommand, as_json: bool
     let path = |network: &str, group: &str| format!("networks/{}/groups/{}", enc(network), enc(group));
     match command {
         GroupCommand::Set { network, group, members } => {
-            let set: GroupView = client.put(&path(&network, &group), &GroupSpec { members })?;
+            let set: Changed<GroupView> = client.put(&path(&network, &group), &GroupSpec { members })?;
             print(&set, as_json, |set| {
                 line(&format!("group {}: {}", set.name, list(&set.members)))?;
                 warn(&set.warnings);
@@ -114,7 +115,7 @@ pub(super) fn run_group(client: &ApiClient, command: GroupCommand, as_json: bool
             print(&all, as_json, |all| group_table(all))
         }
         GroupCommand::Delete { network, group } => {
-            let gone: GroupView = client.delete(&path(&network, &group))?;
+            let gone: Changed<GroupView> = client.delete(&path(&network, &group))?;
             print(&gone, as_json, |gone| line(&format!("deleted group {}", gone.name)))
         }
     }
@@ -169,7 +170,7 @@ fn change_tags(client: &ApiClient, tagged: &Tagged, add: bool, as_json: bool) ->
     } else {
         tags.retain(|tag| !tagged.tags.contains(tag));
     }
-    let changed: Marked = client.patch_seen(&path, &Tags { tags }, &seen)?;
+    let changed: Changed<Marked> = client.patch_seen(&path, &Tags { tags }, &seen)?;
     print(&changed, as_json, |changed| {
         line(&format!("{} has the tags {}", changed.name, list(&changed.tags)))
     })

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     api::{AuditView, TokenView},
     clock::{date, now},
+    obeyed::Changed,
     registry::{ADMIN_TOKEN_NAME, Rights, TokenSpec},
 };
 
@@ -19,7 +20,7 @@ pub(super) fn run(client: &ApiClient, command: TokenCommand, as_json: bool) -> C
         TokenCommand::Create { name, rights, network, expires } => {
             let expires_in = expires.map(|span| span.as_secs());
             let spec = TokenSpec { name, rights: rights.into(), network, expires_in };
-            let made: TokenView = client.post("tokens", &spec)?;
+            let made: Changed<TokenView> = client.post("tokens", &spec)?;
             print(&made, as_json, |made| {
                 line(made.token.as_deref().unwrap_or_default())?;
                 eprintln!("token {} ({}): it is shown only this once", made.name, made.id);
@@ -30,7 +31,7 @@ pub(super) fn run(client: &ApiClient, command: TokenCommand, as_json: bool) -> C
         TokenCommand::ResetAdmin => Ok(()),
         TokenCommand::List => print(&client.list::<TokenView>("tokens")?, as_json, |all| token_table(all)),
         TokenCommand::Revoke { token } => {
-            let gone: TokenView = client.delete(&format!("tokens/{}", enc(&token)))?;
+            let gone: Changed<TokenView> = client.delete(&format!("tokens/{}", enc(&token)))?;
             print(&gone, as_json, |gone| {
                 line(&format!("revoked token {} ({})", gone.name, gone.id))?;
                 if gone.name == ADMIN_TOKEN_NAME {
