@@ -11,10 +11,16 @@ export class Problem extends Error {
 let csrf = "";
 /** Function of the frame that is called when the session is over. */
 let onSignedOut = () => {};
+/** Function of the frame that is called with the answer to each change. */
+let onChanged = () => {};
 
 export function setSession(token, signedOut) {
   csrf = token ?? "";
   onSignedOut = signedOut ?? onSignedOut;
+}
+
+export function listenToChanges(changed) {
+  onChanged = changed;
 }
 
 /** Makes a path of the API from a template with names in it, which it escapes: path`/networks/${net}`. */
@@ -37,6 +43,7 @@ export async function ask(method, where, { body, etag, signal } = {}) {
   const answer = await send(`/v1${where}`, { method, headers, signal, body: body && JSON.stringify(body) });
   const data = await read(answer);
   if (!answer.ok) throw refused(answer, data, where);
+  if (method !== "GET") onChanged(data);
   return { data, etag: answer.headers.get("etag") ?? undefined, next: nextOf(answer) };
 }
 

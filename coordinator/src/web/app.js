@@ -1,7 +1,8 @@
 // The frame around the views: who is logged in, where one is (the address after #), and drawing when something changes.
 
 import { h, morphChildren } from "./dom.js";
-import { Problem, get, post, setSession } from "./api.js";
+import { Problem, get, listenToChanges, post, setSession } from "./api.js";
+import { showObeyed } from "./obeyed.js";
 import { announce, button, icon, iconButton, problemBox } from "./ui.js";
 import { applyTheme, nextTheme, theme } from "./theme.js";
 import { follow, listen, loadNetworks, loadStatus, state, statusOf, stop } from "./state.js";
@@ -297,4 +298,5 @@ function remember(isIn) {
 }
 
 login.entered = page.entered;
+listenToChanges(showObeyed);
 start();
