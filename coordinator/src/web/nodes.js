@@ -66,6 +66,7 @@ export function tunnel(one, other) {
 
 export const handshake = (age) => (age === undefined ? "never" : ago(age));
 
+/** List of the failures that a node reported last. Those of a node that is offline may be over. */
 export function failuresOf(node) {
   const failures = node.report?.failures ?? [];
   return failures.length > 0 && h("ul", { class: "stack" }, failures.map((failure) => h("li", null, h("strong", null, failure.what), ": ", failure.why)));

@@ -139,6 +139,7 @@ fn status_has_presence_and_last_report() {
             ..first.endpoints[0].clone()
         }],
         failures: vec![gatewrt_protocol::Failure { what: "firewall".into(), why: "nft is missing".into() }],
+        refused: BTreeMap::from([("replayed".into(), 7)]),
         ..first.clone()
     };
     link.report(&moved);
@@ -152,11 +153,21 @@ fn status_has_presence_and_last_report() {
     {
         assert!(text.contains(part), "{part} in {text}");
     }
+    let shown = || home.coordinator.ok(&["node", "show", "home", "office"]);
+    assert!(!text.contains("replayed"), "that it once refused something is no failure: {text}");
+    assert!(
+        shown().contains("replayed (7)") && shown().contains("office: could not firewall"),
+        "{}",
+        shown()
+    );
 
     link.cut();
     eventually("the node to be offline", || {
         (home.coordinator.node("office")["online"] == false).then_some(())
     });
+    let text = home.coordinator.ok(&["status", "home"]);
+    assert!(!text.contains("nft is missing"), "it may be over: {text}");
+    assert!(shown().contains("before it went offline, could not firewall: nft is missing"), "{}", shown());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
     ApiClient, CommandResult, enc, exits, line, list, print, span, stack, stacked_table, table, word,
 };
 use crate::api::{NetworkStatus, NodeStatus, Status, UntoldView};
-use gatewrt_protocol::{PeerReport, Report};
+use gatewrt_protocol::PeerReport;
 use std::{collections::BTreeMap, io};
 
 pub(super) fn run(client: &ApiClient, network: Option<&str>, as_json: bool) -> CommandResult {
@@ -66,10 +66,8 @@ fn show_network(status: &NetworkStatus) -> io::Result<()> {
         peer_table(&status.nodes, &names)?;
         exits::show(&status.nodes)?;
     }
-    let failures = status.nodes.iter().filter_map(|node| Some((node, node.report.as_ref()?)));
-    for (node, report) in failures {
-        failure_lines(node.node.name.as_str(), report)?;
-    }
+    // What an offline node reported last may be over.
+    status.nodes.iter().filter(|node| node.online).try_for_each(failure_lines)?;
     status.warnings.iter().try_for_each(|warning| line(&format!("warning: {warning}")))
 }
 
@@ -110,7 +108,8 @@ fn applied(status: &NodeStatus) -> String {
     match (behind.is_empty(), report.failures.len()) {
         _ if rolled_back => format!("rolled back {}", current.assignment),
         (true, 0) => "all".to_owned(),
-        (true, failures) => format!("{failures} failed"),
+        (true, failures) if status.online => format!("{failures} failed"),
+        (true, failures) => format!("{failures} had failed"),
         (false, _) => list(behind),
     }
 }
@@ -146,14 +145,18 @@ fn peer_row(
     ]
 }
 
-fn failure_lines(name: &str, report: &Report) -> io::Result<()> {
-    for failure in &report.failures {
-        line(&format!("{name}: {} failed: {}", failure.what, failure.why))?;
-    }
-    for (why, count) in &report.refused {
-        line(&format!("{name}: refused {count} record(s): {why}"))?;
-    }
-    Ok(())
+/// Prints the failures that a node reported last. Those of an offline node are as they were then.
+fn failure_lines(status: &NodeStatus) -> io::Result<()> {
+    let could_not = if status.online { "could not" } else { "before it went offline, could not" };
+    let failures = status.report.iter().flat_map(|report| &report.failures);
+    failures.into_iter().try_for_each(|failure| {
+        line(&format!("{}: {could_not} {}: {}", status.node.name, failure.what, failure.why))
+    })
+}
+
+/// Cell with the numbers of messages that were refused, by reason.
+fn refusals(refused: &BTreeMap<String, u64>) -> String {
+    list(refused.iter().map(|(why, count)| format!("{why} ({count})")))
 }
 
 pub(super) fn node_details(status: &NodeStatus) -> io::Result<()> {
@@ -164,6 +167,7 @@ pub(super) fn node_details(status: &NodeStatus) -> io::Result<()> {
         let nat = if egress.nat { "on" } else { "off" };
         format!("{} (NAT {nat}, metric {})", egress.prefix, egress.metric)
     };
+    let refused = status.report.as_ref().map(|report| report.refused.clone()).unwrap_or_default();
     let rows = [
         ("name", node.name.to_string()),
         ("id", node.id.to_string()),
@@ -178,6 +182,8 @@ pub(super) fn node_details(status: &NodeStatus) -> io::Result<()> {
         ("may be", list(node.roles.iter().map(word))),
         ("router", format!("{} {}", node.board, node.version).trim().to_owned()),
         ("applied", applied(status)),
+        ("records it refused since its start", refusals(&refused)),
+        ("messages of it that were refused", refusals(&status.refused)),
         (
             "last report",
             status.report_age_s.map_or_else(|| "-".to_owned(), |age| format!("{} ago", span(age))),
@@ -185,9 +191,6 @@ pub(super) fn node_details(status: &NodeStatus) -> io::Result<()> {
     ];
     table(&["NODE", ""], &rows.map(|(what, value)| vec![what.to_owned(), value]))?;
     exits::show(std::slice::from_ref(status))?;
-    if let Some(report) = &status.report {
-        peer_table(std::slice::from_ref(status), &BTreeMap::new())?;
-        failure_lines(node.name.as_str(), report)?;
-    }
-    Ok(())
+    peer_table(std::slice::from_ref(status), &BTreeMap::new())?;
+    failure_lines(status)
 }

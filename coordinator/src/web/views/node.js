@@ -46,12 +46,12 @@ export default {
 
 function notes(node) {
   const failures = failuresOf(node);
-  const refused = Object.entries(node.report?.refused ?? {});
-  if (!failures && refused.length === 0) return null;
-  return h("section", { class: "note", "aria-label": "Failures", "data-key": "failures" }, icon("warn"), h("div", null,
-    failures && [h("strong", null, "Not applied"), failures],
-    refused.length > 0 && h("p", null, `Records refused: ${refused.map(([why, times]) => `${why} (${times})`).join(", ")}`)));
+  return failures && h("section", { class: "note", "aria-label": "Failures", "data-key": "failures" }, icon("warn"),
+    h("div", null, h("strong", null, node.online ? "Not applied" : "Not applied before it went offline"), failures));
 }
+
+/** Counts by reason in words: "replayed (2), forged (1)" */
+const counted = (refused) => Object.entries(refused ?? {}).map(([why, times]) => `${why} (${times})`).join(", ");
 
 function about(node) {
   const report = node.report;
@@ -62,6 +62,8 @@ function about(node) {
     ["Last report", report ? ago(node.report_age_s) : "none since the coordinator's start"],
     ["Router", node.board],
     ["Version", node.version],
+    ["Records it refused since its start", counted(report?.refused)],
+    ["Messages of it that were refused", counted(node.refused)],
     ["WireGuard", report?.wireguard],
     ["Daemon", report && `up ${span(report.uptime_s + (node.report_age_s ?? 0))}, ${(report.memory_kib / 1024).toFixed(1)} MB`],
     ["Reached at", node.endpoints.map((endpoint) => h("p", null, h("span", { class: "mono" }, endpoint.addr), ` ${endpoint.kind}`))],

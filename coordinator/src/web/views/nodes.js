@@ -41,7 +41,7 @@ function row(net, node, all) {
     testid: `node-${node.name}`,
     cells: [
       [h("a", { href: `#/n/${net}/nodes/${node.name}` }, node.name), node.label && h("small", null, node.label), node.addresses.map((address) => h("small", { class: "mono still" }, address))],
-      [conditionBadge(node), failuresOf(node)],
+      [conditionBadge(node), node.online && failuresOf(node)],
       serves(node),
       pathsInWords(node, all),
       [node.board, (node.tags?.length ?? 0) > 0 && h("div", { class: "chips" }, node.tags.map(tag))],
