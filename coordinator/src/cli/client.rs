@@ -150,7 +150,11 @@ impl ApiClient {
         Self { agent, url, shown, token: None, wait, obeyed }
     }
 
-    fn remote(connection: &Connection, url: Option<&String>, wait: Option<u64>) -> Result<Self, CommandError> {
+    fn remote(
+        connection: &Connection,
+        url: Option<&String>,
+        wait: Option<u64>,
+    ) -> Result<Self, CommandError> {
         let beside = |name: &str| connection.data.join(name);
         let url = match url {
             Some(url) => url.trim_end_matches('/').to_owned(),

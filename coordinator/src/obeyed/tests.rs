@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{Op, World, report};
-use gatewrt_protocol::{Applied, Presence, RolledBack};
+use gatewrt_protocol::{Applied, Presence, Report, RolledBack};
 
 /// Time of all looks, in seconds since 1970.
 const NOW: u64 = 1_000_000;

@@ -94,8 +94,10 @@ async fn dump_of_the_first_version_is_restored() {
     let mut stores = [Store::open(&path, false).await.unwrap(), Store::open(&restored, false).await.unwrap()];
     let [one, other] = &mut stores;
     let (one, other) = (one.load(&key).await.unwrap(), other.load(&key).await.unwrap());
-    assert_eq!(one.registry, other.registry);
+    assert!(one.registry.nodes().eq(other.registry.nodes()));
     assert_eq!(one.registry.nodes().count(), 1);
+    let recovery = other.registry.recovery().map(|recovery| (recovery.at, recovery.backup_at));
+    assert_eq!((one.registry.recovery(), recovery), (None, Some((2, Some(1)))));
     for store in stores {
         store.close().await;
     }

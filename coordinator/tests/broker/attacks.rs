@@ -245,7 +245,7 @@ async fn oversized_message_ends_only_its_session() {
     let neighbour = bed.connect(ALICE).await;
     let mut attacker = bed.connect(BOB).await;
     attacker.publish(&own(BOB, "report"), &"x".repeat(16 * 1024), false).await;
-    attacker.throw(&own(BOB, "report"), &vec![0; 64 * 1024]).await;
+    attacker.throw(&own(BOB, "report"), &vec![0; 256 * 1024]).await;
     attacker.ended().await;
     bed.event_where(|event| *event == disconnected(BOB)).await;
     assert!(neighbour.is_alive());

@@ -28,7 +28,10 @@ fn admin_token_is_listed_and_stays_revoked() {
     assert_eq!(root.get("/v1/me").status, 401);
     let in_session = root.with_token("").call("GET", "/v1/me", &[("cookie", &cookie)], None);
     assert_eq!(in_session.status, 401, "its sessions end too");
-    let said = coordinator.refused(&["network", "list"]);
+    let remote = ["--url", &coordinator.url(), "--token-file", file.to_str().unwrap()];
+    let refused =
+        run(&["network", "list"], &[&remote[..], &["--data", coordinator.data().to_str().unwrap()]].concat());
+    let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("token is missing or wrong") && said.contains("token reset-admin"), "{said}");
 
     coordinator.terminate();

@@ -219,10 +219,12 @@ fn every_operation_refuses_unknown_fields_and_parameters() {
         if *path != JOIN {
             let body = operation.schema().map(|_| operation.sound_body(&api).to_string()).unwrap_or_default();
             let sound = ask(&operation.sound_query(true), &body);
-            assert!(
-                (200..300).contains(&sound.status),
-                "{method} {path}: give it a sound request: {sound:?}"
-            );
+            // A coordinator that was never set back has no strays.
+            let is_sound = |status| match path.starts_with("/v1/recovery/strays/") {
+                true => status == 404,
+                false => (200..300).contains(&status),
+            };
+            assert!(is_sound(sound.status), "{method} {path}: give it a sound request: {sound:?}");
         }
         for (query, body, kind, says) in operation.wrong_requests(&api) {
             let answer = ask(&query, &body);
