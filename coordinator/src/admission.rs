@@ -19,8 +19,9 @@ use std::{
 use table::Table;
 use tokio_util::sync::CancellationToken;
 
-/// Number of connections that are to be closed and have not ended yet, above which no more are accepted.
-const BEHIND: usize = 64;
+/// Number of connections that are to be closed and have not ended yet, above which no more are accepted. Less would let the
+/// kernel's backlog overflow while handshakes keep the processor busy; each takes about 16 KiB.
+const BEHIND: usize = 512;
 
 /// Source of connections: an IPv4 address, the /64 of an IPv6 address (the prefix of one host), or a user of this
 /// machine.
@@ -92,7 +93,7 @@ pub struct Room {
 /// Action when a room is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The oldest connection of the source that has most is closed, unless that source has no more than the newcomer's.
+    /// The oldest connection of the source that has most is closed; of the newcomer's own, if that has as many.
     CloseOldest,
     /// The newcomer is refused: a session that was made stays.
     Refuse,
@@ -306,6 +307,16 @@ mod tests {
             assert_eq!(closed(&all), [0], "{addr}");
             let other = admit(&admission, "192.0.2.1");
             assert_eq!((closed(&all), other.is_closed()), (vec![0, 1], false), "{addr}");
+        }
+    }
+
+    #[test]
+    fn newcomer_of_one_of_the_heaviest_sources_takes_from_its_own() {
+        for other in ["127.0.0.2", "127.0.0.0"] {
+            let admission = Admission::new("test", ROOMS);
+            let mixed: Vec<_> = (0..6).map(|at| admit(&admission, ["127.0.0.1", other][at % 2])).collect();
+            let newest = admit(&admission, "127.0.0.1");
+            assert_eq!((closed(&mixed), newest.is_closed()), (vec![0], false), "{other}");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     live::Live,
     obeyed::Ordered,
     records::{self, Change, PublishedRecords},
-    registry::{Changes, Moment, Registry, RegistryError, Row},
+    registry::{Changes, Moment, Node, Registry, RegistryError, Row},
     store::{Loaded, Settled, Signed, Store, StoreError},
 };
 use gatewrt_protocol::{NetworkId, NodeId, RecordError, Signer, Topic};
@@ -232,11 +232,12 @@ impl Controller {
         signer: Arc<Signer>,
         deliveries: mpsc::Sender<Delivery>,
     ) -> (Self, ControllerHandle, Admitted) {
+        // Before anything asks for the time.
+        clock::count_from(loaded.registry.seen().latest);
         let admitted = Admitted::default();
         admitted.update(&loaded.registry, loaded.registry.nodes().map(|node| node.id), now());
         let (sender, jobs) = mpsc::channel(JOBS);
         let (watch, _) = broadcast::channel(WATCH);
-        clock::count_from(loaded.registry.seen().latest);
         let next_expiry = loaded.registry.next_expiry();
         let state = ControllerState {
             registry: loaded.registry,
@@ -247,7 +248,7 @@ impl Controller {
             signer,
         };
         let handle = ControllerHandle { jobs: sender, watch: watch.clone() };
-        let controller = Self {
+        let mut controller = Self {
             state,
             store,
             admitted: admitted.clone(),
@@ -260,6 +261,7 @@ impl Controller {
             next_expiry,
             time_unstored: None,
         };
+        controller.raise_strays();
         controller.admit_strangers();
         (controller, handle, admitted)
     }
@@ -448,6 +450,7 @@ impl Controller {
         let before = std::mem::replace(&mut self.state.registry, loaded.registry);
         let changes = self.state.published.changes_to(&loaded.published);
         self.state.published = loaded.published;
+        self.raise_strays();
         let signed = changes.iter().map(|change| self.sign(change).expect("it was signed before")).collect();
         let nodes: BTreeSet<NodeId> =
             before.nodes().chain(self.state.registry.nodes()).map(|node| node.id).collect();
@@ -498,15 +501,17 @@ impl Controller {
         Ok(Signed { topic: *topic, record })
     }
 
-    /// Ends the sessions of nodes that were removed, and of those that were not known until now: they connect again, and
-    /// read what they may read.
+    /// Ends the sessions of nodes that were removed; the broker does it for those that have read their tombstones. Ends
+    /// those of nodes that were not known until now: they connect again, and read what they may read.
     async fn handle_changed_nodes(&mut self, nodes: Vec<NodeId>) {
         for id in nodes {
-            let is_live = self.state.registry.live_node(id).is_some();
+            let node = self.state.registry.node(id);
+            let (is_live, is_told) =
+                (node.is_some_and(Node::is_live), node.is_some_and(|node| node.told.is_some()));
             if !is_live {
                 self.state.live.forget(id);
             }
-            if !is_live || self.strangers.remove(id) {
+            if (!is_live && !is_told) || self.strangers.remove(id) {
                 self.end_session(id).await;
             }
         }

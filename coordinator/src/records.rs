@@ -205,7 +205,7 @@ impl PublishedRecords {
         match (self.records.get(&topic), draft) {
             (None, None) => None,
             // One that was withdrawn stays so when the clock goes back: its revisions would begin anew.
-            (None, Some(Content::Member(MemberUpdate::Tombstone(_)))) => None,
+            (None, Some(Content::Member(MemberUpdate::Tombstone(_)))) if floor.is_none() => None,
             (Some(_), None) => Some((topic, None)),
             (None, Some(draft)) => Some((topic, Some(draft.with_rev(floor.unwrap_or_default() + 1)))),
             (Some(stands), Some(draft)) => {

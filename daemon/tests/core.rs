@@ -473,6 +473,26 @@ fn idle_hour_sends_little() {
 }
 
 #[test]
+fn new_roster_is_reported_at_once_in_a_small_network() {
+    for (peers, is_small) in [(3, true), (40, false)] {
+        let all: Vec<u8> = (2..2 + peers).collect();
+        let revs = |changed: u64| {
+            all.iter().map(|peer| (*peer, if *peer == 2 { changed } else { 1 })).collect::<Vec<_>>()
+        };
+        let mut world = World::joined(&all);
+        world.connect();
+        world.message(roster(1, &revs(1)));
+        world.run(5 * S);
+        world.said.clear();
+        world.message(update(&MemberUpdate::Member(member(2, 2))));
+        world.message(roster(2, &revs(2)));
+        world.run(10 * S);
+        let has_it = |output: &Output| matches!(output, Output::Publish(_, Uplink::Report(report)) if report.applied.roster == 2);
+        assert_eq!(world.said.iter().any(has_it), is_small, "{peers} peers");
+    }
+}
+
+#[test]
 fn idle_reports_with_many_peers_stay_cheap() {
     for peers in [0, 8, 60] {
         let mut world = World::joined(&(2..2 + peers).collect::<Vec<_>>());

@@ -63,7 +63,8 @@ impl Table {
             _ if own >= share && own > 0 => Ok(Some(source)),
             _ if !full => Ok(None),
             _ => match self.heaviest(stage) {
-                Some((heaviest, most)) if heaviest == source || most > own + 1 => Ok(Some(heaviest)),
+                Some((heaviest, most)) if most > own + 1 => Ok(Some(heaviest)),
+                _ if own > 1 => Ok(Some(source)),
                 _ => Err(NoRoom(stage)),
             },
         }

@@ -19,6 +19,9 @@ use tokio::time::{sleep, timeout};
 /// Poll interval for the end of a session: the engine doesn't signal it.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
+/// Rest of the session of a removed node that has acknowledged its tombstone: time to leave by itself.
+const TOLD_SESSION: Duration = Duration::from_secs(1);
+
 const ASKED: [Type; 11] = [
     Type::ClientAuthenticate,
     Type::ClientConnected,
@@ -228,18 +231,20 @@ impl Hooks {
         self.state.session_began(&session.id);
         if self.state.is_removed(&node) {
             tracing::debug!(node, ?from, "removed node connected");
-            tokio::spawn(end_in_time(self.state.clone(), session.id.clone()));
+            let time = self.state.limits.removed_session;
+            tokio::spawn(end_after(time, self.state.clone(), session.id.clone()));
         } else {
             tracing::info!(node, ?from, "node connected");
         }
         self.state.emit(Event::Connected { node, from, identity }).await;
     }
 
-    /// Emits an event when a removed node has acknowledged its tombstone.
+    /// Emits an event when a removed node has acknowledged its tombstone. There is nothing left for it to read.
     async fn handle_acked(&self, session: &Session, publish: &Publish) {
         let node = &*session.id.client_id;
         if self.state.access(node, |access| access.is_tombstone(&publish.topic)) {
             self.state.emit(Event::Told { node: node.to_owned(), record: publish.payload.clone() }).await;
+            tokio::spawn(end_after(TOLD_SESSION, self.state.clone(), session.id.clone()));
         }
     }
 
@@ -260,9 +265,9 @@ impl Hooks {
     }
 }
 
-/// Ends the session of a removed node, if it is still there after the time to read a tombstone.
-async fn end_in_time(state: Arc<BrokerState>, session: Id) {
-    sleep(state.limits.removed_session).await;
+/// Ends a session of a removed node after some time, if it is still there: not a newer one.
+async fn end_after(time: Duration, state: Arc<BrokerState>, session: Id) {
+    sleep(time).await;
     let is_there = state.sessions.borrow().get(&*session.client_id) == Some(&session);
     if is_there {
         state.links.close(&session.client_id);

@@ -4,6 +4,7 @@ use super::{Controller, now};
 use crate::{
     records::Content,
     recovery::{Teller, learn},
+    registry::Stray,
 };
 use gatewrt_protocol::{NodeId, PublicKey, Report, Topic};
 use std::collections::BTreeMap;
@@ -68,6 +69,13 @@ impl Controller {
         let rows = self.state.registry.handle_heard(node);
         if let Err(error) = self.commit(rows).await {
             tracing::error!(%node, "that a node was heard was not stored: {error}");
+        }
+    }
+
+    /// Keeps the revisions that nodes have of strays: what is published of them later has to be higher.
+    pub(super) fn raise_strays(&mut self) {
+        for member in self.state.registry.strays().filter_map(Stray::member) {
+            self.state.published.raise(Topic::Member(member.net, member.node), member.rev);
         }
     }
 

@@ -50,7 +50,7 @@ impl Controller {
         self.state.registry.live_node(id).map(|node| node.id)
     }
 
-    /// Records that a removed node has read its tombstone, and ends its session.
+    /// Records that a removed node has read its tombstone.
     async fn handle_told(&mut self, node: &str, record: &[u8]) {
         let Some(node) = node.parse().ok().and_then(|id| self.state.registry.node(id)) else { return };
         let (id, topic) = (node.id, Topic::Member(node.net, node.id));
@@ -61,7 +61,7 @@ impl Controller {
         }
         let rows = self.state.registry.note_told(id, now());
         if rows.is_empty() {
-            return self.end_session(id).await;
+            return;
         }
         match self.commit(rows).await {
             Ok(()) => {

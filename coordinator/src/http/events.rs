@@ -37,8 +37,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
 }
 
 /// Live state as an endless stream of server-sent events: `status` with a network's state at first and after
-/// changes (at most once a second), `change` with each change, `gone` with the name of a deleted network,
-/// `gap` if the reader was too slow, and `end` with the reason when the session or the token is not valid any more.
+/// changes (at most once a second), `change` with each change, `gone` with the name of a deleted network, and
+/// `gap` if the reader was too slow. It ends with the session or the token.
 #[utoipa::path(get, path = "/v1/events", tag = "coordinator", params(NetworkQuery),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub(super) async fn events(

@@ -52,20 +52,16 @@ impl Grant {
         Self { who: who.to_owned(), rights: Rights::Admin, network: None, token: None, session: None }
     }
 
-    /// Reason why the grant is not valid any more, for an endless answer: its session has ended, or its token was revoked,
-    /// has expired or grants something else now.
-    pub async fn why_ended(&self, app: &App) -> Option<&'static str> {
+    /// True unless the session of the grant has ended, or its token was revoked, has expired or grants something else now.
+    pub async fn still_holds(&self, app: &App) -> bool {
         if self.session.as_ref().is_some_and(|session| !app.logins.is_open(session, Instant::now())) {
-            return Some("the session has ended: log in again");
+            return false;
         }
-        let (id, rights, network) = (self.token.clone()?, self.rights, self.network);
+        let Some(id) = self.token.clone() else { return true };
+        let (rights, network) = (self.rights, self.network);
         let is_same = move |token: &Token| (token.rights, token.net) == (rights, network);
         let asked = move |state: &ControllerState| state.registry.token(&id, now()).is_some_and(is_same);
-        match app.controller.view(asked).await {
-            Ok(true) => None,
-            Ok(false) => Some("the token is not valid any more: it was revoked or has expired"),
-            Err(_) => Some("the coordinator is stopping"),
-        }
+        app.controller.view(asked).await.unwrap_or(false)
     }
 
     /// Refuses changes with a read-only token.

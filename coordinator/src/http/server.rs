@@ -30,7 +30,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time after which a connection ends whose peer takes no byte of an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest head of a request in bytes, and about the most that is buffered of an answer that was not made at once.
-const HTTP_BUFFER: usize = 32 * 1024;
+const HTTP_BUFFER: usize = 16 * 1024;
 /// Bytes of an answer that TLS buffers, besides one record.
 const TLS_BUFFER: usize = 16 * 1024;
 /// Room for connections without a token. A whole fleet behind one address may join at once (see

@@ -13,8 +13,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(watch))
 }
 
-/// Changes as an endless stream of server-sent events: `change` with one JSON object each, `gap` if the reader was too
-/// slow, and `end` with the reason when the session or the token is not valid any more.
+/// Changes as an endless stream of server-sent events: `change` with one JSON object each, and `gap` if the
+/// reader was too slow. It ends with the session or the token.
 #[utoipa::path(get, path = "/v1/watch", tag = "coordinator", params(NetworkQuery),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub(super) async fn watch(

@@ -169,6 +169,14 @@ impl Stray {
         }
     }
 
+    /// Newest member record that is known of a node.
+    pub fn member(&self) -> Option<&Member> {
+        match self {
+            Self::Node(node) => Some(&node.member),
+            Self::Client(_) => None,
+        }
+    }
+
     /// Overlay addresses that it has.
     pub fn addresses(&self) -> &[IpAddr] {
         match self {
@@ -279,10 +287,7 @@ impl Registry {
 
     /// Member record of a stray node.
     pub(crate) fn stray_member(&self, node: NodeId) -> Option<&Member> {
-        match self.strays.get(&node.to_string())? {
-            Stray::Node(stray) => Some(&stray.member),
-            Stray::Client(_) => None,
-        }
+        self.strays.get(&node.to_string())?.member()
     }
 
     /// Row of an external client that this registry does not know; none if it is a known stray.

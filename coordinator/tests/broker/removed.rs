@@ -229,6 +229,21 @@ async fn removed_node_that_stays_is_disconnected() {
     assert!(neighbour.is_alive());
 }
 
+#[tokio::test]
+async fn removed_node_that_has_read_its_tombstone_is_disconnected_and_its_next_session_is_not() {
+    let bed = bed().await;
+    let mut first = bed.connect(BOB).await;
+    assert!(first.subscribe(&net(HOME, "#")).await);
+    assert_eq!(&first.receive().await.payload[..], END.as_bytes());
+    let mut second = bed.connect(BOB).await;
+    first.ended().await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert!(second.is_alive(), "the end of the first session is not that of the second");
+    assert!(second.subscribe(&net(HOME, "#")).await);
+    assert_eq!(&second.receive().await.payload[..], END.as_bytes());
+    second.ended().await;
+}
+
 /// Others are served as fast, and nothing of it stays.
 #[tokio::test]
 async fn removed_node_that_floods_connects_disturbs_nobody() {

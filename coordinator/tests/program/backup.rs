@@ -126,7 +126,7 @@ fn restored_coordinator_is_the_one_of_the_backup() {
         assert!(!data.exists() && dry.contains("\"restored\": false"), "{dry}");
         let said = restore(file, &data, more);
         for part in
-            ["1 network (home), 1 node, 1 client, 1 token", "CA sha256", "serve --data", "admin.token"]
+            ["1 network (home), 1 node, 1 client, 2 tokens", "CA sha256", "serve --data", "admin.token"]
         {
             assert!(said.contains(part), "{part} in {said}");
         }

@@ -142,8 +142,12 @@ impl Coordinator {
         child.wait().unwrap().code()
     }
 
+    /// Runs a command. It does not wait for routers unless it says so: those of most tests confirm nothing.
     pub fn command(&self, args: &[&str]) -> Output {
-        run(args, &["--data", self.data().to_str().unwrap()])
+        let has_wait = args.iter().any(|arg| ["--wait", "--no-wait"].contains(arg));
+        let data = self.data();
+        let more = ["--data", data.to_str().unwrap(), "--no-wait"];
+        run(args, if has_wait { &more[..2] } else { &more })
     }
 
     /// stdout of a command that works.

@@ -2,7 +2,7 @@
 
 use crate::{
     api::client::Api,
-    coordinator::{Coordinator, text},
+    coordinator::{Coordinator, run, text},
     eventually,
     router::{Link, Router},
 };
@@ -86,8 +86,8 @@ impl Home {
         };
         let (office, cabin) = (join(1, "office"), join(2, "cabin"));
         coordinator.ok(&["ingress", "set", "home", "office"]);
-        coordinator.ok(&["client", "add", "home", "phone", "--gateway", "office"]);
         coordinator.ok(&["egress", "set", "home", "office", "192.168.1.0/24"]);
+        coordinator.ok(&["client", "add", "home", "phone", "--gateway", "office"]);
         let home = Self { api: Api::of(&coordinator), coordinator, office, cabin };
         for (name, node) in [("office", &home.office), ("cabin", &home.cabin)] {
             eventually("all records", || {
@@ -189,6 +189,18 @@ fn router_that_says_nothing_is_named_and_the_change_is_made() {
 }
 
 #[test]
+fn change_waits_a_moment_by_default() {
+    let home = Home::new();
+    let data = home.coordinator.data();
+    let began = Instant::now();
+    let change = ["network", "set", "home", "--access", "deny"];
+    let output = run(&change, &["--data", data.to_str().unwrap()]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not yet: cabin, office: has not confirmed"));
+    assert!((3..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}
+
+#[test]
 fn change_that_all_obey_is_answered_when_they_do() {
     let home = Home::new();
     home.while_obeying(&[&home.office, &home.cabin], || {
@@ -206,10 +218,11 @@ fn change_that_all_obey_is_answered_when_they_do() {
 fn change_is_answered_when_the_last_router_confirms_late() {
     let home = Home::new();
     let [policy, assignment, roster] = home.office.received();
+    let of_cabin = home.cabin.received()[1];
     std::thread::scope(|scope| {
         let change = scope.spawn(|| home.serve(1, "?wait=60"));
         eventually("the change", || (home.office.received()[1] > assignment).then_some(()));
-        home.cabin.report(home.cabin.received().map(|rev| rev + 1), |_| ());
+        home.cabin.report([policy, of_cabin, roster + 1], |_| ());
         // A report that does not have it ends nothing.
         home.office.report([policy, assignment, roster], |_| ());
         eventually("the report", || (home.coordinator.node("office")["report"]["seq"] == 2).then_some(()));

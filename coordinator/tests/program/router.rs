@@ -221,10 +221,10 @@ impl Link {
         self.publish(Topic::Report(report.node), &self.signer.sign(report).unwrap());
     }
 
-    /// Verified record of a topic.
+    /// Verified record of a topic, unless it was withdrawn.
     pub fn record<T: gatewrt_protocol::Record>(&self, topic: Topic) -> Option<T> {
         let state = self.state.lock().unwrap();
-        let signed = state.last.get(&topic.to_string())?;
+        let signed = state.last.get(&topic.to_string()).filter(|signed| !signed.is_empty())?;
         Some(jws::open(signed, &self.record_key).unwrap())
     }
 

@@ -14,11 +14,17 @@ use crate::model::IfName;
 use gatewrt_protocol::{Applied, Failure, MAX_RECORD, Member, NetworkName, Path, PeerReport, Report};
 use litemap::LiteMap;
 
+/// Largest number of peers of a network whose nodes report a new roster at once, as an admin waits for them. In a larger one
+/// each change would set off too many reports: it is told with the next.
+const PROMPT_PEERS: usize = 32;
+
 impl Core {
     /// Facts of a network's report: the parts whose change is sent at once. The rest waits for the next heartbeat.
     fn facts(&self, name: &NetworkName, network: &Network) -> Report {
         let membership = &network.membership;
         let place = place(&self.observed, &owner(&self.config, name).endpoints, membership.port);
+        let is_prompt = network.directory.peers().count() <= PROMPT_PEERS;
+        let roster = if is_prompt { network.applied.roster } else { 0 };
         Report {
             net: membership.net,
             node: membership.node,
@@ -38,7 +44,7 @@ impl Core {
             exit: offer(&self.config, name, &self.observed),
             scopes: self.scope_reports(name, network),
             gateways: network.gateways.serving().collect(),
-            applied: Applied { roster: 0, ..network.applied },
+            applied: Applied { roster, ..network.applied },
             rolled_back: network.rolled_back().cloned(),
             failures: self.failures_of(name, network),
             refused: network.refused.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),

@@ -1,33 +1,28 @@
 //! Command `watch`: one line for each change.
 
 use super::{ApiClient, CommandError, CommandResult, enc, line, list};
-use crate::controller::WatchEvent;
-use gatewrt_protocol::Problem;
+use crate::{api::Me, controller::WatchEvent};
 use serde_json::Value;
 
 pub(super) fn run(client: &ApiClient, network: Option<&str>, as_json: bool) -> CommandResult {
     let query = network.map(|network| format!("?network={}", enc(network))).unwrap_or_default();
     eprintln!("watching; Ctrl-C ends it");
-    client.events(&format!("watch{query}"), |event, data| {
+    let ended = client.events(&format!("watch{query}"), |event, data| {
         if event == "gap" {
             eprintln!("some changes were missed: this watcher was too slow ({data})");
             return Ok(());
-        }
-        if event == "end" {
-            return Err(ended(data));
         }
         match serde_json::from_str::<WatchEvent>(data) {
             Ok(change) if !as_json => line(&text(&change))?,
             _ => line(data)?,
         }
         Ok(())
-    })
-}
-
-/// The coordinator has ended the answer, for this reason.
-fn ended(why: &str) -> CommandError {
-    let detail = "watch again with a valid token".to_owned();
-    CommandError::Refused(Problem { status: 401, kind: "unauthorized".into(), title: why.to_owned(), detail })
+    });
+    match ended {
+        // The answer ends with its token too. What is wrong with that, the next answer says.
+        Err(CommandError::Unreachable { .. }) => client.get::<Me>("me").and(ended),
+        ended => ended,
+    }
 }
 
 fn text(change: &WatchEvent) -> String {

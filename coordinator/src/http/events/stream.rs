@@ -9,24 +9,23 @@ use std::{convert::Infallible, time::Duration};
 const RECHECK: Duration = Duration::from_secs(1);
 
 /// Events for a caller until the grant ends. It is checked before each event: none is sent after the answer to a logout or
-/// a revocation. The last event is `end`, with the reason.
+/// a revocation.
 pub(in crate::http) fn while_granted(
     app: App,
     grant: Grant,
     events: impl Stream<Item = Event> + Send + 'static,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send {
-    let begin = Some((app, grant, Box::pin(events)));
-    unfold(begin, |open| async {
-        let (app, grant, mut events) = open?;
+    unfold((app, grant, Box::pin(events)), |(app, grant, mut events)| async {
         loop {
             let event = tokio::select! {
                 event = events.next() => Some(event?),
                 () = tokio::time::sleep(RECHECK) => None,
             };
-            match (grant.why_ended(&app).await, event) {
-                (Some(why), _) => return Some((Ok(Event::default().event("end").data(why)), None)),
-                (None, Some(event)) => return Some((Ok(event), Some((app, grant, events)))),
-                (None, None) => {}
+            if !grant.still_holds(&app).await {
+                return None;
+            }
+            if let Some(event) = event {
+                return Some((Ok(event), (app, grant, events)));
             }
         }
     })

@@ -15,8 +15,10 @@ use std::{
     time::Duration,
 };
 
-/// Connections that a thread opens before it looks after those that it has.
-const BATCH: usize = 64;
+/// Connections that an attacker opens before it looks after those that it has.
+const BATCH: usize = 32;
+/// Pause after that: the attack is to hold what it can, not to take the processor from all other tests.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Time for the coordinator's part of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Bytes of requests sent at a time on a connection whose answers are not read.
@@ -43,6 +45,7 @@ pub enum Worst {
 pub struct Attacker {
     stop: Arc<AtomicBool>,
     opened: Arc<AtomicUsize>,
+    count: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -65,11 +68,16 @@ impl Attacker {
                         }
                     }
                     held.retain_mut(|connection: &mut Held| connection.go_on(worst));
-                    std::thread::sleep(Duration::from_millis(10));
+                    std::thread::sleep(PAUSE);
                 }
             }
         });
-        Self { stop, opened, thread: Some(thread) }
+        Self { stop, opened, count, thread: Some(thread) }
+    }
+
+    /// True once it has opened as many connections as it holds.
+    pub fn is_complete(&self) -> bool {
+        self.opened() >= self.count
     }
 
     /// Number of connections opened so far.
