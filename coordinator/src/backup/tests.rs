@@ -48,6 +48,11 @@ fn is_same(one: &Backup, other: &Backup) -> bool {
     one.files == other.files && one.database == other.database && one.manifest.made == other.manifest.made
 }
 
+/// Files of an archive: name, content and kind.
+type Files = Vec<(&'static str, Vec<u8>, tar::EntryType)>;
+/// Name of a change of them, and the change.
+type Changed<'a> = (&'a str, &'a dyn Fn(&mut Files));
+
 #[tokio::test]
 async fn backup_is_read_as_it_was_written() {
     let backup = sample().await;
@@ -84,7 +89,7 @@ async fn damaged_byte_is_found() {
     for at in 0..sealed.len() {
         let mut bytes = sealed.clone();
         bytes[at] ^= 0x10;
-        assert!(Backup::read(&bytes[..], &[key.clone()]).is_err(), "byte {at}");
+        assert!(Backup::read(&bytes[..], std::slice::from_ref(&key)).is_err(), "byte {at}");
     }
 }
 
@@ -140,7 +145,7 @@ async fn archive_of_other_files_is_refused() {
         .collect();
     assert!(is_same(&read(&archive(&sound)).unwrap(), &backup), "the sound one is read");
 
-    let with = |change: &dyn Fn(&mut Vec<(&'static str, Vec<u8>, tar::EntryType)>)| {
+    let with = |change: &dyn Fn(&mut Files)| {
         let mut entries: Vec<_> = sound
             .iter()
             .map(|(name, content, kind)| (&*name.to_string().leak(), content.to_vec(), *kind))
@@ -172,7 +177,7 @@ async fn archive_of_other_files_is_refused() {
         });
         assert!(said.is_some(), "{kind:?}");
     }
-    let changed: [(&str, &dyn Fn(&mut Vec<(&'static str, Vec<u8>, tar::EntryType)>)); 8] = [
+    let changed: [Changed; 8] = [
         ("a file twice", &|entries| {
             let again = entries[place(entries, CA_KEY)].clone();
             entries.push(again);

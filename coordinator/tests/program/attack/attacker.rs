@@ -17,7 +17,9 @@ use std::{
 
 /// Connections that an attacker opens before it looks after those that it has.
 const BATCH: usize = 32;
-/// Pause after that: the attack is to hold what it can, not to take the processor from all other tests.
+/// The same once it has opened all: the attack is to hold what it can, not to take the processor from all other tests.
+const AGAIN: usize = 4;
+/// Pause after each batch.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Time for the coordinator's part of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -59,8 +61,10 @@ impl Attacker {
             move || {
                 let mut held = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let has = if is_stubborn { held.len() } else { opened.load(Ordering::Relaxed) };
-                    for _ in 0..BATCH.min(count - has) {
+                    let so_far = opened.load(Ordering::Relaxed);
+                    let has = if is_stubborn { held.len() } else { so_far };
+                    let batch = if so_far < count { BATCH } else { AGAIN };
+                    for _ in 0..batch.min(count - has) {
                         // Refused ones are tried again.
                         if let Ok(connection) = target.open(worst) {
                             opened.fetch_add(1, Ordering::Relaxed);
