@@ -113,7 +113,9 @@ impl Mesh {
     }
 
     fn admin_command(&self, arguments: &[&str]) -> Result<crate::lab::Cmd> {
-        Ok(self.host("coordinator")?.command(&[&["gatewrt-coordinator"], arguments].concat()))
+        // A test sees for itself whether routers obey, and when.
+        let waits = if arguments.contains(&"--wait") { &[][..] } else { &["--no-wait"] };
+        Ok(self.host("coordinator")?.command(&[&["gatewrt-coordinator"], waits, arguments].concat()))
     }
 
     /// Creates a join code for `uses` routers.

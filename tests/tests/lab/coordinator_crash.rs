@@ -74,7 +74,7 @@ fn kill_after(mesh: &Mesh, acknowledged: usize) -> Result<()> {
 fn change(admin: &Host, prefixes: &[String; 2], step: usize) -> Result<gatewrt_tests::lab::Output> {
     let nat = if step.is_multiple_of(2) { "on" } else { "off" };
     let prefix = prefixes[step % 2].as_str();
-    let run = |arguments: &[&str]| admin.output(&[&["gatewrt-coordinator"], arguments].concat());
+    let run = |arguments: &[&str]| admin.output(&[&["gatewrt-coordinator", "--no-wait"], arguments].concat());
     match step % 5 {
         0 => run(&["egress", "unset", NETWORK, "barn", prefix]),
         _ => run(&["egress", "set", NETWORK, "barn", prefix, "--nat", nat, "--metric", &step.to_string()]),
