@@ -41,7 +41,7 @@ const LOST: u32 = 200;
 /// Longest time from the first change after the restore until all obey.
 const OBEYED: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(20);
-const BACKUP: &str = "/root/gatewrt.backup";
+const BACKUP: &str = "/tmp/gatewrt.backup";
 
 #[test]
 fn restored_coordinator_is_obeyed_and_lets_nobody_in_silently() -> Result<()> {
