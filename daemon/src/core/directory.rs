@@ -146,9 +146,10 @@ impl Directory {
     }
 
     /// Signed text of a record that the coordinator does not seem to know any more; each is returned once. It was
-    /// restored from a backup if it offers older records, or does not send this node's own member record.
+    /// restored from a backup if it offers older records, or does not send this node's own member record. Member records
+    /// come first: the rest is about nodes that the coordinator then knows.
     pub fn pop_untold(&mut self) -> Option<String> {
-        let topic = self.untold.last().copied()?;
+        let topic = self.untold.first().copied()?;
         self.untold.remove_item(&topic);
         self.token(&topic).map(str::to_owned)
     }

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
     lab::{Host, Lab, Topology, UdpStream, eventually, ping},
-    mesh::{Mesh, NETWORK},
+    mesh::{CONFIG, Mesh, NETWORK},
     phone::Phone,
 };
 use nix::sys::signal::Signal;
@@ -70,6 +70,8 @@ fn restored_coordinator_is_obeyed_and_lets_nobody_in_silently() -> Result<()> {
     mesh.daemon("farm")?.wait(SOON)?;
     mesh.admin(&["node", "remove", NETWORK, "farm"])?;
     mesh.admin(&["client", "disable", NETWORK, "phone"])?;
+    // It tells of itself with its next report.
+    mesh.host("barn")?.write_file(CONFIG, "config gatewrt 'main'\n\toption heartbeat '10'\n")?;
     mesh.join("barn")?;
     mesh.serve("barn", &lan(&mesh, "barn")?, false)?;
     eventually(SOON, "barn reaches home", || ping(&barn, home.ip4()?.into()))?;
