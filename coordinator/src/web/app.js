@@ -213,8 +213,13 @@ function navParts(net) {
   }, icon(symbol), h("span", null, words)));
 }
 
+/** True while the session is being ended: what is asked for then may come after its end. */
+let isLeaving = false;
+
 async function leave() {
+  isLeaving = true;
   await post("/logout").catch(() => {});
+  isLeaving = false;
   signedOut();
 }
 
@@ -237,7 +242,7 @@ let waiting = 0;
 function reloadIn(time) {
   waiting ||= setTimeout(() => {
     waiting = 0;
-    if (state.me && shown?.view.load) page.reload({ status: false });
+    if (state.me && !isLeaving && shown?.view.load) page.reload({ status: false });
   }, time);
 }
 

@@ -269,7 +269,7 @@ fn two_hundred_clients_change_only_their_gateway() -> Result<()> {
     let before = [count("office")?, count("home")?];
     let start = Instant::now();
     let script = format!(
-        "seq {CLIENTS} | xargs -P 2 -I N gatewrt-coordinator --json client add {NETWORK} many-N --gateway office >/dev/null"
+        "seq {CLIENTS} | xargs -P 2 -I N gatewrt-coordinator --no-wait --json client add {NETWORK} many-N --gateway office >/dev/null"
     );
     mesh.host("coordinator")?.command(&["sh", "-ec", &script]).timeout(SOON * 9).run()?;
     eprintln!("{CLIENTS} clients added in {:?}", start.elapsed());

@@ -222,7 +222,7 @@ fn thousand_rules_take_effect_at_once() -> Result<()> {
     let start = Instant::now();
     // Every other port, so that no two merge into a range; 3000 is in the middle of them.
     let script = format!(
-        "seq {MANY} | xargs -P 2 -I N sh -c 'gatewrt-coordinator --json rule add {NETWORK} allow \
+        "seq {MANY} | xargs -P 2 -I N sh -c 'gatewrt-coordinator --no-wait --json rule add {NETWORK} allow \
            --from group:callers --to group:servers --service tcp/$((N * 2 + 2000)) >/dev/null'"
     );
     mesh.host("coordinator")?.command(&["sh", "-ec", &script]).timeout(SOON * 18).run()?;

@@ -177,7 +177,8 @@ fn next(data: &Path, backup: &Backup) -> Vec<String> {
     vec![
         "Make sure that the coordinator of which this is a backup runs nowhere else: two with the same keys undo each other's changes".to_owned(),
         format!("Start it: gatewrt-coordinator serve{option}, with the options that it had. Routers look for it at the names, addresses and ports that they know"),
-        format!("Make again what was changed after {made}: it is not in the backup. Tokens, join codes, clients and nodes that were revoked, disabled or removed since are valid again until you do; uses of join codes since are not counted"),
+        format!("Make again what was changed after {made}: it is not in the backup. Tokens and join codes that were revoked since are valid again until you do; uses of join codes since are not counted. Nodes and clients that were removed or disabled since stay out as soon as a router that knows it has reported"),
+        "See what routers tell of the time since: gatewrt-coordinator recovery show. Adopt or cut off whom the backup does not know".to_owned(),
         format!("{token}. Other tokens of the API are valid as they were at {made}"),
     ]
 }

@@ -113,11 +113,15 @@ function egressForm(net, node, page) {
   });
   const submit = h("button", { type: "submit", class: "button primary" }, h("span", null, "Serve it"));
   const send = async () => {
-    const view = await put(where, spec(input.value.trim()));
-    announce(`${node.name} serves ${input.value.trim()}`);
-    input.value = "";
-    verdict.className = `verdict ${view?.warnings?.length ? "warn" : ""}`;
-    verdict.replaceChildren(...(view?.warnings ?? []).map((warning) => h("p", null, warning)));
+    const prefix = input.value.trim();
+    const view = await put(where, spec(prefix));
+    announce(`${node.name} serves ${prefix}`);
+    // The answer waits for routers: the next prefix that someone typed meanwhile stays.
+    if (input.value.trim() === prefix) {
+      input.value = "";
+      verdict.className = `verdict ${view?.warnings?.length ? "warn" : ""}`;
+      verdict.replaceChildren(...(view?.warnings ?? []).map((warning) => h("p", null, warning)));
+    }
     await page.reload();
   };
   const onsubmit = (event) => {
