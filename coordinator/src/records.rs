@@ -152,11 +152,13 @@ impl PublishedRecords {
         changes.into_iter().map(swap).collect()
     }
 
-    /// True if nodes have something on `topic` that these records do not have: a higher revision, or the same one with
-    /// other content.
+    /// True if nodes have something on `topic` that these records do not have: a higher revision, the same one with other
+    /// content, or a tombstone in place of a member record, whatever its revision, as no removed node comes back.
     pub fn is_behind(&self, topic: &Topic, known: &Content) -> bool {
+        let is_end = matches!(known, Content::Member(MemberUpdate::Tombstone(_)));
         self.content(topic).is_none_or(|stands| {
-            stands.rev() < known.rev() || (stands.rev() == known.rev() && stands != known)
+            let is_newer = stands.rev() < known.rev() || (stands.rev() == known.rev() && stands != known);
+            is_newer || (is_end && stands.is_member())
         })
     }
 

@@ -16,7 +16,8 @@
 //! as it has it, on [`Topic::Reply`]. That record bears the coordinator's own signature, so it proves to the coordinator,
 //! whatever the node, the broker or anyone between wants, that this revision existed, and what was in it. The coordinator,
 //! who alone holds the record key, signs anew with a higher revision. A node can bring nothing else: what is not signed by
-//! the coordinator, or not newer than what it publishes, is dropped, so nobody can drive revisions up.
+//! the coordinator, or not newer than what it publishes, is dropped, so nobody can drive revisions up. The tombstone of a
+//! node alone counts whatever its revision: a removed node never comes back.
 
 #![cfg_attr(
     not(test),

@@ -34,7 +34,7 @@ impl Controller {
     pub(super) async fn handle_known(&mut self, node: NodeId, payload: &[u8]) -> Result<(), &'static str> {
         let key = self.state.signer.public();
         let (topic, told) = Content::open_any(payload, &key).ok_or("no record of this coordinator")?;
-        if !self.state.published.is_behind(&topic, &told) {
+        if !self.state.published.is_behind(&topic, &told) || self.is_past(&topic) {
             return Ok(());
         }
         let identity = self.strangers.0.get(&node).copied();
@@ -44,6 +44,8 @@ impl Controller {
         tracing::warn!(%node, %topic, rev = told.rev(), "a node has a newer record: this coordinator was set back");
         if let Err(error) = self.commit(rows).await {
             tracing::error!(%node, "what a node has from before was not stored: {error}");
+            // When it is back, it tells again.
+            self.end_session(node).await;
             return Ok(());
         }
         self.admit_strangers();
@@ -52,6 +54,13 @@ impl Controller {
             tracing::error!(%topic, "a newer revision was not published: {error}");
         }
         Ok(())
+    }
+
+    /// True for a node that was removed and whose tombstone was withdrawn: that is told by what is known here.
+    fn is_past(&self, topic: &Topic) -> bool {
+        let Topic::Member(_, node) = topic else { return false };
+        self.state.published.content(topic).is_none()
+            && self.state.registry.node(*node).is_some_and(|node| !node.is_live())
     }
 
     /// Lets what is assigned to a node wait no longer, if its report shows that it has nothing newer.
