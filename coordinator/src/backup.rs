@@ -30,18 +30,10 @@ use crate::{
 use gatewrt_protocol::NetworkName;
 use keys::{KeyFacts, Misfit};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
-    path::Path,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fmt, fs, io, path::Path};
 
 /// Files with the server certificate. A coordinator issues them anew where one is missing.
 const SERVER: [&str; 3] = [SERVER_CERT, SERVER_KEY, SERVER_NAMES];
-
-/// Last second of the year 9999: texts of times end there.
-const LATEST: u64 = 253_402_300_799;
 
 /// Content of a backup: keys, certificates, tokens, and the rows of the database.
 pub struct Backup {
@@ -98,7 +90,7 @@ impl Backup {
     pub async fn take(data: &Path, now: u64) -> Result<Self, BackupError> {
         if let Err(source) = fs::read_dir(data) {
             return Err(match source.kind() {
-                io::ErrorKind::NotFound => BackupError::NoCoordinator { path: data.into() },
+                io::ErrorKind::NotFound => DirError::NoCoordinator { path: data.into() }.into(),
                 _ => BackupError::Io { what: "read", path: data.into(), source },
             });
         }
@@ -109,7 +101,7 @@ impl Backup {
         } else if is_there(FIRST_START) {
             return incomplete("first start");
         } else if !TRUSTED.iter().chain([&DATABASE]).any(|name| is_there(name)) {
-            return Err(BackupError::NoCoordinator { path: data.into() });
+            return Err(DirError::NoCoordinator { path: data.into() }.into());
         }
         let path = data.join(DATABASE);
         let fault = |source: StoreError| BackupError::Store { path: path.clone(), source };
@@ -156,12 +148,6 @@ impl Backup {
             error => BackupError::damaged(format!("in its database: {error}")),
         }
     }
-}
-
-/// Text of a time in seconds since 1970, such as `2026-12-01T11:30:00Z`.
-pub fn time_text(time: u64) -> String {
-    let time = UNIX_EPOCH + Duration::from_secs(time.min(LATEST));
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// Reads the files with keys, certificates and the admin token. What can be made anew may be missing.

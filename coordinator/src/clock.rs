@@ -56,11 +56,12 @@ fn is_set(shown: u64) -> bool {
     shown >= FLOOR
 }
 
+/// Last second of the year 9999: texts of dates end there.
+pub const LATEST: u64 = 253_402_300_799;
+
 /// Date and time in UTC, such as `2026-12-01T09:30:00Z`. A time that has no such form is given in seconds.
 pub fn date(at: u64) -> String {
-    // humantime knows no later year than 9999.
-    let known = at < 253_402_300_800;
-    let date = UNIX_EPOCH.checked_add(Duration::from_secs(at)).filter(|_| known);
+    let date = UNIX_EPOCH.checked_add(Duration::from_secs(at)).filter(|_| at <= LATEST);
     date.map_or_else(
         || format!("{at} s after 1970"),
         |date| humantime::format_rfc3339_seconds(date).to_string(),

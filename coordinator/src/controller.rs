@@ -384,9 +384,8 @@ impl Controller {
             self.is_stored_after_all(error).await?;
         }
         let registry = &self.state.registry;
-        let is_held_back =
-            |topic: &Topic| matches!(topic, Topic::Assignment(node) if registry.is_awaited(*node));
-        let held_back = topics.into_iter().filter(is_held_back).map(|topic| (topic, None));
+        let held_back = topics.into_iter().filter(|topic| records::is_held_back(registry, topic));
+        let held_back = held_back.map(|topic| (topic, None));
         self.state.ordered.extend(held_back);
         self.next_expiry = self.state.registry.next_expiry();
         self.handle_changed_nodes(rows.iter().filter_map(node_of).collect()).await;

@@ -31,7 +31,7 @@ const RECEIVE_BUFFER: u32 = 64 * 1024;
 /// full, the kernel drops what sound callers send first, and they try again only after a second.
 const BACKLOG: u32 = 4096;
 /// Pause after a failed accept, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// TCP listener that admits connections.
 pub struct Listener {

@@ -79,12 +79,12 @@ impl Content {
     /// Verifies and decodes a signed record of any kind that a coordinator publishes, and the topic that it belongs to.
     pub fn open_any(signed: &[u8], key: &gatewrt_protocol::PublicKey) -> Option<(Topic, Self)> {
         use gatewrt_protocol::{Kind, jws};
-        let (kind, _) = jws::verify(signed, key).ok()?;
+        let (kind, payload) = jws::verify(signed, key).ok()?;
         let content = match kind {
-            Kind::Member | Kind::Tombstone => jws::open(signed, key).ok().map(Self::Member),
-            Kind::Roster => jws::open(signed, key).ok().map(Self::Roster),
-            Kind::Policy => jws::open(signed, key).ok().map(Self::Policy),
-            Kind::Assignment => jws::open(signed, key).ok().map(Self::Assignment),
+            Kind::Member | Kind::Tombstone => jws::read(kind, &payload).ok().map(Self::Member),
+            Kind::Roster => jws::read(kind, &payload).ok().map(Self::Roster),
+            Kind::Policy => jws::read(kind, &payload).ok().map(Self::Policy),
+            Kind::Assignment => jws::read(kind, &payload).ok().map(Self::Assignment),
             Kind::Report | Kind::Presence | Kind::Join => None,
         }?;
         Some((content.topic(), content))
@@ -182,10 +182,9 @@ impl PublishedRecords {
     /// Plans the changes that make the records of `topics` match `registry`, in the order of publishing: the member
     /// records of a network come before the roster that lists their revisions.
     pub fn plan(&self, registry: &Registry, now: u64, topics: &BTreeSet<Topic>) -> Vec<Change> {
-        let is_awaited = |topic: &&Topic| matches!(topic, Topic::Assignment(node) if registry.is_awaited(*node) && registry.live_node(*node).is_some());
         let (rosters, others): (Vec<&Topic>, Vec<&Topic>) = topics
             .iter()
-            .filter(|topic| !is_awaited(topic))
+            .filter(|topic| !is_held_back(registry, topic))
             .partition(|topic| matches!(topic, Topic::Roster(_)));
         let mut rules = access::RulesCache::default();
         let mut changes: Vec<Change> = others
@@ -237,6 +236,11 @@ impl PublishedRecords {
         }
         members
     }
+}
+
+/// True for the topic of an assignment that has to wait until its node has reported.
+pub fn is_held_back(registry: &Registry, topic: &Topic) -> bool {
+    matches!(topic, Topic::Assignment(node) if registry.is_awaited(*node))
 }
 
 /// Topics of the records whose content may have changed with `rows`. `registry` is the state after the change, and

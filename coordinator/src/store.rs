@@ -19,7 +19,7 @@ mod audit;
 mod connections;
 mod dump;
 
-pub use dump::{Dump, Restored};
+pub use dump::Dump;
 
 use crate::{
     records::{Content, PublishedRecords},

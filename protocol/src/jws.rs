@@ -139,7 +139,8 @@ pub fn open_own<T: Record>(token: &[u8]) -> Result<T, RecordError> {
     read(kind, &payload)
 }
 
-fn read<T: Record>(kind: Kind, payload: &[u8]) -> Result<T, RecordError> {
+/// Parses the payload of a message that was verified, and signed as `kind`.
+pub fn read<T: Record>(kind: Kind, payload: &[u8]) -> Result<T, RecordError> {
     if !T::accepts(kind) {
         return Err(RecordError::WrongKind);
     }

@@ -1,6 +1,9 @@
 //! API values of the recovery after the coordinator was set back.
 
-use crate::registry::{Finding, Recovery, Registry, Stray};
+use crate::{
+    clock::date,
+    registry::{Finding, Recovery, Registry, Stray},
+};
 use gatewrt_protocol::{NetworkName, NodeId, NodeName};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -93,15 +96,11 @@ impl RecoveryView {
 }
 
 fn summary(recovery: &Recovery, helped: usize, waiting: usize, strays: usize) -> String {
-    let time = |at: u64| {
-        humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at))
-            .to_string()
-    };
     let mut parts = vec![match recovery.backup_at {
         Some(backup) => {
-            format!("the coordinator was restored at {} from a backup of {}", time(recovery.at), time(backup))
+            format!("the coordinator was restored at {} from a backup of {}", date(recovery.at), date(backup))
         }
-        None => format!("the coordinator was set back, as its nodes found at {}", time(recovery.at)),
+        None => format!("the coordinator was set back, as its nodes found at {}", date(recovery.at)),
     }];
     parts.push(match helped {
         1 => "1 router brought it up to date".to_owned(),

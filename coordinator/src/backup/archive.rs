@@ -4,8 +4,9 @@
 //! Reading extracts nothing to the disk and trusts nothing: plain files of known names, each once, of bounded size, with
 //! the length and hash that the manifest names, and nothing after the end.
 
-use super::{Backup, BackupError, Contents, LATEST, SERVER};
+use super::{Backup, BackupError, Contents, SERVER};
 use crate::{
+    clock,
     http::VERSION,
     pki::{ADMIN_TOKEN, TRUSTED},
 };
@@ -85,7 +86,7 @@ impl Manifest {
             return Err(BackupError::TooNew { program: version.program });
         }
         let manifest: Self = serde_json::from_slice(content).map_err(damaged)?;
-        if manifest.made > LATEST {
+        if manifest.made > clock::LATEST {
             return Err(BackupError::damaged(format!("{MANIFEST}: the time is no time")));
         }
         Ok(manifest)

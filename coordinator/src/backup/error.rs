@@ -17,12 +17,6 @@ pub enum BackupError {
         /// Error of the database.
         source: StoreError,
     },
-    /// There is no coordinator in the directory.
-    #[error("there is no coordinator in {}: name its directory with --data", path.display())]
-    NoCoordinator {
-        /// Path of the directory.
-        path: PathBuf,
-    },
     /// The directory is not complete.
     #[error("{} is not complete, as its {what} was interrupted: start the coordinator, which completes it, then make the backup", path.display())]
     Incomplete {

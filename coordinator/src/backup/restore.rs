@@ -1,9 +1,11 @@
 //! Restore of a backup into a data directory.
 
-use super::{Backup, BackupError, Contents, time_text};
+use super::{Backup, BackupError, Contents};
 use crate::{
+    clock::date,
     data_dir::{DATABASE, DataDir, DirError, LOCK, Replacement},
-    store::{self, StoreError},
+    registry::Recovery,
+    store::StoreError,
 };
 use std::{
     fs, io,
@@ -30,7 +32,7 @@ pub async fn restore(backup: &Backup, data: &Path, force: bool, now: u64) -> Res
     let locked = if data.join(LOCK).exists() { Some(lock(data)?) } else { None };
     let there = names(data)?;
     if !there.is_empty() && !force {
-        let backup_holds = format!("{holds}, as of {}", time_text(backup.manifest.made));
+        let backup_holds = format!("{holds}, as of {}", date(backup.manifest.made));
         let holds = describe(data, &there, backup, now).await;
         return Err(BackupError::NotEmpty { path: data.into(), holds, backup: backup_holds });
     }
@@ -89,10 +91,10 @@ async fn replace(backup: &Backup, dir: &DataDir, now: u64) -> Result<Option<Path
         new.add(name, text.as_bytes())?;
     }
     let database = new.add(DATABASE, b"")?;
-    let restored = store::Restored { at: now, backup_at: backup.manifest.made };
-    let written = backup.database.write(&database, restored, &backup.keys()?.record_key).await;
+    let recovery = Recovery { at: now, backup_at: Some(backup.manifest.made), ..Recovery::default() };
+    let written = backup.database.write(&database, recovery, &backup.keys()?.record_key).await;
     written.map_err(|source: StoreError| BackupError::Store { path: database, source })?;
-    let stamp = time_text(now).replace(['-', ':'], "");
+    let stamp = date(now).replace(['-', ':'], "");
     let names = (1..).map(|number| match number {
         1 => format!("before-restore-{stamp}"),
         number => format!("before-restore-{stamp}-{number}"),

@@ -5,7 +5,10 @@
 //! read `admin.token` anyway. The socket has mode 0600, so others get nowhere; if one does, a token is required.
 
 use super::{Remote, grant::Grant, server::serve_http};
-use crate::admission::{Admission, Permit, Room, Rooms, Source, Stage, WhenFull};
+use crate::{
+    admission::{Admission, Permit, Room, Rooms, Source, Stage, WhenFull},
+    listen::ACCEPT_PAUSE,
+};
 use axum::Router;
 use nix::unistd::{Uid, User, geteuid};
 use std::{
@@ -15,7 +18,6 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -27,8 +29,6 @@ use tokio::{
 pub const LOCAL_SOCKET: &str = "api.sock";
 /// Room for commands on this machine, one connection each.
 const ROOM: Room = Room { total: 128, per_source: 64, when_full: WhenFull::CloseOldest };
-/// Pause after a failed accept, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Caller over the unix socket who is admin without a token, by a name for the audit log.
 #[derive(Debug, Clone)]

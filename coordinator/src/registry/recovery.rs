@@ -42,6 +42,14 @@ pub struct Recovery {
     pub findings: Vec<Finding>,
 }
 
+impl Recovery {
+    fn handle_heard(&mut self, node: NodeId) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.remove(&node);
+        }
+    }
+}
+
 /// Finding of a recovery: what had happened after the backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
@@ -207,7 +215,8 @@ impl Registry {
 
     /// True if the assignment of a node has to wait until the node has reported.
     pub fn is_awaited(&self, node: NodeId) -> bool {
-        self.recovery().and_then(|recovery| recovery.waiting.as_ref()).is_some_and(|all| all.contains(&node))
+        let waiting = self.recovery().and_then(|recovery| recovery.waiting.as_ref());
+        waiting.is_some_and(|all| all.contains(&node)) && self.live_node(node).is_some()
     }
 
     /// Begins the recovery at the first start after a backup was restored: all nodes are awaited, and addresses that were
@@ -230,9 +239,7 @@ impl Registry {
     pub fn handle_heard(&self, node: NodeId) -> Changes {
         let Some(recovery) = self.recovery().filter(|_| self.is_awaited(node)) else { return Vec::new() };
         let mut recovery = recovery.clone();
-        if let Some(waiting) = &mut recovery.waiting {
-            waiting.remove(&node);
-        }
+        recovery.handle_heard(node);
         vec![Row::Recovery(Some(recovery))]
     }
 
@@ -246,8 +253,8 @@ impl Registry {
             ..Recovery::default()
         });
         recovery.helped.insert(from);
-        if let (true, Some(waiting)) = (own, &mut recovery.waiting) {
-            waiting.remove(&from);
+        if own {
+            recovery.handle_heard(from);
         }
         let findings = findings.into_iter().map(|what| Finding { at: now, what });
         recovery.findings.extend(findings.take(FINDINGS.saturating_sub(recovery.findings.len())));

@@ -4,7 +4,8 @@
 //! acknowledged before it began is in them, and none by half. A coordinator that runs does not wait for it, and need not
 //! even answer. The tables are those of the database, not those that this program knows, so that none is forgotten.
 
-use super::{Loaded, StoreError, TABLES, bodies, connections, json, load, set_meta};
+use super::{Loaded, StoreError, TABLES, bodies, connections, load, write_row};
+use crate::registry::{Recovery, Row};
 use gatewrt_protocol::PublicKey;
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -12,18 +13,6 @@ use sqlx::{
     any::{AnyRow, AnyTypeInfoKind},
 };
 use std::{collections::BTreeMap, path::Path};
-
-/// Name of the row of `meta` that tells of a restore.
-const RESTORED: &str = "restored";
-
-/// Row `restored` of the table `meta` in a database that was restored from a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restored {
-    /// Time of the restore, in seconds since 1970.
-    pub at: u64,
-    /// Time of the backup, in seconds since 1970.
-    pub backup_at: u64,
-}
 
 /// Rows of all tables, by the name of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,11 +72,11 @@ impl Dump {
         loaded
     }
 
-    /// Fills the empty SQLite file at `path`. It is on disk, without a log beside it, when this returns.
-    pub async fn write(&self, path: &Path, restored: Restored, key: &PublicKey) -> Result<(), StoreError> {
+    /// Fills the empty SQLite file at `path`, and says that it was restored. It is on disk, without a log beside it, when this returns.
+    pub async fn write(&self, path: &Path, recovery: Recovery, key: &PublicKey) -> Result<(), StoreError> {
         sqlx::any::install_default_drivers();
         let mut connection = AnyConnection::connect(&connections::url(path)).await?;
-        let filled = self.fill(&mut connection, Some(restored)).await;
+        let filled = self.fill(&mut connection, Some(recovery)).await;
         let closed = connection.close().await;
         filled?;
         closed?;
@@ -100,7 +89,7 @@ impl Dump {
     async fn fill(
         &self,
         connection: &mut AnyConnection,
-        restored: Option<Restored>,
+        recovery: Option<Recovery>,
     ) -> Result<(), StoreError> {
         connection.execute("BEGIN IMMEDIATE").await?;
         for table in TABLES {
@@ -109,8 +98,8 @@ impl Dump {
         for (name, table) in &self.0 {
             table.insert(connection, name).await?;
         }
-        if let Some(restored) = restored {
-            set_meta(connection, RESTORED, &json(&restored)).await?;
+        if recovery.is_some() {
+            write_row(connection, &Row::Recovery(recovery)).await?;
         }
         connection.execute("COMMIT").await?;
         connections::migrate(connection).await

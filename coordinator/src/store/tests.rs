@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::{ClientState, ExitSpec, IngressSpec, Moment};
+use crate::registry::{ClientState, ExitSpec, IngressSpec, Moment, Recovery};
 use gatewrt_protocol::Signer;
 use sqlx::{Connection as _, Executor};
 
@@ -89,7 +89,7 @@ async fn dump_of_the_first_version_is_restored() {
     assert_eq!(dump.schema(), 1);
     let restored = dir.path().join("restored");
     std::fs::write(&restored, "").unwrap();
-    dump.write(&restored, Restored { at: 2, backup_at: 1 }, &key).await.unwrap();
+    dump.write(&restored, Recovery { at: 2, backup_at: Some(1), ..Recovery::default() }, &key).await.unwrap();
     assert_eq!(Dump::read(&restored).await.unwrap().schema(), SCHEMA);
     let mut stores = [Store::open(&path, false).await.unwrap(), Store::open(&restored, false).await.unwrap()];
     let [one, other] = &mut stores;

@@ -8,7 +8,7 @@ use crate::{
     router::{Link, Router},
 };
 use attacker::{Attacker, Worst};
-use gatewrt_protocol::{JoinCode, Policy, Topic};
+use gatewrt_protocol::{Policy, Topic};
 use std::{
     net::Ipv4Addr,
     time::{Duration, Instant},
@@ -127,11 +127,8 @@ fn mqtt_takes_routers_while_a_host_holds_all_it_can() {
     let mut target = Target::new();
     let (to, ca) = (target.coordinator.mqtt(), target.ca.clone());
     let code = target.coordinator.code(&["--uses", "9"]);
-    let record_key = code.parse::<JoinCode>().unwrap().record_key;
     let connected = |number| -> Link {
-        let router = Router::new(number, &format!("router{number}"));
-        let answer = router.join(&code, &ca).unwrap();
-        let link = router.connect(&answer, record_key);
+        let (_, answer, link) = Router::online(number, &format!("router{number}"), &code, &ca);
         link.wait_for(Topic::Policy(answer.net), |_: &Policy| true);
         link
     };

@@ -7,7 +7,7 @@ use crate::{
 };
 use data_encoding::{BASE64, BASE64URL, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use gatewrt_protocol::{
-    Assignment, ClientReport, JoinAnswer, JoinCode, MemberUpdate, Report, Roster, Topic, WgPublicKey,
+    Assignment, ClientReport, JoinAnswer, MemberUpdate, Report, Roster, Topic, WgPublicKey,
 };
 use serde_json::Value;
 use std::{os::unix::fs::PermissionsExt, path::Path};
@@ -25,15 +25,8 @@ impl Home {
     fn new() -> Self {
         let coordinator = Coordinator::with_home();
         let (code, ca) = (coordinator.code(&["--uses", "9"]), text(&coordinator.data().join("ca.crt")));
-        let key = code.parse::<JoinCode>().unwrap().record_key;
-        let join = |number, name| {
-            let router = Router::new(number, name);
-            let answer = router.join(&code, &ca).unwrap();
-            let link = router.connect(&answer, key);
-            (router, answer, link)
-        };
-        let (router, gateway, link) = join(1, "office");
-        let (_, _, other) = join(2, "cabin");
+        let (router, gateway, link) = Router::online(1, "office", &code, &ca);
+        let (_, _, other) = Router::online(2, "cabin", &code, &ca);
         let said = coordinator.ok(&["ingress", "set", "home", "office"]);
         assert!(said.contains("203.0.113.1:51820"), "{said}");
         let home = Self { coordinator, router, gateway, link, other };

@@ -7,7 +7,7 @@ use crate::{
     router::{Link, Router},
 };
 use gatewrt_protocol::{
-    Assignment, ExitOffer, InterfaceKind, InterfaceReport, JoinAnswer, JoinCode, Member, MemberUpdate, Path,
+    Assignment, ExitOffer, InterfaceKind, InterfaceReport, JoinAnswer, Member, MemberUpdate, Path,
     PeerReport, Report, RolledBack, ScopeReport, ScopeState, Topic, Traffic,
 };
 use serde_json::json;
@@ -33,9 +33,8 @@ impl Home {
     }
 
     fn join(&self, number: u8, name: &str) -> Node {
-        let router = Router::new(number, name);
-        let answer = router.join(&self.code, &text(&self.coordinator.data().join("ca.crt"))).unwrap();
-        let link = router.connect(&answer, self.code.parse::<JoinCode>().unwrap().record_key);
+        let ca = text(&self.coordinator.data().join("ca.crt"));
+        let (router, answer, link) = Router::online(number, name, &self.code, &ca);
         Node { router, answer, link, seq: 0 }
     }
 

@@ -29,10 +29,7 @@ impl Home {
 
     /// Has a router join and connect.
     pub fn join(&self, number: u8, name: &str) -> (Router, JoinAnswer, Link) {
-        let router = Router::new(number, name);
-        let answer = router.join(&self.code, &self.ca).unwrap();
-        let link = router.connect(&answer, self.record_key);
-        (router, answer, link)
+        Router::online(number, name, &self.code, &self.ca)
     }
 
     fn refused(&self, name: &str) -> u64 {

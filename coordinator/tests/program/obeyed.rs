@@ -6,9 +6,7 @@ use crate::{
     eventually,
     router::{Link, Router},
 };
-use gatewrt_protocol::{
-    Assignment, Failure, JoinAnswer, JoinCode, Policy, Record, Report, RolledBack, Roster, Topic,
-};
+use gatewrt_protocol::{Assignment, Failure, JoinAnswer, Policy, Record, Report, RolledBack, Roster, Topic};
 use serde_json::{Value, json};
 use std::{
     process::Output,
@@ -77,11 +75,8 @@ impl Home {
     fn new() -> Self {
         let coordinator = Coordinator::with_home();
         let (code, ca) = (coordinator.code(&["--uses", "9"]), text(&coordinator.data().join("ca.crt")));
-        let key = code.parse::<JoinCode>().unwrap().record_key;
         let join = |number, name| {
-            let router = Router::new(number, name);
-            let answer = router.join(&code, &ca).unwrap();
-            let link = router.connect(&answer, key);
+            let (router, answer, link) = Router::online(number, name, &code, &ca);
             Node { router, answer, link, seq: AtomicU64::new(0) }
         };
         let (office, cabin) = (join(1, "office"), join(2, "cabin"));

@@ -75,6 +75,14 @@ impl Router {
         try_post_join(&code, ca_pem, &body)
     }
 
+    /// A router that has joined with this code, and is connected.
+    pub fn online(number: u8, name: &str, code: &str, ca_pem: &str) -> (Self, JoinAnswer, Link) {
+        let router = Self::new(number, name);
+        let answer = router.join(code, ca_pem).unwrap();
+        let link = router.connect(&answer, code.parse::<JoinCode>().unwrap().record_key);
+        (router, answer, link)
+    }
+
     /// Report of a router on which nothing has changed since the join.
     pub fn report(&self, answer: &JoinAnswer, seq: u64) -> Report {
         Report {

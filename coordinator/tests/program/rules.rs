@@ -18,11 +18,8 @@ impl Sites {
     fn new() -> Self {
         let coordinator = Coordinator::with_home();
         let (code, ca) = (coordinator.code(&["--uses", "2"]), text(&coordinator.data().join("ca.crt")));
-        let key = code.parse::<gatewrt_protocol::JoinCode>().unwrap().record_key;
         let join = |number, name: &str| {
-            let router = Router::new(number, name);
-            let answer = router.join(&code, &ca).unwrap();
-            let link = router.connect(&answer, key);
+            let (_, answer, link) = Router::online(number, name, &code, &ca);
             (answer, link)
         };
         let sites = Self { office: join(1, "office"), cabin: join(2, "cabin"), coordinator };

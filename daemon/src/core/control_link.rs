@@ -76,6 +76,7 @@ impl Core {
                 // More records may be on their way: 500 take a slow router most of a minute.
                 network.disagrees_since = None;
                 network.check_roster(now);
+                network.session.set_brokers(network.brokers().len());
                 network.handle_records(now);
                 self.outputs.push(Output::Save(name.clone()));
                 if change == Change::Removal {
@@ -98,13 +99,11 @@ impl Core {
 
     pub(super) fn poll_link(&mut self, name: &NetworkName, now: Now) {
         let Some(network) = self.networks.get_mut(name) else { return };
-        let mut brokers = network.brokers();
-        network.session.set_brokers(brokers.len());
         match network.session.poll(now) {
             Some(Action::Connect(place)) => {
                 network.directory.handle_connecting();
                 let will = network.presence(&self.about.boot, false);
-                let broker = if place < brokers.len() { brokers.swap_remove(place) } else { String::new() };
+                let broker = network.brokers().into_iter().nth(place).unwrap_or_default();
                 network.broker.clone_from(&broker);
                 let known = network.known_at(&broker);
                 self.outputs.push(Output::Connect { network: name.clone(), broker, known, will });

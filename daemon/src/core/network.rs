@@ -57,7 +57,7 @@ impl Network {
                 log::warn!("{}: a stored record on {topic} is of no use: {refusal}", membership.network);
             }
         }
-        let session = Session::new(membership.brokers.len(), seed ^ u32::from(membership.port), now);
+        let session = Session::new(1, seed ^ u32::from(membership.port), now);
         let mut network = Self {
             membership,
             directory,
@@ -77,6 +77,7 @@ impl Network {
             reporter: Reporter::default(),
             leaving: false,
         };
+        network.session.set_brokers(network.brokers().len());
         let stored = std::mem::take(&mut network.membership.stored);
         network.resume_trial(&stored);
         network

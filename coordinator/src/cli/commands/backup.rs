@@ -9,8 +9,8 @@ use super::{
     CommandResult, line, print, span,
 };
 use crate::{
-    backup::{self, Backup, BackupError, Contents, time_text},
-    controller::now,
+    backup::{self, Backup, BackupError, Contents},
+    clock::{date, now},
     data_dir::DEFAULT_DATA,
 };
 use age::x25519;
@@ -142,7 +142,7 @@ pub(in crate::cli) fn restore(data: &Path, args: &RestoreArgs, as_json: bool) ->
         line(&format!(
             "{} the backup of {} ({ago} ago, version {})",
             if report.restored { "restored" } else { "verified" },
-            time_text(made),
+            date(made),
             report.backup.program,
         ))?;
         line(&format!("  {}", holds_text(&backup, &holds)))?;
@@ -169,7 +169,7 @@ fn holds_text(backup: &Backup, holds: &Contents) -> String {
 fn next(data: &Path, backup: &Backup) -> Vec<String> {
     let option =
         if data == Path::new(DEFAULT_DATA) { String::new() } else { format!(" --data {}", data.display()) };
-    let made = time_text(backup.manifest.made);
+    let made = date(backup.manifest.made);
     let token = match backup.has_admin_token() {
         true => "admin.token is the one of the backup; one that was made since is not valid here",
         false => "The backup has no admin token: the start makes a new admin.token",
