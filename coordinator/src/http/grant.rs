@@ -4,7 +4,6 @@
 
 use super::{
     App,
-    local::LocalAdmin,
     problem::ApiError,
     session::{SessionId, is_own},
 };
@@ -40,6 +39,10 @@ pub struct Grant {
     pub session: Option<SessionId>,
 }
 
+/// Caller over the unix socket who is admin without a token, by a name for the audit log.
+#[derive(Debug, Clone)]
+pub(super) struct LocalAdmin(pub(super) Arc<str>);
+
 impl Grant {
     /// Grant with the rights of a valid token.
     pub fn of(token: &Token) -> Self {
@@ -48,8 +51,8 @@ impl Grant {
     }
 
     /// Grant with all rights, of a caller on this machine who needs no token.
-    pub fn local(who: &str) -> Self {
-        Self { who: who.to_owned(), rights: Rights::Admin, network: None, token: None, session: None }
+    pub(super) fn local(LocalAdmin(who): &LocalAdmin) -> Self {
+        Self { who: who.to_string(), rights: Rights::Admin, network: None, token: None, session: None }
     }
 
     /// True unless the session of the grant has ended, or its token was revoked, has expired or grants something else now.
@@ -104,7 +107,7 @@ async fn granted(app: &App, request: &Parts) -> Result<Grant, ApiError> {
     let grant = match bearer(&request.headers) {
         Some(token) => grant_of(app, token, is_command_line(&request.headers)).await?,
         None => match request.extensions.get::<LocalAdmin>() {
-            Some(admin) => admin.grant(),
+            Some(admin) => Grant::local(admin),
             None => grant_in_session(app, &request.headers, looks).await?,
         },
     };

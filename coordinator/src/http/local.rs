@@ -4,7 +4,7 @@
 //! The kernel says which user a caller is. Root and the coordinator's own user are admins without a token: both can
 //! read `admin.token` anyway. The socket has mode 0600, so others get nowhere; if one does, a token is required.
 
-use super::{Remote, grant::Grant, server::serve_http};
+use super::{Remote, grant::LocalAdmin, server::serve_http};
 use crate::{
     admission::{Admission, Permit, Room, Rooms, Source, Stage, WhenFull},
     listen::ACCEPT_PAUSE,
@@ -29,17 +29,6 @@ use tokio::{
 pub const LOCAL_SOCKET: &str = "api.sock";
 /// Room for commands on this machine, one connection each.
 const ROOM: Room = Room { total: 128, per_source: 64, when_full: WhenFull::CloseOldest };
-
-/// Caller over the unix socket who is admin without a token, by a name for the audit log.
-#[derive(Debug, Clone)]
-pub(super) struct LocalAdmin(Arc<str>);
-
-impl LocalAdmin {
-    /// Grant with all rights.
-    pub(super) fn grant(&self) -> Grant {
-        Grant::local(&self.0)
-    }
-}
 
 /// Server of the API on a unix socket. Dropping it removes the socket.
 pub struct LocalServer {
