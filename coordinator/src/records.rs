@@ -263,9 +263,8 @@ fn touched_by(registry: &Registry, row: &Row) -> Vec<Topic> {
         Row::Recovery(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
         // Handled by `access`.
         Row::Rule(..) | Row::Group(..) => Vec::new(),
-        Row::Control(_) | Row::Brokers(_) => {
-            registry.nodes().map(|node| Topic::Assignment(node.id)).collect()
-        }
+        Row::Control(_) => registry.nodes().map(|node| Topic::Assignment(node.id)).collect(),
+        Row::Brokers(_) => registry.networks().map(|network| Topic::Policy(network.id)).collect(),
     }
 }
 
@@ -299,7 +298,7 @@ fn node_topics(node: &Node) -> Vec<Topic> {
 /// Content of the record of a topic, as it follows from the registry, with revision 0.
 fn draft(registry: &Registry, now: u64, topic: &Topic, rules: &mut access::RulesCache) -> Option<Content> {
     match *topic {
-        Topic::Policy(net) => registry.network(net).map(policy).map(Content::Policy),
+        Topic::Policy(net) => registry.network(net).map(|network| Content::Policy(policy(registry, network))),
         Topic::Member(net, node) => {
             let node = registry.node(node).filter(|node| node.net == net)?;
             member_update(registry, node, now).map(Content::Member)
@@ -313,7 +312,7 @@ fn draft(registry: &Registry, now: u64, topic: &Topic, rules: &mut access::Rules
     }
 }
 
-fn policy(network: &Network) -> Policy {
+fn policy(registry: &Registry, network: &Network) -> Policy {
     Policy {
         net: network.id,
         rev: 0,
@@ -322,6 +321,7 @@ fn policy(network: &Network) -> Policy {
         mtu: network.mtu,
         keepalive: network.keepalive,
         domain: network.domain.clone(),
+        brokers: registry.brokers().to_vec(),
     }
 }
 
@@ -379,7 +379,6 @@ fn assignment(registry: &Registry, node: &Node, now: u64) -> Assignment {
         attempt: node.attempt,
         access: Access::default(),
         control: registry.control().to_vec(),
-        brokers: registry.brokers().to_vec(),
     }
 }
 

@@ -1,6 +1,10 @@
-//! Health probes in the tunnel: asks other nodes whether they work, and replies to theirs. A probe and its reply are
-//! one UDP packet of [`LENGTH`] bytes each, so that a forged sender gains no amplification; the reply repeats the
-//! random token of the probe. [`crate::core`] decides what follows from a reply.
+//! Probes in the tunnel: asks other nodes whether they work, and replies to theirs. A probe and its reply are one UDP
+//! packet of [`LENGTH`] bytes each; the reply repeats the random token of the probe. [`crate::core`] decides what follows
+//! from a reply.
+//!
+//! A node that has lost its coordinator sets a flag, and the network's policy follows in the reply, as the coordinator
+//! signed it. Only the tunnel's peers are answered, at the overlay address that WireGuard holds them to, so that nobody
+//! else can have such a reply sent to a third.
 
 use crate::{
     core::{
@@ -39,6 +43,10 @@ const ANSWER: [u8; 4] = *b"gwA1";
 const V4: u8 = 1;
 const V6: u8 = 2;
 const CONTROL: u8 = 4;
+/// Flag of a probe: the policy is to follow in the reply.
+const POLICY: u8 = 1;
+/// Maximum length of a reply with a policy, in bytes.
+const LONGEST: usize = 4096;
 /// Time a reply is awaited: longer than it is of use.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Maximum number of replies that wait to be read.
@@ -47,16 +55,27 @@ const TAKEN: usize = 16;
 /// Random token of a health probe, new for each. Only the other end of the tunnel sees it, so only its reply counts.
 type Token = [u8; 8];
 
+/// What a probe asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Whether the node works.
+    Health(Probe),
+    /// The policy of the network.
+    Policy,
+}
+
 /// Event of the probe sockets: a reply to a probe of ours, or a probe of another node.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// Reply to a probe of ours.
     Answered(NetworkName, Probe, Answer),
+    /// Signed policy of a network, as another node has it.
+    Told(NetworkName, Vec<u8>),
     /// Probe of another node.
     Asked(Question),
 }
 
-/// Health probe of another node that arrived at an address of ours.
+/// Probe of another node that arrived at an address of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
     /// Address it arrived at.
@@ -64,9 +83,10 @@ pub struct Question {
     /// The sender.
     pub from: SocketAddr,
     token: Token,
+    wants_policy: bool,
 }
 
-/// Sockets that send health probes to other nodes and reply to theirs.
+/// Sockets that send probes to other nodes and reply to theirs.
 #[derive(Debug)]
 pub struct Probes {
     answers: mpsc::Sender<Event>,
@@ -82,15 +102,22 @@ impl Default for Probes {
 }
 
 impl Probes {
-    /// Sends a health probe to another node through a network. One that can't be sent counts as one without a reply.
-    pub fn send(&mut self, network: NetworkName, probe: Probe, aim: &ProbeTarget) {
-        match ask(aim) {
+    /// Sends a probe to another node through a network. One that can't be sent counts as one without a reply.
+    pub fn send(&mut self, network: NetworkName, asked: Ask, aim: &ProbeTarget) {
+        match ask(asked, aim) {
             Ok((token, socket)) => {
                 let answers = self.answers.clone();
                 task::spawn(async move {
-                    if let Ok(Some(answer)) = timeout(PATIENCE, answer_to(token, socket)).await {
-                        let _ = answers.send(Event::Answered(network, probe, answer)).await;
-                    }
+                    let mut bytes = vec![0; if asked == Ask::Policy { LONGEST } else { LENGTH + 1 }];
+                    let Ok(Some(answer)) = timeout(PATIENCE, answer_to(token, socket, &mut bytes)).await
+                    else {
+                        return;
+                    };
+                    let event = match asked {
+                        Ask::Health(probe) => Event::Answered(network, probe, answer),
+                        Ask::Policy => Event::Told(network, bytes),
+                    };
+                    let _ = answers.send(event).await;
                 });
             }
             Err(error) => log::debug!("{network}: no probe to {} over {}: {error}", aim.to, aim.link),
@@ -111,12 +138,16 @@ impl Probes {
         }
     }
 
-    /// Replies to a health probe of another node.
-    pub fn answer(&self, question: &Question, reply: ProbeReply) {
+    /// Replies to a probe of another node, with the signed `policy` if it asked for that.
+    pub fn answer(&self, question: &Question, reply: ProbeReply, policy: &str) {
         let Some((_, socket)) = self.listening.iter().find(|(address, _)| *address == question.to) else {
             return;
         };
-        if let Err(error) = socket.try_send_to(&answer(question.token, reply), question.from) {
+        let mut packet = answer(question.token, reply).to_vec();
+        if question.wants_policy && packet.len() + policy.len() <= LONGEST {
+            packet.extend_from_slice(policy.as_bytes());
+        }
+        if let Err(error) = socket.try_send_to(&packet, question.from) {
             log::debug!("no answer to {}: {error}", question.from);
         }
     }
@@ -135,18 +166,24 @@ impl Probes {
     }
 }
 
-/// Waits on a socket for the reply to the probe with this token; `None` when the socket is of no use any more.
-async fn answer_to(token: Token, socket: UdpSocket) -> Option<Answer> {
-    let mut bytes = [0; LENGTH + 1];
+/// Waits on a socket for the reply to the probe with this token, and leaves in `bytes` what follows it; `None` when the
+/// socket is of no use any more.
+async fn answer_to(token: Token, socket: UdpSocket, bytes: &mut Vec<u8>) -> Option<Answer> {
     loop {
         // A refusal is an error, and makes nothing readable.
         if socket.ready(Interest::READABLE | Interest::ERROR).await.ok()?.is_error() {
             let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
             return socket.take_error().ok()?.is_some_and(refused).then_some(Answer::Refused);
         }
-        match socket.try_recv(&mut bytes) {
+        match socket.try_recv(bytes) {
             Ok(length) => {
-                if let Some(ProbeReply { v4, v6, .. }) = parse_answer(&bytes[..length], token) {
+                let fits = length < bytes.len();
+                let answer = bytes[..length].split_at_checked(LENGTH).filter(|_| fits);
+                if let Some(ProbeReply { v4, v6, .. }) =
+                    answer.and_then(|(head, _)| parse_answer(head, token))
+                {
+                    bytes.truncate(length);
+                    bytes.drain(..LENGTH);
                     return Some(Answer::Reply { v4, v6 });
                 }
             }
@@ -163,7 +200,9 @@ fn poll_question(to: IpAddr, socket: &UdpSocket, context: &mut Context<'_>) -> O
         match socket.poll_recv_from(context, &mut buffer) {
             Poll::Pending => return None,
             Poll::Ready(Ok(from)) => match parse_question(buffer.filled()) {
-                Some(token) => return Some(Question { to, from, token }),
+                Some((token, flags)) => {
+                    return Some(Question { to, from, token, wants_policy: flags & POLICY != 0 });
+                }
                 None => continue,
             },
             Poll::Ready(Err(_)) => continue,
@@ -171,13 +210,13 @@ fn poll_question(to: IpAddr, socket: &UdpSocket, context: &mut Context<'_>) -> O
     }
 }
 
-fn ask(aim: &ProbeTarget) -> io::Result<(Token, UdpSocket)> {
+fn ask(asked: Ask, aim: &ProbeTarget) -> io::Result<(Token, UdpSocket)> {
     let token = nonce::<8>().map_err(io::Error::other)?;
     let socket = socket(aim.to)?;
     socket.bind_device(Some(aim.link.as_str().as_bytes()))?;
     socket.bind(&SocketAddr::new(aim.from, 0).into())?;
     socket.connect(&SocketAddr::new(aim.to, PROBE_PORT).into())?;
-    socket.send(&question(token))?;
+    socket.send(&question(token, asked))?;
     Ok((token, UdpSocket::from_std(socket.into())?))
 }
 
@@ -199,8 +238,8 @@ fn socket(like: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn question(token: Token) -> [u8; LENGTH] {
-    packet(QUESTION, token, 0)
+fn question(token: Token, asked: Ask) -> [u8; LENGTH] {
+    packet(QUESTION, token, if asked == Ask::Policy { POLICY } else { 0 })
 }
 
 fn answer(token: Token, reply: ProbeReply) -> [u8; LENGTH] {
@@ -222,8 +261,8 @@ fn parse(packet: &[u8], kind: [u8; 4]) -> Option<(Token, u8)> {
     Some((*rest.first_chunk()?, rest[8]))
 }
 
-fn parse_question(packet: &[u8]) -> Option<Token> {
-    parse(packet, QUESTION).map(|(token, _)| token)
+fn parse_question(packet: &[u8]) -> Option<(Token, u8)> {
+    parse(packet, QUESTION)
 }
 
 fn parse_answer(packet: &[u8], token: Token) -> Option<ProbeReply> {
@@ -261,9 +300,10 @@ mod tests {
             assert_eq!(parse_answer(&answer([3; 8], reply), [3; 8]), Some(reply));
             assert_eq!(parse_answer(&answer([3; 8], reply), [4; 8]), None, "of another question");
         }
-        assert_eq!(parse_question(&question([3; 8])), Some([3; 8]));
+        assert_eq!(parse_question(&question([3; 8], Ask::Health(PROBE))), Some(([3; 8], 0)));
+        assert_eq!(parse_question(&question([3; 8], Ask::Policy)), Some(([3; 8], POLICY)));
         assert_eq!(parse_question(&answer([3; 8], REPLY)), None, "an answer is never answered");
-        assert_eq!(parse_answer(&question([3; 8]), [3; 8]), None);
+        assert_eq!(parse_answer(&question([3; 8], Ask::Policy), [3; 8]), None);
     }
 
     proptest! {
@@ -278,12 +318,24 @@ mod tests {
     async fn probe_is_answered_to_its_sender() {
         let (mut here, mut there) = (Probes::default(), Probes::default());
         there.listen(&[aim(1).to].into_iter().collect());
-        here.send(home(), PROBE, &aim(1));
+        here.send(home(), Ask::Health(PROBE), &aim(1));
         let Event::Asked(asked) = there.next().await else { panic!("a question") };
         assert_eq!((asked.to, asked.from.ip()), (aim(1).to, aim(1).from));
-        there.answer(&asked, REPLY);
+        there.answer(&asked, REPLY, "a policy nobody asked for");
         let answer = Answer::Reply { v4: true, v6: false };
         assert_eq!(here.next().await, Event::Answered(home(), PROBE, answer));
+    }
+
+    #[tokio::test]
+    async fn policy_follows_in_the_reply_to_who_asks_for_it() {
+        let (mut here, mut there) = (Probes::default(), Probes::default());
+        there.listen(&[aim(4).to].into_iter().collect());
+        for (policy, told) in [("signed", "signed"), ("", ""), (&"x".repeat(LONGEST), "")] {
+            here.send(home(), Ask::Policy, &aim(4));
+            let Event::Asked(asked) = there.next().await else { panic!("a question") };
+            there.answer(&asked, REPLY, policy);
+            assert_eq!(here.next().await, Event::Told(home(), told.as_bytes().to_vec()));
+        }
     }
 
     #[tokio::test]
@@ -291,7 +343,7 @@ mod tests {
         let (mut here, mut there) = (Probes::default(), Probes::default());
         there.listen(&[aim(2).to, aim(3).to].into_iter().collect());
         there.listen(&[aim(3).to].into_iter().collect());
-        here.send(home(), PROBE, &aim(2));
+        here.send(home(), Ask::Health(PROBE), &aim(2));
         assert_eq!(here.next().await, Event::Answered(home(), PROBE, Answer::Refused));
     }
 

@@ -21,7 +21,7 @@ use crate::{
         watch::Watch,
     },
     model::{IfName, ObserveQuery},
-    probe::{self, Probes},
+    probe::{self, Ask, Probes},
     show::{Answer, Done},
     store::{Store, StoreError},
 };
@@ -316,7 +316,8 @@ impl Daemon {
                 self.renew_endpoints();
                 system::send_keepalive(&addresses);
             }
-            Output::Probe(network, probe, target) => self.probes.send(network, probe, &target),
+            Output::Probe(network, probe, target) => self.probes.send(network, Ask::Health(probe), &target),
+            Output::AskPolicy(network, target) => self.probes.send(network, Ask::Policy, &target),
             Output::Listen(addresses) => self.probes.listen(&addresses),
             Output::Stopped => self.stopped = true,
         }
@@ -328,9 +329,10 @@ impl Daemon {
             probe::Event::Answered(network, probe, answer) => {
                 self.feed(Input::Probed(network, probe, answer))
             }
+            probe::Event::Told(network, policy) => self.feed(Input::Told(network, policy)),
             probe::Event::Asked(question) => {
-                if let Some(reply) = self.core.probe_reply(question.to, question.from.ip()) {
-                    self.probes.answer(&question, reply);
+                if let Some((reply, policy)) = self.core.probe_reply(question.to, question.from.ip()) {
+                    self.probes.answer(&question, reply, policy);
                 }
             }
         }

@@ -24,7 +24,7 @@ use gatewrt::{
     plan::Step,
     store::Records,
 };
-use gatewrt_protocol::{Member, MemberUpdate, NetworkId, RecordError, Signer, Tombstone, Topic};
+use gatewrt_protocol::{Member, MemberUpdate, NetworkId, Policy, RecordError, Signer, Tombstone, Topic};
 use proptest::{collection::vec, prelude::*};
 use world::{
     NET, S, World, assignment, member, membership, name, node, policy, prefix, roster, signer, update,
@@ -335,11 +335,7 @@ fn router_tries_the_brokers_that_the_coordinator_names_and_the_first() {
     let mut world = World::joined(&[2]);
     world.connect();
     let brokers = || vec!["new.example:8883".to_owned(), "gw.example:8883".to_owned()];
-    world.message(world::assignment_of(|assignment| gatewrt_protocol::Assignment {
-        rev: 2,
-        brokers: brokers(),
-        ..assignment
-    }));
+    world.message(world::policy_of(|policy| Policy { rev: 2, brokers: brokers(), ..policy }));
     let mut tried: Vec<String> = (0..4).map(|_| next_broker(&mut world)).collect();
     tried.sort();
     tried.dedup();
@@ -347,14 +343,54 @@ fn router_tries_the_brokers_that_the_coordinator_names_and_the_first() {
     all.sort();
     assert_eq!(tried, all);
     world.connect();
-    world.message(world::assignment_of(|assignment| gatewrt_protocol::Assignment {
-        rev: 3,
-        brokers: vec!["new.example:8883".to_owned()],
-        ..assignment
-    }));
+    let brokers = vec!["new.example:8883".to_owned()];
+    world.message(world::policy_of(|policy| Policy { rev: 3, brokers, ..policy }));
     let tried: Vec<String> = (0..4).map(|_| next_broker(&mut world)).collect();
     assert!(tried.contains(&"gw.example:8883".to_owned()), "that of the join is never forgotten: {tried:?}");
     assert!(tried.contains(&"new.example:8883".to_owned()), "{tried:?}");
+}
+
+/// A router that slept while its coordinator moved learns from a peer where that is now.
+#[test]
+fn router_that_lost_its_coordinator_asks_its_peers() {
+    let mut world = World::joined(&[2, 3]);
+    world.connect();
+    world.run(S);
+    world.feed(Input::Link(name(), LinkEvent::Lost("cut".to_owned())));
+    world.run(20 * S);
+    let asked = |world: &World| {
+        let asked = world.said.iter().filter_map(|output| match output {
+            Output::AskPolicy(_, target) => Some(target.to),
+            _ => None,
+        });
+        asked.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(asked(&world).is_empty(), "a broker that restarts is back in a moment");
+    world.run(120 * S);
+    assert_eq!(asked(&world).len(), 2, "both peers: {:?}", world.said);
+
+    let moved = |rev| {
+        let brokers = vec!["new.example:8883".to_owned()];
+        world::policy_of(|policy| Policy { rev, brokers, ..policy }).1.into_bytes()
+    };
+    let next = |world: &mut World, told: Vec<u8>| {
+        world.said.clear();
+        world.feed(Input::Told(name(), told));
+        world.run(S);
+        world.said.iter().find_map(|output| match output {
+            Output::Connect { broker, .. } => Some(broker.clone()),
+            _ => None,
+        })
+    };
+    // What a peer makes up, or has kept from before, changes nothing.
+    let forged = Signer::from_seed(&[8; 32]);
+    let forged = forged.sign(&world::policy_record(|policy| Policy { rev: 9, ..policy })).expect("short");
+    assert_eq!(next(&mut world, forged.into_bytes()), None);
+    assert_eq!(next(&mut world, b"no record".to_vec()), None);
+    assert_eq!(next(&mut world, moved(1)), None, "another one of the known revision");
+    assert_eq!(next(&mut world, moved(2)).as_deref(), Some("new.example:8883"), "at once");
+    world.connect();
+    assert_eq!(next(&mut world, moved(3)), None, "a link that works is not cut");
 }
 
 /// A coordinator that was restored from a backup may not know this node at all: it then sends none of its records.

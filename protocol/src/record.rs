@@ -279,6 +279,10 @@ pub struct Policy {
     /// DNS domain of the network.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub domain: String,
+    /// Brokers of the coordinator as `host:port`, best first; where absent, those of the join answer. A node tries these,
+    /// then those. A node that reaches none asks other nodes for a newer policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brokers: Vec<String>,
 }
 record!(Policy, Policy);
 
@@ -332,10 +336,6 @@ pub struct Assignment {
     /// Addresses of the control plane, which are never reached through the network itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub control: Vec<SocketAddr>,
-    /// Brokers of the coordinator as `host:port`, best first; where absent, those of the join answer. The node tries these,
-    /// then those.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub brokers: Vec<String>,
 }
 record!(Assignment, Assignment);
 

@@ -179,6 +179,7 @@ fn wire_form_of_each_record_is_pinned() {
             mtu: 1420,
             keepalive: 25,
             domain: "home.internal".into(),
+            brokers: vec!["gw.example.org:8883".into(), "198.51.100.1:8883".into()],
         },
     );
     pinned(
@@ -197,7 +198,6 @@ fn wire_form_of_each_record_is_pinned() {
             attempt: 1,
             access: access(),
             control: vec!["198.51.100.1:8883".parse().expect("v4")],
-            brokers: vec!["gw.example.org:8883".into(), "198.51.100.1:8883".into()],
         },
     );
     pinned("report", &report());
@@ -404,7 +404,6 @@ fn any_assignment() -> impl Strategy<Value = Assignment> {
             attempt: 0,
             access: if member.rev.is_multiple_of(3) { access() } else { Access::default() },
             control: member.endpoints.into_iter().map(|endpoint| endpoint.addr).collect(),
-            brokers: Vec::new(),
         }
     })
 }

@@ -140,7 +140,6 @@ mod tests {
             attempt: 0,
             access: Access::default(),
             control: Vec::new(),
-            brokers: Vec::new(),
         };
         let change = (Topic::Assignment(node), Some(Content::Assignment(assignment)));
         let said = json(&WatchEvent::of_change(&Registry::default(), 1, &change)).to_string();

@@ -72,29 +72,33 @@ impl Core {
         }
         match taken {
             Ok(Change::Nothing) => network.check_roster(now),
-            Ok(change @ (Change::Something | Change::Removal)) => {
-                // More records may be on their way: 500 take a slow router most of a minute.
-                network.disagrees_since = None;
-                network.check_roster(now);
-                network.session.set_brokers(network.brokers().len());
-                network.handle_records(now);
-                self.outputs.push(Output::Save(name.clone()));
-                if change == Change::Removal {
-                    self.outputs.push(Output::Flush(name.clone()));
-                }
-                if network.directory.is_removed() {
-                    log::warn!("{name}: this node was removed from the network by the coordinator");
-                    self.outputs.push(Output::Disconnect(name.clone()));
-                }
-                self.feed_members(name, now);
-                self.request_reconcile(now);
-            }
+            Ok(change) => self.handle_change(name, change, now),
             Err(refusal) => {
                 network.refuse(topic, &refusal);
                 // The acknowledgement of the report starts telling the coordinator what it does not know.
                 network.reporter.refresh();
             }
         }
+    }
+
+    /// Follows a change of the directory.
+    pub(super) fn handle_change(&mut self, name: &NetworkName, change: Change, now: Now) {
+        let Some(network) = self.networks.get_mut(name) else { return };
+        // More records may be on their way: 500 take a slow router most of a minute.
+        network.disagrees_since = None;
+        network.check_roster(now);
+        network.session.set_brokers(network.brokers().len());
+        network.handle_records(now);
+        self.outputs.push(Output::Save(name.clone()));
+        if change == Change::Removal {
+            self.outputs.push(Output::Flush(name.clone()));
+        }
+        if network.directory.is_removed() {
+            log::warn!("{name}: this node was removed from the network by the coordinator");
+            self.outputs.push(Output::Disconnect(name.clone()));
+        }
+        self.feed_members(name, now);
+        self.request_reconcile(now);
     }
 
     pub(super) fn poll_link(&mut self, name: &NetworkName, now: Now) {
@@ -106,7 +110,11 @@ impl Core {
                 let broker = network.brokers().into_iter().nth(place).unwrap_or_default();
                 network.broker.clone_from(&broker);
                 let known = network.known_at(&broker);
+                let is_astray = network.session.is_astray(now);
                 self.outputs.push(Output::Connect { network: name.clone(), broker, known, will });
+                if is_astray {
+                    self.ask_peers(name);
+                }
             }
             Some(Action::Drop) => self.outputs.push(Output::Disconnect(name.clone())),
             None => {}

@@ -163,6 +163,17 @@ impl Directory {
         }
     }
 
+    /// Takes the policy that a peer told into the directory; returns whether it is newer than the known one.
+    pub fn learn_policy(&mut self, token: &[u8]) -> bool {
+        let taken = self.take(&Topic::Policy(self.net), token, Source::Broker);
+        taken.is_ok_and(|change| change != Change::Nothing)
+    }
+
+    /// Signed text of the newest policy; empty without one.
+    pub fn policy_token(&self) -> &str {
+        self.token(&Topic::Policy(self.net)).unwrap_or_default()
+    }
+
     /// Restores a record that was stored on disk into the directory. This router trusts its own disk, so that a start
     /// needs no signature checks.
     pub fn restore(&mut self, topic: &str, token: &str) -> Result<Change, Refusal> {

@@ -92,6 +92,8 @@ pub enum Input {
     LockdownSaved(Result<(), String>),
     /// The answer to a probe came.
     Probed(NetworkName, Probe, Answer),
+    /// A peer told the policy of a network, signed by the coordinator or not.
+    Told(NetworkName, Vec<u8>),
     /// Only time passed.
     Tick,
     /// The daemon is to end.
@@ -165,6 +167,8 @@ pub enum Output {
     SendKeepalive(Vec<IpAddr>),
     /// Probe a node through the tunnel.
     Probe(NetworkName, Probe, ProbeTarget),
+    /// Ask a node through the tunnel for the policy of the network.
+    AskPolicy(NetworkName, ProbeTarget),
     /// Answer probes at these addresses of ours, and at no others.
     Listen(SortedSet<IpAddr>),
     /// End: everything that the stop asked for is done.

@@ -22,6 +22,7 @@ pub mod session;
 pub mod status;
 pub mod uplinks;
 
+mod astray;
 mod backoff;
 mod control_link;
 mod ingress;
@@ -142,6 +143,7 @@ impl Core {
             Input::Applied(failures) => self.handle_applied(failures, now),
             Input::LockdownSaved(saved) => self.handle_lockdown_saved(saved, now),
             Input::Probed(name, probe, answer) => self.handle_probed(&name, probe, answer, now),
+            Input::Told(name, policy) => self.handle_told(&name, &policy, now),
             Input::Tick => {}
             Input::Stop { teardown } => self.handle_stop(teardown, now),
         }

@@ -110,7 +110,7 @@ impl Network {
     /// Brokers of the network: those that the coordinator names now, best first, then those of the join.
     pub(super) fn brokers(&self) -> Vec<String> {
         let mut all = Vec::new();
-        let named = self.directory.newest().map(|(_, assignment)| assignment.brokers.as_slice());
+        let named = self.directory.newest().map(|(policy, _)| policy.brokers.as_slice());
         for broker in named.unwrap_or_default().iter().chain(&self.membership.brokers) {
             if !all.contains(broker) {
                 all.push(broker.clone());

@@ -92,19 +92,19 @@ impl Core {
         }
     }
 
-    /// Reply to a health probe from `from` to this router's address `to`; none to a stranger, nor before the first
-    /// observation.
-    pub fn probe_reply(&self, to: IpAddr, from: IpAddr) -> Option<ProbeReply> {
+    /// Reply to a probe from `from` to this router's address `to`, and the signed policy of the network there; none to a
+    /// stranger, nor before the first observation.
+    pub fn probe_reply(&self, to: IpAddr, from: IpAddr) -> Option<(ProbeReply, &str)> {
         let (_, network) =
             self.active_networks().into_iter().find(|(_, network)| answers(network).contains(&to))?;
         let is_member = network.directory.peers().any(|member| member.addresses.contains(&from));
         let leads = |family| has_internet(&self.observed, family);
         let control = network.session.is_connected();
         let reply = ProbeReply { v4: leads(Family::V4), v6: leads(Family::V6), control };
-        (is_member && self.has_observed).then_some(reply)
+        (is_member && self.has_observed).then_some((reply, network.directory.policy_token()))
     }
 
-    /// Tells the driver at which addresses to answer health probes.
+    /// Tells the driver at which addresses to answer probes.
     fn listen(&mut self) {
         let mut listening = SortedSet::new();
         self.active_networks()
@@ -117,10 +117,9 @@ impl Core {
     }
 }
 
-/// Addresses in a network at which this node is probed: its own, if it serves anything.
+/// Addresses in a network at which this node is probed: its own.
 fn answers(network: &Network) -> &[IpAddr] {
-    let serves = network.directory.assignment().filter(|own| own.exit.is_some() || !own.egress.is_empty());
-    serves.map(|own| own.addresses.as_slice()).unwrap_or_default()
+    network.directory.assignment().map(|own| own.addresses.as_slice()).unwrap_or_default()
 }
 
 /// Services of a network and their candidates: prefixes that several nodes serve and this one does not, and scopes.
@@ -175,7 +174,7 @@ pub(super) fn device_of<'a>(observed: &'a Observed, key: &WgPublicKey) -> Option
     observed.devices.iter().find(|(_, device)| device.peers.contains_key(key))
 }
 
-fn probe_target(network: &Network, node: NodeId, observed: &Observed) -> Option<ProbeTarget> {
+pub(super) fn probe_target(network: &Network, node: NodeId, observed: &Observed) -> Option<ProbeTarget> {
     let member = network.directory.peers().find(|member| member.node == node)?;
     let to = *member.addresses.first()?;
     let own = network.directory.assignment()?.addresses.iter();

@@ -32,6 +32,9 @@ const STEADY: Duration = Duration::from_secs(3);
 /// Longest duration of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(25);
 
+/// Time without a connection after which the coordinator may have moved.
+const ASTRAY: Duration = Duration::from_secs(30);
+
 /// State of the session with a broker. `expecting` is the time of the first sent message since the last delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -56,6 +59,8 @@ pub struct Session {
     brokers: usize,
     broker: usize,
     failures: u32,
+    /// Last time that the session was connected to a broker; its start at first.
+    reached: Now,
     jitter: u32,
     last_error: Option<String>,
     /// Connections so far in this run of the daemon.
@@ -74,6 +79,7 @@ impl Session {
             brokers: brokers.max(1),
             broker: 0,
             failures: 0,
+            reached: now,
             jitter: seed | 1,
             last_error: None,
             sessions: 0,
@@ -162,16 +168,29 @@ impl Session {
     /// Notes that the connection is lost, or the attempt at one failed, and waits for the next attempt.
     pub fn handle_lost(&mut self, why: String, now: Now) {
         self.last_error = Some(why);
+        self.note_reached(now);
         if self.connected_since().is_some_and(|since| since + STEADY <= now) {
             self.failures = 0;
         }
         self.wait(now);
     }
 
+    /// Connects soon to the first of other brokers, whatever was tried before.
+    pub fn start_over(&mut self, now: Now) {
+        self.broker = 0;
+        self.reconnect(now);
+    }
+
+    /// True if no broker was reached for so long that the coordinator may have moved.
+    pub fn is_astray(&self, now: Now) -> bool {
+        !self.is_connected() && self.reached + ASTRAY <= now
+    }
+
     /// Connects to the broker anew soon, since the connection leads nowhere or is to be refreshed; returns what to do
     /// with the old one.
     pub fn reconnect(&mut self, now: Now) -> Option<Action> {
         let open = self.is_open();
+        self.note_reached(now);
         self.failures = 0;
         self.state = State::Waiting { until: now + RECONNECT_WAIT };
         open.then_some(Action::Drop)
@@ -206,6 +225,12 @@ impl Session {
                 Some(Action::Drop)
             }
             _ => None,
+        }
+    }
+
+    fn note_reached(&mut self, now: Now) {
+        if self.is_connected() {
+            self.reached = now;
         }
     }
 

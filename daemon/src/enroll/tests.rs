@@ -42,6 +42,7 @@ fn policy() -> Policy {
         mtu: 1420,
         keepalive: 25,
         domain: String::new(),
+        brokers: Vec::new(),
     }
 }
 
@@ -60,7 +61,6 @@ fn assignment() -> Assignment {
         attempt: 0,
         access: gatewrt_protocol::Access::default(),
         control: Vec::new(),
-        brokers: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Changes that could cut the control link: confirmed over it, or rolled back.
 
 use super::world::{
-    NET, S, World, assignment, assignment_of, member, membership, name, node, policy, prefix, signer, update,
+    S, World, assignment, assignment_of, member, membership, name, node, policy, policy_of, prefix, update,
 };
 use gatewrt::{
     core::{Input, LinkEvent, Output, Uplink, status::NetworkStatus},
@@ -229,10 +229,8 @@ fn stored_or_harmless_change_is_not_on_trial() {
 fn changed_network_prefixes_are_on_trial() {
     let mut world = World::linked();
     let prefixes = vec![prefix("10.90.0.0/16"), prefix("10.91.0.0/16")];
-    let policy =
-        Policy { net: NET, rev: 2, name: name(), prefixes, mtu: 1420, keepalive: 25, domain: String::new() };
     let before = world.kernel.state.clone();
-    world.message((Topic::Policy(NET).to_string(), signer().sign(&policy).expect("short")));
+    world.message(policy_of(|policy| Policy { rev: 2, prefixes, ..policy }));
     world.run(59 * S);
     assert_ne!(world.kernel.state.routes, before.routes);
     world.run(2 * S);

@@ -37,16 +37,25 @@ pub fn signer() -> Signer {
 }
 
 pub fn policy(rev: u64) -> (String, String) {
-    let policy = Policy {
+    policy_of(|policy| Policy { rev, ..policy })
+}
+
+pub fn policy_of(fill: impl FnOnce(Policy) -> Policy) -> (String, String) {
+    let policy = policy_record(fill);
+    (Topic::Policy(NET).to_string(), signer().sign(&policy).expect("short"))
+}
+
+pub fn policy_record(fill: impl FnOnce(Policy) -> Policy) -> Policy {
+    fill(Policy {
         net: NET,
-        rev,
+        rev: 1,
         name: name(),
         prefixes: vec![prefix("10.90.0.0/16"), prefix("fd90::/64")],
         mtu: 1420,
         keepalive: 25,
         domain: String::new(),
-    };
-    (Topic::Policy(NET).to_string(), signer().sign(&policy).expect("short"))
+        brokers: Vec::new(),
+    })
 }
 
 pub fn assignment(rev: u64, egress: &[(&str, bool)]) -> (String, String) {
@@ -70,7 +79,6 @@ pub fn assignment_of(fill: impl FnOnce(Assignment) -> Assignment) -> (String, St
         attempt: 0,
         access: gatewrt_protocol::Access::default(),
         control: Vec::new(),
-        brokers: Vec::new(),
     });
     (Topic::Assignment(node(1)).to_string(), signer().sign(&assignment).expect("short"))
 }

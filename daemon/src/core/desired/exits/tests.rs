@@ -130,7 +130,6 @@ impl Router {
             attempt: 0,
             access: Access::default(),
             control: Vec::new(),
-            brokers: Vec::new(),
         };
         let token = signer().sign(&assignment).expect("short");
         let topic = Topic::Assignment(node(1)).to_string();
@@ -199,6 +198,7 @@ fn membership() -> Membership {
         mtu: 1420,
         keepalive: 25,
         domain: String::new(),
+        brokers: Vec::new(),
     };
     let member = |number: u8| {
         let member = MemberUpdate::Member(Member {
