@@ -22,6 +22,7 @@ mod lab_self;
 mod late_answers;
 mod leaks;
 mod many;
+mod moved;
 mod node_generator;
 mod offline;
 mod out_of_band;

@@ -1,5 +1,9 @@
-//! Helpers that several of these tests share: a plain MQTT client, and the secrets that a stolen router's disk gives
-//! away.
+//! Helpers that several of these tests share: a plain MQTT client, the secrets that a stolen router's disk gives away, and a
+//! name server.
+
+mod names;
+
+pub use names::Names;
 
 use anyhow::{Context, Result, anyhow, bail};
 use gatewrt_protocol::{NetworkId, NodeId, PublicKey, Signer, Topic, WgPublicKey};
