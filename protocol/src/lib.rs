@@ -24,9 +24,9 @@
 //! The brokers of a coordinator are in the [`Policy`] of each network. A node tries those, best first, then those of its join
 //! answer. One that has reached none for 30 seconds, since it slept while the coordinator moved, asks other nodes through the
 //! tunnel for their policy, eight at each attempt to connect: one UDP packet of 16 bytes, answered with one of at most
-//! 4096 bytes to members alone. The answer is judged as a broker's message is: signed by the coordinator, and newer. A peer
-//! can withhold the move, while others tell it, but can neither invent one nor bring an old one back; and whoever sits at an
-//! address that the coordinator left has no certificate of its CA.
+//! 4096 bytes, to members alone. The answer counts if the coordinator signed it and it is newer, and only for its brokers. A
+//! peer can withhold the move, while others tell it, but can neither invent one nor bring an old one back; and whoever sits
+//! at an address that the coordinator left has no certificate of its CA.
 
 #![cfg_attr(
     not(test),

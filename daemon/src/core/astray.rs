@@ -2,9 +2,10 @@
 //!
 //! The brokers are in the network's policy, which every node holds as the coordinator signed it. A peer can therefore only
 //! withhold a newer one, never make one up or bring an older one back, and a coordinator at a wrong address would still have
-//! to show a certificate of the CA that this router knows.
+//! to show a certificate of the CA that this router knows. Nothing but the brokers is used of what a peer tells: a change of
+//! settings that can't be confirmed over the control link would be rolled back.
 
-use super::{Core, Network, Now, Output, directory::Change, serving::probe_target};
+use super::{Core, Network, Now, Output, serving::probe_target};
 use gatewrt_protocol::{NetworkName, NodeId};
 
 /// Maximum number of peers asked at each attempt to reach a broker.
@@ -21,19 +22,18 @@ impl Core {
         }
     }
 
-    /// Takes in the policy that a peer told, if it is newer, and connects to the brokers it names.
+    /// Connects to the brokers of the policy that a peer told, if it is newer and they are others.
     pub(super) fn handle_told(&mut self, name: &NetworkName, policy: &[u8], now: Now) {
         let Some(network) = self.networks.get_mut(name) else { return };
+        let Some(told) = network.directory.newer_policy(policy) else { return };
         let before = network.brokers();
-        if !network.directory.learn_policy(policy) {
-            return;
+        if network.told.as_ref().is_none_or(|known| known.rev < told.rev) {
+            network.told = Some(told);
         }
-        log::info!("{name}: a peer knows newer settings of the network");
-        self.handle_change(name, Change::Something, now);
-        let Some(network) = self.networks.get_mut(name) else { return };
         let brokers = network.brokers();
         if brokers != before && !network.session.is_connected() {
-            network.session.start_over(now);
+            log::info!("{name}: a peer says that the coordinator is at {}", brokers.join(", "));
+            network.session.start_over(brokers.len(), now);
             self.outputs.push(Output::Disconnect(name.clone()));
         }
     }

@@ -163,10 +163,12 @@ impl Directory {
         }
     }
 
-    /// Takes the policy that a peer told into the directory; returns whether it is newer than the known one.
-    pub fn learn_policy(&mut self, token: &[u8]) -> bool {
-        let taken = self.take(&Topic::Policy(self.net), token, Source::Broker);
-        taken.is_ok_and(|change| change != Change::Nothing)
+    /// Policy of this network in a signed text; `None` if the coordinator did not sign it, or it is no newer than the known
+    /// one.
+    pub fn newer_policy(&self, token: &[u8]) -> Option<Policy> {
+        let policy: Policy = self.read(token, Source::Broker).ok()?;
+        let known = self.policy.as_ref().map_or(0, |held| held.rev);
+        (policy.net == self.net && policy.rev > known).then_some(policy)
     }
 
     /// Signed text of the newest policy; empty without one.

@@ -10,7 +10,7 @@ use super::{
     session::Session,
 };
 use crate::model::{IfName, MAX_ADDRESSES, split_host_port};
-use gatewrt_protocol::{Applied, Failure, Presence, Topic};
+use gatewrt_protocol::{Applied, Failure, Policy, Presence, Topic};
 use litemap::LiteMap;
 use sorted_vec::SortedSet;
 use std::{net::SocketAddr, time::Duration};
@@ -46,6 +46,8 @@ pub struct Network {
     pub(super) resync_at: Option<Now>,
     pub(super) reporter: Reporter,
     pub(super) leaving: bool,
+    /// Newest policy that a peer told, for its brokers.
+    pub(super) told: Option<Policy>,
 }
 
 impl Network {
@@ -76,6 +78,7 @@ impl Network {
             resync_at: None,
             reporter: Reporter::default(),
             leaving: false,
+            told: None,
         };
         network.session.set_brokers(network.brokers().len());
         let stored = std::mem::take(&mut network.membership.stored);
@@ -110,7 +113,9 @@ impl Network {
     /// Brokers of the network: those that the coordinator names now, best first, then those of the join.
     pub(super) fn brokers(&self) -> Vec<String> {
         let mut all = Vec::new();
-        let named = self.directory.newest().map(|(policy, _)| policy.brokers.as_slice());
+        let newest = self.directory.newest().map(|(policy, _)| policy);
+        let told = self.told.as_ref().filter(|told| newest.is_none_or(|newest| newest.rev < told.rev));
+        let named = told.or(newest).map(|policy| policy.brokers.as_slice());
         for broker in named.unwrap_or_default().iter().chain(&self.membership.brokers) {
             if !all.contains(broker) {
                 all.push(broker.clone());

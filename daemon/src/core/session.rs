@@ -175,8 +175,9 @@ impl Session {
         self.wait(now);
     }
 
-    /// Connects soon to the first of other brokers, whatever was tried before.
-    pub fn start_over(&mut self, now: Now) {
+    /// Connects soon to the first of as many other brokers, whatever was tried before.
+    pub fn start_over(&mut self, brokers: usize, now: Now) {
+        self.set_brokers(brokers);
         self.broker = 0;
         self.reconnect(now);
     }
