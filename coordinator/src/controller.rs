@@ -507,8 +507,11 @@ impl Controller {
             let node = self.state.registry.node(id);
             let (is_live, is_told) =
                 (node.is_some_and(Node::is_live), node.is_some_and(|node| node.told.is_some()));
-            if !is_live {
-                self.state.live.forget(id);
+            match node {
+                Some(_) if is_live => {}
+                // As long as it has a session, it can read its end.
+                Some(_) => self.state.live.handle_removed(id),
+                None => self.state.live.forget(id),
             }
             if (!is_live && !is_told) || self.strangers.remove(id) {
                 self.end_session(id).await;

@@ -27,13 +27,25 @@ impl Controller {
     }
 
     fn handle_session(&mut self, node: &str, connected: bool, from: Option<SocketAddr>) {
-        let Some(id) = self.live_id(node) else { return };
+        let Some(id) = self.live_id(node) else { return self.handle_removed_session(node, from, connected) };
         if connected {
             self.state.live.handle_connected(id, from, now());
         } else {
             self.state.live.handle_disconnected(id, now());
         }
         self.notify_watchers(WatchEvent::of_session(&self.state.registry, now(), id, connected));
+    }
+
+    /// Notes the session of a removed node, in which it reads its end.
+    fn handle_removed_session(&mut self, node: &str, from: Option<SocketAddr>, connected: bool) {
+        let Some(node) = node.parse().ok().and_then(|id| self.state.registry.node(id)) else { return };
+        let (id, is_told) = (node.id, node.told.is_some());
+        match (connected, is_told) {
+            (true, _) => return self.state.live.handle_connected(id, from, now()),
+            (false, true) => self.state.live.forget(id),
+            (false, false) => self.state.live.handle_disconnected(id, now()),
+        }
+        self.notify_watchers(WatchEvent::of_session(&self.state.registry, now(), id, false));
     }
 
     /// Notes the identity key of a connected node that is not known, or that the node is gone.
