@@ -215,6 +215,8 @@ pub struct Controller {
     recent: BTreeMap<NodeId, bool>,
     /// Connected nodes that are not known.
     strangers: recovery::Strangers,
+    /// Time at which connected nodes told last of something newer, in seconds since 1970.
+    told: BTreeMap<NodeId, u64>,
     /// Time at which the running operation began: all that had expired by then was handled before.
     time: u64,
     /// Time at which something expires next; none if nothing will.
@@ -257,6 +259,7 @@ impl Controller {
             watch,
             recent: BTreeMap::new(),
             strangers: recovery::Strangers::default(),
+            told: BTreeMap::new(),
             time,
             next_expiry,
             time_unstored: None,
@@ -457,6 +460,7 @@ impl Controller {
         let changed = |id: &NodeId| before.node(*id) != self.state.registry.node(*id);
         let changed: Vec<NodeId> = nodes.into_iter().filter(changed).collect();
         self.admitted.update(&self.state.registry, changed.iter().copied(), self.time);
+        self.admit_strangers();
         self.publish(&changes, signed).await;
         self.handle_changed_nodes(changed).await;
         self.next_expiry = self.state.registry.next_expiry();

@@ -18,6 +18,7 @@ impl Controller {
             }
             Event::Disconnected { node } => {
                 self.handle_stranger(&node, None);
+                node.parse().ok().and_then(|id: NodeId| self.told.remove(&id));
                 self.handle_session(&node, false, None);
             }
             Event::Published { node, topic, payload, .. } => {
