@@ -215,6 +215,8 @@ pub struct Controller {
     recent: BTreeMap<NodeId, bool>,
     /// Connected nodes that are not known.
     strangers: recovery::Strangers,
+    /// Time at which connected nodes told last of something newer, in seconds since 1970.
+    told: BTreeMap<NodeId, u64>,
     /// Time at which the running operation began: all that had expired by then was handled before.
     time: u64,
     /// Time at which something expires next; none if nothing will.
@@ -234,8 +236,8 @@ impl Controller {
     ) -> (Self, ControllerHandle, Admitted) {
         // Before anything asks for the time.
         clock::count_from(loaded.registry.seen().latest);
-        let admitted = Admitted::default();
-        admitted.update(&loaded.registry, loaded.registry.nodes().map(|node| node.id), now());
+        let (admitted, time) = (Admitted::default(), now());
+        admitted.update(&loaded.registry, loaded.registry.nodes().map(|node| node.id), time);
         let (sender, jobs) = mpsc::channel(JOBS);
         let (watch, _) = broadcast::channel(WATCH);
         let next_expiry = loaded.registry.next_expiry();
@@ -257,7 +259,8 @@ impl Controller {
             watch,
             recent: BTreeMap::new(),
             strangers: recovery::Strangers::default(),
-            time: now(),
+            told: BTreeMap::new(),
+            time,
             next_expiry,
             time_unstored: None,
         };
@@ -395,11 +398,12 @@ impl Controller {
     /// Brings all records up to date. Nodes whose tombstones have expired lose their access, and their rows if their
     /// network is gone.
     async fn refresh(&mut self) -> Result<(), ControllerError> {
+        self.keep_time().await;
         let topics = records::all_topics(&self.state.registry, &self.state.published);
         self.commit_records(&topics).await?;
         let nodes = self.state.registry.nodes().map(|node| node.id);
-        self.admitted.update(&self.state.registry, nodes, now());
-        self.commit(self.state.registry.purge(now())).await
+        self.admitted.update(&self.state.registry, nodes, self.time);
+        self.commit(self.state.registry.purge(self.time)).await
     }
 
     /// Commits the records of topics that follow from the registry as it is.
@@ -455,7 +459,8 @@ impl Controller {
             before.nodes().chain(self.state.registry.nodes()).map(|node| node.id).collect();
         let changed = |id: &NodeId| before.node(*id) != self.state.registry.node(*id);
         let changed: Vec<NodeId> = nodes.into_iter().filter(changed).collect();
-        self.admitted.update(&self.state.registry, changed.iter().copied(), now());
+        self.admitted.update(&self.state.registry, changed.iter().copied(), self.time);
+        self.admit_strangers();
         self.publish(&changes, signed).await;
         self.handle_changed_nodes(changed).await;
         self.next_expiry = self.state.registry.next_expiry();
@@ -474,7 +479,7 @@ impl Controller {
         }
         self.store.commit(rows, &signed).await?;
         // Before publishing: a node that is removed reads nothing of it but its own tombstone.
-        self.admitted.update(&self.state.registry, rows.iter().filter_map(node_of), now());
+        self.admitted.update(&self.state.registry, rows.iter().filter_map(node_of), self.time);
         self.publish(&changes, signed).await;
         self.state.published.apply(changes);
         Ok(())
@@ -485,7 +490,7 @@ impl Controller {
         let revision = |(topic, content): &Change| Some((*topic, Some(content.as_ref()?.rev())));
         self.state.ordered = changes.iter().filter_map(revision).collect();
         for change in changes {
-            self.notify_watchers(WatchEvent::of_change(&self.state.registry, now(), change));
+            self.notify_watchers(WatchEvent::of_change(&self.state.registry, self.time, change));
         }
         for Signed { topic, record } in signed {
             tracing::info!(%topic, rev = record.as_ref().map_or(0, |(rev, _)| *rev), "record published");
@@ -507,8 +512,11 @@ impl Controller {
             let node = self.state.registry.node(id);
             let (is_live, is_told) =
                 (node.is_some_and(Node::is_live), node.is_some_and(|node| node.told.is_some()));
-            if !is_live {
-                self.state.live.forget(id);
+            match node {
+                Some(_) if is_live => {}
+                // As long as it has a session, it can read its end.
+                Some(_) => self.state.live.handle_removed(id),
+                None => self.state.live.forget(id),
             }
             if (!is_live && !is_told) || self.strangers.remove(id) {
                 self.end_session(id).await;

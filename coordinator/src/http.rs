@@ -35,6 +35,7 @@
 //! | `/v1/audit` `?network=` | GET | admin | audit log |
 //! | `/v1/recovery` | GET | admin | what became of the coordinator after it was set back |
 //! | `/v1/recovery/strays/{id}` | POST, DELETE | admin | adopt who is not known any more, or cut it off |
+//! | `/v1/recovery/rules/{node}` | DELETE | admin | let a node go by the coordinator's access rules alone |
 //! | `/v1/tokens` | GET, POST | admin | list, create |
 //! | `/v1/tokens/{id}` | DELETE | admin | revoke |
 //! | `/v1/login`, `/v1/logout` | POST | owner of a token | begin or end a session with a cookie, for the page |

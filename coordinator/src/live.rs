@@ -96,6 +96,13 @@ impl Live {
         *count
     }
 
+    /// Forgets all of a node that was removed but its session.
+    pub fn handle_removed(&mut self, node: NodeId) {
+        if let Some(now) = self.nodes.get_mut(&node) {
+            *now = Now { from: now.from, since: now.since, ..Now::default() };
+        }
+    }
+
     /// Forgets the live state of a node.
     pub fn forget(&mut self, node: NodeId) {
         self.nodes.remove(&node);

@@ -2,7 +2,7 @@
 //! by a signed report, which names the revisions in effect there; a later one of this coordinator counts too. Of member records nothing
 //! has to be known: the roster lists their revisions, and a node has a roster in effect only with all of them.
 //!
-//! A node that was removed is not asked: it reports no more.
+//! A node that was removed reports no more. It obeys once it has read its tombstone.
 
 use crate::{
     live::{Live, Now},
@@ -70,6 +70,8 @@ struct Wanted {
     roster: u64,
     /// Set if its assignment is held back until it has reported.
     is_held_back: bool,
+    /// Set if it was removed, and has to read its tombstone.
+    is_removed: bool,
     /// Failures that it had reported before the change.
     before: Vec<Failure>,
 }
@@ -106,6 +108,9 @@ impl Expected {
                     let wanted = all.entry(node).or_default();
                     (wanted.assignment, wanted.is_held_back) = (rev.unwrap_or_default(), rev.is_none());
                 }
+                (Topic::Member(_, node), Some(_)) if is_removed(registry, node) => {
+                    all.entry(node).or_default().is_removed = true;
+                }
                 _ => {}
             }
         }
@@ -121,7 +126,7 @@ impl Expected {
         self.0.is_empty()
     }
 
-    /// State of the change at `at`, in seconds since 1970. Nodes that were removed meanwhile are left out.
+    /// State of the change at `at`, in seconds since 1970. Nodes that another change removed meanwhile are left out.
     pub fn progress(
         &self,
         registry: &Registry,
@@ -130,7 +135,8 @@ impl Expected {
         at: u64,
     ) -> Progress {
         let mut progress = Progress::default();
-        let nodes = self.0.iter().filter_map(|(id, wanted)| Some((registry.live_node(*id)?, wanted)));
+        let nodes = self.0.iter().filter_map(|(id, wanted)| Some((registry.node(*id)?, wanted)));
+        let nodes = nodes.filter(|(node, wanted)| node.is_live() != wanted.is_removed);
         let mut nodes: Vec<(&Node, &Wanted)> = nodes.collect();
         nodes.sort_unstable_by_key(|(node, _)| &node.name);
         for (node, wanted) in nodes {
@@ -156,6 +162,9 @@ impl Wanted {
         at: u64,
     ) -> Option<Obstacle> {
         let closed = |why: String| Some(Obstacle { why, is_open: false });
+        if self.is_removed {
+            return removal_obstacle(node, now, at);
+        }
         if self.is_held_back && registry.is_awaited(node.id) {
             return closed("waits for its first report since the coordinator was set back".into());
         }
@@ -183,11 +192,7 @@ impl Wanted {
             }
         }
         let Some(now) = now.filter(|now| now.is_online()) else {
-            let since = now.map(|now| now.since).filter(|since| *since != 0);
-            let since = since.map_or("not connected".to_owned(), |since| {
-                format!("offline since {}", span(at.saturating_sub(since)))
-            });
-            return closed(format!("{since}; it obeys when it is back"));
+            return closed(format!("{}; it obeys when it is back", offline(now, at)));
         };
         let Some(report) = &now.report else { return closed("has not reported yet".into()) };
         let is_ahead = revisions(&report.applied).iter().any(|(has, wanted, now)| *wanted != 0 && has > now);
@@ -197,6 +202,34 @@ impl Wanted {
         });
         Some(Obstacle { why, is_open: true })
     }
+}
+
+fn is_removed(registry: &Registry, node: NodeId) -> bool {
+    registry.node(node).is_some_and(|node| !node.is_live())
+}
+
+/// Obstacle of a removed node: none once it has read its tombstone.
+fn removal_obstacle(node: &Node, now: Option<&Now>, at: u64) -> Option<Obstacle> {
+    if node.told.is_some() {
+        return None;
+    }
+    let is_open = now.is_some_and(|now| now.from.is_some());
+    let why = match is_open {
+        true => "has not read yet that it is removed".to_owned(),
+        false => format!(
+            "{}; it goes on with others that have not heard of its removal, until it reads of it when it is back",
+            offline(now, at)
+        ),
+    };
+    Some(Obstacle { why, is_open })
+}
+
+/// Time for which a node is offline, in words.
+fn offline(now: Option<&Now>, at: u64) -> String {
+    let since = now.map(|now| now.since).filter(|since| *since != 0);
+    since.map_or("not connected".to_owned(), |since| {
+        format!("offline since {}", span(at.saturating_sub(since)))
+    })
 }
 
 /// True if a node that `has` a revision in effect obeys the one that is `wanted`, if any is. One that is not published yet

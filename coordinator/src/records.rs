@@ -11,6 +11,8 @@ mod access;
 #[cfg(test)]
 mod tests;
 
+pub use access::Compared;
+
 use crate::registry::{Client, ExitSetting, Network, Node, Registry, Row, Tunnel};
 use gatewrt_protocol::{
     Access, Assignment, Egress, Ingress, IngressClient, Member, MemberUpdate, NetworkId, NodeId, Policy,
@@ -162,10 +164,21 @@ impl PublishedRecords {
         })
     }
 
-    /// Makes the next revision on `topic` one above `rev`, and the next plan publish it, changed or not.
-    pub fn raise(&mut self, topic: Topic, rev: u64) {
-        let floor = self.floors.entry(topic).or_default();
-        *floor = rev.max(*floor);
+    /// Makes the next revision on `topic` one above `rev`, and the next plan publish it, changed or not. Returns the
+    /// revision that it was above before, if any.
+    pub fn raise(&mut self, topic: Topic, rev: u64) -> Option<u64> {
+        let before = self.floors.get(&topic).copied();
+        self.floors.insert(topic, rev.max(before.unwrap_or_default()));
+        before
+    }
+
+    /// Undoes a [`Self::raise`], which returned `before`, unless something was published since.
+    pub fn lower(&mut self, topic: &Topic, before: Option<u64>) {
+        match (self.floors.get_mut(topic), before) {
+            (Some(floor), Some(before)) => *floor = before,
+            (Some(_), None) => _ = self.floors.remove(topic),
+            (None, _) => {}
+        }
     }
 
     /// Changes that make these records the same as `others`, in the order of publishing.
@@ -241,6 +254,20 @@ impl PublishedRecords {
 /// True for the topic of an assignment that has to wait until its node has reported.
 pub fn is_held_back(registry: &Registry, topic: &Topic) -> bool {
     matches!(topic, Topic::Assignment(node) if registry.is_awaited(*node))
+}
+
+/// Difference between the access rules that a node has shown and those that follow from the registry.
+pub fn compared_rules(registry: &Registry, node: &Node, told: &Access) -> Compared {
+    access::RulesCache::default().compared(registry, node, told)
+}
+
+/// Nodes that keep to access rules which they had before the coordinator was set back, where these deny something that those
+/// which follow from the registry allow.
+pub fn stricter_rules(registry: &Registry) -> Vec<(&Node, &Access)> {
+    let mut cache = access::RulesCache::default();
+    let is_stricter =
+        |(node, kept): &(&Node, &Access)| cache.compared(registry, node, kept) == Compared::Stricter;
+    registry.kept_rules().filter(is_stricter).collect()
 }
 
 /// Topics of the records whose content may have changed with `rows`. `registry` is the state after the change, and

@@ -2,13 +2,14 @@
 //! [`crate::registry::Recovery`]. Pure.
 //!
 //! Nothing here opens anything: a node or client that was removed or disabled after the backup stays so, one that came after
-//! it stays out until an admin adopts it. A record tells of the past only, so it never makes a setting.
+//! it stays out until an admin adopts it, and a connection that access rules denied is denied until an admin accepts the rules
+//! of the backup. A record tells of the past only, so it never makes a setting.
 
 use crate::{
-    records::Content,
-    registry::{Changes, Client, Registry, Row},
+    records::{self, Compared, Content},
+    registry::{Changes, Client, Node, Registry, Row},
 };
-use gatewrt_protocol::{Assignment, Member, MemberUpdate, NodeId, PublicKey, Tombstone, WgPublicKey};
+use gatewrt_protocol::{Access, Assignment, Member, MemberUpdate, NodeId, PublicKey, Tombstone, WgPublicKey};
 use std::collections::BTreeSet;
 
 /// Node that tells of a record.
@@ -41,7 +42,13 @@ pub fn learn(registry: &Registry, teller: Teller, told: &Content, now: u64) -> R
         Content::Assignment(assignment) => of_assignment(registry, teller, assignment, now, &mut findings),
         Content::Roster(_) | Content::Policy(_) => Vec::new(),
     };
-    let own = matches!(told, Content::Assignment(assignment) if assignment.node == teller.node);
+    let own = match told {
+        Content::Assignment(assignment) if assignment.node == teller.node => {
+            let node = registry.live_node(teller.node);
+            Some(node.and_then(|node| of_rules(registry, node, &assignment.access, &mut findings)))
+        }
+        _ => None,
+    };
     rows.extend(registry.handle_told(teller.node, own, findings, now));
     Ok(rows)
 }
@@ -61,8 +68,8 @@ fn of_member(
     now: u64,
     findings: &mut Vec<String>,
 ) -> Changes {
-    if registry.node(member.node).is_some() {
-        return Vec::new();
+    if let Some(node) = registry.node(member.node) {
+        return registry.keep_blocks(node, member);
     }
     let identity = teller.identity.filter(|_| teller.node == member.node);
     if registry.stray_member(member.node).is_none() {
@@ -75,7 +82,7 @@ fn of_tombstone(registry: &Registry, tombstone: &Tombstone, now: u64, findings: 
     let Some(node) = registry.live_node(tombstone.node) else { return Vec::new() };
     findings.push(format!("node {} was removed after the backup: it stays removed", node.name));
     let network = registry.network(node.net).map(|network| network.name.clone());
-    network.map_or_else(Vec::new, |network| vec![node.removed_row(&network, now)])
+    vec![node.removed_row(network.as_ref(), now)]
 }
 
 fn of_assignment(
@@ -102,16 +109,40 @@ fn of_assignment(
         ));
         rows.push(Row::Client(client.id, Some(Box::new(Client { enabled: false, ..client.clone() }))));
     }
-    let is_unknown = |key: WgPublicKey| !registry.clients().any(|client| client.had_key(key));
-    for client in let_in.iter().filter(|client| is_unknown(client.key)) {
-        let Some(row) = registry.stray_client(node.net, node.id, client, now) else { continue };
-        let addresses: Vec<String> = client.addresses.iter().map(ToString::to_string).collect();
-        findings.push(format!(
-            "a client of {} with address {} came after the backup: adopt it or cut it off",
-            node.name,
-            addresses.join(", ")
-        ));
-        rows.push(row);
+    for client in let_in {
+        if let Some((row, found)) = registry.stray_client(node, client, now) {
+            findings.push(found);
+            rows.push(row);
+        }
     }
     rows
 }
+
+/// Access rules that a node showed and has to keep to, as they are stricter than those that follow from the registry, and what is
+/// found by them.
+fn of_rules<'a>(
+    registry: &Registry,
+    node: &Node,
+    told: &'a Access,
+    findings: &mut Vec<String>,
+) -> Option<&'a Access> {
+    let name = &node.name;
+    match records::compared_rules(registry, node, told) {
+        Compared::Same => None,
+        Compared::Looser => {
+            findings.push(format!(
+                "node {name} had other access rules than the backup has, which allowed more: make them again"
+            ));
+            None
+        }
+        Compared::Stricter => {
+            findings.push(format!(
+                "node {name} had other access rules than the backup has, which denied more: it keeps to both until you have made them again, and “recovery accept-rules {name}”"
+            ));
+            Some(told)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

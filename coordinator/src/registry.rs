@@ -31,6 +31,7 @@ mod removal;
 mod rule;
 mod selector;
 mod selector_context;
+mod stray;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -51,11 +52,12 @@ pub use ingress::{IngressSetting, IngressSpec};
 pub use network::{Network, NetworkPatch, NetworkSpec};
 pub use node::{CONFIRM_S, EgressSetting, Node, NodePatch};
 pub use overlap::Owner;
-pub use recovery::{Finding, Recovery, RecoveryError, Stray};
+pub use recovery::{Finding, Recovery, RecoveryError};
 pub use removal::TOMBSTONE_S;
 pub use rule::{Rule, RulePatch, RuleSpec};
 pub use selector::Selector;
 pub use selector_context::{SelectorContext, of_client};
+pub use stray::Stray;
 pub use token::{Rights, TOKEN_PREFIX, Token, TokenId, TokenSpec, token_hash};
 
 use crate::{audit::Entry, clock::Seen};

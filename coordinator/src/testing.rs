@@ -93,7 +93,7 @@ fn any_client() -> impl Strategy<Value = Op> {
 }
 
 /// Model of a controller for property tests: registry, published records and all else that it has.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct World {
     pub registry: Registry,
     pub published: PublishedRecords,

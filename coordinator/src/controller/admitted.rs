@@ -23,7 +23,8 @@ pub struct Admitted(Arc<RwLock<Nodes>>);
 
 #[derive(Debug, Default)]
 struct Nodes {
-    known: BTreeMap<String, Standing>,
+    /// Standing of nodes that are known; none of one that was removed and has no tombstone any more.
+    known: BTreeMap<String, Option<Standing>>,
     /// True if nodes that are not known may tell of themselves.
     admits_strangers: bool,
 }
@@ -31,17 +32,19 @@ struct Nodes {
 impl Directory for Admitted {
     fn standing_of(&self, node: &str) -> Option<Standing> {
         let nodes = self.0.read().expect("no holder of this lock panics");
-        nodes.known.get(node).cloned().or(nodes.admits_strangers.then_some(Standing::Stranger))
+        let stranger = || nodes.admits_strangers.then_some(Standing::Stranger);
+        nodes.known.get(node).cloned().unwrap_or_else(stranger)
     }
 }
 
 impl Admitted {
-    /// Brings the standing of nodes up to date. A removed one can connect as long as it has a tombstone to read.
+    /// Brings the standing of nodes up to date. A removed one can connect as long as it has a tombstone to read; it is no
+    /// stranger later.
     pub(super) fn update(&self, registry: &Registry, ids: impl Iterator<Item = NodeId>, now: u64) {
         let mut nodes = self.0.write().expect("no holder of this lock panics");
         for id in ids {
-            match registry.node(id).and_then(|node| standing(node, now)) {
-                Some(standing) => nodes.known.insert(id.to_string(), standing),
+            match registry.node(id) {
+                Some(node) => nodes.known.insert(id.to_string(), standing(node, now)),
                 None => nodes.known.remove(&id.to_string()),
             };
         }
@@ -137,5 +140,21 @@ mod tests {
         assert_eq!(standing(&world), None);
         world.step(&Op::Purge);
         assert_eq!((standing(&world), world.registry.node(node)), (None, None));
+    }
+
+    /// Of a network that goes on, all removed nodes are known.
+    #[test]
+    fn node_that_was_removed_long_ago_is_no_stranger() {
+        let mut world = World::default();
+        world.step(&Op::CreateNetwork(0, None));
+        world.step(&Op::CreateCode(0, 2));
+        let node = world.step(&Op::Join { code: 0, key: 1, name: 0, endpoint: 0 }).joined.unwrap();
+        let admitted = Admitted::default();
+        admitted.admit_strangers(true);
+        assert_eq!(admitted.standing_of(&node.to_string()), Some(Standing::Stranger));
+        world.step(&Op::Remove(0, true));
+        world.now += crate::registry::TOMBSTONE_S;
+        admitted.update(&world.registry, [node].into_iter(), world.now);
+        assert_eq!(admitted.standing_of(&node.to_string()), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Recovery after the coordinator was set back: what nodes tell of is verified, learned from, and made up for.
 
-use super::{Controller, now};
+use super::Controller;
 use crate::{
     records::Content,
     recovery::{Teller, learn},
@@ -29,6 +29,10 @@ impl Strangers {
     }
 }
 
+/// Time for which a node that can't say which settings it knows is given to tell of newer ones: connected, and telling
+/// nothing. It tells one after the other, and a slow router takes most of a minute to read all records before.
+const TELLING_S: u64 = 60;
+
 impl Controller {
     /// Takes in a record that a node has and this coordinator may not know any more.
     pub(super) async fn handle_known(&mut self, node: NodeId, payload: &[u8]) -> Result<(), &'static str> {
@@ -38,13 +42,18 @@ impl Controller {
             return Ok(());
         }
         let identity = self.strangers.0.get(&node).copied();
-        let at = now();
+        let at = self.time;
         let rows = learn(&self.state.registry, Teller { node, identity }, &told, at)?;
-        self.state.published.raise(topic, told.rev());
-        tracing::warn!(%node, %topic, rev = told.rev(), "a node has a newer record: this coordinator was set back");
+        self.told.insert(node, at);
+        let before = self.state.published.raise(topic, told.rev());
+        // A node that tells the same again and again must not fill the log: that of a stray is never published.
+        if !rows.is_empty() || before.is_none_or(|before| before < told.rev()) {
+            tracing::warn!(%node, %topic, rev = told.rev(), "a node has a newer record: this coordinator was set back");
+        }
         if let Err(error) = self.commit(rows).await {
             tracing::error!(%node, "what a node has from before was not stored: {error}");
-            // When it is back, it tells again.
+            // What it was to be learned from is not overtaken. When the node is back, it tells again.
+            self.state.published.lower(&topic, before);
             self.end_session(node).await;
             return Ok(());
         }
@@ -71,14 +80,23 @@ impl Controller {
         let rolled_back = report.rolled_back.as_ref().map_or(0, |rolled_back| rolled_back.assignment);
         let known = report.applied.assignment.max(rolled_back);
         let ours = self.state.published.content(&Topic::Assignment(node)).map_or(0, Content::rev);
-        // 0: it has just started, and has not said what it knows.
-        if known == 0 || known > ours {
+        // It may know newer settings, and not have them in effect: as it has just started (0), or as something fails. Then it
+        // is heard once it had the time to tell of them.
+        let says_all = known != 0 && report.failures.is_empty();
+        if known > ours || !(says_all || self.had_time_to_tell(node)) {
             return;
         }
         let rows = self.state.registry.handle_heard(node);
         if let Err(error) = self.commit(rows).await {
             tracing::error!(%node, "that a node was heard was not stored: {error}");
         }
+    }
+
+    /// True if a node was connected for some time and told of nothing newer.
+    fn had_time_to_tell(&self, node: NodeId) -> bool {
+        let now = self.state.live.now(node).filter(|now| now.from.is_some());
+        let since = now.map(|now| now.since.max(self.told.get(&node).copied().unwrap_or_default()));
+        since.is_some_and(|since| self.time >= since.saturating_add(TELLING_S))
     }
 
     /// Keeps the revisions that nodes have of strays: what is published of them later has to be higher.
@@ -94,3 +112,6 @@ impl Controller {
         self.admitted.admit_strangers(self.state.registry.recovery().is_some());
     }
 }
+
+#[cfg(test)]
+mod tests;

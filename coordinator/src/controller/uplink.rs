@@ -1,7 +1,7 @@
 //! Messages of nodes: sessions, presence, reports. All are verified with the node's own key. Invalid ones are
 //! counted and change nothing.
 
-use super::{Controller, WatchEvent, now};
+use super::{Controller, WatchEvent};
 use crate::{broker::Event, records::Content};
 use gatewrt_protocol::{
     MemberUpdate, NetworkId, NodeId, Presence, PublicKey, Record, RecordError, Report, Topic, jws,
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 impl Controller {
     pub(super) async fn handle_event(&mut self, event: Event) {
+        self.keep_time().await;
         match event {
             Event::Connected { node, from, identity } => {
                 self.handle_stranger(&node, identity);
@@ -17,6 +18,7 @@ impl Controller {
             }
             Event::Disconnected { node } => {
                 self.handle_stranger(&node, None);
+                node.parse().ok().and_then(|id: NodeId| self.told.remove(&id));
                 self.handle_session(&node, false, None);
             }
             Event::Published { node, topic, payload, .. } => {
@@ -27,13 +29,25 @@ impl Controller {
     }
 
     fn handle_session(&mut self, node: &str, connected: bool, from: Option<SocketAddr>) {
-        let Some(id) = self.live_id(node) else { return };
+        let Some(id) = self.live_id(node) else { return self.handle_removed_session(node, from, connected) };
         if connected {
-            self.state.live.handle_connected(id, from, now());
+            self.state.live.handle_connected(id, from, self.time);
         } else {
-            self.state.live.handle_disconnected(id, now());
+            self.state.live.handle_disconnected(id, self.time);
         }
-        self.notify_watchers(WatchEvent::of_session(&self.state.registry, now(), id, connected));
+        self.notify_watchers(WatchEvent::of_session(&self.state.registry, self.time, id, connected));
+    }
+
+    /// Notes the session of a removed node, in which it reads its end.
+    fn handle_removed_session(&mut self, node: &str, from: Option<SocketAddr>, connected: bool) {
+        let Some(node) = node.parse().ok().and_then(|id| self.state.registry.node(id)) else { return };
+        let (id, is_told) = (node.id, node.told.is_some());
+        match (connected, is_told) {
+            (true, _) => return self.state.live.handle_connected(id, from, self.time),
+            (false, true) => self.state.live.forget(id),
+            (false, false) => self.state.live.handle_disconnected(id, self.time),
+        }
+        self.notify_watchers(WatchEvent::of_session(&self.state.registry, self.time, id, false));
     }
 
     /// Notes the identity key of a connected node that is not known, or that the node is gone.
@@ -59,14 +73,14 @@ impl Controller {
         if !matches!(read, Some(Content::Member(MemberUpdate::Tombstone(_)))) {
             return;
         }
-        let rows = self.state.registry.note_told(id, now());
+        let rows = self.state.registry.note_told(id, self.time);
         if rows.is_empty() {
             return;
         }
         match self.commit(rows).await {
             Ok(()) => {
                 tracing::info!(node = %id, "a removed node has read its tombstone");
-                self.notify_watchers(WatchEvent::of_told(&self.state.registry, now(), id));
+                self.notify_watchers(WatchEvent::of_told(&self.state.registry, self.time, id));
             }
             Err(error) => tracing::error!(node = %id, "that a removed node knows was not stored: {error}"),
         }
@@ -98,14 +112,14 @@ impl Controller {
             .live
             .handle_presence(id, presence.clone())
             .map_err(|_| "presence of an earlier session")?;
-        self.notify_watchers(WatchEvent::of_presence(&self.state.registry, now(), &presence));
+        self.notify_watchers(WatchEvent::of_presence(&self.state.registry, self.time, &presence));
         Ok(())
     }
 
     async fn handle_report(&mut self, id: NodeId, payload: &[u8]) -> Result<(), &'static str> {
         let report: Report = self.verified(id, payload, |report: &Report| (report.net, report.node))?;
-        self.state.live.handle_report(id, report.clone(), now()).map_err(|_| "seen before")?;
-        self.notify_watchers(WatchEvent::of_report(&self.state.registry, now(), &report));
+        self.state.live.handle_report(id, report.clone(), self.time).map_err(|_| "seen before")?;
+        self.notify_watchers(WatchEvent::of_report(&self.state.registry, self.time, &report));
         self.handle_revisions(id, &report).await;
         match self.recent.get_mut(&id) {
             Some(more) => *more = true,

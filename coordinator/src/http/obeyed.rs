@@ -70,11 +70,13 @@ async fn look(app: &App, expected: Arc<Expected>) -> Option<Progress> {
     app.controller.view(ask).await.ok()
 }
 
-/// Waits until a node reports, comes or goes.
+/// Waits until a node reports, comes, goes, or reads that it is removed.
 async fn node_speaks(events: &mut Receiver<Arc<WatchEvent>>) {
     loop {
         match events.recv().await {
-            Ok(event) if ["report", "presence", "connected", "disconnected"].contains(&&*event.what) => {
+            Ok(event)
+                if ["report", "presence", "connected", "disconnected", "told"].contains(&&*event.what) =>
+            {
                 return;
             }
             Ok(_) => {}

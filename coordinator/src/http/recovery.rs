@@ -7,7 +7,7 @@ use super::{
     reply::Answer,
 };
 use crate::{
-    api::{AdoptRequest, RecoveryView, StrayView},
+    api::{AdoptRequest, KeptRulesView, RecoveryView, StrayView},
     registry::{Moment, Registry},
 };
 use axum::extract::Path;
@@ -15,7 +15,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Routes of the recovery.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(recovery)).routes(routes!(adopt_stray, cut_off_stray))
+    OpenApiRouter::new()
+        .routes(routes!(recovery))
+        .routes(routes!(adopt_stray, cut_off_stray))
+        .routes(routes!(accept_rules))
 }
 
 /// What became of the coordinator after it was set back, as by restoring a backup; empty if it never was.
@@ -46,6 +49,19 @@ pub(super) async fn cut_off_stray(by: Caller, Path(id): Path<String>) -> Answer<
     let plan = move |registry: &Registry, moment: &Moment| {
         let view = StrayView::of(registry, registry.find_stray(&id)?);
         registry.cut_off_stray(&id, moment).map(|(rows, _)| (rows, view))
+    };
+    by.change(act, plan, |_, view| view).await
+}
+
+/// Lets a node go by the coordinator's access rules alone, not by those as well that it had before the coordinator was set
+/// back. `{node}` is its id, or its name if no other such node has that.
+#[utoipa::path(delete, path = "/v1/recovery/rules/{node}", tag = "coordinator", responses((status = 200, body = KeptRulesView)))]
+pub(super) async fn accept_rules(by: Caller, Path(node): Path<String>) -> Answer<KeptRulesView> {
+    let act = AuditedChange::new("recovery.accept-rules", format!("access rules of node {node}"));
+    let plan = move |registry: &Registry, _: &Moment| {
+        let (rows, id) = registry.accept_rules(&node)?;
+        let kept = registry.kept_rules().find(|(node, _)| node.id == id).expect("it keeps to some");
+        Ok((rows, KeptRulesView::of(registry, kept.0, kept.1)))
     };
     by.change(act, plan, |_, view| view).await
 }

@@ -3,8 +3,8 @@
 
 use crate::{
     api::{
-        ClientConfig, ClientIssued, ClientView, CodeView, GroupView, Me, NetworkView, NodeStatus, NodeView,
-        RecoveryView, RuleView, ScopeView, Status, StrayView, TokenView,
+        ClientConfig, ClientIssued, ClientView, CodeView, GroupView, KeptRulesView, Me, NetworkView,
+        NodeStatus, NodeView, RecoveryView, RuleView, ScopeView, Status, StrayView, TokenView,
     },
     controller::{ControllerState, now},
     registry::{CheckAnswer, RegistryError},
@@ -96,6 +96,12 @@ impl Resource for RecoveryView {
 impl Resource for StrayView {
     fn display_name(&self) -> String {
         format!("stray {}", self.id)
+    }
+}
+
+impl Resource for KeptRulesView {
+    fn display_name(&self) -> String {
+        format!("access rules of node {}", self.node)
     }
 }
 

@@ -123,7 +123,24 @@ fn policy_and_roster_concern_all_nodes_and_other_records_none() {
 }
 
 #[test]
-fn removed_node_is_not_asked_and_one_removed_meanwhile_is_left_out() {
+fn removed_node_obeys_once_it_has_read_its_tombstone() {
+    let mut home = Home::new();
+    let [one, _] = home.nodes;
+    let place = home.world.registry.nodes().position(|node| node.id == one).unwrap();
+    assert!(home.world.step(&Op::Remove(u8::try_from(place).unwrap(), true)).refused.is_none());
+    home.live.handle_removed(one);
+    let expected = home.expected(&[(Topic::Member(home.net, one), Some(2))]);
+    assert_eq!(home.seen(&expected), seen(&[], &["node-0: has not read yet that it is removed"], true));
+    home.live.handle_disconnected(one, NOW - 7200);
+    let offline = "node-0: offline since 2 h; it goes on with others that have not heard of its removal, until it reads \
+                   of it when it is back";
+    assert_eq!(home.seen(&expected), seen(&[], &[offline], false));
+    home.world.registry.apply(home.world.registry.note_told(one, NOW));
+    assert_eq!(home.seen(&expected), seen(&["node-0"], &[], false));
+}
+
+#[test]
+fn removed_node_is_asked_for_nothing_else_and_one_removed_meanwhile_is_left_out() {
     let mut home = Home::new();
     let [one, two] = home.nodes;
     let expected = home.expected(&[(Topic::Roster(home.net), Some(3))]);

@@ -1,8 +1,11 @@
 //! Access rules for nodes: the rules of a network → the rules that each node enforces. Names become prefixes,
 //! rules that do not concern a node are left out, and equal rules are merged.
 
+mod former;
 #[cfg(test)]
 mod tests;
+
+pub use former::Compared;
 
 use crate::{
     registry::{Client, Network, Node, Registry, Row, Selector, SelectorContext, of_client},
@@ -16,8 +19,22 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct RulesCache(BTreeMap<NetworkId, Rules>);
 
 impl RulesCache {
-    /// Access rules that `node` enforces.
+    /// Access rules that `node` enforces: those of its network, and those that it keeps to from before the coordinator was
+    /// set back.
     pub(super) fn at(&mut self, registry: &Registry, node: &Node) -> Access {
+        let access = self.of_network(registry, node);
+        match registry.rules_kept_by(node.id) {
+            Some(kept) => former::with_kept(access, kept),
+            None => access,
+        }
+    }
+
+    /// Difference between the access rules that a node has shown and those of its network.
+    pub(super) fn compared(&mut self, registry: &Registry, node: &Node, told: &Access) -> Compared {
+        former::compared(&self.of_network(registry, node), told)
+    }
+
+    fn of_network(&mut self, registry: &Registry, node: &Node) -> Access {
         self.0.entry(node.net).or_insert_with(|| Rules::of(registry, node.net)).at(node)
     }
 }
@@ -63,19 +80,7 @@ impl Rules {
     pub(super) fn at(&self, node: &Node) -> Access {
         let own = self.own(node);
         let rules = self.rules.iter().filter_map(|rule| concerning(rule, &own)).flat_map(by_family);
-        let rules = joined(rules.collect());
-        let mut sets: Vec<_> = rules.iter().flat_map(|rule| [&rule.from, &rule.to]).collect();
-        sets.sort_unstable();
-        sets.dedup();
-        let index = |set: &AddressSet| sets.partition_point(|other| *other < set) as u32;
-        let rule = |rule: &PrefixRule| AccessRule {
-            verdict: rule.verdict,
-            from: index(&rule.from),
-            to: index(&rule.to),
-            services: rule.services.list(),
-        };
-        let rules = rules.iter().map(rule).collect();
-        Access { default: self.default, sets: sets.iter().map(|set| set.prefixes()).collect(), rules }
+        record(self.default, joined(rules.collect()))
     }
 
     /// Addresses on the node's side of the network: its own, those that it serves, and those of its clients.
@@ -85,6 +90,22 @@ impl Rules {
         let addresses = node.addresses.iter().copied().map(Prefix::host);
         addresses.chain(node.egress.keys().copied()).chain(blocks).chain(behind).collect()
     }
+}
+
+/// Form of access rules in a record: each set of prefixes once.
+fn record(default: Verdict, rules: Vec<PrefixRule>) -> Access {
+    let mut sets: Vec<_> = rules.iter().flat_map(|rule| [&rule.from, &rule.to]).collect();
+    sets.sort_unstable();
+    sets.dedup();
+    let index = |set: &AddressSet| sets.partition_point(|other| *other < set) as u32;
+    let rule = |rule: &PrefixRule| AccessRule {
+        verdict: rule.verdict,
+        from: index(&rule.from),
+        to: index(&rule.to),
+        services: rule.services.list(),
+    };
+    let rules = rules.iter().map(rule).collect();
+    Access { default, sets: sets.iter().map(|set| set.prefixes()).collect(), rules }
 }
 
 fn behind(registry: &Registry, net: NetworkId) -> BTreeMap<NodeId, Vec<Prefix>> {

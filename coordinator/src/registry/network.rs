@@ -137,7 +137,7 @@ impl Registry {
     }
 
     /// Deletes a network with its codes, rules, groups, tokens and clients. Keys of its clients are never
-    /// accepted again. Refused while it has nodes, unless it is forced: then they are removed, and their tombstones
+    /// accepted again. Its strays are cut off. Refused while it has nodes, unless it is forced: then they are removed, and their tombstones
     /// tell them so although the network is gone.
     pub fn delete_network(&self, net: &str, force: bool, moment: &Moment) -> Outcome<Network> {
         let network = self.find_network(net)?;
@@ -145,7 +145,7 @@ impl Registry {
         if !names.is_empty() && !force {
             return Err(RegistryError::NetworkInUse { network: network.name.clone(), nodes: names });
         }
-        let nodes = self.live_nodes(network.id).map(|node| node.removed_row(&network.name, moment.now));
+        let nodes = self.live_nodes(network.id).map(|node| node.removed_row(Some(&network.name), moment.now));
         let codes = self.codes(network.id).map(|code| Row::Code(code.id.clone(), None));
         let rules = self.rules(network.id).into_iter().map(|rule| Row::Rule(rule.id, None));
         let groups = self.groups(network.id).map(|group| Row::Group(network.id, group.name.clone(), None));
@@ -158,6 +158,7 @@ impl Registry {
             .chain(rules)
             .chain(groups)
             .chain(tokens)
+            .chain(self.ended_strays(network.id, moment))
             .chain([Row::Network(network.id, None)]);
         Ok((rows.collect(), network.clone()))
     }

@@ -210,7 +210,7 @@ impl Registry {
         self.check_clients_of(node, force)?;
         self.check_users_of(node, force)?;
         let network = self.network(node.net).expect("a live node's network exists");
-        Ok((vec![node.removed_row(&network.name, moment.now)], node.clone()))
+        Ok((vec![node.removed_row(Some(&network.name), moment.now)], node.clone()))
     }
 
     /// Updates the facts of a node from its verified report; no rows if nothing is new.
@@ -233,6 +233,7 @@ impl Registry {
             })
         };
         self.check_no_clients_key(request.key)?;
+        self.check_no_strays_key(request.key, Some(request.identity))?;
         let error = known("WireGuard key", &|node| node.key == request.key)
             .or_else(|| known("identity key", &|node| node.identity == request.identity));
         error.map_or(Ok(()), Err)

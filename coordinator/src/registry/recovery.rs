@@ -1,20 +1,11 @@
 //! Recovery of a coordinator that was set back, as by restoring a backup. Its nodes refuse what is older than what they
 //! have, and tell it of records that it signed itself since. From these it learns who was removed or disabled meanwhile,
-//! and of whom it does not know any more: these are [`Stray`]s, until an admin adopts them or cuts them off.
+//! and of whom it does not know any more: these are [`super::Stray`]s, until an admin adopts them or cuts them off.
 
-use super::{
-    ALL_ROLES, Changes, Client, ClientFile, CodeId, EgressSetting, Facts, Moment, Network, Node, Outcome,
-    Registry, RegistryError, Row, Tunnel, address,
-};
-use gatewrt_protocol::{
-    Assignment, ClientId, ClientName, IngressClient, Member, NetworkId, NodeId, NodeName, PublicKey,
-    WgPublicKey,
-};
+use super::{Changes, Network, Node, Outcome, Registry, Row};
+use gatewrt_protocol::{Access, NetworkId, NodeId, NodeName};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Largest number of findings that are kept.
 const FINDINGS: usize = 500;
@@ -40,12 +31,29 @@ pub struct Recovery {
     /// Findings, in words for an admin.
     #[serde(default)]
     pub findings: Vec<Finding>,
+    /// Access rules that nodes had, and that are stricter than those of the coordinator: they keep to both until an admin
+    /// accepts the latter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<NodeId, Access>,
 }
 
 impl Recovery {
     fn handle_heard(&mut self, node: NodeId) {
         if let Some(waiting) = &mut self.waiting {
             waiting.remove(&node);
+        }
+    }
+
+    /// Adds findings, unless there are too many.
+    pub(super) fn find(&mut self, findings: impl Iterator<Item = Finding>) {
+        self.findings.extend(findings.take(FINDINGS.saturating_sub(self.findings.len())));
+    }
+
+    /// Lets a node keep to access rules that it had, or not any more.
+    pub(super) fn keep_rules(&mut self, node: NodeId, access: Option<&Access>) {
+        match access {
+            Some(access) => _ = self.rules.insert(node, access.clone()),
+            None => _ = self.rules.remove(&node),
         }
     }
 }
@@ -59,45 +67,7 @@ pub struct Finding {
     pub what: String,
 }
 
-/// Node or external client that nodes know, and this registry does not: it came after the backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stray {
-    /// A node.
-    Node(Box<StrayNode>),
-    /// An external client.
-    Client(Box<StrayClient>),
-}
-
-/// Node that this registry does not know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StrayNode {
-    /// Newest member record that is known of it.
-    pub member: Member,
-    /// Newest assignment that it showed.
-    #[serde(default)]
-    pub assignment: Option<Assignment>,
-    /// Identity key of its certificate; none until it has connected.
-    #[serde(default)]
-    pub identity: Option<PublicKey>,
-    /// Time at which it was found, in seconds since 1970.
-    pub at: u64,
-}
-
-/// External client that this registry does not know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StrayClient {
-    /// Network.
-    pub net: NetworkId,
-    /// Node that let it in.
-    pub gateway: NodeId,
-    /// Client as its gateway knew it.
-    pub client: IngressClient,
-    /// Time at which it was found, in seconds since 1970.
-    pub at: u64,
-}
-
-/// Refusal of an operation on a stray.
+/// Refusal of an operation of the recovery, or on a stray.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryError {
     /// No stray has this id.
@@ -120,6 +90,28 @@ pub enum RecoveryError {
         /// Id of the network.
         net: NetworkId,
     },
+    /// The keys of the stray are another's by now.
+    #[error("its keys are those of {by} by now")]
+    KeysTaken {
+        /// Name of the node or client that has them.
+        by: String,
+    },
+    /// The keys are those of a stray.
+    #[error(
+        "these keys are those of {id}, which came after the backup that this coordinator was restored from"
+    )]
+    KeyOfStray {
+        /// Id of the stray.
+        id: String,
+    },
+    /// The node does not keep to earlier access rules.
+    #[error("“{node}” keeps to no access rules from before the coordinator was set back")]
+    NoRules {
+        /// Value as it was entered.
+        node: String,
+        /// Nodes that do.
+        known: Vec<String>,
+    },
     /// A client is to be adopted without a name: its gateway does not know any.
     #[error("a client needs a name to be adopted")]
     Unnamed,
@@ -139,7 +131,8 @@ impl RecoveryError {
         match self {
             Self::NoSuchStray { .. } => "not-found",
             Self::Unheard { .. } => "not-reachable",
-            Self::NoNetwork { .. } => "not-found",
+            Self::NoNetwork { .. } | Self::NoRules { .. } => "not-found",
+            Self::KeysTaken { .. } | Self::KeyOfStray { .. } => "key-known",
             Self::Unnamed | Self::BadName { .. } => "bad-name",
         }
     }
@@ -151,66 +144,27 @@ impl RecoveryError {
             Self::NoSuchStray { known, .. } => format!("strays: {}", known.join(", ")),
             Self::Unheard { .. } => "adopt it when it is online, or cut it off".into(),
             Self::NoNetwork { .. } => {
-                "it was created after the backup: create it anew, and have its routers leave and join again"
+                "it was created after the backup, or deleted: cut the stray off; to have it back, create it anew, and have its routers join again"
                     .into()
             }
+            Self::KeysTaken { .. } => {
+                "it has joined or was added anew: cut the stray off, which leaves that alone".into()
+            }
+            Self::KeyOfStray { id } => {
+                format!("adopt it: gatewrt-coordinator recovery adopt {id}; or make new keys, on a router by “gatewrt leave”")
+            }
+            Self::NoRules { known, .. } if known.is_empty() => "no node does".into(),
+            Self::NoRules { known, .. } => format!("nodes that do, by name or id: {}", known.join(", ")),
             Self::Unnamed => "add --name NAME".into(),
             Self::BadName { .. } => "1 to 63 characters of a-z, 0-9 and “-”".into(),
         }
     }
 }
 
-impl Stray {
-    /// Id: that of the node, or the client's WireGuard key in hexadecimal.
-    pub fn id(&self) -> String {
-        match self {
-            Self::Node(node) => node.member.node.to_string(),
-            Self::Client(client) => client_id(client.client.key),
-        }
-    }
-
-    /// Network of the stray.
-    pub fn net(&self) -> NetworkId {
-        match self {
-            Self::Node(node) => node.member.net,
-            Self::Client(client) => client.net,
-        }
-    }
-
-    /// Newest member record that is known of a node.
-    pub fn member(&self) -> Option<&Member> {
-        match self {
-            Self::Node(node) => Some(&node.member),
-            Self::Client(_) => None,
-        }
-    }
-
-    /// Overlay addresses that it has.
-    pub fn addresses(&self) -> &[IpAddr] {
-        match self {
-            Self::Node(node) => &node.member.addresses,
-            Self::Client(client) => &client.client.addresses,
-        }
-    }
-
-    fn row(self) -> Row {
-        Row::Stray(self.id(), Some(Box::new(self)))
-    }
-}
-
-fn client_id(key: WgPublicKey) -> String {
-    data_encoding::HEXLOWER.encode(&key.0)
-}
-
 impl Registry {
     /// Recovery of the coordinator, if it was ever set back.
     pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref()
-    }
-
-    /// All strays, ordered by id.
-    pub fn strays(&self) -> impl Iterator<Item = &Stray> {
-        self.strays.values()
     }
 
     /// True if the assignment of a node has to wait until the node has reported.
@@ -227,7 +181,7 @@ impl Registry {
         };
         let waiting = self.nodes().filter(|node| node.is_live()).map(|node| node.id).collect();
         let skipped = |network: &Network| {
-            let next = network.next + SKIPPED.min(network.node_addresses() / 16);
+            let next = network.next + SKIPPED.min(Self::node_addresses(network) / 16);
             Row::Network(network.id, Some(Network { next, ..network.clone() }))
         };
         let mut rows: Vec<Row> = self.networks().map(skipped).collect();
@@ -244,8 +198,14 @@ impl Registry {
     }
 
     /// Notes that a node told of something newer, and what was found by it. Once it told of its own assignment, that need
-    /// not wait any more.
-    pub(crate) fn handle_told(&self, from: NodeId, own: bool, findings: Vec<String>, now: u64) -> Changes {
+    /// not wait any more, and it keeps to the access rules of it that are stated.
+    pub(crate) fn handle_told(
+        &self,
+        from: NodeId,
+        own: Option<Option<&Access>>,
+        findings: Vec<String>,
+        now: u64,
+    ) -> Changes {
         let before = self.recovery();
         let mut recovery = before.cloned().unwrap_or_else(|| Recovery {
             at: now,
@@ -253,210 +213,46 @@ impl Registry {
             ..Recovery::default()
         });
         recovery.helped.insert(from);
-        if own {
+        if let Some(rules) = own {
             recovery.handle_heard(from);
+            recovery.keep_rules(from, rules);
         }
-        let findings = findings.into_iter().map(|what| Finding { at: now, what });
-        recovery.findings.extend(findings.take(FINDINGS.saturating_sub(recovery.findings.len())));
+        recovery.find(findings.into_iter().map(|what| Finding { at: now, what }));
         if before == Some(&recovery) { Vec::new() } else { vec![Row::Recovery(Some(recovery))] }
     }
 
-    /// Row of a node that this registry does not know, and of its network, in which its addresses are taken from now on. No
-    /// rows if nothing is new.
-    pub(crate) fn stray_node(
-        &self,
-        member: &Member,
-        assignment: Option<&Assignment>,
-        identity: Option<PublicKey>,
-        now: u64,
-    ) -> Changes {
-        let known = match self.strays.get(&member.node.to_string()) {
-            Some(Stray::Node(known)) => Some(known.as_ref()),
-            _ => None,
+    /// Lets a node go by the rules of this registry alone, not by those as well that it had before the coordinator was set
+    /// back.
+    pub fn accept_rules(&self, node: &str) -> Outcome<NodeId> {
+        let kept: Vec<&Node> = self.kept_rules().map(|(node, _)| node).collect();
+        let by_id = kept.iter().find(|kept| kept.id.to_string() == node);
+        let by_name = || {
+            let mut named = kept.iter().filter(|kept| kept.name.as_str() == node);
+            named.next().filter(|_| named.next().is_none())
         };
-        let stray = StrayNode {
-            member: known
-                .map(|known| &known.member)
-                .filter(|known| known.rev >= member.rev)
-                .unwrap_or(member)
-                .clone(),
-            assignment: assignment.or(known.and_then(|known| known.assignment.as_ref())).cloned(),
-            identity: identity.or(known.and_then(|known| known.identity)),
-            at: known.map_or(now, |known| known.at),
+        let missing = || RecoveryError::NoRules {
+            node: node.chars().take(80).collect(),
+            known: kept.iter().map(|node| format!("{} ({})", node.name, node.id)).collect(),
         };
-        if known == Some(&stray) {
-            return Vec::new();
-        }
-        let network = self.network(member.net).map(|network| network.with_taken(&stray.member));
-        let network = network.map(|network| Row::Network(network.id, Some(network)));
-        network.into_iter().chain([Stray::Node(Box::new(stray)).row()]).collect()
+        let id = by_id.or_else(by_name).ok_or_else(missing)?.id;
+        let mut recovery = self.recovery().cloned().unwrap_or_default();
+        recovery.keep_rules(id, None);
+        Ok((vec![Row::Recovery(Some(recovery))], id))
     }
 
-    /// Member record of a stray node.
-    pub(crate) fn stray_member(&self, node: NodeId) -> Option<&Member> {
-        self.strays.get(&node.to_string())?.member()
+    /// Nodes that keep to access rules that they had before the coordinator was set back, beside those of this registry.
+    pub fn kept_rules(&self) -> impl Iterator<Item = (&Node, &Access)> {
+        let rules = self.recovery().into_iter().flat_map(|recovery| &recovery.rules);
+        rules.filter_map(|(node, access)| Some((self.live_node(*node)?, access)))
     }
 
-    /// Row of an external client that this registry does not know; none if it is a known stray.
-    pub(crate) fn stray_client(
-        &self,
-        net: NetworkId,
-        gateway: NodeId,
-        client: &IngressClient,
-        now: u64,
-    ) -> Option<Row> {
-        let stray = StrayClient { net, gateway, client: client.clone(), at: now };
-        let stray = Stray::Client(Box::new(stray));
-        (!self.strays.contains_key(&stray.id())).then(|| stray.row())
+    /// Access rules that a node had before the coordinator was set back, and keeps to.
+    pub fn rules_kept_by(&self, node: NodeId) -> Option<&Access> {
+        self.recovery()?.rules.get(&node)
     }
 
-    /// Finds a stray by its id.
-    pub fn find_stray(&self, id: &str) -> Result<&Stray, RegistryError> {
-        let known = || self.strays.keys().cloned().collect();
-        let stray = self.strays.get(id);
-        Ok(stray.ok_or_else(|| RecoveryError::NoSuchStray { id: id.to_owned(), known: known() })?)
-    }
-
-    /// Adopts a stray: it becomes a node or an external client again, with its keys and addresses, under `name` or the name
-    /// that it had.
-    pub fn adopt_stray(&self, id: &str, name: Option<&str>, moment: &Moment) -> Outcome<Stray> {
-        let stray = self.find_stray(id)?;
-        let row = match stray {
-            Stray::Node(node) => {
-                let unheard = || RecoveryError::Unheard { name: node.member.name.clone() };
-                let identity = node.identity.ok_or_else(unheard)?;
-                Row::Node(node.member.node, Some(Box::new(self.adopted_node(node, identity, name)?)))
-            }
-            Stray::Client(client) => {
-                let client = self.adopted_client(client, name, moment)?;
-                Row::Client(client.id, Some(Box::new(client)))
-            }
-        };
-        Ok((vec![row, Row::Stray(id.to_owned(), None)], stray.clone()))
-    }
-
-    /// Cuts a stray off for good: it is removed as if it had been known. Its keys and addresses are never reused.
-    pub fn cut_off_stray(&self, id: &str, moment: &Moment) -> Outcome<Stray> {
-        let stray = self.find_stray(id)?;
-        let row = match stray {
-            Stray::Node(node) => {
-                // A removed node signs nothing that counts; the key only has to be one that no other node has.
-                let identity = node.identity.unwrap_or(PublicKey(node.member.key.0));
-                let network = self.network(node.member.net).map(|network| &network.name);
-                let network = network.ok_or(RecoveryError::NoNetwork { net: node.member.net })?;
-                self.adopted_node(node, identity, None)?.removed_row(network, moment.now)
-            }
-            Stray::Client(client) => {
-                let client = self.adopted_client(client, Some(&format!("cut-off-{}", &id[..8])), moment)?;
-                let client = Client { enabled: false, deleted: Some(moment.now), ..client };
-                Row::Client(client.id, Some(Box::new(client)))
-            }
-        };
-        Ok((vec![row, Row::Stray(id.to_owned(), None)], stray.clone()))
-    }
-
-    fn adopted_node(
-        &self,
-        stray: &StrayNode,
-        identity: PublicKey,
-        name: Option<&str>,
-    ) -> Result<Node, RegistryError> {
-        let member = &stray.member;
-        let network = self.network(member.net).ok_or(RecoveryError::NoNetwork { net: member.net })?;
-        let wanted = match name {
-            Some(name) => parse_name::<NodeName>(name)?,
-            None => member.name.clone(),
-        };
-        let node = Node {
-            id: member.node,
-            net: member.net,
-            name: self.free_name(network, &wanted),
-            key: member.key,
-            identity,
-            addresses: member.addresses.clone(),
-            roles: ALL_ROLES.into(),
-            code: CodeId::adopted(),
-            joined: stray.at,
-            egress: BTreeMap::new(),
-            ingress: None,
-            blocks: member.clients.clone(),
-            exit: None,
-            scopes: BTreeMap::new(),
-            confirm_s: stray.assignment.as_ref().and_then(|assignment| assignment.confirm_s),
-            attempt: stray.assignment.as_ref().map_or(0, |assignment| assignment.attempt),
-            label: String::new(),
-            tags: BTreeSet::new(),
-            facts: Facts::default(),
-            removed: None,
-            removed_from: None,
-            told: None,
-        };
-        let assigned = stray.assignment.iter().flat_map(|assignment| &assignment.egress);
-        // What another site serves by now stays that site's.
-        let free = assigned.filter(|egress| self.check_egress(&node, egress.prefix).is_ok());
-        let egress =
-            free.map(|egress| (egress.prefix, EgressSetting { nat: egress.nat, metric: egress.metric }));
-        Ok(Node { egress: egress.collect(), ..node.clone() })
-    }
-
-    fn adopted_client(
-        &self,
-        stray: &StrayClient,
-        name: Option<&str>,
-        moment: &Moment,
-    ) -> Result<Client, RegistryError> {
-        let name = parse_name::<ClientName>(name.ok_or(RecoveryError::Unnamed)?)?;
-        self.check_client_name(stray.net, None, &name)?;
-        let known = &stray.client;
-        let client = Client {
-            id: ClientId::from_entropy(moment.bytes(0)),
-            net: stray.net,
-            name,
-            label: String::new(),
-            tags: BTreeSet::new(),
-            key: known.key,
-            past_keys: BTreeSet::new(),
-            psk: known.psk,
-            gateway: stray.gateway,
-            seats: [(stray.gateway, known.addresses.clone())].into(),
-            dns: Vec::new(),
-            tunnel: if known.internet { Tunnel::Full } else { Tunnel::Split },
-            routes: BTreeSet::new(),
-            prefixes: known.prefixes.iter().copied().collect(),
-            enabled: true,
-            reachable: known.reachable,
-            expires: None,
-            expired: None,
-            created: stray.at,
-            issued: stray.at,
-            file: ClientFile::placeholder(),
-            deleted: None,
-        };
-        Ok(Client { file: self.client_file(&client).unwrap_or_else(ClientFile::placeholder), ..client })
-    }
-}
-
-fn parse_name<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str) -> Result<T, RegistryError> {
-    let bad = |why: T::Err| RecoveryError::BadName { name: name.to_owned(), why: why.to_string() };
-    Ok(name.parse().map_err(bad)?)
-}
-
-impl Network {
-    /// Network in which the addresses and client blocks of a node are taken.
-    fn with_taken(&self, member: &Member) -> Self {
-        let prefixes = self.prefixes();
-        let index = |addr: &IpAddr| {
-            let prefix = prefixes.iter().find(|prefix| prefix.contains(*addr))?;
-            u64::try_from(address::index_of(prefix, *addr)).ok()
-        };
-        let next = member.addresses.iter().filter_map(index).map(|index| index + 1).fold(self.next, u64::max);
-        let inside = |block: &&gatewrt_protocol::Prefix| prefixes.iter().any(|prefix| prefix.covers(block));
-        let blocks = self.blocks.iter().chain(member.clients.iter().filter(inside)).copied().collect();
-        Self { next, blocks, ..self.clone() }
-    }
-
-    /// Number of addresses that nodes of the network can have.
-    fn node_addresses(&self) -> u64 {
-        1u64 << (32 - self.prefix4.len()).min(32)
+    /// Number of addresses that nodes of a network can have.
+    fn node_addresses(network: &Network) -> u64 {
+        1u64 << (32 - network.prefix4.len()).min(32)
     }
 }

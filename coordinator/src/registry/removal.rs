@@ -15,10 +15,10 @@ impl Node {
     }
 
     /// Row of the node once it is removed. Its keys and addresses stay known, its roles end.
-    pub(crate) fn removed_row(&self, from: &NetworkName, now: u64) -> Row {
+    pub(crate) fn removed_row(&self, from: Option<&NetworkName>, now: u64) -> Row {
         let removed = Node {
             removed: Some(now),
-            removed_from: Some(from.clone()),
+            removed_from: from.cloned(),
             egress: BTreeMap::new(),
             ingress: None,
             exit: None,

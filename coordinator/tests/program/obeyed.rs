@@ -246,6 +246,25 @@ fn offline_router_is_named_and_not_waited_for() {
 }
 
 #[test]
+fn removed_router_is_pending_until_it_has_read_its_end() {
+    let home = Home::new();
+    home.cabin.link.cut();
+    eventually("it to be offline", || (home.coordinator.node("cabin")["online"] == false).then_some(()));
+    home.while_obeying(&[&home.office], || {
+        let began = Instant::now();
+        let (output, said, error) = home.run("node remove home cabin --wait");
+        assert!(said.contains("removed node cabin"), "{said}");
+        assert!(error.contains("not yet: cabin: offline since ") && error.contains("its removal"), "{error}");
+        assert_eq!(output.status.code(), Some(5));
+        let (output, said, error) = home.run("network delete home --force --wait --json");
+        assert_eq!((output.status.code(), error.as_str()), (Some(0), ""), "{said}");
+        let answer: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((names(&answer["applied"]), &answer["pending"]), (vec!["office"], &json!([])));
+        assert!(began.elapsed() < 2 * IN_TIME, "it waited in vain");
+    });
+}
+
+#[test]
 fn router_that_rolled_back_or_failed_is_named() {
     let home = Home::new();
     let [policy, assignment, roster] = home.office.received();

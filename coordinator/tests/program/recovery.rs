@@ -7,7 +7,8 @@ use crate::{
     router::{Link, Router},
 };
 use gatewrt_protocol::{
-    Assignment, JoinAnswer, JoinCode, MemberUpdate, PublicKey, Roster, Signer, Topic, WgPublicKey, jws,
+    Assignment, JoinAnswer, JoinCode, MemberUpdate, PublicKey, Roster, Signer, Topic, Verdict, WgPublicKey,
+    jws,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -245,6 +246,60 @@ fn stray_that_is_cut_off_reads_its_end() {
     office.wait_for(end, |update: &MemberUpdate| matches!(update, MemberUpdate::Tombstone(_)));
     let late = home.connect("late");
     late.wait_for(end, |update: &MemberUpdate| matches!(update, MemberUpdate::Tombstone(_)));
+}
+
+#[test]
+fn rules_that_were_made_after_the_backup_stay_in_force_until_they_are_accepted() {
+    let mut home = Home::start();
+    home.join(1, "office");
+    home.join(2, "flat");
+    let backup = home.back_up();
+    home.coordinator.ok(&["network", "set", "home", "--access", "deny"]);
+    home.remember("office");
+    home.restore(&backup);
+    let office = home.tell("office");
+    let known: Assignment = jws::open(
+        home.flash["office"][&Topic::Assignment(home.answer("office").node).to_string()].as_bytes(),
+        &home.key(),
+    )
+    .unwrap();
+    let kept = home.assignment("office", &office, |assignment| assignment.rev > known.rev);
+    assert_eq!((known.access.default, kept.access.default), (Verdict::Deny, Verdict::Deny));
+    assert!(home.found("node office had other access rules than the backup has, which denied more"));
+    let shown = home.coordinator.ok(&["recovery", "show"]);
+    let parts = ["router office of network home had stricter access rules", "deny all else", "accept-rules"];
+    assert!(parts.iter().all(|part| shown.contains(part)), "{shown}");
+    let status = home.coordinator.ok(&["status"]);
+    assert!(status.contains("1 router keeps to stricter access rules that it had"), "{status}");
+    let refused = home.coordinator.refused(&["recovery", "accept-rules", "flat"]);
+    assert!(refused.contains("keeps to no access rules") && refused.contains("office"), "{refused}");
+    home.coordinator.ok(&["recovery", "accept-rules", "office"]);
+    home.assignment("office", &office, |assignment| assignment.access.default == Verdict::Allow);
+    assert_eq!(home.recovery()["rules"], Value::Null);
+}
+
+#[test]
+fn stray_that_tells_the_same_again_does_not_fill_the_log() {
+    let mut home = Home::start();
+    home.join(1, "office");
+    let backup = home.back_up();
+    let late = home.join(2, "late").clone();
+    home.remember("late");
+    home.restore(&backup);
+    let link = home.tell("late");
+    let reply = Topic::Reply(late.node);
+    for _ in 0..50 {
+        for topic in [Topic::Member(late.net, late.node), Topic::Assignment(late.node)] {
+            link.publish(reply, &home.flash["late"][&topic.to_string()]);
+        }
+    }
+    link.publish(reply, "x.y.z");
+    eventually("the last of them", || {
+        home.coordinator.log().contains("no record of this coordinator").then_some(())
+    });
+    let log = home.coordinator.log();
+    let count = log.lines().filter(|line| line.contains("a node has a newer record")).count();
+    assert_eq!(count, 2, "one for each record: {log}");
 }
 
 #[test]

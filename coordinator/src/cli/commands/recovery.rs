@@ -2,7 +2,7 @@
 
 use super::{super::args::RecoveryCommand, ApiClient, CommandResult, enc, line, list, print, span, table};
 use crate::{
-    api::{AdoptRequest, RecoveryView, StrayView},
+    api::{AdoptRequest, KeptRulesView, RecoveryView, StrayView},
     controller::now,
     obeyed::Changed,
 };
@@ -15,6 +15,16 @@ pub(super) fn run(client: &ApiClient, command: RecoveryCommand, as_json: bool) -
             let path = format!("recovery/strays/{}", enc(&stray));
             let adopted: Changed<StrayView> = client.post(&path, &AdoptRequest { name })?;
             print(&adopted, as_json, |adopted| line(&format!("adopted {}", named(adopted))))
+        }
+        RecoveryCommand::AcceptRules { node } => {
+            let path = format!("recovery/rules/{}", enc(&node));
+            let accepted: Changed<KeptRulesView> = client.delete(&path)?;
+            print(&accepted, as_json, |accepted| {
+                line(&format!(
+                    "{} of network {} goes by the access rules of this coordinator alone",
+                    accepted.node, accepted.network
+                ))
+            })
         }
         RecoveryCommand::CutOff { stray } => {
             let gone: Changed<StrayView> = client.delete(&format!("recovery/strays/{}", enc(&stray)))?;
@@ -43,6 +53,7 @@ fn show(recovery: &RecoveryView) -> io::Result<()> {
             list(&recovery.waiting)
         ))?;
     }
+    recovery.rules.iter().try_for_each(show_rules)?;
     if recovery.strays.is_empty() {
         return Ok(());
     }
@@ -54,10 +65,19 @@ fn show(recovery: &RecoveryView) -> io::Result<()> {
             stray.network.clone(),
             list(&stray.gateway),
             list(&stray.addresses),
-            if stray.adoptable { "yes" } else { "not heard yet" }.to_owned(),
+            if stray.adoptable { "yes" } else { "not now" }.to_owned(),
         ]
     };
     let heading = ["NOT KNOWN", "ID", "NAME", "NETWORK", "GATEWAY", "ADDRESSES", "CAN BE ADOPTED"];
     table(&heading, &recovery.strays.iter().map(row).collect::<Vec<_>>())?;
     line("next: gatewrt-coordinator recovery adopt ID, or recovery cut-off ID")
+}
+
+fn show_rules(kept: &KeptRulesView) -> io::Result<()> {
+    line(&format!(
+        "router {} of network {} had stricter access rules than the backup, and keeps to both sets:",
+        kept.node, kept.network
+    ))?;
+    kept.rules.iter().try_for_each(|rule| line(&format!("  {rule}")))?;
+    line(&format!("make them again, then: gatewrt-coordinator recovery accept-rules {}", kept.id))
 }

@@ -33,12 +33,13 @@ impl Registry {
         }
     }
 
-    /// Refuses a client's key that any node or client has or had.
+    /// Refuses a client's key that any node, client or stray has or had.
     pub(super) fn check_client_key(&self, key: WgPublicKey) -> Result<(), RegistryError> {
         if key.0 == [0; 32] {
             return Err(ClientError::BadKey.into());
         }
         self.check_no_clients_key(key)?;
+        self.check_no_strays_key(key, None)?;
         let node = self.nodes().find(|node| node.key == key);
         node.map_or(Ok(()), |node| Err(ClientError::KeyOfNode { node: node.name.clone() }.into()))
     }
