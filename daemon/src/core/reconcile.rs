@@ -64,6 +64,7 @@ impl Core {
         if !held.is_empty() {
             desired::keep(&mut decision.desired, &self.observed);
         }
+        desired::leave_out_v6(&mut decision.desired, &self.observed);
         self.config_failures = decision.failures;
         self.desired = decision.desired;
         let query = self.query(decision.reads);
