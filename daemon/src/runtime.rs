@@ -10,7 +10,10 @@ mod system;
 
 use crate::{
     apply::apply,
-    config::{Config, WireGuard},
+    config::{
+        Config, WireGuard,
+        last::{self, Loaded},
+    },
     control::{self, Calls},
     core::{About, Core, Input, LinkEvent, Membership, Output, desired::is_secondary},
     error_chain::error_chain,
@@ -95,7 +98,9 @@ pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
 }
 
 /// Runs the daemon until it is stopped. `file` is the configuration's.
-pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
+pub async fn run(file: PathBuf) -> Result<(), RunError> {
+    let loaded = last::load(&file);
+    let config = loaded.config.clone();
     crate::log::init(config.log_level);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     // Before the socket exists: a reload signal at that moment must not end the process.
@@ -107,6 +112,7 @@ pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
     let mut daemon = Daemon::new(file, config)?;
     log::info!("gatewrt {} is running", env!("CARGO_PKG_VERSION"));
     daemon.start()?;
+    daemon.keep(&loaded);
     daemon.turn(&mut calls, &mut signals).await?;
     calls.finish().await;
     Ok(())
@@ -237,6 +243,14 @@ impl Daemon {
         self.links.finish().await;
         self.end();
         Ok(())
+    }
+
+    /// Keeps the settings that are usable, for a start after they no longer are.
+    fn keep(&self, loaded: &Loaded) {
+        let is_member = !(self.identities.is_empty() && self.core.status(self.now()).unreadable.is_empty());
+        if let Err(error) = loaded.keep(is_member) {
+            log::warn!("the settings in effect are not kept on disk: {error}");
+        }
     }
 
     fn now(&self) -> Duration {

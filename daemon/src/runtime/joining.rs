@@ -1,7 +1,8 @@
 //! Joining of networks: on request, and by a join code in the configuration, which is tried until it works.
 
-use super::{Daemon, system};
+use super::{Daemon, memberships::identities, system};
 use crate::{
+    config::last,
     core::{Input, uplinks::place},
     enroll::{self, EnrollError, Facts},
     error_chain::error_chain,
@@ -170,6 +171,7 @@ impl Daemon {
             jws::open(answer.assignment.as_bytes(), &identity.record_key).ok();
         log::info!("joined {network} as {name}");
         let membership = self.take_up(identity);
+        self.keep(&last::load(&self.file));
         system::networks_changed();
         self.feed(Input::Joined(Box::new(membership)));
         Answer::Joined(Joined {
