@@ -12,7 +12,8 @@ use crate::{
     control::{self, ControlError, Request},
     crash,
     error_chain::error_chain,
-    show::{Part, View},
+    runtime,
+    show::{self, Answer, Done, Part, View},
 };
 use exit::Exit;
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
@@ -228,7 +229,10 @@ fn execute(asked: &Invocation) -> Result<ExitCode, CliError> {
         Command::Guard => return guard::run(&asked.config),
         Command::Crash => crash::panic_on_purpose(),
         command => {
-            let answer = ask(asked, request(command)?, Duration::MAX)?;
+            let answer = match command {
+                Command::Stop { teardown } => stop(asked, *teardown)?,
+                _ => ask(asked, request(command)?, Duration::MAX)?,
+            };
             if asked.json { print_json(&answer)? } else { print(&answer) }
         }
     }
@@ -284,7 +288,6 @@ fn request(command: &Command) -> Result<Request, CliError> {
         Command::Plan => Request::Plan,
         Command::Exit(exit) => exit::request(exit)?,
         Command::Reload => Request::Reload,
-        Command::Stop { teardown } => Request::Stop { teardown: *teardown },
         _ => Request::Status,
     })
 }
