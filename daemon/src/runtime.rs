@@ -169,6 +169,14 @@ impl Signals {
     }
 }
 
+/// Request to leave a network that is under way.
+struct Leaving {
+    network: NetworkName,
+    /// The coordinator had removed this node before.
+    is_removed: bool,
+    reply: oneshot::Sender<Answer>,
+}
+
 /// Daemon with the state of its event loop.
 struct Daemon {
     file: PathBuf,
@@ -183,7 +191,7 @@ struct Daemon {
     links: Links,
     probes: Probes,
     joining: Joining,
-    leaving: Vec<(NetworkName, oneshot::Sender<Answer>)>,
+    leaving: Vec<Leaving>,
     stopping: Vec<oneshot::Sender<Answer>>,
     stopped: bool,
 }
@@ -220,6 +228,8 @@ impl Daemon {
 
     /// Brings up the networks on disk before anything else is waited for.
     fn start(&mut self) -> Result<(), RunError> {
+        self.move_ports();
+        self.drop_used_codes();
         let memberships = self.memberships()?;
         self.feed(Input::Started(Box::new(self.config.clone()), memberships));
         self.join_configured();

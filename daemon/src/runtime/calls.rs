@@ -102,7 +102,8 @@ impl Daemon {
 
     fn leave(&mut self, network: NetworkName, reply: oneshot::Sender<Answer>) {
         if self.identities.contains_key(&network) || self.core.unreadable(&network).is_some() {
-            self.leaving.push((network.clone(), reply));
+            let is_removed = self.core.networks().get(&network).is_some_and(|it| it.directory.is_removed());
+            self.leaving.push(Leaving { network: network.clone(), is_removed, reply });
             self.feed(Input::Leave(network));
         } else {
             let _ = reply.send(Answer::Failed(self.not_joined(&network)));
@@ -120,6 +121,7 @@ impl Daemon {
             || config.wireguard != self.config.wireguard
             || config.firewall != self.config.firewall;
         self.config = config;
+        self.drop_used_codes();
         log::info!("the configuration was read again");
         self.feed(Input::Configured(Box::new(self.config.clone())));
         self.joining.allow_refused();
