@@ -1,10 +1,14 @@
 //! Config source of the router's owner: `/etc/config/gatewrt`, UCI text to a [`Config`] whose every value is usable as
 //! it is. It ends there: nothing is looked up on the system, and no secret is in this file.
 //!
+//! What can't be used costs its option, section or line alone: its last usable value takes its place
+//! ([`last`]), or else its default, or, where that would open what was closed, nothing.
+//!
 //! A network's section is called as the network; where its name has a “-”, which UCI allows in no section's
 //! name, a “_” stands for it.
 
 pub mod exits;
+pub mod last;
 mod options;
 pub mod uci;
 
@@ -16,14 +20,8 @@ use log::LevelFilter;
 use options::{Options, add, put};
 use serde::{Deserialize, Serialize};
 use sorted_vec::SortedSet;
-use std::{
-    fmt, io, mem,
-    net::SocketAddr,
-    num::NonZeroU16,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-use uci::SyntaxError;
+use std::{fmt, mem, net::SocketAddr, num::NonZeroU16, path::PathBuf, time::Duration};
+use uci::{Section, UciFile};
 
 /// Path of the file unless another is named.
 pub const DEFAULT_FILE: &str = "/etc/config/gatewrt";
@@ -49,7 +47,7 @@ pub struct Config {
     pub heartbeat: Duration,
     /// The networks that have a section, by name.
     pub networks: LiteMap<NetworkName, NetworkConfig>,
-    /// Warnings about skipped settings.
+    /// Settings that can't be used or mean nothing to this version.
     pub warnings: Vec<Warning>,
 }
 
@@ -142,85 +140,85 @@ impl Default for NetworkConfig {
     }
 }
 
-/// Warning about a setting that means nothing to this version and was skipped.
+/// Setting in the file that is not in effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The file.
     pub file: String,
-    /// The line, from 1.
+    /// The line, from 1; 0 for the file as a whole.
     pub line: u32,
-    /// Description of what was skipped and why.
+    /// Description of the setting and of what is wrong with it.
     pub what: String,
+    /// True for one that means nothing to this version and was skipped.
+    pub skipped: bool,
+    /// Network that it is about; absent where it is about all.
+    pub network: Option<NetworkName>,
+}
+
+impl Warning {
+    /// Place of the setting: the file, and its line.
+    pub fn place(&self) -> String {
+        match self.line {
+            0 => self.file.clone(),
+            line => format!("{}:{line}", self.file),
+        }
+    }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+        write!(f, "{}: {}", self.place(), self.what)
     }
-}
-
-/// Failure to read a [`Config`] from a file.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// File that exists but can't be read.
-    #[error("{file} can't be read")]
-    Unreadable {
-        /// The file.
-        file: String,
-        /// Error of the system.
-        source: io::Error,
-    },
-    /// Setting that can't be used.
-    #[error("{file}:{line}: {}{what}; allowed: {allowed}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
-    Bad {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: u32,
-        /// `option <name>` or `config <type>`; absent where the text itself is broken.
-        place: Option<String>,
-        /// Description of the fault.
-        what: String,
-        /// Allowed values.
-        allowed: String,
-    },
 }
 
 impl Config {
-    /// Reads the configuration in `file`. A missing file is the default configuration: no network.
-    pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let name = file.display().to_string();
-        match std::fs::read(file) {
-            Ok(bytes) => Self::parse(&name, &bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(ConfigError::Unreadable { file: name, source }),
+    /// Parses the text of a configuration file that must have no fault; `file` is its name in messages. The first fault
+    /// is the error.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Warning> {
+        let mut config = Self::read(file, bytes, &[]).0;
+        match config.warnings.iter().position(|warning| !warning.skipped) {
+            Some(first) => Err(config.warnings.swap_remove(first)),
+            None => Ok(config),
         }
     }
 
-    /// Parses the text of a configuration file; `file` is its name in messages.
-    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, ConfigError> {
-        let syntax = |error: SyntaxError| options::bad(file, error.line, None, error.what, error.allowed);
-        let mut config = Self::default();
-        let mut has_main = false;
-        let mut exits = Exits::default();
-        for section in uci::parse(bytes).map_err(syntax)? {
-            let mut options = Options::new(file, section);
-            match options.section.kind.as_str() {
-                "gatewrt" => {
-                    options.only_once(mem::replace(&mut has_main, true));
-                    config.read_main(&mut options);
-                }
-                "network" => config.read_network(&mut exits, &mut options),
-                "exit" => exits.read(&mut options),
-                _ => config.warnings.push(options.unknown_section()),
+    /// Reads the text of a configuration file, with the settings that were usable `before` for those that are not now.
+    /// Returns what is usable in the same form.
+    pub fn read(file: &str, bytes: &[u8], before: &[Section]) -> (Self, Vec<Section>) {
+        let UciFile { sections, faults, mut lost } = uci::parse(bytes);
+        let mut reader =
+            Reader { file, before, config: Self::default(), exits: Exits::default(), used: Vec::new() };
+        for fault in faults {
+            let what = format!("{}; allowed: {}", fault.what, fault.allowed);
+            let (file, line) = (file.to_owned(), fault.line);
+            reader.config.warnings.push(Warning { file, line, what, skipped: false, network: None });
+        }
+        let mut there: Vec<(String, Option<String>)> = Vec::new();
+        let mut misspelt = Vec::new();
+        for section in sections {
+            let (kind, name) = (section.kind.clone(), section.name.clone());
+            match reader.read(section) {
+                Outcome::Read => there.push((kind, name)),
+                Outcome::Lost => lost = true,
+                Outcome::Unknown => misspelt.push(name),
             }
-            config.warnings.extend(options.finish()?);
         }
-        exits.hand_over(file, &mut config.networks)?;
-        Ok(config)
+        // A section that can't be told any more is as it was.
+        for section in before.iter().filter(|section| section.kind == MAIN || section.name.is_some()) {
+            let name = section.name.as_deref();
+            let is_there = there.iter().any(|(kind, it)| {
+                *kind == section.kind && (kind == MAIN || uci::is_same(it.as_deref(), name))
+            });
+            if !is_there && (lost || misspelt.iter().any(|it| uci::is_same(it.as_deref(), name))) {
+                reader.read(section.clone());
+            }
+        }
+        let Reader { mut config, exits, used, .. } = reader;
+        config.warnings.extend(exits.hand_over(file, &mut config.networks));
+        (config, used)
     }
 
-    fn read_main(&mut self, options: &mut Options<'_>) {
+    fn read_main(&mut self, options: &mut Options<'_>, before: &[Section]) {
         const PATH: &str = "an absolute path";
         options.flag("enabled", &mut self.enabled);
         options.one("log_level", LEVELS, &mut |text| put(&mut self.log_level, level(text)));
@@ -233,12 +231,20 @@ impl Config {
         let is_sound = |seconds| (10..=3600).contains(&seconds);
         options.number("heartbeat", "10 to 3600 seconds", is_sound, &mut heartbeat);
         self.heartbeat = Duration::from_secs(heartbeat.into());
-        read_numbers(options, &mut self.numbers);
+        if !read_numbers(options, &mut self.numbers) {
+            // Each may be sound alone: they are those of before together.
+            self.numbers = ReservedNumbers::default();
+            let old = before.iter().find(|section| section.kind == MAIN).cloned();
+            if let Some(old) = old.filter(|_| !options.put_back(&NUMBERS)) {
+                let mut old = Options::new("", old, None);
+                if !read_numbers(&mut old, &mut self.numbers) {
+                    self.numbers = ReservedNumbers::default();
+                }
+            }
+        }
     }
 
-    fn read_network(&mut self, exits: &mut Exits, options: &mut Options<'_>) {
-        let Some(name) = options.network_name() else { return };
-        options.only_once(self.networks.contains_key(&name));
+    fn read_network(&mut self, name: NetworkName, exits: &mut Exits, options: &mut Options<'_>) {
         let mut network = read_network(&name, options);
         network.scopes = exits.read_short(&name, options);
         let shares =
@@ -248,8 +254,70 @@ impl Config {
         {
             let what = format!("listen_port {port} is that of network {other} too");
             options.fail_here(&what, "a port of its own for each network");
+            network.listen_port = None;
         }
         self.networks.insert(name, network);
+    }
+}
+
+const MAIN: &str = "gatewrt";
+/// Options whose values must fit together.
+const NUMBERS: [&str; 8] =
+    ["table", "priority", "exit_table", "exit_priority", "metric", "mask", "bypass", "masquerade"];
+
+/// Outcome of reading a section.
+enum Outcome {
+    Read,
+    /// It can't be told which section it is.
+    Lost,
+    /// Its type is unknown.
+    Unknown,
+}
+
+/// Reader of the sections of a file.
+struct Reader<'a> {
+    file: &'a str,
+    before: &'a [Section],
+    config: Config,
+    exits: Exits,
+    /// Settings that were used.
+    used: Vec<Section>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, section: Section) -> Outcome {
+        let name = section.name.as_deref();
+        let same = |it: &&Section| {
+            it.kind == section.kind && (it.kind == MAIN || uci::is_same(it.name.as_deref(), name))
+        };
+        let before = self.before.iter().find(same).map(|it| it.entries.as_slice());
+        let mut options = Options::new(self.file, section, before);
+        let mut outcome = Outcome::Read;
+        match options.section.kind.as_str() {
+            MAIN if self.used.iter().any(|it| it.kind == MAIN) => {
+                options.section.entries.clear();
+                options.fail_here("a second section of this type", "one of them");
+            }
+            MAIN => self.config.read_main(&mut options, self.before),
+            "network" => match options.network_name() {
+                Some(name) => self.config.read_network(name, &mut self.exits, &mut options),
+                None => {
+                    options.section.entries.clear();
+                    outcome = Outcome::Lost;
+                }
+            },
+            "exit" => self.exits.read(&mut options),
+            _ => {
+                options.skip();
+                outcome = Outcome::Unknown;
+            }
+        }
+        let (used, warnings) = options.finish();
+        self.config.warnings.extend(warnings);
+        if matches!(outcome, Outcome::Read) {
+            self.used.push(used);
+        }
+        outcome
     }
 }
 
@@ -261,14 +329,15 @@ const PRIORITY: &str = "1 to 32765, before the main table's rule";
 const ENDPOINT: &str = "address:port such as 198.51.100.1:51820 or [2001:db8::1]:51820";
 const MARK: &str = "two different numbers other than 0 whose bits are all within mask";
 
-fn read_numbers(options: &mut Options<'_>, numbers: &mut ReservedNumbers) {
+/// Reads tables, priorities and marks; false if they do not fit together.
+fn read_numbers(options: &mut Options<'_>, numbers: &mut ReservedNumbers) -> bool {
     let is_table = |table| table != 0 && !(253..=255).contains(&table);
     let is_priority = |priority| (1..=32765).contains(&priority);
     let is_some = |number| number != 0;
     options.number("table", TABLE, is_table, &mut numbers.table);
     options.number("priority", PRIORITY, is_priority, &mut numbers.priority);
     numbers.exit_priority = numbers.priority.saturating_add(10);
-    exits::set_numbers(options, numbers);
+    let exits_fit = exits::set_numbers(options, numbers);
     options.number("metric", "1 to 4294967295", is_some, &mut numbers.metric);
     let before = mem::take(&mut numbers.mask);
     let bits = "a number with at least two bits set, such as 0x0f000000";
@@ -282,10 +351,12 @@ fn read_numbers(options: &mut Options<'_>, numbers: &mut ReservedNumbers) {
     options.number("bypass", "a number other than 0", is_some, &mut numbers.bypass);
     options.number("masquerade", "a number other than 0", is_some, &mut numbers.masquerade);
     let ReservedNumbers { mask, bypass, masquerade, .. } = *numbers;
-    if bypass == masquerade || (bypass | masquerade) & !mask != 0 {
+    let marks_fit = bypass != masquerade && (bypass | masquerade) & !mask == 0;
+    if !marks_fit {
         let what = format!("bypass {bypass:#x} and masquerade {masquerade:#x} do not fit mask {mask:#x}");
         options.fail_here(&what, MARK);
     }
+    marks_fit && exits_fit
 }
 
 fn read_network(name: &NetworkName, options: &mut Options<'_>) -> NetworkConfig {
@@ -298,7 +369,7 @@ fn read_network(name: &NetworkName, options: &mut Options<'_>) -> NetworkConfig 
         [("allow_egress", Role::Egress), ("allow_ingress", Role::Ingress), ("allow_exit", Role::Exit)]
     {
         let mut is_allowed = network.allowed.contains(&role);
-        options.flag(key, &mut is_allowed);
+        options.opening(key, &mut is_allowed);
         match is_allowed {
             true => network.allowed.extend([role]),
             false => network.allowed.retain(|allowed| *allowed != role),

@@ -1,9 +1,10 @@
 //! Control socket of the daemon, `<run dir>/control.sock`, mode 0600. A connection carries one request and one answer,
 //! each a line of JSON. The command line and the rpcd plugin are its clients.
 //!
-//! One daemon at a time has the run-time directory: the one that holds the lock on `<run dir>/lock`. Whether something
-//! listens on the socket does not tell: a program that a daemon was starting when it was killed holds its socket for a
-//! moment, until `execve` closes it. It never holds the lock (fcntl(2), F_SETLK).
+//! One process at a time has the run-time directory and the state directory: the one that holds the locks on
+//! `<run dir>/lock` and on the state directory itself. Whether something listens on the socket does not tell: a program
+//! that a daemon was starting when it was killed holds its socket for a moment, until `execve` closes it. It never holds
+//! the first lock (fcntl(2), F_SETLK), and the second for that moment alone.
 
 use crate::{
     config::OwnScope,
@@ -14,14 +15,15 @@ use gatewrt_protocol::{JoinCode, NetworkName, NodeName, Tag};
 use serde::{Deserialize, Serialize};
 use std::{
     convert::Infallible,
-    fs::{File, OpenOptions, Permissions},
+    fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::{
-        fs::{OpenOptionsExt, PermissionsExt},
+        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
         net::UnixStream,
     },
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
@@ -169,8 +171,14 @@ pub struct Calls {
     calls: mpsc::Receiver<Call>,
     /// Ends when no connection is being served any more.
     serving: mpsc::Receiver<Infallible>,
-    /// File that is locked while the daemon has the run-time directory.
-    _lock: File,
+    _claim: Claim,
+}
+
+/// Locks of the one process that works on these directories, until it ends.
+pub struct Claim {
+    _run_dir: File,
+    /// `None` where the file system can't lock it.
+    _state_dir: Option<File>,
 }
 
 impl Calls {
@@ -187,11 +195,46 @@ impl Calls {
     }
 }
 
+/// Claims both directories, which are made if they are missing, for this process. Waits for a daemon that is ending, but
+/// not longer than `patience`; one that goes on is an error.
+pub fn claim(run_dir: &Path, state_dir: &Path, patience: Duration) -> io::Result<Claim> {
+    DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+    let end = Instant::now() + patience;
+    let until_free = |take: &dyn Fn() -> io::Result<File>| loop {
+        match take() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            taken => return taken,
+        }
+    };
+    let run_dir = until_free(&|| lock(&run_dir.join("lock")))?;
+    let state_dir = match until_free(&|| lock_dir(state_dir)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+        taken => taken.ok(),
+    };
+    Ok(Claim { _run_dir: run_dir, _state_dir: state_dir })
+}
+
+fn lock_dir(path: &Path) -> io::Result<File> {
+    let dir = File::open(path)?;
+    match dir.try_lock() {
+        Ok(()) => Ok(dir),
+        Err(TryLockError::WouldBlock) => Err(held(path)),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn held(path: &Path) -> io::Error {
+    let what = format!("a daemon is running already: it holds {}", path.display());
+    io::Error::new(io::ErrorKind::AddrInUse, what)
+}
+
 /// Opens the control socket below `run_dir` and serves it in a task of its own. A socket that a dead daemon left behind
-/// is replaced; a daemon that runs on this directory is an error.
-pub fn listen(run_dir: &Path) -> io::Result<Calls> {
+/// is replaced.
+pub fn listen(run_dir: &Path, claim: Claim) -> io::Result<Calls> {
     let path = socket_path(run_dir);
-    let lock = lock(&run_dir.join("lock"))?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -201,7 +244,7 @@ pub fn listen(run_dir: &Path) -> io::Result<Calls> {
     let (sender, calls) = mpsc::channel(QUEUE);
     let (guard, serving) = mpsc::channel(1);
     task::spawn(accept(listener, sender, guard));
-    Ok(Calls { calls, serving, _lock: lock })
+    Ok(Calls { calls, serving, _claim: claim })
 }
 
 /// Locks a file until the process ends.
@@ -222,10 +265,7 @@ fn lock(path: &Path) -> io::Result<File> {
     };
     match fcntl(&file, FcntlArg::F_SETLK(&range)) {
         Ok(_) => Ok(file),
-        Err(Errno::EAGAIN | Errno::EACCES) => {
-            let what = format!("a daemon is running already: it holds {}", path.display());
-            Err(io::Error::new(io::ErrorKind::AddrInUse, what))
-        }
+        Err(Errno::EAGAIN | Errno::EACCES) => Err(held(path)),
         Err(error) => Err(error.into()),
     }
 }
@@ -284,6 +324,25 @@ mod tests {
     use super::*;
     use crate::show::Done;
 
+    fn claimed(dir: &Path) -> Claim {
+        claim(dir, dir, Duration::ZERO).unwrap()
+    }
+
+    #[test]
+    fn state_directory_is_claimed_whatever_the_run_time_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two, state] = ["one", "two", "state"].map(|name| dir.path().join(name));
+        let first = claim(&one, &state, Duration::ZERO).unwrap();
+        let error = claim(&two, &state, Duration::from_millis(1)).err().unwrap().to_string();
+        assert!(error.starts_with("a daemon is running already") && error.ends_with("/state"), "{error}");
+        let ends = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            drop(first);
+        });
+        assert!(claim(&two, &state, Duration::from_secs(10)).is_ok(), "it waits for one that ends");
+        ends.join().unwrap();
+    }
+
     #[test]
     fn request_without_an_answer_times_out() {
         let dir = tempfile::tempdir().unwrap();
@@ -297,7 +356,7 @@ mod tests {
     async fn socket_held_by_a_child_of_a_dead_daemon_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let _held = std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap();
-        assert!(listen(dir.path()).is_ok());
+        assert!(listen(dir.path(), claimed(dir.path())).is_ok());
     }
 
     #[test]
@@ -306,7 +365,7 @@ mod tests {
         let path = dir.path().to_owned();
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let asked = tokio.block_on(async {
-            let mut calls = listen(&path).unwrap();
+            let mut calls = listen(&path, claimed(&path)).unwrap();
             let stop = Request::Stop { teardown: false };
             let asked =
                 std::thread::spawn(move || ask(&path, &stop, &View::default(), Duration::from_secs(10)));

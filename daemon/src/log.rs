@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::Mutex,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use syslog::{Facility, LogFormat, LoggerBackend, Severity};
 
@@ -127,14 +127,31 @@ fn connect(path: &Path) -> io::Result<syslog::Logger<LoggerBackend, Line>> {
     Ok(syslog::Logger::new(LoggerBackend::Unix(socket), Line))
 }
 
-/// Format of a line to syslog, that of RFC 3164 without date and host: every log daemon adds its own, and a router's
-/// clock may be wrong.
+/// Format of a line to syslog, that of RFC 3164 without the host, as libc's `syslog` sends it. Every log daemon has a
+/// date of its own, but OpenWrt's takes whatever stands before a blank at the 16th byte for the date of the line.
 struct Line;
+
+/// Date of RFC 3164, such as “Dec  1 15:22:41”, from seconds since 1970 in UTC.
+fn date(seconds: u64) -> String {
+    const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+    // Years begin in March here, so that a leap day is the last of one. 719468 days before 1970-01-01 is 0000-03-01.
+    let day = seconds / 86_400 + 719_468;
+    let of_era = day % 146_097;
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = ((month + 2) % 12 * 3) as usize;
+    let name = String::from_utf8_lossy(MONTHS.get(month..month + 3).unwrap_or_default());
+    let [hour, minute, second] = [seconds / 3600 % 24, seconds / 60 % 60, seconds % 60];
+    format!("{name} {day:2} {hour:02}:{minute:02}:{second:02}")
+}
 
 impl LogFormat<&str> for Line {
     fn format<W: Write>(&self, to: &mut W, severity: Severity, message: &str) -> syslog::Result<()> {
         let priority = Facility::LOG_DAEMON as u8 | severity as u8;
-        Ok(write!(to, "<{priority}>gatewrtd[{}]: {message}", process::id())?)
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(write!(to, "<{priority}>{} gatewrtd[{}]: {message}", date(since_1970.as_secs()), process::id())?)
     }
 }
 
@@ -176,7 +193,24 @@ mod tests {
             [(Level::Error, 27), (Level::Warn, 28), (Level::Info, 30), (Level::Debug, 31), (Level::Trace, 31)]
         {
             syslog.log(level, "all is well");
-            assert_eq!(read(&daemon.socket), format!("<{priority}>gatewrtd[{id}]: all is well"));
+            let line = read(&daemon.socket);
+            let (head, rest) = line.split_once('>').unwrap();
+            assert_eq!(head, format!("<{priority}"));
+            assert_eq!((&rest[15..16], &rest[16..]), (" ", format!("gatewrtd[{id}]: all is well").as_str()));
+        }
+    }
+
+    #[test]
+    fn date_of_a_line_has_fifteen_bytes() {
+        for (seconds, text) in [
+            (0, "Jan  1 00:00:00"),
+            (951_782_399, "Feb 28 23:59:59"),
+            (951_782_400, "Feb 29 00:00:00"),
+            (951_868_800, "Mar  1 00:00:00"),
+            (1_796_138_561, "Dec  1 15:22:41"),
+            (4_107_542_400, "Mar  1 00:00:00"),
+        ] {
+            assert_eq!(date(seconds), text);
         }
     }
 

@@ -1,7 +1,7 @@
 //! GateWRT's program on a router. Called as `gatewrtd` it is the daemon, out of a folder `rpcd` it is the plugin of
 //! rpcd, else the command line.
 
-use gatewrt::{cli, config, crash, error_chain::error_chain, runtime};
+use gatewrt::{cli, crash, error_chain::error_chain, runtime};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -23,17 +23,10 @@ fn main() -> ExitCode {
 
 /// Runs the daemon, with this configuration file, until it is told to stop.
 fn daemon(file: PathBuf) -> ExitCode {
-    let config = match config::Config::load(&file) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("gatewrtd: {}", error_chain(&error));
-            return ExitCode::FAILURE;
-        }
-    };
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match tokio {
         Ok(tokio) => {
-            let result = tokio.block_on(runtime::run(file, config));
+            let result = tokio.block_on(runtime::run(file));
             // Threads that wait for a resolver, or for randomness, have nothing to finish.
             tokio.shutdown_background();
             result

@@ -10,7 +10,10 @@ mod system;
 
 use crate::{
     apply::apply,
-    config::{Config, WireGuard},
+    config::{
+        Config, WireGuard,
+        last::{self, Loaded},
+    },
     control::{self, Calls},
     core::{About, Core, Input, LinkEvent, Membership, Output, desired::is_secondary},
     error_chain::error_chain,
@@ -36,7 +39,6 @@ use persister::{Latest, RecordPersister};
 use std::{
     collections::VecDeque,
     fs, io,
-    os::unix::fs::DirBuilderExt,
     path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -48,6 +50,11 @@ use tokio::{
 
 /// Longest wait for an event when nothing is due.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Wait of a starting daemon for the one before it: a service is stopped some time before its process is gone.
+const HANDOVER: Duration = Duration::from_secs(3);
+/// Wait of a teardown for a running daemon: it may be at a long step, and the service kills it after ten seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Error that keeps the daemon from running.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +85,10 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// Text for a teardown that is done.
+pub const TORN_DOWN: &str =
+    "Everything of it is taken down: tunnels, rules, routes, firewall table and settings.";
+
 /// Opens the kernel, with the configured WireGuard and firewall.
 pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
     let userspace = match &config.wireguard {
@@ -95,22 +106,46 @@ pub fn kernel(config: &Config) -> Result<LinuxKernel, KernelError> {
 }
 
 /// Runs the daemon until it is stopped. `file` is the configuration's.
-pub async fn run(file: PathBuf, config: Config) -> Result<(), RunError> {
+pub async fn run(file: PathBuf) -> Result<(), RunError> {
+    let loaded = last::load(&file);
+    let config = loaded.config.clone();
     crate::log::init(config.log_level);
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     // Before the socket exists: a reload signal at that moment must not end the process.
     let mut signals = Signals::catch()?;
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.run_dir);
     let unusable = |error| RunError::RunDir { path: config.run_dir.clone(), error };
-    made.map_err(unusable)?;
-    let mut calls = control::listen(&config.run_dir).map_err(unusable)?;
+    let claim = control::claim(&config.run_dir, &config.state_dir, HANDOVER).map_err(unusable)?;
+    let mut calls = control::listen(&config.run_dir, claim).map_err(unusable)?;
     let mut daemon = Daemon::new(file, config)?;
     log::info!("gatewrt {} is running", env!("CARGO_PKG_VERSION"));
     daemon.start()?;
+    daemon.keep(&loaded);
     daemon.turn(&mut calls, &mut signals).await?;
     calls.finish().await;
     Ok(())
 }
+
+/// Takes everything of ours out of the kernel, once no daemon runs any more. Fails if something is left.
+pub async fn take_down(file: PathBuf) -> Result<(), RunError> {
+    let config = Config::load(&file);
+    crate::log::init(config.log_level);
+    let unusable = |error| RunError::RunDir { path: config.run_dir.clone(), error };
+    let _claim = control::claim(&config.run_dir, &config.state_dir, PATIENCE).map_err(unusable)?;
+    let mut daemon = Daemon::new(file, config.clone())?;
+    let memberships = daemon.memberships()?;
+    daemon.feed(Input::TakeDown(Box::new(config), memberships));
+    while !daemon.stopped {
+        tokio::time::sleep_until(daemon.due().into()).await;
+        daemon.handle_due();
+    }
+    match daemon.core.torn_down() {
+        Some(true) => Ok(()),
+        _ => Err(RunError::Start(daemon.left_over())),
+    }
+}
+
+/// Has OpenWrt's service end, so that it starts no other daemon for the one that stops.
+pub use system::stop_service;
 
 fn unwatched(error: io::Error) -> RunError {
     RunError::Start(format!("can't watch the system: {error}"))
@@ -134,6 +169,14 @@ impl Signals {
     }
 }
 
+/// Request to leave a network that is under way.
+struct Leaving {
+    network: NetworkName,
+    /// The coordinator had removed this node before.
+    is_removed: bool,
+    reply: oneshot::Sender<Answer>,
+}
+
 /// Daemon with the state of its event loop.
 struct Daemon {
     file: PathBuf,
@@ -148,7 +191,7 @@ struct Daemon {
     links: Links,
     probes: Probes,
     joining: Joining,
-    leaving: Vec<(NetworkName, oneshot::Sender<Answer>)>,
+    leaving: Vec<Leaving>,
     stopping: Vec<oneshot::Sender<Answer>>,
     stopped: bool,
 }
@@ -185,15 +228,21 @@ impl Daemon {
 
     /// Brings up the networks on disk before anything else is waited for.
     fn start(&mut self) -> Result<(), RunError> {
+        self.move_ports();
+        self.drop_used_codes();
+        let memberships = self.memberships()?;
+        self.feed(Input::Started(Box::new(self.config.clone()), memberships));
+        self.join_configured();
+        Ok(())
+    }
+
+    fn memberships(&mut self) -> Result<Vec<Membership>, RunError> {
         let (identities, unreadable) = identities(&self.store).map_err(RunError::Store)?;
         for (network, why) in unreadable {
             log::error!("{network} is left as it runs: {why}");
             self.core.leave_alone(network, why);
         }
-        let memberships = identities.into_iter().map(|identity| self.take_up(identity)).collect();
-        self.feed(Input::Started(Box::new(self.config.clone()), memberships));
-        self.join_configured();
-        Ok(())
+        Ok(identities.into_iter().map(|identity| self.take_up(identity)).collect())
     }
 
     /// Opens the files of a network on disk; returns this router's membership in it.
@@ -237,6 +286,14 @@ impl Daemon {
         self.links.finish().await;
         self.end();
         Ok(())
+    }
+
+    /// Keeps the settings that are usable, for a start after they no longer are.
+    fn keep(&self, loaded: &Loaded) {
+        let is_member = !(self.identities.is_empty() && self.core.status(self.now()).unreadable.is_empty());
+        if let Err(error) = loaded.keep(is_member) {
+            log::warn!("the settings in effect are not kept on disk: {error}");
+        }
     }
 
     fn now(&self) -> Duration {
@@ -368,8 +425,19 @@ impl Daemon {
         }
         let _ = fs::remove_file(control::socket_path(&self.config.run_dir));
         log::info!("gatewrt has stopped");
-        let hint = "Tunnels go on as they are; “gatewrtd” takes them up again.".to_owned();
+        let done = |hint: &str| Answer::Done(Done { hint: hint.to_owned() });
+        let answer = match self.core.torn_down() {
+            None => done("Tunnels go on as they are; “gatewrtd” takes them up again."),
+            Some(true) => done(TORN_DOWN),
+            Some(false) => Answer::Failed(self.left_over()),
+        };
         let stopping = std::mem::take(&mut self.stopping);
-        stopping.into_iter().for_each(|reply| drop(reply.send(Answer::Done(Done { hint: hint.clone() }))));
+        stopping.into_iter().for_each(|reply| drop(reply.send(answer.clone())));
+    }
+
+    /// Reason why a teardown failed, with the steps that are left.
+    fn left_over(&self) -> String {
+        let steps: Vec<_> = self.core.plan().steps.iter().map(ToString::to_string).collect();
+        format!("not everything could be taken down: {}", steps.join("; "))
     }
 }

@@ -141,6 +141,9 @@ fn status(status: &Status) -> String {
         tenths((status.memory_kib * 10 + 512) / 1024),
         if status.firewall.is_empty() { "not looked at yet" } else { &status.firewall }
     );
+    for fault in &status.config {
+        let _ = writeln!(text, "  ! {fault}");
+    }
     if status.networks.is_empty() && status.unreadable.is_empty() {
         text.push_str(NO_NETWORK);
     }

@@ -146,7 +146,24 @@ impl Store {
             return Err(StoreError::AlreadyJoined(identity.network.clone()));
         }
         write_json(&path, identity)?;
+        let left = self.left(code);
+        absent_is_fine(fs::remove_file(&left)).map_err(StoreError::at(&left))?;
         self.forget_pending(code)
+    }
+
+    /// Saves the identity of a network that this router is in, with another port.
+    pub fn save_port(&self, identity: &Identity) -> Result<(), StoreError> {
+        write_json(&self.folder(&identity.network).join(IDENTITY), identity)
+    }
+
+    /// Notes that a network was left whose configuration has this code: it is not joined again by itself.
+    pub fn retire(&self, code: &JoinCode) -> Result<(), StoreError> {
+        write_json(&self.left(code), &())
+    }
+
+    /// True if the network of this code was left, and not joined with the code since.
+    pub fn is_retired(&self, code: &JoinCode) -> bool {
+        self.left(code).exists()
     }
 
     /// Private keys for joining with `code`: those of an earlier attempt whose answer did not arrive, else new ones.
@@ -221,10 +238,20 @@ impl Store {
         self.dir.join(network.as_str())
     }
 
-    /// File of the pending keys for joining with `code`. A name with a dot first is no network's.
+    /// File of the pending keys for joining with `code`.
     fn pending(&self, code: &JoinCode) -> PathBuf {
+        self.of_code("join", code)
+    }
+
+    /// File that is there if the network of `code` was left.
+    fn left(&self, code: &JoinCode) -> PathBuf {
+        self.of_code("left", code)
+    }
+
+    /// A name with a dot first is no network's.
+    fn of_code(&self, what: &str, code: &JoinCode) -> PathBuf {
         let hash = JoinCode::secret_hash(&code.secret);
-        self.dir.join(format!(".join-{}.json", hash.get(..16).unwrap_or(&hash)))
+        self.dir.join(format!(".{what}-{}.json", hash.get(..16).unwrap_or(&hash)))
     }
 }
 

@@ -469,6 +469,22 @@ fn forbidden_role_is_not_done_but_reported() {
     assert!(world.table().contains("not served") && !world.table().contains("192.168.1.0/24"));
 }
 
+#[test]
+fn setting_that_is_not_in_effect_is_a_failure_of_its_network() {
+    let mut world = World::joined(&[2]);
+    world.connect();
+    let text = b"config network 'home'\n\toption mtu '1500'\nconfig network 'nett'\n\toption mtu '1'\n";
+    world.feed(Input::Configured(Box::new(Config::read("test", text, &[]).0)));
+    world.run(5 * S);
+    let status = world.core.status(world.now);
+    let failures = &status.networks[0].failures;
+    assert!(failures.len() == 1 && failures[0].what == "use test:2", "{failures:?}");
+    assert!(failures[0].why.starts_with("option mtu: “1500” can't be used"), "{failures:?}");
+    let [other, unknown] = status.config.as_slice() else { panic!("{:?}", status.config) };
+    assert!(other.starts_with("test:4: option mtu: “1”"), "{other}");
+    assert!(unknown.starts_with("network nett: this router has not joined"), "{unknown}");
+}
+
 /// Routes to a peer stay while the peer is removed from WireGuard and added again.
 #[test]
 fn peer_without_handshake_is_reset_once() {

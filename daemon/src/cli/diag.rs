@@ -44,10 +44,7 @@ fn line(check: &Check) -> String {
 
 /// Results of all health checks of `gatewrt diag`, where the configuration is in `file`.
 pub fn checks(file: &Path) -> Vec<Check> {
-    let config = match Config::load(file) {
-        Ok(config) => config,
-        Err(error) => return vec![bad("configuration", error_chain(&error), "mend the line named")],
-    };
+    let config = Config::load(file);
     let mut checks = vec![configuration(file, &config), clock()];
     checks.extend(kernel::diagnose::diagnose(&config).into_iter().map(|found| match found.problem {
         None => good(found.what, found.found),
@@ -62,7 +59,9 @@ fn configuration(file: &Path, config: &Config) -> Check {
     let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
     match warnings.is_empty() {
         true => good("configuration", file.display().to_string()),
-        false => bad("configuration", warnings.join("; "), "remove or mend these lines: they are skipped"),
+        false => {
+            bad("configuration", warnings.join("; "), "remove or mend these lines: they are not in effect")
+        }
     }
 }
 

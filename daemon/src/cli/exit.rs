@@ -118,7 +118,7 @@ pub fn view(exit: &Exit, json: bool) -> View {
 
 fn scope(exits: &[String], given: &Given) -> Result<OwnScope, CliError> {
     let listed = each(exits.iter().map(String::as_str), "exit", EXIT, exit)?;
-    let (exits, auto) = in_order(listed).ok_or_else(|| usage(format!("which exit? Allowed: {EXIT}")))?;
+    let (exits, auto) = in_order(&listed).ok_or_else(|| usage(format!("which exit? Allowed: {EXIT}")))?;
     let of = each(all(given, "scope"), "--scope", SCOPE, traffic)?;
     let has = |flag: &str| given.iter().any(|(name, _)| *name == flag);
     let lan = of.is_empty() || of.iter().any(Option::is_none);

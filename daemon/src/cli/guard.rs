@@ -17,11 +17,7 @@ use std::{path::Path, process::ExitCode};
 /// only after everything else was done.
 pub fn run(file: &Path) -> Result<ExitCode, CliError> {
     let mut faults: Vec<String> = Vec::new();
-    // Closed scopes stay closed even where the configuration has an error.
-    let config = Config::load(file).unwrap_or_else(|error| {
-        faults.push(format!("{}; going by the usual places", error_chain(&error)));
-        Config::default()
-    });
+    let config = Config::load(file);
     if !config.enabled {
         print("gatewrt is switched off: nothing is kept in\n");
         return Ok(ExitCode::SUCCESS);

@@ -8,11 +8,12 @@ mod offline;
 pub mod rpcd;
 
 use crate::{
-    config::{Config, ConfigError, DEFAULT_FILE},
+    config::{Config, DEFAULT_FILE},
     control::{self, ControlError, Request},
     crash,
     error_chain::error_chain,
-    show::{Part, View},
+    runtime,
+    show::{self, Answer, Done, Part, View},
 };
 use exit::Exit;
 use gatewrt_protocol::{JoinCode, NetworkName, NodeName};
@@ -68,8 +69,6 @@ enum CliError {
     #[error("{0}; see “gatewrt --help”")]
     Usage(String),
     #[error(transparent)]
-    Config(ConfigError),
-    #[error(transparent)]
     Control(#[from] ControlError),
     #[error("{0}")]
     Other(String),
@@ -80,7 +79,7 @@ impl CliError {
         match self {
             Self::Usage(_) => 2,
             Self::Control(ControlError::NotRunning(_)) => 3,
-            Self::Config(_) | Self::Control(_) | Self::Other(_) => 1,
+            Self::Control(_) | Self::Other(_) => 1,
         }
     }
 }
@@ -230,16 +229,37 @@ fn execute(asked: &Invocation) -> Result<ExitCode, CliError> {
         Command::Guard => return guard::run(&asked.config),
         Command::Crash => crash::panic_on_purpose(),
         command => {
-            let answer = ask(asked, request(command)?, Duration::MAX)?;
+            let answer = match command {
+                Command::Stop { teardown } => stop(asked, *teardown)?,
+                _ => ask(asked, request(command)?, Duration::MAX)?,
+            };
             if asked.json { print_json(&answer)? } else { print(&answer) }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Ends the daemon, and the service that would start it again. A teardown is then checked, or done by this process where
+/// no daemon did it.
+fn stop(asked: &Invocation, teardown: bool) -> Result<String, CliError> {
+    let asked_daemon = ask(asked, Request::Stop { teardown }, Duration::MAX);
+    runtime::stop_service();
+    if !teardown {
+        return asked_daemon;
+    }
+    let other = |error: &dyn std::error::Error| CliError::Other(error_chain(error));
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let tokio = tokio.map_err(|error| other(&error))?;
+    tokio.block_on(runtime::take_down(asked.config.clone())).map_err(|error| other(&error))?;
+    asked_daemon.or_else(|_| {
+        let done = Answer::Done(Done { hint: runtime::TORN_DOWN.to_owned() });
+        show::render(&view(asked), &done).map_err(CliError::Other)
+    })
+}
+
 /// Sends a request to the daemon and waits for its answer, at most as long as the request may take or `limit` allows.
 fn ask(asked: &Invocation, request: Request, limit: Duration) -> Result<String, CliError> {
-    let config = config(asked, &request)?;
+    let config = Config::load(&asked.config);
     let view = view(asked);
     match request {
         Request::Plan => offline::plan(&config, &view),
@@ -258,18 +278,6 @@ fn view(asked: &Invocation) -> View {
     View { part, network, json: asked.json }
 }
 
-/// Configuration that a command line names, or the defaults where the file has an error and only the socket's path is
-/// needed.
-fn config(asked: &Invocation, request: &Request) -> Result<Config, CliError> {
-    match Config::load(&asked.config) {
-        Err(error) if !matches!(request, Request::Reload | Request::Plan) => {
-            eprintln!("gatewrt: {}; asking the daemon on its default socket", error_chain(&error));
-            Ok(Config::default())
-        }
-        loaded => loaded.map_err(CliError::Config),
-    }
-}
-
 fn request(command: &Command) -> Result<Request, CliError> {
     Ok(match command {
         Command::Join { code, name } => Request::Join {
@@ -280,7 +288,6 @@ fn request(command: &Command) -> Result<Request, CliError> {
         Command::Plan => Request::Plan,
         Command::Exit(exit) => exit::request(exit)?,
         Command::Reload => Request::Reload,
-        Command::Stop { teardown } => Request::Stop { teardown: *teardown },
         _ => Request::Status,
     })
 }

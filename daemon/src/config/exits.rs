@@ -3,8 +3,8 @@
 //! exit.
 
 use super::{
-    ConfigError, NetworkConfig, OwnScope, boolean,
-    options::{Options, add, bad, put},
+    NetworkConfig, OwnScope, Warning, boolean,
+    options::{Options, add, put},
 };
 use crate::ownership::ReservedNumbers;
 use gatewrt_protocol::{ExitScope, NetworkName, NodeName, Prefix, Tag, Traffic};
@@ -34,7 +34,7 @@ const PRIORITY: &str = "more than priority, and at most 32701, before the main t
 /// Scopes that were read so far from the sections of a configuration file.
 #[derive(Debug, Default)]
 pub(super) struct Exits {
-    scopes: Vec<(NetworkName, OwnScope)>,
+    scopes: Vec<(Option<NetworkName>, OwnScope)>,
     /// Networks whose section says that there is no exit, and where.
     none: LiteMap<NetworkName, u32>,
     /// Traffic that a scope has already.
@@ -42,26 +42,39 @@ pub(super) struct Exits {
 }
 
 impl Exits {
-    /// Reads one `config exit` section as a scope.
+    /// Reads one `config exit` section as a scope. A scope with a fault is not left out: its traffic would go out past
+    /// every exit. It is closed instead.
     pub(super) fn read(&mut self, options: &mut Options<'_>) {
-        let Some(name) = options.name().parse().ok() else {
-            return options.fail_here("the name is missing or unsound", NAME);
-        };
+        let name = options.name().parse().unwrap_or_else(|_| {
+            options.fail_here("the name is missing or unsound", NAME);
+            self.spare_name(options)
+        });
         let (mut network, mut enabled, mut listed) = (None, true, Vec::new());
         let named = |text: &str| text.replace('_', "-").parse().ok();
         options.one("network", NETWORK, &mut |text| put(&mut network, named(text).map(Some)));
-        let Some(network) = network else { return options.fail_here("without option network", NETWORK) };
+        options.network = network;
         options.flag("enabled", &mut enabled);
         let exits_line = options.line_of("exit");
         options.many("exit", EXIT, &mut |text| add(&mut listed, exit(text)));
-        let Some(exits) = in_order(listed) else {
+        let mut exits = in_order(&listed).unwrap_or_else(|| {
             let what = "none, twice the same, or “auto” before a name";
-            return options.fail(exits_line, "list exit".to_owned(), what, EXIT);
-        };
-        let mut own = self.scope(name, exits, "scope", options, enabled);
+            options.fail(exits_line, "list exit".to_owned(), what, EXIT);
+            let mut names: Vec<NodeName> = Vec::new();
+            for name in listed.into_iter().flatten() {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            (names, false)
+        });
+        if options.network.is_none() {
+            options.fail_here("without option network", NETWORK);
+            exits = Client::default();
+        }
+        let Some(mut own) = self.scope(name, exits, "scope", options, enabled) else { return };
         read_details(&mut own.scope, options);
         if enabled {
-            self.add(network, own, options);
+            self.add(options.network.clone(), own, options);
         }
     }
 
@@ -72,12 +85,15 @@ impl Exits {
         options: &mut Options<'_>,
     ) -> Option<Vec<OwnScope>> {
         let (line, scope_line) = (options.line_of("exit_client"), options.line_of("exit_scope"));
-        let mut said = None;
-        options.one("exit_client", CLIENT, &mut |text| put(&mut said, client(text).map(Some)));
+        let (mut said, is_known) = (None, options.section.entries.iter().any(|it| it.key == "exit_client"));
+        let is_told = options.one("exit_client", CLIENT, &mut |text| put(&mut said, client(text).map(Some)));
+        if !is_told && is_known {
+            said = Some(Some(Client::default()));
+        }
         match said {
             Some(Some(client)) => {
-                let own = self.scope(network.into(), client, "exit_scope", options, true);
-                self.add(network.clone(), own, options);
+                let own = self.scope(network.into(), client, "exit_scope", options, true)?;
+                self.add(Some(network.clone()), own, options);
             }
             Some(None) => drop(self.none.insert(network.clone(), line)),
             None => {
@@ -93,23 +109,30 @@ impl Exits {
         Some(Vec::new())
     }
 
-    /// Adds the scopes that were read to the settings of their networks. One without a section gets its defaults.
+    /// Adds the scopes that were read to the settings of their networks, and returns what contradicts them. A network
+    /// without a section gets its defaults, and a scope without a network is that of the first one.
     pub(super) fn hand_over(
         self,
         file: &str,
         networks: &mut LiteMap<NetworkName, NetworkConfig>,
-    ) -> Result<(), ConfigError> {
+    ) -> Vec<Warning> {
+        let mut faults = Vec::new();
         for (network, own) in self.scopes {
+            let Some(network) = network.or_else(|| networks.keys().next().cloned()) else { continue };
             if let Some(line) = self.none.get(&network) {
-                let what = format!("no exit here, but config exit '{}' asks for one", own.scope.name);
-                let place = Some("option exit_client".to_owned());
-                return Err(bad(file, *line, place, &what, "one of both"));
+                let name = &own.scope.name;
+                let what = format!(
+                    "option exit_client: no exit here, but config exit '{name}' asks for one; allowed: one of both"
+                );
+                let (file, network) = (file.to_owned(), Some(network.clone()));
+                faults.push(Warning { file, line: *line, what, skipped: false, network });
             }
             networks.entry(network).or_default().scopes.get_or_insert_default().push(own);
         }
-        Ok(())
+        faults
     }
 
+    /// Scope of this traffic; `None` if other scopes have all of it.
     fn scope(
         &mut self,
         name: Tag,
@@ -117,28 +140,51 @@ impl Exits {
         key: &str,
         options: &mut Options<'_>,
         enabled: bool,
-    ) -> OwnScope {
+    ) -> Option<OwnScope> {
         let (line, mut listed) = (options.line_of(key), Vec::new());
-        options.many(key, SCOPE, &mut |text| add(&mut listed, traffic(text)));
+        if !options.many(key, SCOPE, &mut |text| add(&mut listed, traffic(text))) {
+            // Traffic that can't be told is in the scope rather than out of it: that of before, or that of every LAN.
+            let mut before = Vec::new();
+            options.again(key, &mut |text| add(&mut before, traffic(text)));
+            let before = if before.is_empty() { vec![None] } else { before };
+            for traffic in before {
+                if !listed.contains(&traffic) {
+                    listed.push(traffic);
+                }
+            }
+        }
         if listed.is_empty() {
             listed.push(None);
         }
-        for traffic in listed.iter().filter(|_| enabled) {
+        let count = listed.len();
+        listed.retain(|traffic| {
             let text = traffic.as_ref().map_or_else(|| LAN.to_owned(), ToString::to_string);
             let what = format!("“{text}” is there twice");
-            if self.taken.find_or_insert(text).is_found() {
+            let is_twice = enabled && self.taken.find_or_insert(text).is_found();
+            if is_twice {
                 options.fail(line, format!("list {key}"), &what, SCOPE);
             }
+            !is_twice
+        });
+        if listed.is_empty() && count > 0 {
+            return None;
         }
         let lan = listed.iter().any(Option::is_none);
         let scope = ExitScope { auto, ..ExitScope::auto(name, listed.into_iter().flatten().collect()) };
-        OwnScope { exits, lan, scope }
+        Some(OwnScope { exits, lan, scope })
     }
 
-    fn add(&mut self, network: NetworkName, own: OwnScope, options: &mut Options<'_>) {
+    /// Name for a scope that has none of its own.
+    fn spare_name(&self, options: &Options<'_>) -> Tag {
+        format!("line-{}", options.section.line).parse().expect("a sound name")
+    }
+
+    fn add(&mut self, network: Option<NetworkName>, mut own: OwnScope, options: &mut Options<'_>) {
         if self.scopes.iter().any(|(_, other)| other.scope.name == own.scope.name) {
             options.fail_here("a second scope of this name", NAME);
-        } else if self.scopes.len() >= ExitScope::MOST {
+            own.scope.name = self.spare_name(options);
+        }
+        if self.scopes.len() >= ExitScope::MOST {
             options.fail_here("one scope too many", &format!("{} on a router", ExitScope::MOST));
         } else {
             self.scopes.push((network, own));
@@ -147,8 +193,8 @@ impl Exits {
 }
 
 /// Reads the first routing table and the first rule priority of scopes (`exit_table`, `exit_priority`): all of them
-/// apart from what else is ours and the system's.
-pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut ReservedNumbers) {
+/// apart from what else is ours and the system's. False if they are not.
+pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut ReservedNumbers) -> bool {
     // A scope of the router and of LANs takes two.
     const LAST: u32 = 2 * ExitScope::MOST as u32 - 1;
     // Each with two rules, and the one that is skipped to.
@@ -158,15 +204,18 @@ pub(super) fn set_numbers(options: &mut Options<'_>, numbers: &mut ReservedNumbe
     options.number("exit_priority", PRIORITY, |_| true, &mut numbers.exit_priority);
     let (first, last) = (numbers.exit_table, numbers.exit_table.saturating_add(LAST));
     let foreign = [0, 253, 254, 255, numbers.table];
-    if last - first < LAST || foreign.iter().any(|table| (first..=last).contains(table)) {
+    let tables_fit = last - first == LAST && !foreign.iter().any(|table| (first..=last).contains(table));
+    if !tables_fit {
         let what = format!("tables {first} to {last} are not free beside table {}", numbers.table);
         options.fail(table_line, "option exit_table".to_owned(), &what, TABLE);
     }
     let (first, last) = (numbers.exit_priority, numbers.exit_priority.saturating_add(RULES));
-    if first <= numbers.priority || last > 32765 {
+    let rules_fit = first > numbers.priority && last <= 32765;
+    if !rules_fit {
         let what = format!("rules {first} to {last} do not fit behind priority {}", numbers.priority);
         options.fail(priority_line, "option exit_priority".to_owned(), &what, PRIORITY);
     }
+    tables_fit && rules_fit
 }
 
 /// Names of exits in order of preference, and whether any other exit is taken after them.
@@ -187,9 +236,10 @@ pub fn exit(text: &str) -> Option<Option<NodeName>> {
 
 /// Splits a list of exits into names and a last “auto”; `None` for an empty list, a name that is there twice, and an
 /// “auto” before a name.
-pub fn in_order(mut listed: Vec<Option<NodeName>>) -> Option<Client> {
-    let auto = listed.pop_if(|last| last.is_none()).is_some();
-    let names: Option<Vec<NodeName>> = listed.into_iter().collect();
+pub fn in_order(listed: &[Option<NodeName>]) -> Option<Client> {
+    let auto = listed.last().is_some_and(Option::is_none);
+    let names = &listed[..listed.len() - usize::from(auto)];
+    let names: Option<Vec<NodeName>> = names.iter().cloned().collect();
     let names = names?;
     let once: SortedSet<&NodeName> = names.iter().collect();
     let sound = once.len() == names.len() && (auto || !names.is_empty());
@@ -223,15 +273,14 @@ pub fn on_wan(text: &str) -> Option<bool> {
 }
 
 fn read_details(scope: &mut ExitScope, options: &mut Options<'_>) {
-    for (key, place) in [
-        ("kill_switch", &mut scope.open),
-        ("allow_lan", &mut scope.forbid_lan),
-        ("redirect_dns", &mut scope.keep_dns),
-    ] {
+    for (key, place) in [("kill_switch", &mut scope.open), ("redirect_dns", &mut scope.keep_dns)] {
         let mut is_on = true;
         options.flag(key, &mut is_on);
         *place = !is_on;
     }
+    let mut may_reach_lans = true;
+    options.opening("allow_lan", &mut may_reach_lans);
+    scope.forbid_lan = !may_reach_lans;
     options.one("ipv6", IPV6, &mut |text| put(&mut scope.v6_wan, on_wan(text)));
     options.many("exclude", EXCLUDE, &mut |text| add(&mut scope.exclude, exclude(text)));
     options.many("dns", DNS, &mut |text| add(&mut scope.dns, resolver(text)));
@@ -242,7 +291,7 @@ fn client(text: &str) -> Option<Option<Client>> {
     match boolean(text) {
         Some(false) => Some(None),
         Some(true) => None,
-        None => in_order(text.split_whitespace().map(exit).collect::<Option<_>>()?).map(Some),
+        None => in_order(&text.split_whitespace().map(exit).collect::<Option<Vec<_>>>()?).map(Some),
     }
 }
 

@@ -2,7 +2,20 @@
 //!
 //! Reads what libuci's `file.c` reads: `package`, `config`, `option` and `list` (or their first letters), words
 //! bare, in `'…'` or in `"…"`, several lines within quotes, `\` before a character or the end of a line, `#`
-//! up to the end of the line, `;` between statements.
+//! up to the end of the line, `;` between statements. Sections of one type and name are one section; an `option`
+//! replaces what was said of it before, a `list` adds to it. libuci gives up a file with a fault in it; here only the
+//! line with the fault is lost.
+
+/// Text of a UCI file, as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UciFile {
+    /// The sections, in the order of the file.
+    pub sections: Vec<Section>,
+    /// Faults, each of which loses its line alone, or its section if it is in the line that begins it.
+    pub faults: Vec<SyntaxError>,
+    /// True if the text may have had a section that is not among `sections`.
+    pub lost: bool,
+}
 
 /// Section of a UCI file: `config <kind> '<name>'` and what follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +28,8 @@ pub struct Section {
     pub name: Option<String>,
     /// Options of the section, in the order of the file.
     pub entries: Vec<Entry>,
+    /// True if a line of the section was lost: an option that is missing may have been there.
+    pub damaged: bool,
 }
 
 /// Entry of a section in a UCI file: an `option` or `list` line.
@@ -30,7 +45,7 @@ pub struct Entry {
     pub list: bool,
 }
 
-/// Fault in a text that makes it no UCI file.
+/// Fault in a line that UCI's format does not allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxError {
     /// The line, from 1.
@@ -45,51 +60,113 @@ const STATEMENTS: &str =
     "package <name>, config <type> '<name>', option <name> '<value>' or list <name> '<value>'";
 const NAME: &str = "letters, digits and “_”";
 
-/// Parses the text of a UCI file into its sections, in the order of the file.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Section>, SyntaxError> {
-    let mut sections: Vec<Section> = Vec::new();
+/// Parses the text of a UCI file into its sections and its faults.
+pub fn parse(bytes: &[u8]) -> UciFile {
+    // Editors on other systems put a mark before UTF-8 text.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let mut file = UciFile::default();
+    let mut current = None;
     let mut lexer = Lexer { bytes, at: 0, line: 1 };
-    while let Some(statement) = lexer.statement()? {
-        let line = statement.line;
-        let fail = |what, allowed| SyntaxError { line, what, allowed };
-        let mut words = statement.words.into_iter();
-        let (verb, first, second) = (words.next().unwrap_or_default(), words.next(), words.next());
-        if words.next().is_some() {
-            return Err(fail(
-                "too many words in one statement",
-                "a value with spaces stands in quotes: 'a b'",
-            ));
-        }
-        match verb.as_str() {
-            "package" | "p" => {}
-            "config" | "c" => {
-                let kind = first.ok_or(fail("“config” without a type", "config <type> '<name>'"))?;
-                let name = second.filter(|name| !name.is_empty());
-                sections.push(Section { line, kind, name, entries: Vec::new() });
+    while let Some(statement) = lexer.statement() {
+        let (line, begins) = (statement.line, begins_section(&statement));
+        if let Err((what, allowed)) = file.take(statement, &mut current) {
+            file.faults.push(SyntaxError { line, what, allowed });
+            if begins || current.is_none() {
+                // What follows is not to be taken for options of the section before.
+                (current, file.lost) = (None, true);
+            } else if let Some(section) = current.and_then(|at: usize| file.sections.get_mut(at)) {
+                section.damaged = true;
             }
-            "option" | "o" | "list" | "l" => {
-                let key = first
-                    .filter(|key| is_name(key))
-                    .ok_or(fail("an option's name is missing or unsound", NAME))?;
-                let section = sections
-                    .last_mut()
-                    .ok_or(fail("an option before any section", "a “config” line first"))?;
-                let list = verb.starts_with('l');
-                section.entries.push(Entry { line, key, value: second.unwrap_or_default(), list });
-            }
-            _ => return Err(fail("unknown statement", STATEMENTS)),
         }
     }
-    Ok(sections)
+    file
+}
+
+/// Text of a UCI file with these sections, for [`parse`].
+pub fn text(sections: &[Section]) -> String {
+    let mut text = String::new();
+    let mut add = |parts: [&str; 3]| parts.iter().for_each(|part| text.push_str(part));
+    for Section { kind, name, entries, .. } in sections {
+        add(["config ", kind, " "]);
+        add(["'", name.as_deref().unwrap_or_default(), "'\n"]);
+        for Entry { key, value, list, .. } in entries {
+            add(["\t", if *list { "list " } else { "option " }, key]);
+            add([" '", &value.replace('\'', "'\\''"), "'\n"]);
+        }
+    }
+    text
+}
+
+/// True for a statement that begins a section, be it misspelt: no other one has these letters.
+fn begins_section(statement: &Statement) -> bool {
+    let verb = statement.words.first().map(String::as_str).unwrap_or_default();
+    verb.is_empty() || (verb != "package" && verb.contains(['c', 'f', 'g', 'C', 'F', 'G']))
+}
+
+/// True if two names of sections are the same: “_” stands for “-”.
+pub fn is_same(one: Option<&str>, other: Option<&str>) -> bool {
+    let plain = |name: &str| name.replace('_', "-");
+    one.is_some() && one.map(plain) == other.map(plain)
 }
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Fault of a statement: what is wrong, and what is allowed.
+type Wrong = (&'static str, &'static str);
+
 struct Statement {
     line: u32,
     words: Vec<String>,
+    fault: Option<Wrong>,
+}
+
+impl UciFile {
+    /// Takes in one statement. `current` is the section whose options follow.
+    fn take(&mut self, statement: Statement, current: &mut Option<usize>) -> Result<(), Wrong> {
+        let line = statement.line;
+        statement.fault.map_or(Ok(()), Err)?;
+        let mut words = statement.words.into_iter();
+        let (verb, first, second) = (words.next().unwrap_or_default(), words.next(), words.next());
+        if words.next().is_some() {
+            return Err(("too many words in one statement", "a value with spaces stands in quotes: 'a b'"));
+        }
+        match verb.as_str() {
+            "package" | "p" => {}
+            "config" | "c" => {
+                let kind = first.ok_or(("“config” without a type", "config <type> '<name>'"))?;
+                let name = second.filter(|name| !name.is_empty());
+                let known = |it: &Section| it.kind == kind && is_same(it.name.as_deref(), name.as_deref());
+                *current = Some(self.sections.iter().position(known).unwrap_or(self.sections.len()));
+                if *current == Some(self.sections.len()) {
+                    self.sections.push(Section { line, kind, name, entries: Vec::new(), damaged: false });
+                }
+            }
+            "option" | "o" | "list" | "l" => {
+                let key = first
+                    .filter(|key| is_name(key))
+                    .ok_or(("an option's name is missing or unsound", NAME))?;
+                let Some(section) = current.and_then(|at| self.sections.get_mut(at)) else {
+                    let before = ("an option before any section", "a “config” line first");
+                    // That the section is lost was said of the line that begins it.
+                    return if self.lost { Ok(()) } else { Err(before) };
+                };
+                let list = verb.starts_with('l');
+                if !list {
+                    section.entries.retain(|entry| entry.key != key);
+                }
+                let value = second.unwrap_or_default();
+                // A quote that was forgotten makes one value of all up to the next quote.
+                let swallowed = value.contains('\n');
+                section.damaged |= swallowed;
+                section.entries.push(Entry { line, key, value, list });
+                self.lost |= swallowed;
+            }
+            _ => return Err(("unknown statement", STATEMENTS)),
+        }
+        Ok(())
+    }
 }
 
 struct Lexer<'a> {
@@ -99,16 +176,17 @@ struct Lexer<'a> {
 }
 
 impl Lexer<'_> {
-    /// Next statement of a UCI file with at least one word; `None` at the end of the file.
-    fn statement(&mut self) -> Result<Option<Statement>, SyntaxError> {
-        let mut words = Vec::new();
-        let mut line = self.line;
+    /// Next statement of a UCI file with at least one word; `None` at the end of the file. One with a quote that is
+    /// never closed ends with its line.
+    fn statement(&mut self) -> Option<Statement> {
+        let mut statement = Statement { line: self.line, words: Vec::new(), fault: None };
+        let mut start = self.at;
         while let Some(byte) = self.peek() {
             match byte {
-                b'#' => self.skip_comment(),
+                b'#' => self.skip_line(),
                 b'\n' | b';' => {
                     self.next();
-                    if !words.is_empty() {
+                    if !statement.words.is_empty() {
                         break;
                     }
                 }
@@ -120,49 +198,47 @@ impl Lexer<'_> {
                     self.next();
                 }
                 _ => {
-                    if words.is_empty() {
-                        line = self.line;
+                    if statement.words.is_empty() {
+                        (start, statement.line) = (self.at, self.line);
                     }
-                    words.push(self.word()?);
+                    let mut word = Vec::new();
+                    if let Err(fault) = self.word(&mut word) {
+                        statement.fault = Some(fault);
+                        (self.at, self.line) = (start, statement.line);
+                        self.skip_line();
+                    } else if word.contains(&0) {
+                        statement.fault = Some(("a NUL byte", "text"));
+                        word.clear();
+                    }
+                    statement.words.push(String::from_utf8(word).unwrap_or_else(|_| {
+                        statement.fault = Some(("bytes that are no UTF-8 text", "UTF-8 text"));
+                        String::new()
+                    }));
                 }
             }
         }
-        Ok((!words.is_empty()).then_some(Statement { line, words }))
+        (!statement.words.is_empty()).then_some(statement)
     }
 
     /// Reads one word of a UCI statement; quoted and bare parts that touch are one word.
-    fn word(&mut self) -> Result<String, SyntaxError> {
-        let start = self.line;
-        let mut word = Vec::new();
+    fn word(&mut self, word: &mut Vec<u8>) -> Result<(), Wrong> {
         while let Some(byte) = self.peek() {
             match byte {
-                b'\'' | b'"' => self.quoted(byte, &mut word)?,
-                b'\\' => self.escaped(&mut word),
+                b'\'' | b'"' => self.quoted(byte, word)?,
+                b'\\' => self.escaped(word),
                 b'#' | b';' => break,
                 _ if byte.is_ascii_whitespace() => break,
                 _ => word.extend(self.next()),
             }
         }
-        let fail = |what, allowed| SyntaxError { line: start, what, allowed };
-        if word.contains(&0) {
-            return Err(fail("a NUL byte", "text"));
-        }
-        String::from_utf8(word).map_err(|_| fail("bytes that are no UTF-8 text", "UTF-8 text"))
+        Ok(())
     }
 
-    fn quoted(&mut self, quote: u8, word: &mut Vec<u8>) -> Result<(), SyntaxError> {
-        let start = self.line;
+    fn quoted(&mut self, quote: u8, word: &mut Vec<u8>) -> Result<(), Wrong> {
         self.next();
         loop {
             match self.peek() {
-                None => {
-                    let allowed = if quote == b'"' {
-                        "a second \" after the value"
-                    } else {
-                        "a second ' after the value"
-                    };
-                    return Err(SyntaxError { line: start, what: "a quote that is never closed", allowed });
-                }
+                None => return Err(("a quote that is never closed", "a second quote after the value")),
                 Some(byte) if byte == quote => {
                     self.next();
                     return Ok(());
@@ -179,7 +255,7 @@ impl Lexer<'_> {
         word.extend(self.next().filter(|&byte| byte != b'\n'));
     }
 
-    fn skip_comment(&mut self) {
+    fn skip_line(&mut self) {
         while self.peek().is_some_and(|byte| byte != b'\n') {
             self.next();
         }
@@ -209,7 +285,9 @@ mod tests {
             let entries: String = s.entries.iter().map(entry).collect();
             format!("{}/{}:{entries}", s.kind, s.name.as_deref().unwrap_or("-"))
         };
-        parse(text.as_bytes()).expect("sound").iter().map(section).collect()
+        let file = parse(text.as_bytes());
+        assert_eq!(file.faults, []);
+        file.sections.iter().map(section).collect()
     }
 
     #[test]
@@ -267,11 +345,51 @@ mod tests {
             ("config a b\noption x 'open\n\n", 2, "a quote that is never closed"),
             ("config a b\n# x\nset y z", 3, "unknown statement"),
             ("config a\0", 1, "a NUL byte"),
+            ("config a 'b\nconfig c d", 1, "a quote that is never closed"),
         ] {
-            let error = parse(text.as_bytes()).expect_err(text);
-            assert_eq!((error.line, error.what), (line, what), "{text:?}");
+            let faults = parse(text.as_bytes()).faults;
+            assert_eq!(
+                faults.iter().map(|it| (it.line, it.what)).collect::<Vec<_>>(),
+                [(line, what)],
+                "{text:?}"
+            );
         }
-        assert_eq!(parse(b"config a \xff").expect_err("no UTF-8").what, "bytes that are no UTF-8 text");
+        assert_eq!(parse(b"config a \xff").faults[0].what, "bytes that are no UTF-8 text");
+    }
+
+    #[test]
+    fn fault_loses_its_line_alone() {
+        let text = "config a b\n\toption one '1\n\toption two '2'\n\toptoin three 3\n\toption four 4\n";
+        let file = parse(text.as_bytes());
+        let lines: Vec<_> = file.faults.iter().map(|fault| fault.line).collect();
+        let keys: Vec<_> = file.sections[0].entries.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!((lines, keys, file.sections[0].damaged), (vec![2, 4], vec!["two", "four"], true));
+        let file = parse(b"config a b\n\toption one \xff\xfe\n\toption two 2\n");
+        assert_eq!((file.faults.len(), file.sections[0].entries.len(), file.lost), (1, 1, false));
+    }
+
+    #[test]
+    fn options_after_a_lost_header_are_not_those_of_the_section_before() {
+        for header in
+            ["confg exit x", "config exit x y", "config exit 'x\0'", "Config exit x", "\0\0config exit x"]
+        {
+            let file = parse(format!("config a b\n\toption one 1\n{header}\n\toption two 2\n").as_bytes());
+            assert_eq!(
+                (file.sections[0].entries.len(), file.faults.len(), file.lost),
+                (1, 1, true),
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn sections_of_one_name_merge_and_the_last_option_wins() {
+        let text = "config a x\n\toption o 1\n\tlist l 1\nconfig a y\nconfig b x\nconfig a\nconfig a\n\
+                    config a x\n\toption o 2\n\tlist l 2\n";
+        let merged = "a/x: l+=\"1\" o=\"2\" l+=\"2\"";
+        assert_eq!(read(text), [merged, "a/y:", "b/x:", "a/-:", "a/-:"]);
+        assert_eq!(read("config a x\n\tlist l 1\n\toption l 2\n"), ["a/x: l=\"2\""]);
+        assert_eq!(read("\u{feff}config a x\r\n\toption o 1\r\n"), ["a/x: o=\"1\""]);
     }
 
     proptest! {
@@ -288,9 +406,10 @@ mod tests {
         #[test]
         fn output_of_uci_export_is_read_back(value in "[^\0']{0,40}", key in "[a-z0-9_]{1,8}") {
             let text = format!("config t 'n'\n\toption {key} '{value}'\n");
-            let sections = parse(text.as_bytes()).expect("sound");
+            let sections = parse(text.as_bytes()).sections;
             prop_assert_eq!(&sections[0].entries[0].value, &value);
             prop_assert_eq!(&sections[0].entries[0].key, &key);
+            prop_assert_eq!(super::text(&sections), text);
         }
     }
 }

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     config::Config,
     model::{
-        Desired, Exits, Flows, Guard, IfName, NetworkPolicy, Observed, Route, RouteKind, Ruleset, SysctlPath,
-        Tunnel, WgDevice, WgPeer, WgSettings,
+        Desired, Exits, Family, Flows, Guard, IfName, NetworkPolicy, Observed, Route, RouteKind, Ruleset,
+        SysctlPath, Tunnel, WgDevice, WgPeer, WgSettings,
     },
     plan::Firewall,
 };
@@ -120,6 +120,22 @@ pub fn decide(
         decision.desired.flows = Some(same.unwrap_or_else(|| Arc::new(flows)));
     }
     decision
+}
+
+/// Leaves out what the kernel refuses where IPv6 is off: addresses of an interface and routes into it, or all of IPv6.
+pub fn leave_out_v6(desired: &mut Desired, observed: &Observed) {
+    let is_off = |link: &IfName| observed.without_v6.contains(link);
+    for (_, tunnel) in desired.tunnels.iter_mut().filter(|(link, _)| is_off(link)) {
+        tunnel.addresses.retain(|addr| addr.is_ipv4());
+    }
+    desired.routes.retain(|route| {
+        let is_refused = observed.has_no_v6 || matches!(&route.kind, RouteKind::Device(link) if is_off(link));
+        route.prefix.is_ipv4() || !is_refused
+    });
+    if observed.has_no_v6 {
+        desired.rules.retain(|rule| rule.family == Family::V4);
+        desired.sysctls.retain(|path, _| !path.0.starts_with("net/ipv6/"));
+    }
 }
 
 /// Routes by network, where one into a secondary exit interface leads into the main interface of its network.

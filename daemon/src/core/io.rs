@@ -58,6 +58,8 @@ pub struct Membership {
 /// Event that the core decides on.
 #[derive(Debug)]
 pub enum Input {
+    /// A process that only takes everything down has the configuration, and the memberships on disk.
+    TakeDown(Box<Config>, Vec<Membership>),
     /// The daemon starts, with the owner's settings and the networks that are on disk: all at once, so that no running
     /// interface is taken for a leftover.
     Started(Box<Config>, Vec<Membership>),

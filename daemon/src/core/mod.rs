@@ -80,6 +80,8 @@ pub struct Core {
     /// Addresses at which probes are answered.
     listening: SortedSet<IpAddr>,
     stopping: Option<bool>,
+    /// The kernel holds nothing of ours after a teardown.
+    is_torn_down: bool,
     /// Time at which a teardown is given up.
     stop_by: Option<Now>,
     /// Time at which configured join codes are tried again.
@@ -115,6 +117,7 @@ impl Core {
             unreadable: LiteMap::new(),
             listening: SortedSet::new(),
             stopping: None,
+            is_torn_down: false,
             stop_by: None,
             join_retry: None,
             outputs: Vec::new(),
@@ -125,6 +128,11 @@ impl Core {
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Output> {
         match input {
             Input::Started(config, memberships) => {
+                self.handle_config(*config, now);
+                memberships.into_iter().for_each(|membership| self.handle_joined(membership, now));
+            }
+            Input::TakeDown(config, memberships) => {
+                (self.stopping, self.stop_by) = (Some(true), Some(now + TEARDOWN));
                 self.handle_config(*config, now);
                 memberships.into_iter().for_each(|membership| self.handle_joined(membership, now));
             }
@@ -198,6 +206,11 @@ impl Core {
         self.schedule.is_settled()
     }
 
+    /// True if a teardown was asked for and is done, false if it is not done; `None` if none was asked for.
+    pub fn torn_down(&self) -> Option<bool> {
+        (self.stopping == Some(true)).then_some(self.is_torn_down)
+    }
+
     /// Plan from the last observation of the kernel to the desired state.
     pub fn plan(&self) -> Plan {
         Plan::new(&self.observed, &self.desired)
@@ -261,7 +274,7 @@ impl Core {
         let names: Vec<_> = self.networks.keys().cloned().collect();
         names.iter().for_each(|name| self.say_goodbye(name));
         self.stop_by = teardown.then_some(now + TEARDOWN);
-        if teardown && !(self.networks.is_empty() && self.unreadable.is_empty()) {
+        if teardown {
             self.request_reconcile(now);
         } else {
             self.outputs.push(Output::Stopped);

@@ -7,6 +7,7 @@ pub(super) use schedule::Schedule;
 use super::{Core, Network, Now, Output, Unreadable, desired, is_enabled, rule_conflicts, uplinks};
 use crate::{
     model::{IfName, ObserveQuery, Observed, Rule, SysctlPath},
+    ownership::INTERFACE_PREFIX,
     plan::{BootLockdown, Plan, StepFailure, StepKey},
 };
 use gatewrt_protocol::{Failure, NetworkName};
@@ -64,6 +65,7 @@ impl Core {
         if !held.is_empty() {
             desired::keep(&mut decision.desired, &self.observed);
         }
+        desired::leave_out_v6(&mut decision.desired, &self.observed);
         self.config_failures = decision.failures;
         self.desired = decision.desired;
         let query = self.query(decision.reads);
@@ -131,7 +133,8 @@ impl Core {
         network.leaving || self.stopping == Some(true)
     }
 
-    /// Interfaces of networks that are left, removed, disabled or torn down, which are to be deleted.
+    /// Interfaces of networks that are left, removed, disabled or torn down, or no longer known here, which are to be
+    /// deleted.
     fn gone_links(&self) -> SortedSet<IfName> {
         let active = self.active_networks();
         let mut all = SortedSet::new();
@@ -141,6 +144,12 @@ impl Core {
         for (name, _) in self.unreadable.iter().filter(|(_, network)| self.is_to_go(network)) {
             all.push(IfName::from(name));
         }
+        let known: SortedSet<IfName> =
+            self.networks.keys().chain(self.unreadable.keys()).map(IfName::from).collect();
+        let ours = self.observed.our_addresses.iter().map(|address| &address.link);
+        let orphans =
+            ours.filter(|link| link.as_str().starts_with(INTERFACE_PREFIX) && !known.contains(link));
+        all.extend(orphans.filter(|link| !desired::is_secondary(link)).cloned());
         all
     }
 
@@ -173,6 +182,7 @@ impl Core {
             self.schedule.request_by(now);
         }
         if self.stopping == Some(true) {
+            self.is_torn_down = true;
             self.outputs.push(Output::Stopped);
         }
     }

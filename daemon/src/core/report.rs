@@ -10,13 +10,17 @@ use super::{
     serving::device_of,
     uplinks::{offer, place},
 };
-use crate::model::IfName;
+use crate::{config::Warning, model::IfName};
 use gatewrt_protocol::{Applied, Failure, MAX_RECORD, Member, NetworkName, Path, PeerReport, Report};
 use litemap::LiteMap;
 
 /// Largest number of peers of a network whose nodes report a new roster at once, as an admin waits for them. In a larger one
 /// each change would set off too many reports: it is told with the next.
 const PROMPT_PEERS: usize = 32;
+
+/// Largest number of faults in the router's configuration that are failures of a network, so that they leave room for
+/// others.
+const CONFIG_FAULTS: usize = 6;
 
 impl Core {
     /// Facts of a network's report: the parts whose change is sent at once. The rest waits for the next heartbeat.
@@ -99,6 +103,8 @@ impl Core {
             all.extend_from_slice(failures);
         }
         all.extend(network.last_refusal.clone());
+        let of_network = |warning: &&Warning| warning.network.as_ref().is_none_or(|it| it == name);
+        all.extend(self.config.warnings.iter().filter(of_network).take(CONFIG_FAULTS).map(config_failure));
         if network.directory.is_removed() {
             all.push(Failure {
                 what: format!("be part of {name}"),
@@ -167,6 +173,10 @@ impl Core {
             network.paths.handle_device(&seen, now);
         }
     }
+}
+
+fn config_failure(warning: &Warning) -> Failure {
+    Failure { what: format!("use {}", warning.place()), why: warning.what.clone() }
 }
 
 /// Keeps the `most` peers or clients of a report with the freshest handshake, in that order. They are few: sorting them

@@ -9,6 +9,7 @@ use super::{
     },
     uplinks::offer,
 };
+use crate::config::Warning;
 use gatewrt_protocol::{
     Applied, Assignment, Egress, ExitOffer, Failure, Member, NetworkId, NetworkName, NodeId, NodeName, Path,
     PeerReport, Prefix, RolledBack,
@@ -36,6 +37,9 @@ pub struct Status {
     /// Networks on disk that can't be read, with the reason. Their interfaces are left as they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unreadable: BTreeMap<NetworkName, String>,
+    /// Settings in the router's configuration that are not in effect, and are no failure of a network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<String>,
     /// The kernel is as desired.
     pub settled: bool,
 }
@@ -150,8 +154,27 @@ impl Core {
                 .iter()
                 .map(|(name, network)| (name.clone(), network.why.clone()))
                 .collect(),
+            config: self.config_faults(),
             settled: self.is_settled(),
         }
+    }
+
+    fn config_faults(&self) -> Vec<String> {
+        let is_told = |warning: &Warning| match &warning.network {
+            Some(network) => self.networks.contains_key(network),
+            None => !self.networks.is_empty(),
+        };
+        let untold = self.config.warnings.iter().filter(|warning| !is_told(warning));
+        let mut all: Vec<String> = untold.map(ToString::to_string).collect();
+        for (name, network) in &self.config.networks {
+            let is_known = self.networks.contains_key(name) || self.unreadable.contains_key(name);
+            if !is_known && network.join_code.is_none() && network.enabled {
+                all.push(format!(
+                    "network {name}: this router has not joined a network of this name, and its section has no new join_code"
+                ));
+            }
+        }
+        all
     }
 
     fn network_status(&self, name: &NetworkName, network: &Network, now: Now) -> NetworkStatus {

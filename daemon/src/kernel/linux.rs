@@ -10,7 +10,14 @@ use crate::{
     plan::Step,
     resolvers,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Settings of IPv6, where the kernel has it.
+const IPV6: &str = "/proc/sys/net/ipv6";
 
 /// Settings of a [`LinuxKernel`] that differ from machine to machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +106,14 @@ impl Kernel for LinuxKernel {
         }
         let wireguard = observed.links.values().any(|link| link.kind == LinkKind::WireGuard);
         observed.saved_sysctls = self.sysctls.saved(wireguard);
+        observed.has_no_v6 = !Path::new(IPV6).exists();
+        for link in &interest.tunnels {
+            let of = |name| fs::read_to_string(format!("{IPV6}/conf/{name}/disable_ipv6"));
+            // A new interface has the default.
+            let is_off =
+                of(link.as_str()).or_else(|_| of("default")).is_ok_and(|off| off.trim_ascii() != "0");
+            observed.without_v6.extend((is_off || observed.has_no_v6).then(|| link.clone()));
+        }
         observed.resolvers = resolvers::of_uplink();
         Ok(observed)
     }

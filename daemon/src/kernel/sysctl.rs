@@ -6,7 +6,7 @@ use crate::model::{SavedSysctl, SysctlPath};
 use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, ErrorKind},
     path::{Component, Path, PathBuf},
@@ -14,11 +14,21 @@ use std::{
 
 const REDIRECTS: &str = "net/ipv4/conf/all/send_redirects";
 
+const FORWARDING_V6: &str = "net/ipv6/conf/all/forwarding";
+/// Value of a setting that is on.
+const ON: &str = "1";
+/// Length of `net/ipv4` and `net/ipv6`.
+const FAMILY: usize = 8;
+
 /// Kernel settings of this network namespace and machine, with the first values of those that changed.
 pub struct Sysctls {
     root: PathBuf,
     record: PathBuf,
     saved: BTreeMap<String, Saved>,
+    /// Folder of the system's own settings.
+    system: PathBuf,
+    /// Forwarding that was on when it was last read.
+    seen_on: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,13 +54,18 @@ impl Sysctls {
     /// Kernel settings whose first values are saved in `folder`.
     pub fn new(folder: &Path) -> Self {
         let record = folder.join("sysctls");
-        Self { root: "/proc/sys".into(), saved: record::load(&record).unwrap_or_default(), record }
+        let saved = record::load(&record).unwrap_or_default();
+        Self { root: "/proc/sys".into(), saved, record, system: "/etc".into(), seen_on: BTreeSet::new() }
     }
 
     /// Value of a kernel setting; `None` when this kernel has no such setting.
-    pub fn read(&self, path: &SysctlPath) -> Result<Option<String>, KernelError> {
+    pub fn read(&mut self, path: &SysctlPath) -> Result<Option<String>, KernelError> {
         let found = self.file(&path.0).and_then(read);
-        found.map_err(|e| failure(&e, format_args!("read setting {}", path.0)))
+        let value = found.map_err(|e| failure(&e, format_args!("read setting {}", path.0)))?;
+        if is_forwarding(&path.0) && value.as_deref() == Some(ON) {
+            self.seen_on.insert(path.0.clone());
+        }
+        Ok(value)
     }
 
     /// Kernel settings whose first values are saved and can be restored. Those that the kernel changed for its
@@ -91,6 +106,13 @@ impl Sysctls {
             return Ok(());
         }
         let known = self.saved.get(path).cloned();
+        if is_forwarding(path) && value == ON && (known.is_some() || self.is_wanted(path)) {
+            // Others had it on, and switch it on again: what is read now is not what to restore.
+            let outcome = self.file(path).and_then(|file| write(&file, value));
+            outcome.map_err(|e| failure(&e, format_args!("set {path} to {value}")))?;
+            log::info!("{path} is {value} again: it stays so");
+            return self.remember(path, None);
+        }
         let mut saved = known.clone().unwrap_or_else(|| Saved {
             before: current,
             ours: value.to_owned(),
@@ -121,14 +143,39 @@ impl Sysctls {
     pub fn restore(&mut self, path: &SysctlPath) -> Result<(), KernelError> {
         let path = &path.0;
         let Some(saved) = self.saved.get(path).cloned() else { return Ok(()) };
+        let goes_on = !self.saved.contains_key(FORWARDING_V6)
+            && self.file(FORWARDING_V6).and_then(read).is_ok_and(|on| on.as_deref() == Some(ON));
+        if path.ends_with("/accept_ra") && goes_on {
+            // With the first value, a router that goes on forwarding would lose the routers that it learned.
+            return self.remember(path, None);
+        }
         let found = self.file(path).and_then(read);
         let current = found.map_err(|e| failure(&e, format_args!("read setting {path}")))?;
         if current.as_ref() == Some(&saved.ours) {
             let outcome = self.put_back(path, &saved);
             outcome.map_err(|e| failure(&e, format_args!("put {path} back to {}", saved.before)))?;
             log::info!("{path} is {} again", saved.before);
+            self.seen_on.clear();
         }
         self.remember(path, None)
+    }
+
+    /// True if forwarding is not ours alone: it was on before, or the system's settings switch it on at boot. Some
+    /// programs switch it off for a moment while they start.
+    fn is_wanted(&self, path: &str) -> bool {
+        let family = path.get(..FAMILY).unwrap_or_default().replace('/', ".");
+        let switches_on = |line: &str| {
+            let line = line.trim_ascii_start().replace('/', ".");
+            let Some((key, value)) = line.split_once('=') else { return false };
+            key.starts_with(&family)
+                && key.trim_ascii_end().ends_with("forward") | key.contains(".forwarding")
+                && value.trim_ascii() == ON
+        };
+        let folder = self.system.join("sysctl.d");
+        let mut files: Vec<PathBuf> = names_in(&folder).into_iter().map(|name| folder.join(name)).collect();
+        files.push(self.system.join("sysctl.conf"));
+        let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+        self.seen_on.contains(path) || texts.into_iter().any(|text| text.lines().any(switches_on))
     }
 
     fn put_back(&self, path: &str, saved: &Saved) -> io::Result<()> {
@@ -200,6 +247,10 @@ impl Sysctls {
     }
 }
 
+fn is_forwarding(path: &str) -> bool {
+    path.ends_with("/forwarding") || path.ends_with("/ip_forward")
+}
+
 /// Value for a setting that changed along with one that is restored; `None` leaves it as the kernel makes it.
 fn wanted(known: Option<&Other>, now: String, ours: &str) -> Option<String> {
     match known {
@@ -255,7 +306,8 @@ mod tests {
         }
 
         fn sysctls(&self) -> Sysctls {
-            Sysctls { root: self.folder.path().join("sys"), ..Sysctls::new(&self.folder.path().join("run")) }
+            let at = |name: &str| self.folder.path().join(name);
+            Sysctls { root: at("sys"), system: at("etc"), ..Sysctls::new(&at("run")) }
         }
     }
 
@@ -289,6 +341,83 @@ mod tests {
         sysctls.restore(&path("net/b")).expect("restored");
         assert_eq!(sysctls.read(&path("net/b")), Ok(Some("5".into())));
         assert_eq!(sysctls.saved(false), LiteMap::new());
+    }
+
+    const FORWARD: &str = "net/ipv4/ip_forward";
+
+    impl Fixture {
+        /// Another program writes the setting.
+        fn write(&self, value: &str) {
+            fs::write(self.folder.path().join("sys").join(FORWARD), value).expect("written");
+        }
+
+        fn forwards(&self) -> String {
+            let file = self.folder.path().join("sys").join(FORWARD);
+            fs::read_to_string(file).expect("there").trim().to_owned()
+        }
+    }
+
+    #[test]
+    fn forwarding_that_was_off_is_off_again_each_time() {
+        let fixture = Fixture::new();
+        let mut sysctls = fixture.sysctls();
+        for _ in 0..2 {
+            sysctls.set(&path(FORWARD), "1").expect("set");
+            sysctls.read(&path(FORWARD)).expect("read");
+            sysctls.restore(&path(FORWARD)).expect("restored");
+            assert_eq!(fixture.forwards(), "0");
+        }
+    }
+
+    /// A program that starts switches forwarding off and on: in that moment the daemon sees it off.
+    #[test]
+    fn forwarding_that_others_want_stays_on() {
+        for (before, is_in_etc) in [("1", false), ("0", false), ("0", true)] {
+            let fixture = Fixture::new();
+            fixture.write(before);
+            let etc = fixture.folder.path().join("etc/sysctl.d");
+            fs::create_dir_all(&etc).expect("made");
+            fs::write(etc.join("10.conf"), "# net.ipv4.ip_forward=1\nnet.ipv6.conf.all.forwarding=1\n")
+                .expect("written");
+            if is_in_etc {
+                fs::write(etc.join("20.conf"), "net.ipv4.ip_forward = 1\n").expect("written");
+            }
+            let mut sysctls = fixture.sysctls();
+            sysctls.read(&path(FORWARD)).expect("read");
+            sysctls.set(&path(FORWARD), "1").expect("set");
+            if !is_in_etc {
+                fixture.write("0");
+                sysctls.set(&path(FORWARD), "1").expect("set");
+            }
+            fixture.write("1");
+            assert_eq!(sysctls.saved(false), LiteMap::new());
+            sysctls.restore(&path(FORWARD)).expect("restored");
+            assert_eq!(fixture.forwards(), "1", "it was {before}");
+        }
+    }
+
+    /// With `accept_ra` 1, a router that goes on forwarding hears no router advertisement.
+    #[test]
+    fn router_that_goes_on_forwarding_keeps_its_routers() {
+        for (others, expected) in [(false, "1"), (true, "2")] {
+            let fixture = Fixture::new();
+            let accept_ra = "net/ipv6/conf/wan/accept_ra";
+            for (name, value) in [(FORWARDING_V6, "0"), (accept_ra, "1")] {
+                let file = fixture.folder.path().join("sys").join(name);
+                fs::create_dir_all(file.parent().expect("a parent")).expect("made");
+                fs::write(file, value).expect("written");
+            }
+            let mut sysctls = fixture.sysctls();
+            sysctls.set(&path(accept_ra), "2").expect("set");
+            sysctls.set(&path(FORWARDING_V6), "1").expect("set");
+            if others {
+                fs::write(fixture.folder.path().join("sys").join(FORWARDING_V6), "0").expect("written");
+                sysctls.set(&path(FORWARDING_V6), "1").expect("set");
+            }
+            sysctls.restore(&path(FORWARDING_V6)).expect("restored");
+            sysctls.restore(&path(accept_ra)).expect("restored");
+            assert_eq!(sysctls.read(&path(accept_ra)), Ok(Some(expected.to_owned())));
+        }
     }
 
     #[test]

@@ -44,6 +44,10 @@ pub struct Observed {
     pub saved_sysctls: LiteMap<SysctlPath, SavedSysctl>,
     /// Links of LANs at the previous observation.
     pub lans_before: SortedSet<IfName>,
+    /// Interfaces of ours, there or not yet, on which IPv6 is off.
+    pub without_v6: SortedSet<IfName>,
+    /// The kernel has no IPv6.
+    pub has_no_v6: bool,
     /// Resolvers of the uplink: public addresses, at most [`crate::resolvers::MOST`].
     pub resolvers: Vec<IpAddr>,
 }

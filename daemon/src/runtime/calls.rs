@@ -1,8 +1,8 @@
 //! Requests over the control socket.
 
-use super::{Daemon, system};
+use super::{Daemon, Leaving, system};
 use crate::{
-    config::{Config, OwnScope},
+    config::{Config, OwnScope, last},
     control::Request,
     core::{Input, Network, scopes::choice},
     error_chain::error_chain,
@@ -102,7 +102,8 @@ impl Daemon {
 
     fn leave(&mut self, network: NetworkName, reply: oneshot::Sender<Answer>) {
         if self.identities.contains_key(&network) || self.core.unreadable(&network).is_some() {
-            self.leaving.push((network.clone(), reply));
+            let is_removed = self.core.networks().get(&network).is_some_and(|it| it.directory.is_removed());
+            self.leaving.push(Leaving { network: network.clone(), is_removed, reply });
             self.feed(Input::Leave(network));
         } else {
             let _ = reply.send(Answer::Failed(self.not_joined(&network)));
@@ -110,14 +111,9 @@ impl Daemon {
     }
 
     pub(super) fn reload(&mut self) -> Answer {
-        let config = match Config::load(&self.file) {
-            Ok(config) => config,
-            Err(error) => {
-                let why = format!("{}; the configuration before stays in effect", error_chain(&error));
-                log::error!("{why}");
-                return Answer::Failed(why);
-            }
-        };
+        let loaded = last::load(&self.file);
+        self.keep(&loaded);
+        let config = loaded.config;
         config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         crate::log::set_level(config.log_level);
         let moved = config.state_dir != self.config.state_dir
@@ -125,6 +121,7 @@ impl Daemon {
             || config.wireguard != self.config.wireguard
             || config.firewall != self.config.firewall;
         self.config = config;
+        self.drop_used_codes();
         log::info!("the configuration was read again");
         self.feed(Input::Configured(Box::new(self.config.clone())));
         self.joining.allow_refused();
@@ -134,7 +131,13 @@ impl Daemon {
         } else {
             ""
         };
-        Answer::Done(Done { hint: hint.to_owned() })
+        let mut faults = self.config.warnings.iter().filter(|warning| !warning.skipped);
+        match faults.next() {
+            Some(fault) => {
+                Answer::Failed(format!("all is in effect, except {}: {fault}", 1 + faults.count()))
+            }
+            None => Answer::Done(Done { hint: hint.to_owned() }),
+        }
     }
 
     pub(super) fn forget(&mut self, network: &NetworkName) {
@@ -143,20 +146,26 @@ impl Daemon {
         self.links.close(network);
         let forgotten = Store::new(&self.config.run_dir).forget(network).and(self.store.forget(network));
         system::networks_changed();
-        let answer = match forgotten {
-            Ok(()) => {
-                log::info!("left {network}");
-                let hint = format!(
-                    "Left {network}. The coordinator still lists this node: “gatewrt-coordinator node remove”."
-                );
-                Answer::Done(Done { hint })
+        let code = self.config.networks.get(network).and_then(|configured| configured.join_code.clone());
+        let forgotten = forgotten.and(code.as_ref().map_or(Ok(()), |code| self.store.retire(code)));
+        self.keep(&last::load(&self.file));
+        if forgotten.is_ok() {
+            log::info!("left {network}");
+        }
+        for Leaving { is_removed, reply, .. } in self.leaving.extract_if(.., |it| it.network == *network) {
+            let mut hint = format!("Left {network}. ");
+            hint.push_str(match is_removed {
+                true => "The coordinator had removed this node before.",
+                false => "The coordinator still lists this node: “gatewrt-coordinator node remove”.",
+            });
+            if code.is_some() {
+                hint.push_str(" The join_code in /etc/config/gatewrt is not used again.");
             }
-            Err(error) => Answer::Failed(error_chain(&error)),
-        };
-        let (done, rest) =
-            std::mem::take(&mut self.leaving).into_iter().partition(|(name, _)| name == network);
-        self.leaving = rest;
-        let done: Vec<(NetworkName, oneshot::Sender<Answer>)> = done;
-        done.into_iter().for_each(|(_, reply)| drop(reply.send(answer.clone())));
+            let answer = match &forgotten {
+                Ok(()) => Answer::Done(Done { hint }),
+                Err(error) => Answer::Failed(error_chain(error)),
+            };
+            let _ = reply.send(answer);
+        }
     }
 }

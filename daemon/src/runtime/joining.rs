@@ -1,7 +1,8 @@
 //! Joining of networks: on request, and by a join code in the configuration, which is tried until it works.
 
-use super::{Daemon, system};
+use super::{Daemon, memberships::identities, system};
 use crate::{
+    config::last,
     core::{Input, uplinks::place},
     enroll::{self, EnrollError, Facts},
     error_chain::error_chain,
@@ -11,7 +12,11 @@ use crate::{
 };
 use gatewrt_protocol::{Assignment, JoinAnswer, JoinCode, NetworkName, NodeName, jws};
 use sorted_vec::SortedSet;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    path::Path,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// WireGuard's port, unless another is configured or it is taken.
@@ -70,6 +75,16 @@ impl Daemon {
         }
     }
 
+    /// Drops configured codes of networks that this router has left: it joins them again on request only.
+    pub(super) fn drop_used_codes(&mut self) {
+        for (name, network) in self.config.networks.iter_mut() {
+            let is_used = |code: &mut JoinCode| self.store.is_retired(code);
+            if !self.identities.contains_key(name) && network.join_code.take_if(is_used).is_some() {
+                log::info!("{name} was left: its join_code is not used again");
+            }
+        }
+    }
+
     /// Starts an attempt to join a network; its outcome comes through [`Joining::next`].
     pub(super) fn join(
         &mut self,
@@ -110,6 +125,32 @@ impl Daemon {
             let outcome = enroll::join(&code, &keys, facts, mark);
             let _ = sender.blocking_send(Enrolled { code, reply, outcome });
         }));
+    }
+
+    /// Gives another port to each network whose own another program has taken before its interface was there, unless the
+    /// owner configured it.
+    pub(super) fn move_ports(&mut self) {
+        let (identities, _) = identities(&self.store).unwrap_or_default();
+        let mut taken: SortedSet<u16> = identities.iter().map(|identity| identity.port).collect();
+        for mut identity in identities {
+            let configured = self.config.networks.get(&identity.network);
+            let is_configured = configured.is_some_and(|it| it.listen_port.is_some() || !it.enabled);
+            let link = Path::new("/sys/class/net").join(identity.network.interface());
+            if is_configured || link.exists() || !is_taken(identity.port) {
+                continue;
+            }
+            let before = std::mem::replace(&mut identity.port, free_port(&taken));
+            taken.push(identity.port);
+            log::warn!(
+                "{}: another program has UDP port {before}: {} instead",
+                identity.network,
+                identity.port
+            );
+            match self.store.save_port(&identity) {
+                Ok(()) => system::networks_changed(),
+                Err(error) => log::warn!("{}: {}", identity.network, error_chain(&error)),
+            }
+        }
     }
 
     fn facts(&self, network: &NetworkName, name: Option<NodeName>) -> Facts {
@@ -170,6 +211,7 @@ impl Daemon {
             jws::open(answer.assignment.as_bytes(), &identity.record_key).ok();
         log::info!("joined {network} as {name}");
         let membership = self.take_up(identity);
+        self.keep(&last::load(&self.file));
         system::networks_changed();
         self.feed(Input::Joined(Box::new(membership)));
         Answer::Joined(Joined {
@@ -178,6 +220,13 @@ impl Daemon {
             addresses: assignment.map(|it| it.addresses).unwrap_or_default(),
         })
     }
+}
+
+/// True if another program has this UDP port, for either family.
+fn is_taken(port: u16) -> bool {
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let bound = any.map(|addr| UdpSocket::bind((addr, port)).map(drop));
+    bound.iter().any(|bound| matches!(bound, Err(error) if error.kind() == io::ErrorKind::AddrInUse))
 }
 
 /// Default UDP port of WireGuard, or else one that the system finds free.

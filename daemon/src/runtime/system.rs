@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// Port of packets whose arrival does not matter (RFC 863).
@@ -29,6 +29,15 @@ pub fn networks_changed() {
     if Path::new("/etc/init.d/gatewrt").exists() {
         let reload = "/etc/init.d/gatewrt reload </dev/null >/dev/null 2>&1 &";
         let _ = Command::new("sh").args(["-c", reload]).status();
+    }
+}
+
+/// Ends OpenWrt's service, which would start another daemon for one that ends. Waits for the service, not for the
+/// daemon.
+pub fn stop_service() {
+    let script = "/etc/init.d/gatewrt";
+    if Path::new(script).exists() {
+        let _ = Command::new(script).arg("stop").stdin(Stdio::null()).stdout(Stdio::null()).status();
     }
 }
 

@@ -30,6 +30,7 @@ pub fn bad(what: impl Into<String>, found: impl Into<String>, advice: &str) -> C
 /// Health checks of a running daemon, from its status.
 pub fn checks(status: &Status) -> Vec<Check> {
     let mut checks = vec![good("daemon", format!("running, version {}", status.version))];
+    checks.extend(status.config.iter().map(|fault| bad("configuration", fault, "mend /etc/config/gatewrt")));
     checks.extend(networks(status));
     checks
 }

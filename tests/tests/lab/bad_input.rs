@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
-    lab::{Host, Output, Process, UdpStream, Whoami, eventually, fetch},
+    lab::{Host, Output, Process, UdpStream, Whoami, eventually, fetch, ping},
     mesh::{self, INTERFACE, Mesh},
 };
 use nix::sys::signal::Signal;
@@ -102,35 +102,144 @@ impl Drop for Missing<'_> {
     }
 }
 
+/// An error costs its option alone, also after a reboot: the router is in its network with the last usable value.
 #[test]
-fn configuration_with_an_error_changes_nothing() -> Result<()> {
+fn configuration_with_an_error_loses_that_option_alone() -> Result<()> {
     let running = Running::new()?;
-    let good = "config network 'home'\n\toption listen_port '51820'\n";
+    let good =
+        "config network 'home'\n\toption listen_port '51820'\n\toption mtu '1380'\n\toption allow_exit '0'\n";
     running.office.write_file(FILE, good)?;
     running.mesh.gatewrt("office", &["reload"])?;
+    let mtu = |office: &Host| office.run(&["cat", &format!("/sys/class/net/{INTERFACE}/mtu")]);
     let wrong = [
-        ("config network 'home'\n\toption listen_port 'seventy'\n", "option listen_port: “seventy”", 2),
-        ("config network 'home'\n\toption mtu '1500\n", "'", 2),
-        ("\nconfig network 'home'\n\toption allow_egress '7'\n", "option allow_egress: “7”", 3),
+        (
+            "config network 'home'\n\toption listen_port 'seventy'\n\toption mtu '1380'\n",
+            "option listen_port: “seventy”",
+            2,
+        ),
+        (
+            "config network 'home'\n\toption mtu '1500\n\toption listen_port '51820'\n",
+            "a quote that is never closed",
+            2,
+        ),
+        (
+            "\nconfig network 'home'\n\toption mtu '1380'\n\toption allow_egress '7'\n",
+            "option allow_egress: “7”",
+            4,
+        ),
     ];
     for (text, what, line) in wrong {
         running.office.write_file(FILE, text)?;
         let place = format!("{FILE}:{line}: ");
-        running.refuses(&["gatewrt", "reload"], &[&place, what]);
-        running.refuses(&["gatewrtd"], &[&place, what]);
+        running.refuses(&["gatewrt", "reload"], &["all is in effect, except", &place, what]);
         running.daemon()?.kill(Signal::SIGHUP)?;
         running.log_says(&place)?;
-        running.log_says("the configuration before stays in effect")?;
-        // The running daemon still answers.
-        running.status_says(&["network home", "all in effect"])?;
+        running.status_says(&["network home", "could not use", &place, "all in effect"])?;
         running.diag_says(&["FAIL  configuration", &place])?;
+        ensure!(mtu(&running.office)?.stdout.trim() == "1380");
     }
-    running.office.write_file(FILE, "config network 'home'\n\toption lisen_port '51820'\n")?;
+    running
+        .office
+        .write_file(FILE, "config network 'home'\n\toption mtu '1380'\n\toption lisen_port '51820'\n")?;
     running.mesh.gatewrt("office", &["reload"])?;
     running.log_says("lisen_port")?;
-    running.diag_says(&[&format!("{FILE}:2: "), "lisen_port"])?;
+    running.diag_says(&[&format!("{FILE}:3: "), "lisen_port"])?;
+    running.office.write_file(FILE, "config network 'home'\n\toption mtu '1500'\nconfig network 'nett'\n")?;
+    running.refuses(
+        &["gatewrt", "reload"],
+        &[&format!("{FILE}:2: option mtu: “1500”"), "what was usable before stays"],
+    );
+    running.status_says(&["network nett: this router has not joined"])?;
+    let mut mesh = running.finish()?;
+    let office = mesh.host("office")?;
+    mesh.forget_interface("office");
+    office.reboot()?;
+    mesh.start_daemon("office")?;
+    let (from, to) = (mesh.host("office-pc")?, mesh.host("home-pc")?);
+    eventually(SOON, "the router is in its network", || ping(&from, to.ip4()?.into()))?;
+    ensure!(mtu(&office)?.stdout.trim() == "1380", "the last usable value");
+    let failures = mesh.status("office")?["failures"].to_string();
+    ensure!(failures.contains("option mtu: “1500”"), "{failures}");
+    eventually(2 * SOON, "the coordinator is told", || {
+        let shown = mesh.admin_json(&["node", "show", "home", "office"])?.to_string();
+        ensure!(shown.contains("option mtu: “1500”"), "{shown}");
+        Ok::<_, anyhow::Error>(())
+    })
+}
+
+/// A network that was left is not joined again by the code in the configuration, but on request.
+#[test]
+fn configured_code_of_a_left_network_is_not_used_again() -> Result<()> {
+    let running = Running::new()?;
+    running.mesh.admin(&["network", "create", "work"])?;
+    let code = running.mesh.admin(&["code", "create", "work", "--uses", "9"])?.stdout.trim().to_owned();
+    running.office.write_file(FILE, format!("config network 'work'\n\toption join_code '{code}'\n"))?;
+    running.mesh.gatewrt("office", &["reload"])?;
+    running.status_says(&["network work"])?;
+    let left = running.mesh.gatewrt("office", &["leave", "work"])?.stdout;
+    ensure!(
+        left.contains("The coordinator still lists this node") && left.contains("is not used again"),
+        "{left}"
+    );
+    running.mesh.gatewrt("office", &["reload"])?;
+    running.log_says("work was left: its join_code is not used again")?;
+    running.status_says(&["network work: this router has not joined"])?;
+    running.mesh.admin(&["node", "remove", "work", "office"])?;
+    running.mesh.gatewrt("office", &["join", &code, "--name", "again"])?;
+    running.mesh.admin(&["node", "remove", "work", "again"])?;
+    running.status_says(&["be part of work"])?;
+    let left = running.mesh.gatewrt("office", &["leave", "work"])?.stdout;
+    ensure!(left.contains("had removed this node") && !left.contains("still lists"), "{left}");
     running.finish()?;
     Ok(())
+}
+
+/// IPv6 is off on a router: its network works with IPv4 alone, and nothing is said to be wrong.
+#[test]
+fn router_with_ipv6_off_works_with_ipv4_alone() -> Result<()> {
+    let mut mesh = Mesh::two_sites()?;
+    let office = mesh.host("office")?;
+    mesh.forget_interface("office");
+    mesh.gatewrt("office", &["stop", "--teardown"])?;
+    mesh.daemon("office")?.wait(SOON)?;
+    // That of interfaces to come: the test's own objects on the others are of both families.
+    office.run(&["sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1"])?;
+    mesh.start_daemon("office")?;
+    let target = mesh.host("home-pc")?.ip4()?;
+    eventually(SOON, "IPv4 works", || ping(&office, target.into()))?;
+    says_in_the_end(&office, &["gatewrt", "status"], &["all in effect"])?;
+    let failures = mesh.status("office")?["failures"].clone();
+    ensure!(failures.as_array().is_some_and(Vec::is_empty), "{failures}");
+    mesh.forget_interface("office");
+    mesh.gatewrt("office", &["leave", "home"]).map(drop)
+}
+
+/// Another program has WireGuard's port after a reboot: the network takes another one, and the others know it.
+#[test]
+fn port_taken_at_boot_is_replaced_and_told() -> Result<()> {
+    let mut mesh = Mesh::two_sites()?;
+    let office = mesh.host("office")?;
+    mesh.forget_interface("office");
+    office.reboot()?;
+    let port =
+        mesh.gatewrt_json("home", &["peers"])?[0]["endpoint"].as_str().context("an endpoint")?.to_owned();
+    ensure!(port.ends_with(":51820"), "{port}");
+    office.run(&["wireguard-go", "by-hand"])?;
+    office.shell(
+        "wg genkey >/run/key; wg set by-hand listen-port 51820 private-key /run/key; ip link set by-hand up",
+    )?;
+    mesh.start_daemon("office")?;
+    mesh.daemon("office")?.wait_for_log(SOON, "another program has UDP port 51820")?;
+    let (from, to) = (mesh.host("office-pc")?, mesh.host("home-pc")?);
+    eventually(SOON, "packets pass", || ping(&from, to.ip4()?.into()))?;
+    eventually(SOON, "home knows the new port", || {
+        let peers = mesh.gatewrt_json("home", &["peers"])?;
+        let endpoint = peers[0]["endpoint"].as_str().unwrap_or_default();
+        ensure!(!endpoint.ends_with(":51820"), "{endpoint}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ensure!(mesh.status("office")?["port"] != 51820);
+    office.run(&["ip", "link", "del", "by-hand"]).map(drop)
 }
 
 #[test]
@@ -248,6 +357,10 @@ fn router_without_wireguard_keeps_running_and_says_what_to_install() -> Result<(
 fn second_daemon_is_refused_and_changes_nothing() -> Result<()> {
     let running = Running::new()?;
     running.refuses(&["gatewrtd"], &["a daemon is running already", "/var/run/gatewrt/lock"]);
+    let other = "config gatewrt main\n\toption run_dir /tmp/other\n";
+    running.office.write_file("/tmp/other.config", other)?;
+    let says = ["a daemon is running already", "/etc/gatewrt"];
+    running.refuses(&["gatewrtd", "--config", "/tmp/other.config"], &says);
     running.status_says(&["all in effect"])?;
     running.finish()?;
     Ok(())

@@ -131,6 +131,48 @@ fn stop_with_teardown_leaves_nothing_in_the_kernel() -> Result<()> {
     Ok(())
 }
 
+/// The service is stopped, and its process is not gone yet, or was killed, or there is none: the teardown waits for it,
+/// and does the work itself.
+#[test]
+fn teardown_needs_no_daemon_and_waits_for_one_that_ends() -> Result<()> {
+    let mut site = Untouched::new(false)?;
+    site.join()?;
+    site.mesh.forget_interface("office");
+    for signal in [Some(Signal::SIGTERM), Some(Signal::SIGKILL), None] {
+        if let Some(signal) = signal {
+            site.mesh.daemon("office")?.kill(signal)?;
+        }
+        let done = site.mesh.gatewrt("office", &["stop", "--teardown"])?;
+        ensure!(done.stdout.contains("is taken down"), "{done:?}");
+        site.mesh.daemon("office")?.wait(SOON)?;
+        site.is_as_before()?;
+        let again = site.mesh.gatewrt("office", &["stop", "--teardown"])?;
+        ensure!(again.stdout.contains("is taken down"), "{again:?}");
+        site.mesh.start_daemon("office")?;
+        site.mesh.wait_until_settled("office")?;
+    }
+    // Its keys are gone, and still nothing is left: an interface of ours that no network has is cleared.
+    site.kill()?;
+    site.office.shell("rm -r /etc/gatewrt/home")?;
+    site.mesh.gatewrt("office", &["stop", "--teardown"])?;
+    site.is_as_before()
+}
+
+/// What can't be taken down is said, with an exit code.
+#[test]
+fn teardown_that_fails_says_so() -> Result<()> {
+    let mut site = Untouched::new(false)?;
+    site.join()?;
+    site.kill()?;
+    site.mesh.forget_interface("office");
+    site.office.shell("mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys")?;
+    let failed = site.office.output(&["gatewrt", "stop", "--teardown"])?;
+    site.office.run(&["umount", "/proc/sys"])?;
+    ensure!(failed.code() == 1 && failed.stderr.contains("not everything could be taken down"), "{failed:?}");
+    site.mesh.gatewrt("office", &["stop", "--teardown"])?;
+    site.is_as_before()
+}
+
 /// A router that forwards ignores router advertisements, unless `accept_ra` is 2: its learned default route of IPv6 has
 /// to stay throughout.
 #[test]

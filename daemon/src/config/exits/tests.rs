@@ -135,8 +135,8 @@ fn error_names_the_line_the_option_and_allowed_values() {
             "test:5: option exit_client: no exit here, but config exit 'x' asks for one",
         ),
         (
-            &format!("{exit} list exit 'auto'\n{exit} list exit 'auto'\n list scope 'all'"),
-            "test:4: config exit 'x': a second scope of this name",
+            "config network 'x'\n option exit_client 'auto'\nconfig exit 'x'\n option network 'x'\n list exit 'auto'\n list scope 'all'",
+            "test:3: config exit 'x': a second scope of this name",
         ),
         (
             &format!("{exit} list exit 'auto'\nconfig exit 'y'\n option network 'other'\n list exit 'auto'"),

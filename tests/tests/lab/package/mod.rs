@@ -145,7 +145,25 @@ fn removed_package_leaves_the_router_as_before() -> Result<()> {
     ensure!(!bed.router.exists("/etc/gatewrt"), "keys stay behind");
     let calls = bed.router.calls();
     ensure!(calls.iter().any(|call| call == "gatewrt stop --teardown"), "{calls:?}");
-    ensure!(calls.iter().any(|call| call == "gatewrtd "), "who takes it down? {calls:?}");
+    let place = |what: &str| calls.iter().position(|call| call == what);
+    ensure!(
+        place("procd delete gatewrt") < place("gatewrt stop --teardown"),
+        "procd would undo it: {calls:?}"
+    );
+    ensure!(!calls.iter().any(|call| call.starts_with("gatewrtd")), "no second daemon: {calls:?}");
+    Ok(())
+}
+
+/// A removal that can't take down what runs says so, and leaves what is needed to try again.
+#[test]
+fn removal_that_fails_to_take_down_says_so_and_keeps_the_keys() -> Result<()> {
+    let bed = Bed::installed()?;
+    bed.router.write("/etc/gatewrt/home/identity.json", "{}")?;
+    bed.router.write("/usr/sbin/gatewrt", "#!/bin/sh\nexit 1\n")?;
+    let error = bed.router.remove().expect_err("it failed").to_string();
+    ensure!(error.contains("gatewrt: not everything could be taken down"), "{error}");
+    ensure!(bed.router.exists("/etc/gatewrt/home/identity.json"), "the keys are gone");
+    ensure!(bed.router.read("/etc/config/firewall")?.contains("zone 'gatewrt'"), "the zone is gone");
     Ok(())
 }
 
@@ -211,6 +229,15 @@ fn firewall_admits_listen_ports_and_lets_out_what_the_owner_allows() -> Result<(
     let config = "config network 'site_2'\n\toption listen_port '51999'\nconfig network 'off'\n\toption enabled '0'\n\toption allow_exit '1'\n";
     bed.router.write("/etc/config/gatewrt", config)?;
     assert_eq!(firewall_of(&bed)?, json!([listens(51820), listens(51999)]));
+    // A port that can't be used is none to firewall4: the last usable one is, or that of the network.
+    for port in ["seventy", "0", "65536", "5 6"] {
+        let wrong = config.replace("51999", port);
+        bed.router.write("/etc/config/gatewrt", &wrong)?;
+        assert_eq!(firewall_of(&bed)?, json!([listens(40123), listens(51820)]), "{port}");
+    }
+    bed.router
+        .write("/etc/gatewrt/last_config", "config network 'site_2'\n\toption listen_port '51888'\n")?;
+    assert_eq!(firewall_of(&bed)?, json!([listens(51820), listens(51888)]));
 
     let exit = format!("{config}config network 'home'\n\toption allow_exit '1'\n");
     bed.router.write("/etc/config/gatewrt", &exit)?;

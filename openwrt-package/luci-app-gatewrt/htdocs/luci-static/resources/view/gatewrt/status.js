@@ -31,14 +31,24 @@ function trouble([ what, why ]) {
 	return E('span', {}, [ E('strong', {}, [ what ]), why ? ': %s'.format(why) : '' ]);
 }
 
+/* Settings that are not in effect, and are no network's trouble. */
+function faults(status) {
+	const unused = status.config ?? [];
+
+	return unused.length
+		? [ words.notice('warning', _('Settings of this router that are not in effect'), unused) ]
+		: [];
+}
+
 /* The first thing that a person reads. */
 function summary(status) {
 	const broken = Object.entries(status.unreadable ?? {});
+	const unused = status.config ?? [];
 	const bad = status.networks.filter((network) => troubles(network).length);
 	const peers = status.networks.flatMap((network) => network.peers);
 	const reached = peers.filter(isReached).length;
 	const well = reached == peers.length ? _('All is well') : _('Works');
-	const state = bad.length || broken.length
+	const state = bad.length || broken.length || unused.length
 		? words.label('odd', _('Needs attention'))
 		: status.settled ? words.label('good', well) : words.label('busy', _('Changes under way'));
 	const others = peers.length
@@ -47,6 +57,7 @@ function summary(status) {
 
 	return [
 		E('p', {}, [ state, ' ', others ]),
+		...faults(status),
 		...broken.map(([ name, why ]) => words.notice('warning', _('Network %s can\'t be read and is left as it runs').format(name), [ why ]))
 	];
 }
@@ -241,7 +252,7 @@ return view.extend({
 
 			if (status)
 				words.show(body, [
-					...(status.networks.length || Object.keys(status.unreadable ?? {}).length ? summary(status) : [ welcome() ]),
+					...(status.networks.length || Object.keys(status.unreadable ?? {}).length ? summary(status) : [ ...faults(status), welcome() ]),
 					...status.networks.map(section),
 					about(status)
 				]);
