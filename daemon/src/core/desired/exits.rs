@@ -160,6 +160,8 @@ pub(super) struct Layout {
     pub(super) flows: Vec<ScopeFlows>,
     /// Priority of the rules of answered flows: after those of all scopes.
     answered: u32,
+    /// Prefixes of the links of scopes.
+    near: SortedSet<Prefix>,
 }
 
 /// Links of LANs that exist, and those that the scopes' rules name: a link comes up before the next observation, and what
@@ -205,6 +207,7 @@ pub(super) fn build(usages: &[Usage], context: &Context<'_>) -> Layout {
         layout.flows.push(part.flows(throws, context));
     }
     layout.answered = end + 1;
+    layout.near = parts.iter().flat_map(|part| part.near.iter().copied()).collect();
     if layout.rules.iter().any(|rule| rule.skips_to().is_some()) {
         layout.rules.extend(Family::ALL.map(|family| landing(family, end, context.numbers)));
     }
