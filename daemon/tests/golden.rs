@@ -97,7 +97,14 @@ fn exits(scopes: &[(&str, ScopeGuard)]) -> Exits {
     let scopes = scopes.iter().zip(0..);
     Exits {
         scopes: scopes.map(|((tag, scope), at)| ((at, tag.parse().unwrap()), scope.clone())).collect(),
-        inside: ["br-lan", "br-guest", "gw-home"].map(link).into_iter().collect(),
+        ours: [link("gw-home")].into_iter().collect(),
+        strangers: [link("tailscale0")].into_iter().collect(),
+        local: [("br-lan", "192.168.1.0/24"), ("br-guest", "192.168.2.0/24")]
+            .map(|(name, prefix)| (link(name), set(&[prefix, "fe80::/10"]).into_iter().collect()))
+            .into_iter()
+            .collect(),
+        uplinks: [link("wan")].into_iter().collect(),
+        beside: set(&["198.51.100.0/24"]).into_iter().collect(),
         meshes: [(link("gw-home"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect())]
             .into_iter()
             .collect(),
@@ -122,7 +129,7 @@ fn two_scopes() -> Firewall {
         ..scope(hosts.into_iter().map(Source::Prefix))
     };
     let mut exits = exits(&[("kids", kids), ("guests", guests)]);
-    exits.inside.push(link("gw-~abcdefghijk"));
+    exits.ours.push(link("gw-~abcdefghijk"));
     exits.meshes.insert(link("gw-~abcdefghijk"), set(&["10.9.0.0/16", "fd09::/64"]).into_iter().collect());
     exits.own.insert(link("gw-~abcdefghijk"), own());
     exits.secondary.insert(link("gw-~abcdefghijk"), link("gw-home"));
@@ -132,8 +139,13 @@ fn two_scopes() -> Firewall {
 
 /// Scope of the router and all its LANs, with one host that stays on the WAN.
 fn everything() -> Firewall {
-    let all = [Source::Router, Source::Link(link("br-lan")), Source::Link(link("br-guest"))];
-    let all = ScopeGuard { resolvers: vec!["9.9.9.9".parse().unwrap()], router_answers: true, ..scope(all) };
+    let lans = [link("br-lan"), link("br-guest")].map(Source::Link);
+    let all = ScopeGuard {
+        near: set(&["192.168.1.0/24", "192.168.2.0/24"]).into_iter().collect(),
+        resolvers: vec!["9.9.9.9".parse().unwrap()],
+        router_answers: true,
+        ..scope(lans.into_iter().chain([Source::Router, Source::Anyone]))
+    };
     let host = Source::Prefix("192.168.1.9/32".parse().unwrap());
     let aside = ScopeGuard { closed: false, redirects: false, ..scope([host]) };
     Firewall { exits: exits(&[("tv", aside), ("all", all)]), ..firewall(&[("gw-home", Guard::default())]) }
@@ -196,9 +208,9 @@ fn configurations() -> BTreeMap<&'static str, Firewall> {
             },
         ),
         ("scope-of-everything", everything()),
-        ("scope-of-everything-with-many-lans", {
+        ("scope-of-everything-with-many-networks", {
             let mut firewall = everything();
-            firewall.exits.inside.extend((1..=9).map(|vlan| link(&format!("br-lan.{vlan}"))));
+            firewall.exits.ours.extend((1..=9).map(|at| link(&format!("gw-net{at}"))));
             firewall
         }),
         ("scopes-with-resolvers", two_scopes()),

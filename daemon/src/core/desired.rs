@@ -4,7 +4,7 @@ mod exits;
 mod routes;
 mod settings;
 
-pub use exits::is_secondary;
+pub use exits::{is_secondary, ruled_links};
 
 use super::{
     Network,
@@ -13,7 +13,7 @@ use super::{
     owner,
     rule_conflicts::rule_conflicts,
     scopes::{asked, scopes},
-    uplinks::{internet_sources, offer, wan_links},
+    uplinks::{internet_sources, link_prefixes, offer, outer_links, wan_links},
 };
 use crate::{
     config::Config,
@@ -23,7 +23,7 @@ use crate::{
     },
     plan::Firewall,
 };
-use exits::{Context, Usage, build, lans, secondary_links, unfit_devices};
+use exits::{Context, Usage, answered_flows, build, devices, lans, secondary_links, unfit_sources};
 use gatewrt_protocol::{
     Assignment, Egress, Failure, IngressClient, NetworkName, NodeId, Policy, Prefix, Role, ServedPrefix,
     WgPublicKey,
@@ -90,10 +90,22 @@ pub fn decide(
     if !decision.desired.tunnels.is_empty() {
         let numbers = &config.numbers;
         let lans = lans(observed, before, numbers);
-        let context = Context { numbers, observed, before, lans: &lans, leads: &leads };
+        let prefixes = link_prefixes(observed);
+        let (uplinks, devices) = (outer_links(observed), devices(&usages));
+        let context = Context {
+            numbers,
+            observed,
+            before,
+            lans: &lans,
+            prefixes: &prefixes,
+            uplinks: &uplinks,
+            devices: &devices,
+            leads: &leads,
+        };
         let mut layout = build(&usages, &context);
-        layout.exits.inside.extend(decision.desired.tunnels.keys().cloned());
+        layout.exits.ours.extend(decision.desired.tunnels.keys().cloned());
         for (link, tunnel) in decision.desired.tunnels.iter().filter(|(link, _)| meshes.contains_key(link)) {
+            answered_flows(&mut layout, &tunnel.addresses, numbers, observed);
             layout.exits.own.insert(link.clone(), tunnel.addresses.clone());
             layout.exits.mtus.insert(link.clone(), tunnel.mtu);
         }
@@ -200,8 +212,9 @@ fn share(config: &Config, name: &NetworkName, network: &Network, observed: &Obse
     let clients = admitted(&context, owner.allowed.contains(&Role::Ingress), &mut failures);
     let link = IfName::from(name);
     let asked = asked(config, name, network, &mut failures);
-    let usage = Usage::new(scopes(asked, network), network, link.clone(), observed);
-    failures.extend(unfit_devices(&usage.scopes, observed));
+    let scopes = scopes(asked, config, name, network);
+    let usage = Usage::new(scopes, network, link.clone(), observed);
+    failures.extend(unfit_sources(&usage.scopes, observed));
     let mut peers = peers(network, policy, &egress, &clients);
     let mut routes: LiteMap<Prefix, IfName> =
         policy.prefixes.iter().map(|prefix| (*prefix, link.clone())).collect();

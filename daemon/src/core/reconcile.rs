@@ -36,9 +36,16 @@ impl Core {
         self.schedule.handle_observed();
         self.observe_failure = None;
         let before = std::mem::replace(&mut self.observed, observed);
-        self.observed.lans_before = uplinks::lan_links(&before);
-        let uplinks = uplinks::wan_links(&self.observed);
-        self.observed.uplinks = if uplinks.is_empty() { before.uplinks.clone() } else { uplinks };
+        // Without the tables of others, an uplink may look like a LAN.
+        let tables = rule_conflicts::tables(&self.config.numbers, &before);
+        let is_whole = tables.iter().all(|table| before.foreign_routes.contains_key(table));
+        self.observed.lans_before = match (self.has_observed, is_whole) {
+            (false, _) => desired::ruled_links(&self.observed.rules, &self.config.numbers).cloned().collect(),
+            (true, true) => uplinks::lan_links(&before),
+            (true, false) => before.lans_before.clone(),
+        };
+        self.observed.prefixes_before = uplinks::link_prefixes(&before);
+        self.observed.uplinks = uplinks::outer_links(&before);
         if self.has_observed {
             self.handle_wan(&before, now);
         }
@@ -158,9 +165,8 @@ impl Core {
         sysctls.extend(self.observed.saved_sysctls.keys().cloned());
         let mut tunnels: SortedSet<IfName> = self.networks.keys().map(IfName::from).collect();
         tunnels.extend(self.observed.links.keys().filter(|link| desired::is_secondary(link)).cloned());
-        let scopes = !self.desired.exits.scopes.is_empty();
-        let tables = scopes.then(|| rule_conflicts::tables(&self.config.numbers, &self.observed));
-        ObserveQuery { sysctls, tunnels, tables: tables.unwrap_or_default() }
+        let tables = rule_conflicts::tables(&self.config.numbers, &self.observed);
+        ObserveQuery { sysctls, tunnels, tables }
     }
 
     /// Handles a kernel that is as desired: revisions count as applied, and networks that were left are forgotten.

@@ -43,12 +43,16 @@ fn failure(why: String, rule: &Rule, more: &SortedSet<u32>) -> Failure {
     Failure { what, why }
 }
 
-/// Routing tables of other programs that unmarked packets are led into: their destinations are reached the way they
-/// want.
+/// Limit on the routing tables that are read.
+const MOST_TABLES: usize = 64;
+
+/// Routing tables of other programs that packets are led into: destinations there are reached the way they want, and a
+/// link with a default route there is an uplink.
 pub fn tables(numbers: &ReservedNumbers, observed: &Observed) -> SortedSet<u32> {
-    let asked = observed.foreign_rules.iter().filter(|foreign| takes_unmarked(foreign));
-    let tables = asked.map(|foreign| foreign.rule.table);
-    tables.filter(|table| !EVERYONES.contains(table) && !is_ours(*table, numbers)).collect()
+    let all = observed.foreign_rules.iter().filter(|foreign| foreign.rule.skips_to().is_none());
+    let tables = all.map(|foreign| foreign.rule.table).filter(|table| *table != 0);
+    let foreign = tables.filter(|table| !EVERYONES.contains(table) && !is_ours(*table, numbers));
+    foreign.collect::<SortedSet<u32>>().into_iter().take(MOST_TABLES).collect()
 }
 
 fn by_mark(rule: &Rule, numbers: &ReservedNumbers) -> Option<String> {
@@ -193,10 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn tables_for_unmarked_packets_are_observed() {
+    fn tables_of_other_programs_are_observed() {
         let all = [mwan3(), pbr(), tailscale(), netbird(), wg_quick()].concat();
         let tables = tables(&ReservedNumbers::default(), &observed(all, &[]));
-        assert_eq!(tables, [1, 2, 52, 7120, 51820].into_iter().collect());
+        assert_eq!(tables, [1, 2, 52, 256, 257, 7120, 51820].into_iter().collect());
     }
 
     #[test]

@@ -17,6 +17,10 @@ use std::net::IpAddr;
 pub struct Scope {
     /// Configuration.
     pub asked: ExitScope,
+    /// It has every LAN that no other scope names, also one that is not known to be one.
+    pub all_lans: bool,
+    /// Devices that are missing, for its status alone: its routes and rules are there before they are.
+    pub missing: Vec<String>,
     /// State.
     pub state: ScopeState,
     /// Exit in use.
@@ -58,20 +62,27 @@ pub fn asked(
     network: &Network,
     failures: &mut Vec<Failure>,
 ) -> Vec<ExitScope> {
-    let said = own(config, name).or(network.membership.chosen.as_deref());
+    let said = said(config, name, network);
+    let has_lans =
+        |scope: &ExitScope| said.into_iter().flatten().any(|own| own.lan && own.scope.name == scope.name);
     let mut asked = match said {
         Some(all) => all.iter().map(|own| resolved(own, all, network, failures)).collect(),
         None => network.directory.assignment().map(|it| it.scopes.clone()).unwrap_or_default(),
     };
     asked.truncate(ExitScope::MOST);
     asked.iter_mut().for_each(|scope| keep_exits(scope, network, failures));
-    asked.retain(|scope| has_traffic(scope, failures));
+    // A LAN that is not known yet is closed all the same.
+    asked.retain(|scope| has_traffic(scope, failures) || has_lans(scope));
     asked
 }
 
 /// Scopes of one network, each with the exit that [`Gateways`](super::gateways::Gateways) chose.
-pub fn scopes(asked: Vec<ExitScope>, network: &Network) -> Vec<Scope> {
-    asked.into_iter().map(|asked| scope(asked, network)).collect()
+pub fn scopes(asked: Vec<ExitScope>, config: &Config, name: &NetworkName, network: &Network) -> Vec<Scope> {
+    let own =
+        |asked: &ExitScope| said(config, name, network)?.iter().find(|own| own.scope.name == asked.name);
+    let all_lans =
+        |asked: &ExitScope| asked.of.contains(&Traffic::All) || own(asked).is_some_and(|own| own.lan);
+    asked.into_iter().map(|asked| Scope { all_lans: all_lans(&asked), ..scope(asked, network) }).collect()
 }
 
 /// Reason why a node can't be the exit of this router; `None` when it can.
@@ -80,6 +91,11 @@ pub fn unfit(name: &NodeName, network: &Network) -> Option<&'static str> {
         Some(node) => unfit_node(node, network),
         None => Some("there is no node of this name in the network"),
     }
+}
+
+/// Scopes as the owner or the router states them.
+fn said<'a>(config: &'a Config, name: &NetworkName, network: &'a Network) -> Option<&'a [OwnScope]> {
+    own(config, name).or(network.membership.chosen.as_deref())
 }
 
 fn own<'a>(config: &'a Config, name: &NetworkName) -> Option<&'a [OwnScope]> {
@@ -159,7 +175,7 @@ fn scope(asked: ExitScope, network: &Network) -> Scope {
     let leads = exit.and_then(|node| network.gateways.health(node)).and_then(|health| health.v6);
     let v6 = offer.is_some_and(|offer| offer.v6) && leads != Some(false);
     let resolvers = offer.map(|offer| resolvers(&asked, offer)).unwrap_or_default();
-    Scope { asked, state, exit, v6, resolvers }
+    Scope { asked, all_lans: false, missing: Vec::new(), state, exit, v6, resolvers }
 }
 
 /// Resolvers that a scope names, or else those of its exit in the families that it carries; none where DNS is left

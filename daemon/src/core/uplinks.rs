@@ -9,4 +9,4 @@ mod place;
 pub(super) use exit_service::internet_sources;
 pub(super) use local_routes::LocalRoutes;
 pub use offer::{has_internet, offer};
-pub use place::{Place, lan_links, outer_links, place, wan_links};
+pub use place::{Place, lan_links, link_prefixes, outer_links, place, wan_links};

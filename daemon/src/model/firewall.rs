@@ -2,7 +2,7 @@
 
 pub mod table;
 
-use super::IfName;
+use super::{Family, IfName};
 use gatewrt_protocol::{Access, Prefix, Tag};
 use litemap::LiteMap;
 use sorted_vec::SortedSet;
@@ -31,6 +31,11 @@ pub enum Source {
     Prefix(Prefix),
     /// Packets that come in by this interface.
     Link(IfName),
+    /// Packets of one family that come in by this interface: the scope names its hosts by their other family.
+    Half(IfName, Family),
+    /// Packets that come in by any interface which leads into no tunnel: they are of some LAN, and no other scope's. The
+    /// firewall alone asks for them.
+    Anyone,
     /// Packets of the router itself.
     Router,
 }
@@ -38,9 +43,12 @@ pub enum Source {
 /// Scope as the firewall enforces it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeGuard {
-    /// Sources of its packets. For the scope `all` they are the router and every LAN link.
+    /// Sources of its packets. For the scope `all` they are the router, every LAN link, and anyone else.
     pub sources: SortedSet<Source>,
-    /// Kill switch: packets leave by no interface except [`Exits::inside`].
+    /// Prefixes that its links have, or had last. Hosts in them belong to it by whatever interface they come in, such as
+    /// a port that is outside its bridge for a moment.
+    pub near: SortedSet<Prefix>,
+    /// Kill switch: packets leave by no interface except [`Exits::ours`], and to [`Exits::local`].
     pub closed: bool,
     /// The networks' prefixes are out of reach too. (Routes keep LANs out of reach.)
     pub forbids: bool,
@@ -65,8 +73,17 @@ pub struct Exits {
     /// Scopes in the order in which they are matched: the first that a packet belongs to decides. The number is the
     /// distance of its rules' priority from that of the first scope.
     pub scopes: LiteMap<(u32, Tag), ScopeGuard>,
-    /// Interfaces that scopes may leave by: the LAN links and all of ours. All others are the outside.
-    pub inside: SortedSet<IfName>,
+    /// Interfaces of ours, which scopes may leave by.
+    pub ours: SortedSet<IfName>,
+    /// Tunnels of other programs: what comes in by them is of no LAN.
+    pub strangers: SortedSet<IfName>,
+    /// Local destinations by the interface that leads there, and to which no other may lead.
+    pub local: LiteMap<IfName, SortedSet<Prefix>>,
+    /// Interfaces that have or had a default route: connections from outside come in by them alone.
+    pub uplinks: SortedSet<IfName>,
+    /// Prefixes connected to uplinks that are no LANs. One of them may be a LAN all the same, whose hosts' queries are
+    /// no calls from outside.
+    pub beside: SortedSet<Prefix>,
     /// Prefixes of the network itself, by each interface of ours that scopes leave by: the network's own and those that
     /// other nodes serve. Everything else that leaves there is masqueraded, except what comes from the network's own
     /// addresses. New connections that come in there from any other address are dropped: an exit may send us answers

@@ -4,6 +4,7 @@ use super::{
     Address, Exits, Flows, ForeignRoute, ForeignRule, IfName, Link, Route, Rule, Ruleset, SavedSysctl,
     SysctlPath, Tunnel, WgDevice,
 };
+use gatewrt_protocol::Prefix;
 use litemap::LiteMap;
 use sorted_vec::SortedSet;
 use std::{net::IpAddr, sync::Arc};
@@ -24,7 +25,7 @@ pub struct Observed {
     pub main_routes: SortedSet<ForeignRoute>,
     /// Unicast routes of the [queried](super::ObserveQuery::tables) tables of other programs.
     pub foreign_routes: LiteMap<u32, SortedSet<ForeignRoute>>,
-    /// Links that had a default route when one was last seen. The kernel has no memory of it; the core fills it in.
+    /// Links that had a default route earlier. The kernel has no memory of it; the core fills it in.
     pub uplinks: SortedSet<IfName>,
     /// Rules that carry our protocol number.
     pub rules: SortedSet<Rule>,
@@ -48,6 +49,8 @@ pub struct Observed {
     pub without_v6: SortedSet<IfName>,
     /// The kernel has no IPv6.
     pub has_no_v6: bool,
+    /// Prefixes of links at the previous observation.
+    pub prefixes_before: LiteMap<IfName, SortedSet<Prefix>>,
     /// Resolvers of the uplink: public addresses, at most [`crate::resolvers::MOST`].
     pub resolvers: Vec<IpAddr>,
 }

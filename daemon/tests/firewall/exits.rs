@@ -86,7 +86,9 @@ pub fn exits(scopes: &[ScopeGuard]) -> Exits {
     let key = |at: u32| (at, format!("s{at}").parse().unwrap());
     Exits {
         scopes: (0..).zip(scopes).map(|(at, scope)| (key(at), scope.clone())).collect(),
-        inside: ["lan0", "gw-home", "gw-office"].map(link).into_iter().collect(),
+        ours: ["gw-home", "gw-office"].map(link).into_iter().collect(),
+        local: [(link("lan0"), prefixes(["192.168.20.0/24", "fd20::/64"]).collect())].into_iter().collect(),
+        uplinks: [link("wan0")].into_iter().collect(),
         meshes: [(link("gw-home"), prefixes(["10.9.0.0/24", "fd09::/64"]).collect())].into_iter().collect(),
         own: [(link("gw-home"), both(OURS).into_iter().collect())].into_iter().collect(),
         ..Exits::default()

@@ -16,7 +16,7 @@ const TO_BOOT: [&str; 6] = ["virtio_pci", "virtio_console", "virtio_rng", "9pnet
 /// Modules for a lab, but not for TUN devices: without them there is no WireGuard other than the kernel's. All are
 /// loaded at the start, and loading on demand is turned off: the kernel would ask for a module at every interface name
 /// it doesn't know, which costs more than all else.
-const FOR_A_LAB: [&str; 24] = [
+const FOR_A_LAB: [&str; 26] = [
     "crc32c_generic",
     "wireguard",
     "veth",
@@ -27,6 +27,8 @@ const FOR_A_LAB: [&str; 24] = [
     "nft_chain_nat",
     "nft_ct",
     "nft_fib_inet",
+    "nf_flow_table_inet",
+    "nft_flow_offload",
     "nft_limit",
     "nft_log",
     "nft_masq",

@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod browser;
 mod clients;
+mod closed;
 mod codes;
 mod common;
 mod confirm;

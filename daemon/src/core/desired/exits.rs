@@ -7,6 +7,8 @@
 //! A destination that a part's table throws is not for the less specific parts after it either: a second rule skips them,
 //! and the lookup goes on with the router's other rules.
 
+mod answered;
+mod sources;
 mod tables;
 
 use super::super::{
@@ -16,16 +18,20 @@ use super::super::{
 };
 use crate::{
     model::{
-        Address, Desired, Exits, Family, IfName, Observed, Route, RouteKind, Rule, ScopeFlows, ScopeGuard,
+        Desired, Exits, Family, IfName, LinkKind, Observed, Route, RouteKind, Rule, ScopeFlows, ScopeGuard,
         Source, WgDevice,
     },
     ownership::{EXIT_ID, EXIT_PREFIX, INTERFACE_PREFIX, ReservedNumbers},
 };
-use gatewrt_protocol::{ExitScope, Failure, Member, NodeId, Prefix, ScopeState, Traffic, WgPublicKey};
+use gatewrt_protocol::{ExitScope, Member, NodeId, Prefix, ScopeState, Traffic, WgPublicKey};
 use litemap::LiteMap;
 use sorted_vec::SortedSet;
+use sources::device;
 use std::{cmp::Reverse, net::IpAddr};
 use tables::{selector, tables};
+
+pub(super) use answered::answered_flows;
+pub(super) use sources::{devices, unfit_sources};
 
 /// Number of parts that fit before the rule that is skipped to.
 const ROOM: usize = 2 * ExitScope::MOST;
@@ -124,6 +130,8 @@ struct Part<'a> {
     scope: &'a Scope,
     router: bool,
     sources: SortedSet<Source>,
+    /// Prefixes of the links among the sources.
+    near: SortedSet<Prefix>,
     rank: (u8, Reverse<u8>),
 }
 
@@ -133,6 +141,12 @@ pub(super) struct Context<'a> {
     pub(super) observed: &'a Observed,
     pub(super) before: &'a Desired,
     pub(super) lans: &'a SortedSet<IfName>,
+    /// Prefixes of each link, or those that it had last.
+    pub(super) prefixes: &'a LiteMap<IfName, SortedSet<Prefix>>,
+    /// Uplinks, some of which may be LANs too.
+    pub(super) uplinks: &'a SortedSet<IfName>,
+    /// Links that scopes name.
+    pub(super) devices: &'a SortedSet<IfName>,
     /// Prefixes of our networks, each with its interface.
     pub(super) leads: &'a LiteMap<Prefix, IfName>,
 }
@@ -144,6 +158,10 @@ pub(super) struct Layout {
     pub(super) rules: Vec<Rule>,
     pub(super) exits: Exits,
     pub(super) flows: Vec<ScopeFlows>,
+    /// Priority of the rules of answered flows: after those of all scopes.
+    answered: u32,
+    /// Prefixes of the links of scopes.
+    near: SortedSet<Prefix>,
 }
 
 /// Links of LANs that exist, and those that the scopes' rules name: a link comes up before the next observation, and what
@@ -152,11 +170,19 @@ pub(super) fn lans(observed: &Observed, before: &Desired, numbers: &ReservedNumb
     let wans = outer_links(observed);
     let mut lans = lan_links(observed);
     for rules in [&observed.rules, &before.rules] {
-        let ours = rules.iter().filter(|rule| rule.table >= numbers.exit_table);
-        let known = ours.filter_map(|rule| rule.iif.as_ref());
-        lans.extend(known.filter(|link| link.as_str() != "lo" && !wans.contains(link)).cloned());
+        lans.extend(ruled_links(rules, numbers).filter(|link| !wans.contains(link)).cloned());
     }
     lans
+}
+
+/// Links of LANs that the rules of scopes name.
+pub fn ruled_links<'a>(
+    rules: &'a SortedSet<Rule>,
+    numbers: &ReservedNumbers,
+) -> impl Iterator<Item = &'a IfName> + use<'a> {
+    let first = numbers.exit_table;
+    let ours = rules.iter().filter(move |rule| rule.table >= first);
+    ours.filter_map(|rule| rule.iif.as_ref()).filter(|link| link.as_str() != "lo")
 }
 
 /// Builds the layout of all networks' scopes in the kernel.
@@ -180,6 +206,8 @@ pub(super) fn build(usages: &[Usage], context: &Context<'_>) -> Layout {
         layout.exits.scopes.insert((place, part.scope.asked.name.clone()), part.guard(&known));
         layout.flows.push(part.flows(throws, context));
     }
+    layout.answered = end + 1;
+    layout.near = parts.iter().flat_map(|part| part.near.iter().copied()).collect();
     if layout.rules.iter().any(|rule| rule.skips_to().is_some()) {
         layout.rules.extend(Family::ALL.map(|family| landing(family, end, context.numbers)));
     }
@@ -190,8 +218,12 @@ pub(super) fn build(usages: &[Usage], context: &Context<'_>) -> Layout {
             .extend(usage.secondary.values().map(|link| (link.clone(), usage.link.clone())));
     }
     if !parts.is_empty() {
-        layout.exits.inside = context.lans.clone();
-        layout.exits.inside.extend(known.inside.values().cloned());
+        let is_stranger = |link: &IfName| !link.as_str().starts_with(INTERFACE_PREFIX);
+        let tunnels = context.observed.links.iter().filter(|(_, link)| link.kind != LinkKind::Other);
+        layout.exits.strangers = tunnels.map(|(name, _)| name.clone()).filter(is_stranger).collect();
+        layout.exits.uplinks = context.uplinks.clone();
+        layout.exits.local = known.by_link();
+        layout.exits.beside = known.beside;
     }
     layout
 }
@@ -204,14 +236,18 @@ fn landing(family: Family, priority: u32, numbers: &ReservedNumbers) -> Rule {
 }
 
 fn add_parts<'a>(usage: &'a Usage, context: &Context<'_>, parts: &mut Vec<Part<'a>>) {
-    let wans = outer_links(context.observed);
+    let rank = (4, Reverse(0));
     for scope in &usage.scopes {
-        let part = |router| Part { usage, scope, router, sources: SortedSet::new(), rank: (4, Reverse(0)) };
+        let part =
+            |router| Part { usage, scope, router, sources: SortedSet::new(), near: SortedSet::new(), rank };
         let (mut own, mut lan) = (part(true), part(false));
         for of in &scope.asked.of {
             match of {
-                Traffic::Prefix(prefix) => lan.take((0, prefix.len()), Some(Source::Prefix(*prefix))),
-                Traffic::Device(name) => lan.take((1, 0), of_lan(name, &wans).map(Source::Link)),
+                Traffic::Prefix(prefix) => {
+                    lan.take((0, prefix.len()), Some(Source::Prefix(*prefix)));
+                    lan.sources.extend(context.other_halves(prefix));
+                }
+                Traffic::Device(name) => lan.take((1, 0), device(name).map(Source::Link)),
                 Traffic::Router => own.take((2, 0), Some(Source::Router)),
                 Traffic::All => {
                     own.take((3, 0), Some(Source::Router));
@@ -220,36 +256,18 @@ fn add_parts<'a>(usage: &'a Usage, context: &Context<'_>, parts: &mut Vec<Part<'
                 }
             }
         }
+        if scope.all_lans {
+            lan.sources.push(Source::Anyone);
+        }
+        for source in &lan.sources {
+            lan.near.extend(context.near(source).copied());
+        }
         for part in [lan, own] {
             if !part.sources.is_empty() {
                 parts.push(part);
             }
         }
     }
-}
-
-fn of_lan(name: &str, wans: &SortedSet<IfName>) -> Option<IfName> {
-    let is_lan = |link: &IfName| !wans.contains(link) && !link.as_str().starts_with(INTERFACE_PREFIX);
-    IfName::new(name).filter(is_lan)
-}
-
-/// Failures for devices of the scopes whose traffic can't go through an exit.
-pub(super) fn unfit_devices(scopes: &[Scope], observed: &Observed) -> Vec<Failure> {
-    let wans = outer_links(observed);
-    let mut failures = Vec::new();
-    for scope in scopes {
-        for of in &scope.asked.of {
-            let Traffic::Device(name) = of else { continue };
-            if of_lan(name, &wans).is_none() {
-                failures.push(Failure {
-                    what: format!("take the Internet traffic of dev:{name} through an exit"),
-                    why: "it is no interface of a LAN: it leads to the Internet, or is a network's"
-                        .to_owned(),
-                });
-            }
-        }
-    }
-    failures
 }
 
 impl Part<'_> {
@@ -266,7 +284,7 @@ impl Part<'_> {
             apart.extend(known.inside.keys().copied());
         }
         if self.router {
-            apart.extend(known.uplinks.iter().copied());
+            apart.extend(known.beside.iter().copied().chain(LocalRoutes::of_links()));
         }
         apart
     }
@@ -313,9 +331,10 @@ impl Part<'_> {
     fn rules(&self, table: u32, priority: u32, numbers: &ReservedNumbers) -> Vec<Rule> {
         let (mask, mut rules) = (numbers.mask, Vec::new());
         for source in &self.sources {
+            let Some((iif, from, only)) = selector(source) else { continue };
             for family in Family::ALL {
-                let (iif, from) = selector(source);
-                if from.is_none_or(|from| Family::of(&from) == family) {
+                if only.is_none_or(|only| only == family) {
+                    let iif = iif.clone();
                     rules.push(Rule { family, priority, mark: 0, mask, invert: false, table, iif, from });
                 }
             }
@@ -325,13 +344,14 @@ impl Part<'_> {
 
     fn guard(&self, known: &LocalRoutes) -> ScopeGuard {
         let asked = &self.scope.asked;
-        let uplinks = known.uplinks.iter().filter(|_| self.router);
+        let of_router = known.beside.iter().copied().chain(LocalRoutes::of_links()).filter(|_| self.router);
         ScopeGuard {
             sources: self.sources.clone(),
+            near: self.near.clone(),
             closed: !asked.open,
             forbids: asked.forbid_lan,
             v6_wan: self.is_on_wan(Family::V6),
-            exclude: asked.exclude.iter().chain(uplinks).copied().collect(),
+            exclude: asked.exclude.iter().copied().chain(of_router).collect(),
             resolvers: self.resolvers(),
             redirects: !asked.keep_dns,
             router_answers: self.router_answers(),
@@ -342,21 +362,14 @@ impl Part<'_> {
         apart.extend(context.leads.keys().copied());
         let mut sources = SortedSet::new();
         for source in &self.sources {
-            let link = match source {
-                Source::Prefix(prefix) => {
-                    sources.push(*prefix);
-                    continue;
+            match source {
+                Source::Prefix(prefix) => drop(sources.push(*prefix)),
+                Source::Link(_) | Source::Half(..) => sources.extend(self.near.iter().copied()),
+                Source::Router => {
+                    let own = context.observed.addresses.iter().filter(|own| !own.addr.is_loopback());
+                    sources.extend(own.map(|own| Prefix::host(own.addr)));
                 }
-                Source::Router => None,
-                Source::Link(link) => Some(link),
-            };
-            for Address { link: on, addr, len } in &context.observed.addresses {
-                let within = match link {
-                    None => Some(Prefix::host(*addr)),
-                    Some(link) if link == on => Prefix::containing(*addr, *len).ok(),
-                    Some(_) => None,
-                };
-                sources.extend(within.filter(|_| !addr.is_loopback()));
+                Source::Anyone => {}
             }
         }
         let goes_out = |family: &Family| self.default(*family) == Some(RouteKind::Throw);

@@ -72,9 +72,25 @@ impl Core {
         self.scopes_of(name, network).into_iter().map(report).collect()
     }
 
-    /// Scopes of a network with their current exits.
+    /// Scopes of a network with their current exits. A scope all of whose devices are missing has none.
     pub(in crate::core) fn scopes_of(&self, name: &NetworkName, network: &Network) -> Vec<Scope> {
-        scopes(asked(&self.config, name, network, &mut Vec::new()), network)
+        let asked = asked(&self.config, name, network, &mut Vec::new());
+        let mut all = scopes(asked, &self.config, name, network);
+        for scope in &mut all {
+            let is_missing = |of: &Traffic| match of {
+                Traffic::Device(name) => {
+                    !self.observed.links.keys().any(|link| link.as_str() == name.as_str())
+                }
+                _ => false,
+            };
+            scope.missing =
+                scope.asked.of.iter().filter(|of| is_missing(of)).map(ToString::to_string).collect();
+            if !scope.all_lans && scope.missing.len() == scope.asked.of.len() {
+                scope.exit = None;
+                scope.state = if scope.asked.open { ScopeState::Wan } else { ScopeState::Blocked };
+            }
+        }
+        all
     }
 }
 
@@ -119,6 +135,12 @@ fn why(scope: &Scope, network: &Network) -> String {
         let comma = if why.is_empty() { "" } else { "; " };
         let _ = write!(why, "{comma}{text}");
     };
+    for device in &scope.missing {
+        say(format_args!("there is no interface {device}"));
+    }
+    if !scope.missing.is_empty() && scope.exit.is_none() {
+        return why;
+    }
     let name = |node| member(node, network).map(|member| member.name.as_str()).unwrap_or_default();
     // Only a configured exit is missed while another one serves.
     let missed = |node: &NodeId| scope.exit.is_none() || scope.asked.exits.contains(node);

@@ -1,7 +1,7 @@
 //! Interfaces of the router by their role: WAN or LAN, and the endpoints at which the router can be reached.
 
 use crate::{
-    model::{IfName, LinkKind, Observed},
+    model::{Address, Family, IfName, LinkKind, Observed},
     ownership::INTERFACE_PREFIX,
 };
 use gatewrt_protocol::{Endpoint, EndpointKind, InterfaceKind, InterfaceReport, Prefix, is_public};
@@ -44,11 +44,18 @@ pub fn wan_links(observed: &Observed) -> SortedSet<IfName> {
     defaults.filter_map(|route| route.link.clone()).collect()
 }
 
-/// Links of the WAN, which have a default route or, while there is none, had the last one: a WAN that is down is no
-/// LAN.
+/// Limit on links that are remembered after their default route is gone.
+const PAST_UPLINKS: usize = 16;
+
+/// Uplinks, which have or had a default route, in any table that is asked: a WAN that is down is no LAN. Another program's
+/// tunnel is none by a table of that program. One of them may be a LAN as well, see [`lan_links`].
 pub fn outer_links(observed: &Observed) -> SortedSet<IfName> {
     let mut links = wan_links(observed);
-    links.extend(observed.uplinks.iter().cloned());
+    let is_tunnel = |link: &IfName| observed.links.get(link).is_none_or(|it| it.kind != LinkKind::Other);
+    let others = observed.foreign_routes.values().flatten().filter(|route| route.prefix.is_default());
+    links.extend(others.filter_map(|route| route.link.clone()).filter(|link| !is_tunnel(link)));
+    links.retain(|link| !link.as_str().starts_with(INTERFACE_PREFIX));
+    links.extend(observed.uplinks.iter().take(PAST_UPLINKS).cloned());
     links
 }
 
@@ -56,20 +63,44 @@ pub fn outer_links(observed: &Observed) -> SortedSet<IfName> {
 const PAST_LANS: usize = 16;
 
 /// Links of the router's LANs: those with an address beyond link-local, that are neither ours, nor another program's
-/// tunnel, nor the WAN. A former LAN link counts even without its address or when it is gone: its network is being
-/// restarted, and the first packet that comes in again belongs to the LAN.
+/// tunnel, nor an uplink. A former LAN link counts even without its address or when it is gone: its network is being
+/// restarted, and the first packet that comes in again belongs to the LAN. It counts also when it has a default route,
+/// while there is another uplink: its hosts have a second gateway.
 pub fn lan_links(observed: &Observed) -> SortedSet<IfName> {
-    let wan = outer_links(observed);
+    let (uplinks, before) = (outer_links(observed), &observed.lans_before);
     let kind = |link: &IfName| observed.links.get(link).map(|it| it.kind);
-    let foreign = |link: &IfName| !wan.contains(link) && !link.as_str().starts_with(INTERFACE_PREFIX);
+    let foreign = |link: &&IfName| !link.as_str().starts_with(INTERFACE_PREFIX);
     let addressed = observed.addresses.iter().filter(|address| !is_of_link(address.addr));
     let now = addressed.map(|address| &address.link).filter(|link| kind(link) == Some(LinkKind::Other));
-    let past =
-        observed.lans_before.iter().filter(|link| kind(link).is_none_or(|kind| kind == LinkKind::Other));
-    let mut lans: SortedSet<IfName> = now.cloned().collect();
-    lans.extend(past.take(PAST_LANS).cloned());
-    lans.retain(foreign);
+    let other_uplink = |link: &IfName| uplinks.iter().any(|other| other != link && !before.contains(other));
+    let stays = |link: &&IfName| {
+        let is_lan = kind(link).is_none_or(|kind| kind == LinkKind::Other);
+        is_lan && (!uplinks.contains(link) || other_uplink(link))
+    };
+    let mut lans: SortedSet<IfName> =
+        now.filter(foreign).filter(|link| !uplinks.contains(link)).cloned().collect();
+    lans.extend(before.iter().filter(foreign).filter(stays).take(PAST_LANS).cloned());
     lans
+}
+
+/// Prefixes of each link that is not ours, or those that it had last in a family without one now.
+pub fn link_prefixes(observed: &Observed) -> LiteMap<IfName, SortedSet<Prefix>> {
+    let mut all: LiteMap<IfName, SortedSet<Prefix>> = LiteMap::new();
+    for Address { link, addr, len } in observed.addresses.iter().filter(|it| !is_of_link(it.addr)) {
+        if !link.as_str().starts_with(INTERFACE_PREFIX) {
+            let prefixes = all.entry(link.clone()).or_default();
+            prefixes.extend(Prefix::containing(*addr, *len));
+        }
+    }
+    for (link, prefixes) in observed.prefixes_before.iter().take(2 * PAST_LANS) {
+        for family in Family::ALL {
+            let now = all.entry(link.clone()).or_default();
+            if !now.iter().any(|prefix| Family::of(prefix) == family) {
+                now.extend(prefixes.iter().filter(|prefix| Family::of(prefix) == family).copied());
+            }
+        }
+    }
+    all
 }
 
 fn is_of_link(addr: IpAddr) -> bool {
@@ -99,7 +130,7 @@ fn interfaces(observed: &Observed, wan: &SortedSet<IfName>) -> Vec<InterfaceRepo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Address, ForeignRoute, Link};
+    use crate::model::{ForeignRoute, Link};
 
     fn link(name: &str) -> IfName {
         IfName::new(name).expect("a name")
@@ -127,5 +158,38 @@ mod tests {
         // Unless it is the WAN now.
         let moved = Observed { lans_before: lans, ..observed(&["br-guest"], "br-guest") };
         assert_eq!(lan_links(&moved), ["br-lan"].map(link).into_iter().collect());
+    }
+
+    #[test]
+    fn lan_with_a_default_route_stays_a_lan_beside_another_uplink() {
+        let lans: SortedSet<IfName> = [link("br-lan")].into_iter().collect();
+        let mut both = observed(&["br-lan", "wan"], "wan");
+        let default = both.main_routes.first().expect("a default route").clone();
+        both.main_routes.push(ForeignRoute { link: Some(link("br-lan")), ..default.clone() });
+        // At first sight nothing tells the two apart.
+        assert_eq!(lan_links(&both), SortedSet::new());
+        both.lans_before = lans.clone();
+        assert_eq!(lan_links(&both), lans);
+        // The WAN is down, or its route is in another table.
+        both.main_routes.retain(|route| route.link == Some(link("br-lan")));
+        both.uplinks = [link("wan")].into_iter().collect();
+        assert_eq!(lan_links(&both), lans);
+        both.uplinks = SortedSet::new();
+        both.foreign_routes.insert(100, [default].into_iter().collect());
+        assert_eq!(lan_links(&both), lans);
+        assert_eq!(outer_links(&both), ["br-lan", "wan"].map(link).into_iter().collect());
+    }
+
+    #[test]
+    fn prefix_of_a_link_is_remembered_while_it_has_none() {
+        let before = observed(&["br-lan", "wan"], "wan");
+        let mut now = Observed { prefixes_before: link_prefixes(&before), ..observed(&["wan"], "wan") };
+        let of =
+            |observed: &Observed| link_prefixes(observed).get(&link("br-lan")).cloned().unwrap_or_default();
+        assert_eq!(of(&now), of(&before));
+        assert_eq!(of(&now).len(), 1);
+        let addr = "10.1.1.1".parse().expect("v4");
+        now.addresses.push(Address { link: link("br-lan"), addr, len: 24 });
+        assert_eq!(of(&now), ["10.1.1.0/24".parse().expect("a prefix")].into_iter().collect());
     }
 }

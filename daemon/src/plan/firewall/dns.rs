@@ -72,23 +72,34 @@ impl Scopes<'_> {
             true => rule(vec![], Statement::Reject).comment("would be asked over the WAN"),
             false => pass(),
         };
-        vec![
-            chain("asked", queries(&jump("refused")).into()),
-            chain("refused", self.each(Sender::Hosts, &refuse)),
-        ]
+        let mut refused = self.each(Sender::Hosts, &refuse);
+        if self.refuses_anyone() {
+            refused.push(rule(self.from_anyone(), Statement::Reject).comment("of no known LAN"));
+        }
+        vec![chain("asked", queries(&jump("refused")).into()), chain("refused", refused)]
     }
 
     fn refuses(&self) -> bool {
-        self.labelled.iter().any(|(_, scope)| self.refuses_queries(scope))
+        self.labelled.iter().any(|(_, scope)| self.refuses_queries(scope)) || self.refuses_anyone()
+    }
+
+    /// True if DNS queries of anyone to the router are refused: they are not redirected, since they may come from an
+    /// uplink.
+    fn refuses_anyone(&self) -> bool {
+        self.anyones().is_some_and(|(_, scope)| self.keeps_queries(scope))
     }
 
     /// True if DNS queries of a scope to the router itself are refused: those of a closed scope that has no resolver in
     /// one of the families. The router would ask over the WAN, unless its own traffic may not leave there either.
     fn refuses_queries(&self, scope: &ScopeGuard) -> bool {
         let lacks = Family::ALL.into_iter().any(|family| scope.resolver(family).is_none());
+        lacks && self.keeps_queries(scope)
+    }
+
+    fn keeps_queries(&self, scope: &ScopeGuard) -> bool {
         let guards = |scope: &ScopeGuard| scope.closed && scope.redirects;
         let router = || self.labelled.iter().any(|(_, scope)| guards(scope) && scope.has_router());
-        guards(scope) && lacks && !router()
+        guards(scope) && !router()
     }
 }
 

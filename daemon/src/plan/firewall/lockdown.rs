@@ -8,7 +8,7 @@ use crate::{
         BaseChain, Chain, ChainPolicy, ChainType, Desired, Exits, Family, FirewallTable, Hook, IfName,
         Observed, Priority, Route, RouteKind, Rule, ScopeGuard, Source,
     },
-    ownership::{INTERFACE_PREFIX, ReservedNumbers},
+    ownership::ReservedNumbers,
 };
 use gatewrt_protocol::Prefix;
 use litemap::LiteMap;
@@ -92,7 +92,7 @@ impl BootLockdown {
 }
 
 /// Firewall table of the boot lockdown, with what tells the scopes' packets, and nothing that depends on exits or the
-/// WAN.
+/// WAN but its name.
 fn table(exits: &Exits, numbers: &ReservedNumbers) -> FirewallTable {
     let scope = |scope: &ScopeGuard| ScopeGuard {
         v6_wan: false,
@@ -102,8 +102,8 @@ fn table(exits: &Exits, numbers: &ReservedNumbers) -> FirewallTable {
         ..scope.clone()
     };
     let scopes = exits.scopes.iter().map(|(key, guard)| (key.clone(), scope(guard))).collect();
-    let inside = exits.inside.iter().filter(|link| !link.as_str().starts_with(INTERFACE_PREFIX));
-    let exits = Exits { scopes, inside: inside.cloned().collect(), ..Exits::default() };
+    let (strangers, local) = (exits.strangers.clone(), exits.local.clone());
+    let exits = Exits { scopes, strangers, local, uplinks: exits.uplinks.clone(), ..Exits::default() };
     Firewall { numbers: numbers.clone(), exits, bypass: true, ..Firewall::default() }.table()
 }
 
@@ -235,7 +235,8 @@ mod tests {
             scopes: [((0, "lan".parse().unwrap()), lan), ((1, "router".parse().unwrap()), router)]
                 .into_iter()
                 .collect(),
-            inside: [link("br-lan"), link(exit)].into_iter().collect(),
+            ours: [link(exit)].into_iter().collect(),
+            local: [(link("br-lan"), prefixes(&["192.168.1.0/24"]))].into_iter().collect(),
             meshes: [(link(exit), prefixes(&["10.9.0.0/16"]))].into_iter().collect(),
             ..Exits::default()
         };

@@ -1,9 +1,12 @@
 //! Connections that begin outside: they are remembered by a mark on the connection and on all its packets, which tells
 //! them from what scopes open. Their answers leave by the way they came in, and belong to no scope.
+//!
+//! A connection is one from outside only if it comes in by an uplink, from no host of a scope, to the router or a local
+//! destination. An interface that nothing is known of makes none: it may be a port of a LAN.
 
 use super::{
-    rules::{Place, about, base_chain, chain, iif, jump, rule},
-    scopes::{Scopes, from, plain},
+    rules::{Place, about, base_chain, chain, destinations, iif, jump, queries, rule, sources},
+    scopes::{Scopes, from, is_literal, plain},
 };
 use crate::model::{Chain, ChainType, CtState, FirewallRule, Hook, Match, Op, Priority, Statement};
 
@@ -20,10 +23,10 @@ impl Scopes<'_> {
         let mut rules = Vec::new();
         let outside = self.marks.outside;
         if !self.labelled.is_empty() {
-            let mut matches = vec![Match::CtOriginal];
-            matches.extend(self.matches_from_outside());
-            matches.push(self.marks.unmarked());
-            rules.push(rule(matches, jump("outside")));
+            for uplink in self.exits.uplinks.iter().filter(|link| is_literal(link)) {
+                let matches = vec![Match::CtOriginal, iif(uplink), self.marks.unmarked()];
+                rules.push(rule(matches, jump("outside")));
+            }
             rules.push(rule(vec![Match::CtMark(Op::Is, outside)], Statement::SetMark(outside)));
         }
         for link in self.exits.meshes.keys() {
@@ -36,17 +39,29 @@ impl Scopes<'_> {
     /// Chains for packets from outside that open a connection, or look as if they did. Few packets come here: each that
     /// is forwarded pays for a rule.
     pub(super) fn outside(&self) -> [Chain; 2] {
-        let mut rules: Vec<FirewallRule> = late_answers().into_iter().map(dropped).collect();
+        // An uplink may be a LAN too: packets from a scope's address belong to it all the same.
+        let from = self.labelled.iter().flat_map(|(label, scope)| from(label, scope));
+        let mut rules: Vec<FirewallRule> = from.map(|from| rule(vec![from], Statement::Return)).collect();
+        rules.extend(late_answers().into_iter().map(dropped));
         rules.push(rule(vec![self.marks.unmarked_connection()], jump("called")));
         [chain("outside", rules), self.called()]
     }
 
-    /// Chain that marks a connection as one that began outside. A link of a scope may be new: packets from a scope's
-    /// address belong to it all the same.
+    /// Chain that marks a connection as one that began outside.
     fn called(&self) -> Chain {
-        let from = self.labelled.iter().flat_map(|(label, scope)| from(label, scope));
-        let mut rules: Vec<FirewallRule> = from.map(|from| rule(vec![from], Statement::Return)).collect();
-        rules.push(rule(vec![], Statement::AddCtMark(self.marks.outside.value)));
+        let mut rules = Vec::new();
+        for beside in sources("beside", "uplinks", &self.exits.beside) {
+            let query = |one: FirewallRule| FirewallRule {
+                matches: [vec![beside.clone()], one.matches.clone()].concat(),
+                ..one
+            };
+            rules.extend(queries(&Statement::Return).map(query));
+        }
+        let called = |to| rule(vec![to], Statement::AddCtMark(self.marks.outside.value));
+        rules.push(called(Match::ToRouter(Op::Is)));
+        for (link, prefixes) in self.local() {
+            rules.extend(destinations("local", &plain(link), prefixes).into_iter().map(called));
+        }
         chain("called", rules)
     }
 

@@ -10,12 +10,9 @@ use super::{
         Place, about, base_chain, chain, destinations, iif, jump, oif, prefix_sets, queries, rule, sources,
     },
 };
-use crate::{
-    model::{
-        Chain, ChainName, ChainType, Exits, Family, FirewallRule, FirewallSet, Hook, IfName, Interfaces,
-        Match, Op, Priority, ScopeGuard, SetElement, SetKind, SetName, Source, Statement,
-    },
-    ownership::INTERFACE_PREFIX,
+use crate::model::{
+    Chain, ChainName, ChainType, Exits, Family, FirewallRule, FirewallSet, Hook, IfName, Interfaces, Match,
+    Op, Priority, ScopeGuard, SetElement, SetKind, SetName, Source, Statement,
 };
 use gatewrt_protocol::Prefix;
 use sorted_vec::SortedSet;
@@ -26,6 +23,8 @@ const LEAVING: Place = (ChainType::Filter, Hook::Postrouting, Priority::Filter);
 /// the first few names do. A rule holds 128 expressions (`NFT_RULE_MAXEXPRS` in `net/netfilter/nf_tables_api.c`), a name
 /// takes two.
 const MOST_NAMED: usize = 8;
+/// Most tunnels of other programs that are told from LANs.
+const MOST_STRANGERS: usize = 16;
 
 /// Scopes of a router in the firewall table, with what names their sets and chains.
 pub(super) struct Scopes<'a> {
@@ -33,8 +32,8 @@ pub(super) struct Scopes<'a> {
     pub(super) marks: Marks,
     /// Scopes in order, each with its label.
     pub(super) labelled: Vec<(String, &'a ScopeGuard)>,
-    /// Interfaces by which scopes may leave.
-    inside: Vec<IfName>,
+    /// Interfaces of ours, by which scopes may leave; the last is `lo`.
+    ours: Vec<IfName>,
 }
 
 /// Kind of sender of the packets that a scope's chain sees.
@@ -46,21 +45,29 @@ pub(super) enum Sender {
 
 impl<'a> Scopes<'a> {
     pub(super) fn new(exits: &'a Exits, marks: Marks) -> Self {
-        Self { exits, marks, labelled: labelled(exits), inside: inside(exits) }
+        Self { exits, marks, labelled: labelled(exits), ours: ours(exits) }
     }
 
     /// Firewall sets that the chains of the scopes look up.
     pub(super) fn sets(&self) -> Vec<FirewallSet> {
         let mut sets = Vec::new();
-        if !self.labelled.is_empty() && self.inside.len() > MOST_NAMED {
-            let elements = self.inside.iter().cloned().map(SetElement::Interface).collect();
-            sets.push(FirewallSet { name: inside_set(), kind: SetKind::Interfaces, elements });
+        if self.labelled.is_empty() {
+            return sets;
         }
+        if self.ours.len() > MOST_NAMED {
+            let elements = self.ours.iter().cloned().map(SetElement::Interface).collect();
+            sets.push(FirewallSet { name: ours_set(), kind: SetKind::Interfaces, elements });
+        }
+        for (link, prefixes) in self.local() {
+            sets.extend(prefix_sets("local", &plain(link), prefixes));
+        }
+        sets.extend(prefix_sets("beside", "uplinks", &self.exits.beside));
         for (link, mesh) in &self.exits.meshes {
             sets.extend(prefix_sets("mesh", &plain(link), mesh));
         }
         for (label, scope) in &self.labelled {
             sets.extend(prefix_sets("from", label, &prefixes(scope)));
+            sets.extend(prefix_sets("near", label, &scope.near));
             if scope.closed {
                 sets.extend(prefix_sets("except", label, &scope.exclude));
             }
@@ -75,14 +82,17 @@ impl<'a> Scopes<'a> {
             return chains;
         }
         // All that the router sends meets these: only where some of it may belong to a scope.
-        let is_link = |source: &Source| matches!(source, Source::Link(_));
-        if !self.labelled.iter().flat_map(|(_, scope)| &scope.sources).all(is_link) {
+        if self.has(|source| matches!(source, Source::Prefix(_) | Source::Router)) {
             chains.extend([self.leaving(), self.answering()]);
         }
         chains.extend(self.resolving());
-        chains.push(chain("scopes", self.each(Sender::Hosts, &keep_in)));
+        let mut scopes = self.each(Sender::Hosts, &keep_in);
+        let anyone = self.anyones().map(|(label, scope)| keep_in(label, scope));
+        scopes.extend(anyone.map(|rule| FirewallRule { matches: self.from_anyone(), ..rule }));
+        chains.push(chain("scopes", scopes));
         chains.extend(self.outside());
-        chains.extend(self.closed().map(|(label, scope)| shut(label, scope)));
+        let closed = self.labelled.iter().filter(|(_, scope)| scope.closed);
+        chains.extend(closed.map(|(label, scope)| self.shut(label, scope)));
         for (link, mesh) in &self.exits.meshes {
             chains.extend(exit_chains(link, mesh, self.exits.own.get(link)));
         }
@@ -99,7 +109,10 @@ impl<'a> Scopes<'a> {
         if self.labelled.is_empty() {
             return rules;
         }
-        let mut leaves = self.outside_of(&Match::Oif);
+        let mut leaves = self.none_of_ours(&Match::Oif);
+        if !self.has(|source| matches!(source, Source::Prefix(_))) {
+            leaves.extend(self.none_of_ours(&Match::Iif));
+        }
         leaves.push(self.marks.unmarked());
         rules.push(rule(leaves, jump("scopes")));
         for link in interfaces.filter(|_| self.forbids()) {
@@ -130,26 +143,36 @@ impl<'a> Scopes<'a> {
         rules
     }
 
-    /// Matches for packets that come in, or leave, by none of the interfaces by which scopes may leave.
-    pub(super) fn outside_of(&self, side: &dyn Fn(Op, Interfaces) -> Match) -> Vec<Match> {
-        if self.inside.len() > MOST_NAMED {
-            return vec![side(Op::IsNot, Interfaces::Set(inside_set()))];
-        }
-        self.inside.iter().map(|link| side(Op::IsNot, Interfaces::One(link.clone()))).collect()
+    /// Scope that packets of anyone belong to, if they belong to no other.
+    pub(super) fn anyones(&self) -> Option<(&str, &ScopeGuard)> {
+        let mut takes = self.labelled.iter().filter(|(_, scope)| scope.sources.contains(&Source::Anyone));
+        takes.next().map(|(label, scope)| (label.as_str(), *scope))
     }
 
-    /// Matches for packets that come in by none of the interfaces by which scopes may leave: the LANs stand first,
-    /// since most packets are theirs.
-    pub(super) fn matches_from_outside(&self) -> Vec<Match> {
-        let mut matches = self.outside_of(&Match::Iif);
-        matches.reverse();
-        // The last interface is `lo`.
-        matches.rotate_left(1);
+    /// Matches for packets that come in by no tunnel.
+    pub(super) fn from_anyone(&self) -> Vec<Match> {
+        let mut matches = self.none_of_ours(&Match::Iif);
+        let strangers = self.exits.strangers.iter().filter(|link| is_literal(link)).take(MOST_STRANGERS);
+        matches.extend(strangers.map(|link| Match::Iif(Op::IsNot, Interfaces::One(link.clone()))));
         matches
     }
 
-    fn closed(&self) -> impl Iterator<Item = (&str, &ScopeGuard)> {
-        self.labelled.iter().filter(|(_, scope)| scope.closed).map(|(label, scope)| (label.as_str(), *scope))
+    /// Matches for packets that come in, or leave, by no interface of ours.
+    fn none_of_ours(&self, side: &dyn Fn(Op, Interfaces) -> Match) -> Vec<Match> {
+        if self.ours.len() > MOST_NAMED {
+            return vec![side(Op::IsNot, Interfaces::Set(ours_set()))];
+        }
+        self.ours.iter().map(|link| side(Op::IsNot, Interfaces::One(link.clone()))).collect()
+    }
+
+    /// Local destinations by the interface that leads there, whose name becomes part of a set's.
+    pub(super) fn local(&self) -> impl Iterator<Item = (&IfName, &SortedSet<Prefix>)> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        self.exits.local.iter().filter(move |(link, _)| link.as_str().bytes().all(is_plain))
+    }
+
+    fn has(&self, is_meant: fn(&Source) -> bool) -> bool {
+        self.labelled.iter().flat_map(|(_, scope)| &scope.sources).any(is_meant)
     }
 
     fn forbids(&self) -> bool {
@@ -170,16 +193,39 @@ impl<'a> Scopes<'a> {
     /// they leave elsewhere than they were to.
     fn leaving(&self) -> Chain {
         let mut rules = vec![rule(vec![Match::CameIn], Statement::Return), self.marks.pass_marked()];
-        match self.inside.len() > MOST_NAMED {
+        match self.ours.len() > MOST_NAMED {
             true => {
-                let inside = Match::Oif(Op::Is, Interfaces::Set(inside_set()));
-                rules.push(rule(vec![inside], Statement::Return));
+                let ours = Match::Oif(Op::Is, Interfaces::Set(ours_set()));
+                rules.push(rule(vec![ours], Statement::Return));
             }
-            false => rules.extend(self.inside.iter().map(|link| rule(vec![oif(link)], Statement::Return))),
+            false => rules.extend(self.ours.iter().map(|link| rule(vec![oif(link)], Statement::Return))),
         }
         rules.extend(of_the_link());
         rules.extend(self.each(Sender::Router, &keep_in));
         base_chain("leaving", LEAVING, rules)
+    }
+
+    /// Chain for packets of a closed scope that would leave by another interface than its exit's. Local destinations are
+    /// asked by interface: without the right one, a packet for them would leave by the default route.
+    fn shut(&self, label: &str, scope: &ScopeGuard) -> Chain {
+        let pass = |matches| rule(matches, Statement::Return);
+        let mut rules = Vec::new();
+        if scope.v6_wan {
+            rules.push(pass(vec![Match::Family(Family::V6)]));
+        }
+        if !scope.forbids || scope.sources.contains(&Source::Router) {
+            for (link, prefixes) in self.local() {
+                let to = destinations("local", &plain(link), prefixes).into_iter();
+                rules.extend(to.map(|to| pass(vec![oif(link), to])));
+            }
+        }
+        if scope.redirects {
+            // Before the excluded prefixes: a query comes here only when there is no resolver to redirect it to.
+            rules.extend(queries(&Statement::Drop).map(|rule| rule.comment("DNS")));
+        }
+        rules.extend(destinations("except", label, &scope.exclude).into_iter().map(|to| pass(vec![to])));
+        rules.push(rule(vec![], Statement::Drop).comment("only through its exit"));
+        chain(shut_chain(label), rules)
     }
 }
 
@@ -208,45 +254,40 @@ fn shut_chain(label: &str) -> ChainName {
     about("shut", label)
 }
 
-/// Chain for packets of a closed scope that would leave by another interface than its exit's.
-fn shut(label: &str, scope: &ScopeGuard) -> Chain {
-    let mut rules = Vec::new();
-    if scope.v6_wan {
-        rules.push(rule(vec![Match::Family(Family::V6)], Statement::Return));
-    }
-    if scope.redirects {
-        // Before the excluded prefixes: a query comes here only when there is no resolver to redirect it to.
-        rules.extend(queries(&Statement::Drop).map(|rule| rule.comment("DNS")));
-    }
-    let except = destinations("except", label, &scope.exclude).into_iter();
-    rules.extend(except.map(|except| rule(vec![except], Statement::Return)));
-    rules.push(rule(vec![], Statement::Drop).comment("only through its exit"));
-    chain(shut_chain(label), rules)
-}
-
 /// Matches for the packets that a kind of sender sends in a scope, one rule's each.
 fn sent_by(label: &str, scope: &ScopeGuard, sender: Sender) -> Vec<Vec<Match>> {
-    let mut all: Vec<Vec<Match>> = from(label, scope).into_iter().map(|from| vec![from]).collect();
+    let mut all: Vec<Vec<Match>> =
+        sources("from", label, &prefixes(scope)).into_iter().map(|from| vec![from]).collect();
     for source in &scope.sources {
         match (source, sender) {
             (Source::Link(link), Sender::Hosts) if is_literal(link) => all.push(vec![iif(link)]),
+            (Source::Half(link, family), Sender::Hosts) if is_literal(link) => {
+                all.push(vec![Match::Family(*family), iif(link)]);
+            }
             // All of it.
             (Source::Router, Sender::Router) => all.push(vec![]),
-            (Source::Link(_) | Source::Router | Source::Prefix(_), _) => (),
+            _ => (),
         }
+    }
+    if sender == Sender::Hosts {
+        all.extend(near(label, scope).map(|from| vec![from]));
     }
     all
 }
 
-/// Matches for a scope's source addresses, one for each family.
-pub(super) fn from(label: &str, scope: &ScopeGuard) -> Vec<Match> {
-    sources("from", label, &prefixes(scope))
+/// Matches for a scope's hosts by their addresses, whatever interface they come in by.
+pub(super) fn from(label: &str, scope: &ScopeGuard) -> impl Iterator<Item = Match> {
+    sources("from", label, &prefixes(scope)).into_iter().chain(near(label, scope))
+}
+
+fn near(label: &str, scope: &ScopeGuard) -> impl Iterator<Item = Match> {
+    sources("near", label, &scope.near).into_iter()
 }
 
 fn prefixes(scope: &ScopeGuard) -> SortedSet<Prefix> {
     let prefix = |source: &Source| match source {
         Source::Prefix(prefix) => Some(*prefix),
-        Source::Link(_) | Source::Router => None,
+        _ => None,
     };
     scope.sources.iter().filter_map(prefix).collect()
 }
@@ -261,29 +302,19 @@ fn labelled(exits: &Exits) -> Vec<(String, &ScopeGuard)> {
     labelled
 }
 
-/// Interfaces by which scopes may leave. Ours stand first, since most packets leave there.
-fn inside(exits: &Exits) -> Vec<IfName> {
-    let mut links: SortedSet<&IfName> = exits.inside.iter().collect();
-    for source in exits.scopes.values().flat_map(|scope| &scope.sources) {
-        if let Source::Link(link) = source {
-            links.push(link);
-        }
-    }
-    links.retain(|link| is_literal(link) && link.as_str() != LOOPBACK);
-    let (ours, others): (Vec<&IfName>, Vec<&IfName>) =
-        links.into_iter().partition(|link| link.as_str().starts_with(INTERFACE_PREFIX));
-    let inside = ours.into_iter().chain(others).cloned();
-    inside.chain(IfName::new(LOOPBACK)).collect()
+/// Interfaces by which scopes may leave, whatever the destination.
+fn ours(exits: &Exits) -> Vec<IfName> {
+    exits.ours.iter().cloned().chain(IfName::new(LOOPBACK)).collect()
 }
 
 pub(super) const LOOPBACK: &str = "lo";
 
-fn inside_set() -> SetName {
-    SetName("inside".to_owned())
+fn ours_set() -> SetName {
+    SetName("ours".to_owned())
 }
 
 /// True if nft takes an interface name literally, as almost all: no quoting, no wildcard.
-fn is_literal(link: &IfName) -> bool {
+pub(super) fn is_literal(link: &IfName) -> bool {
     !link.as_str().contains(['"', '\\', '*'])
 }
 

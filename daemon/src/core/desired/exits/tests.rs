@@ -8,12 +8,12 @@ use crate::{
         gateways::{Candidate, Service},
     },
     kernel::{Kernel, fake::FakeKernel},
-    model::{ForeignRoute, Link, LinkKind, ObserveQuery, SysctlPath, WgSecret},
+    model::{Address, ForeignRoute, Link, LinkKind, ObserveQuery, SysctlPath, WgSecret},
     plan::{Plan, Step},
 };
 use gatewrt_protocol::{
-    Access, Assignment, ExitOffer, ExitScope, Member, MemberUpdate, NetworkId, NetworkName, Policy, Role,
-    ServedPrefix, Signer, Topic,
+    Access, Assignment, ExitOffer, ExitScope, Failure, Member, MemberUpdate, NetworkId, NetworkName, Policy,
+    Role, ServedPrefix, Signer, Topic,
 };
 use proptest::{collection::vec, option, prelude::*, sample::subsequence};
 use sorted_vec::SortedSet;
@@ -464,7 +464,7 @@ fn destinations_of_foreign_tables_go_the_way_they_want() {
     // A throw route: the other program's rules come after ours.
     assert_eq!(router.way(HOST, "100.99.1.1"), out());
     assert_eq!((router.way(HOST, WAN), router.way(HOST, "192.168.99.1")), (Way::Peer(2), Way::Peer(2)));
-    assert!(router.before.exits.inside.contains(&link("tailscale0")));
+    assert!(router.before.exits.local[&link("tailscale0")].contains(&prefix("100.64.0.0/10")));
 }
 
 #[test]
@@ -480,6 +480,42 @@ fn device_that_is_no_lan_is_a_failure() {
             "take the Internet traffic of dev:gw-home through an exit"
         ]
     );
+}
+
+#[test]
+fn lan_with_a_default_route_stays_in_its_scope() {
+    for of in ["all", "dev:br-lan"] {
+        let mut router = Router::with(&[wish("some", &[of], Some(2))]);
+        let fallback =
+            ForeignRoute { prefix: prefix("0.0.0.0/0"), link: Some(link("br-lan")), on_link: false };
+        router.kernel.state.main_routes.push(fallback);
+        router.kernel.state.lans_before.push(link("br-lan"));
+        router.settle(|_, _| {});
+        assert_eq!(router.way(HOST, WAN), Way::Peer(2), "{of}");
+        let exits = &router.before.exits;
+        assert!(exits.local[&link("br-lan")].contains(&prefix("192.168.7.0/24")));
+        assert_eq!(exits.uplinks, ["br-lan", "wan"].map(link).into_iter().collect());
+        // A part of the Internet behind a gateway on the LAN is no local destination.
+        let route = ForeignRoute { prefix: prefix("8.8.0.0/16"), link: Some(link("br-lan")), on_link: false };
+        router.kernel.state.main_routes.push(route);
+        router.settle(|_, _| {});
+        assert_eq!(router.way(HOST, WAN), Way::Peer(2), "{of}");
+        assert!(!router.before.exits.local[&link("br-lan")].contains(&prefix("8.8.0.0/16")));
+    }
+}
+
+#[test]
+fn prefix_of_a_lan_takes_its_other_family_along() {
+    let router = Router::with(&[wish("lan", &["192.168.7.0/24"], Some(2))]);
+    assert_eq!((router.way(HOST, WAN), router.way(HOST, WAN6)), (Way::Peer(2), Way::Peer(2)));
+    let guard = router.before.exits.scopes.values().next().expect("one");
+    assert_eq!(guard.near, [prefix("2001:db8:7::/64")].into_iter().collect());
+    // A part of a LAN has no link of its own, and a device that another scope names is that one's.
+    let router = Router::with(&[wish("tv", &["192.168.7.64/26"], Some(2))]);
+    assert_eq!(router.way(OTHER, WAN6), out());
+    let router =
+        Router::with(&[wish("lan", &["192.168.7.0/24"], Some(2)), wish("rest", &["dev:br-lan"], Some(3))]);
+    assert_eq!((router.way(HOST, WAN), router.way(HOST, WAN6)), (Way::Peer(2), Way::Peer(3)));
 }
 
 #[test]
