@@ -5,8 +5,9 @@ use super::{KernelError, process::names_in, record};
 use crate::model::{SavedSysctl, SysctlPath};
 use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
+use sorted_vec::SortedSet;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
     path::{Component, Path, PathBuf},
@@ -28,7 +29,7 @@ pub struct Sysctls {
     /// Folder of the system's own settings.
     system: PathBuf,
     /// Forwarding that was on when it was last read.
-    seen_on: BTreeSet<String>,
+    seen_on: SortedSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ impl Sysctls {
     pub fn new(folder: &Path) -> Self {
         let record = folder.join("sysctls");
         let saved = record::load(&record).unwrap_or_default();
-        Self { root: "/proc/sys".into(), saved, record, system: "/etc".into(), seen_on: BTreeSet::new() }
+        Self { root: "/proc/sys".into(), saved, record, system: "/etc".into(), seen_on: SortedSet::new() }
     }
 
     /// Value of a kernel setting; `None` when this kernel has no such setting.
@@ -63,7 +64,7 @@ impl Sysctls {
         let found = self.file(&path.0).and_then(read);
         let value = found.map_err(|e| failure(&e, format_args!("read setting {}", path.0)))?;
         if is_forwarding(&path.0) && value.as_deref() == Some(ON) {
-            self.seen_on.insert(path.0.clone());
+            self.seen_on.push(path.0.clone());
         }
         Ok(value)
     }
@@ -175,7 +176,8 @@ impl Sysctls {
         let mut files: Vec<PathBuf> = names_in(&folder).into_iter().map(|name| folder.join(name)).collect();
         files.push(self.system.join("sysctl.conf"));
         let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
-        self.seen_on.contains(path) || texts.into_iter().any(|text| text.lines().any(switches_on))
+        self.seen_on.binary_search(&path.to_owned()).is_ok()
+            || texts.into_iter().any(|text| text.lines().any(switches_on))
     }
 
     fn put_back(&self, path: &str, saved: &Saved) -> io::Result<()> {
@@ -234,7 +236,17 @@ impl Sysctls {
     fn keep(&mut self, path: &str, saved: Option<Saved>) -> Option<Saved> {
         match saved {
             Some(saved) => self.saved.insert(path.to_owned(), saved),
-            None => self.saved.remove(path),
+            None => {
+                // As `remove` does, with code that is in the program anyway.
+                let (mut before, all) = (None, std::mem::take(&mut self.saved));
+                for (known, saved) in all {
+                    match known == path {
+                        true => before = Some(saved),
+                        false => drop(self.saved.insert(known, saved)),
+                    }
+                }
+                before
+            }
         }
     }
 

@@ -74,7 +74,7 @@ impl Scopes<'_> {
         };
         let mut refused = self.each(Sender::Hosts, &refuse);
         if self.refuses_anyone() {
-            refused.push(rule(self.from_anyone(), Statement::Reject).comment("of no known LAN"));
+            refused.push(rule(self.of_anyone(), Statement::Reject).comment("of no known LAN"));
         }
         vec![chain("asked", queries(&jump("refused")).into()), chain("refused", refused)]
     }

@@ -88,7 +88,7 @@ impl<'a> Scopes<'a> {
         chains.extend(self.resolving());
         let mut scopes = self.each(Sender::Hosts, &keep_in);
         let anyone = self.anyones().map(|(label, scope)| keep_in(label, scope));
-        scopes.extend(anyone.map(|rule| FirewallRule { matches: self.from_anyone(), ..rule }));
+        scopes.extend(anyone.map(|rule| FirewallRule { matches: self.of_anyone(), ..rule }));
         chains.push(chain("scopes", scopes));
         chains.extend(self.outside());
         let closed = self.labelled.iter().filter(|(_, scope)| scope.closed);
@@ -150,7 +150,7 @@ impl<'a> Scopes<'a> {
     }
 
     /// Matches for packets that come in by no tunnel.
-    pub(super) fn from_anyone(&self) -> Vec<Match> {
+    pub(super) fn of_anyone(&self) -> Vec<Match> {
         let mut matches = self.none_of_ours(&Match::Iif);
         let strangers = self.exits.strangers.iter().filter(|link| is_literal(link)).take(MOST_STRANGERS);
         matches.extend(strangers.map(|link| Match::Iif(Op::IsNot, Interfaces::One(link.clone()))));
