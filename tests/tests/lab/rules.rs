@@ -8,6 +8,7 @@ use gatewrt_tests::{
     phone::{Phone, edited},
 };
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -296,9 +297,13 @@ fn outcomes(probes: &[&Probe]) -> Vec<Result<bool>> {
     })
 }
 
-/// Prints the table of all probes, and fails if an outcome differs from the expected one or from the coordinator's
-/// answer.
+/// Waits until all routers obey, prints the table of all probes, and fails if an outcome differs from the expected one or
+/// from the coordinator's answer.
 fn hold_to(mesh: &Mesh, probes: &[Probe]) -> Result<()> {
+    let networks: BTreeSet<&str> = probes.iter().filter_map(|probe| Some(probe.check?.0)).collect();
+    for network in networks {
+        eventually(SOON, &format!("all routers of {network} obey"), || obey(mesh, network))?;
+    }
     let probes: Vec<&Probe> = probes.iter().collect();
     let word = |is_allowed: bool| if is_allowed { "allowed" } else { "refused" };
     let mut wrong = Vec::new();
@@ -319,6 +324,16 @@ fn hold_to(mesh: &Mesh, probes: &[Probe]) -> Result<()> {
         wrong.extend((!is_right).then_some(line));
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Asserts that all routers of a network have applied what the coordinator shows.
+fn obey(mesh: &Mesh, network: &str) -> Result<()> {
+    let nodes = mesh.admin_json(&["node", "list", network])?;
+    for node in nodes.as_array().context("a list of nodes")? {
+        let (current, applied) = (&node["current"], &node["report"]["applied"]);
+        ensure!(current.is_object() && applied == current, "{}: {applied} of {current}", node["name"]);
+    }
     Ok(())
 }
 
