@@ -1,6 +1,7 @@
 //! A coordinator that was restored from a backup: its routers bring it up to date, obey the next change, and nobody gets in
 //! silently who went after the backup.
 
+use crate::common::check_obeys;
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
     lab::{Host, Lab, Topology, UdpStream, eventually, ping},
@@ -136,9 +137,7 @@ fn stays_out(phone: &Phone, host: &Host) -> Result<()> {
 
 /// Asserts that a router has applied all that the coordinator shows.
 fn obeys(mesh: &Mesh, router: &str) -> Result<()> {
-    let node = mesh.admin_json(&["node", "show", NETWORK, router])?;
-    let (current, applied) = (&node["current"], &node["report"]["applied"]);
-    ensure!(node["online"] == true && applied == current, "{router} has applied {applied}: {node:#}");
+    check_obeys(&mesh.admin_json(&["node", "show", NETWORK, router])?)?;
     let status = mesh.status("home")?;
     ensure!(status["egress"].to_string().contains("172.20.0.0/16"), "home does not serve it: {status}");
     Ok(())

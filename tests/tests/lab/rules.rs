@@ -1,6 +1,7 @@
 //! Access rules, tried with packets. Each table of probes lists the attempt, the expected outcome and the actual one,
 //! and the coordinator's own answer (`check`) has to agree with the packets.
 
+use crate::common::check_obeys;
 use anyhow::{Context, Result, ensure};
 use gatewrt_tests::{
     lab::{Download, Host, Lab, Topology, UdpStream, Whoami, connects, connects_within, eventually, ping},
@@ -330,11 +331,7 @@ fn hold_to(mesh: &Mesh, probes: &[Probe]) -> Result<()> {
 /// Asserts that all routers of a network have applied what the coordinator shows.
 fn obey(mesh: &Mesh, network: &str) -> Result<()> {
     let nodes = mesh.admin_json(&["node", "list", network])?;
-    for node in nodes.as_array().context("a list of nodes")? {
-        let (current, applied) = (&node["current"], &node["report"]["applied"]);
-        ensure!(current.is_object() && applied == current, "{}: {applied} of {current}", node["name"]);
-    }
-    Ok(())
+    nodes.as_array().context("a list of nodes")?.iter().try_for_each(check_obeys)
 }
 
 /// The coordinator's answer for a probe.

@@ -5,7 +5,7 @@ mod names;
 
 pub use names::Names;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use gatewrt_protocol::{NetworkId, NodeId, PublicKey, Signer, Topic, WgPublicKey};
 use gatewrt_tests::{lab::Host, mesh::NETWORK};
 use rumqttc::{Event, MqttOptions, Packet, Publish, QoS, SubscribeReasonCode, TlsConfiguration, Transport};
@@ -25,6 +25,16 @@ use std::{
 
 /// Longest wait for an answer of the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asserts that a node, as the coordinator shows it, is online and has applied all that it should.
+pub fn check_obeys(node: &serde_json::Value) -> Result<()> {
+    let (current, applied) = (&node["current"], &node["report"]["applied"]);
+    ensure!(
+        node["online"] == true && current.is_object() && applied == current,
+        "{applied} is applied: {node:#}"
+    );
+    Ok(())
+}
 
 /// A router's identity in the network, read from its disk.
 pub struct Stolen {
