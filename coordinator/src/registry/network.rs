@@ -137,8 +137,8 @@ impl Registry {
     }
 
     /// Deletes a network with its codes, rules, groups, tokens and clients. Keys of its clients are never
-    /// accepted again. Its strays are cut off. Refused while it has nodes, unless it is forced: then they are removed, and their tombstones
-    /// tell them so although the network is gone.
+    /// accepted again. Its strays are cut off. Refused while it has nodes, unless it is forced: then they are removed,
+    /// and their tombstones tell them so although the network is gone.
     pub fn delete_network(&self, net: &str, force: bool, moment: &Moment) -> Outcome<Network> {
         let network = self.find_network(net)?;
         let names: Vec<_> = self.live_nodes(network.id).map(|node| node.name.clone()).collect();

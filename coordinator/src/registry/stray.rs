@@ -3,7 +3,7 @@
 
 use super::{
     ALL_ROLES, Changes, Client, ClientFile, CodeId, EgressSetting, Facts, Finding, Moment, Network, Node,
-    Outcome, Recovery, RecoveryError, Registry, RegistryError, Row, Tunnel, address,
+    Outcome, RecoveryError, Registry, RegistryError, Row, Tunnel, address,
 };
 use gatewrt_protocol::{
     Assignment, ClientId, ClientName, IngressClient, Member, NetworkId, NodeId, NodeName, Prefix, PublicKey,
@@ -274,7 +274,7 @@ impl Registry {
         let (mut rows, findings): (Changes, Vec<String>) =
             clients.filter_map(|client| self.stray_client(&node, client, now)).unzip();
         let before = self.recovery().cloned().unwrap_or_default();
-        let mut recovery = Recovery { ..before.clone() };
+        let mut recovery = before.clone();
         recovery.find(findings.into_iter().map(|what| Finding { at: now, what }));
         let access = stray.assignment.as_ref().map(|assignment| &assignment.access);
         recovery.keep_rules(node.id, access.filter(|access| !access.is_open()));
