@@ -132,7 +132,8 @@ pub async fn take_down(file: PathBuf) -> Result<(), RunError> {
     let unusable = |error| RunError::RunDir { path: config.run_dir.clone(), error };
     let _claim = control::claim(&config.run_dir, &config.state_dir, PATIENCE).map_err(unusable)?;
     let mut daemon = Daemon::new(file, config.clone())?;
-    let memberships = daemon.memberships()?;
+    let identities = daemon.stored_identities()?;
+    let memberships = identities.into_iter().map(|identity| daemon.take_up(identity)).collect();
     daemon.feed(Input::TakeDown(Box::new(config), memberships));
     while !daemon.stopped {
         tokio::time::sleep_until(daemon.due().into()).await;
@@ -228,21 +229,23 @@ impl Daemon {
 
     /// Brings up the networks on disk before anything else is waited for.
     fn start(&mut self) -> Result<(), RunError> {
-        self.move_ports();
         self.drop_used_codes();
-        let memberships = self.memberships()?;
+        let mut identities = self.stored_identities()?;
+        self.move_ports(&mut identities);
+        let memberships = identities.into_iter().map(|identity| self.take_up(identity)).collect();
         self.feed(Input::Started(Box::new(self.config.clone()), memberships));
         self.join_configured();
         Ok(())
     }
 
-    fn memberships(&mut self) -> Result<Vec<Membership>, RunError> {
+    /// Identities of the networks on disk; one that can't be read is left alone.
+    fn stored_identities(&mut self) -> Result<Vec<Identity>, RunError> {
         let (identities, unreadable) = identities(&self.store).map_err(RunError::Store)?;
         for (network, why) in unreadable {
             log::error!("{network} is left as it runs: {why}");
             self.core.leave_alone(network, why);
         }
-        Ok(identities.into_iter().map(|identity| self.take_up(identity)).collect())
+        Ok(identities)
     }
 
     /// Opens the files of a network on disk; returns this router's membership in it.
@@ -290,7 +293,7 @@ impl Daemon {
 
     /// Keeps the settings that are usable, for a start after they no longer are.
     fn keep(&self, loaded: &Loaded) {
-        let is_member = !(self.identities.is_empty() && self.core.status(self.now()).unreadable.is_empty());
+        let is_member = !self.identities.is_empty() || self.core.has_unreadable();
         if let Err(error) = loaded.keep(is_member) {
             log::warn!("the settings in effect are not kept on disk: {error}");
         }

@@ -186,6 +186,11 @@ impl Core {
         self.unreadable.insert(network, Unreadable { why, leaving: false });
     }
 
+    /// True if the state of some network on disk can't be read.
+    pub fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     /// Reason why the state of a network on disk can't be read; `None` if it can.
     pub fn unreadable(&self, network: &NetworkName) -> Option<&str> {
         self.unreadable.get(network).map(|network| network.why.as_str())

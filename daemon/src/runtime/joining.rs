@@ -1,6 +1,6 @@
 //! Joining of networks: on request, and by a join code in the configuration, which is tried until it works.
 
-use super::{Daemon, memberships::identities, system};
+use super::{Daemon, system};
 use crate::{
     config::last,
     core::{Input, uplinks::place},
@@ -129,10 +129,9 @@ impl Daemon {
 
     /// Gives another port to each network whose own another program has taken before its interface was there, unless the
     /// owner configured it.
-    pub(super) fn move_ports(&mut self) {
-        let (identities, _) = identities(&self.store).unwrap_or_default();
+    pub(super) fn move_ports(&self, identities: &mut [Identity]) {
         let mut taken: SortedSet<u16> = identities.iter().map(|identity| identity.port).collect();
-        for mut identity in identities {
+        for identity in identities {
             let configured = self.config.networks.get(&identity.network);
             let is_configured = configured.is_some_and(|it| it.listen_port.is_some() || !it.enabled);
             let link = Path::new("/sys/class/net").join(identity.network.interface());
@@ -146,7 +145,7 @@ impl Daemon {
                 identity.network,
                 identity.port
             );
-            match self.store.save_port(&identity) {
+            match self.store.save_port(identity) {
                 Ok(()) => system::networks_changed(),
                 Err(error) => log::warn!("{}: {}", identity.network, error_chain(&error)),
             }
