@@ -82,7 +82,7 @@ impl Core {
     }
 
     /// Follows a change of the directory.
-    pub(super) fn handle_change(&mut self, name: &NetworkName, change: Change, now: Now) {
+    fn handle_change(&mut self, name: &NetworkName, change: Change, now: Now) {
         let Some(network) = self.networks.get_mut(name) else { return };
         // More records may be on their way: 500 take a slow router most of a minute.
         network.disagrees_since = None;

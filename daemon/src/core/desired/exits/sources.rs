@@ -30,6 +30,9 @@ pub(in crate::core::desired) fn devices(usages: &[Usage]) -> SortedSet<IfName> {
 
 /// Failures for devices of the scopes that are missing, or may be no LAN's, and for hosts one family of which goes past.
 pub(in crate::core::desired) fn unfit_sources(scopes: &[Scope], observed: &Observed) -> Vec<Failure> {
+    if scopes.is_empty() {
+        return Vec::new();
+    }
     let (wans, lans) = (outer_links(observed), lan_links(observed));
     let prefixes = link_prefixes(observed);
     let mut failures = Vec::new();
