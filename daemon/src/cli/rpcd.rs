@@ -185,6 +185,19 @@ fn asked(method: &Method, file: &str, input: &mut dyn Read) -> Result<Invocation
     parse(line)
 }
 
+/// Answer to a call of a ubus method that failed.
+#[derive(Serialize)]
+struct Failed {
+    error: Reason,
+}
+
+/// Reason of a failed call: its kind, for programs, and a text.
+#[derive(Serialize)]
+struct Reason {
+    kind: &'static str,
+    message: String,
+}
+
 /// Answer to a call of a ubus method that failed, as JSON.
 fn failure(error: &CliError) -> String {
     let (kind, message) = match error {
@@ -193,8 +206,7 @@ fn failure(error: &CliError) -> String {
         CliError::Control(ControlError::Failed(why)) => ("refused", why.clone()),
         error => ("failed", error_chain(error)),
     };
-    let error = BTreeMap::from([("kind", kind), ("message", &message)]);
-    to_json(&BTreeMap::from([("error", error)])).unwrap_or_default()
+    to_json(&Failed { error: Reason { kind, message } }).unwrap_or_default()
 }
 
 /// Arguments of a ubus method as options and words of its command line. A null argument is absent.
